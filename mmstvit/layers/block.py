@@ -1,0 +1,92 @@
+"""The STViT block (Fig. 2 of the paper): position embedding, super token attention, convolutional FFN.
+
+Maps are (B, H, W, C) between the layers. A convolution or BatchNorm sees the same memory as an NCHW tensor in
+channels_last format, so no step copies for layout's sake.
+"""
+
+import torch
+import torch.nn.functional as F
+from mmcv.cnn.bricks import DropPath
+from torch import Tensor, nn
+
+from .attention import SuperTokenAttention
+
+
+def apply_nchw(module: nn.Module, x: Tensor) -> Tensor:
+    """Run a module that wants NCHW on a (B, H, W, C) map; the permutes are views."""
+    return module(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+
+
+class STViTFFN(nn.Module):
+    """Convolutional FFN: linear C→rC, GELU, dropout, ``h + dwconv3x3(h)``, linear rC→C, dropout.
+
+    Args:
+        embed_dims: Channels C.
+        mlp_ratio: Expansion r.
+        drop_rate: Dropout after the activation and at the end.
+    """
+
+    def __init__(self, embed_dims: int, mlp_ratio: float = 4.0, drop_rate: float = 0.0) -> None:
+        super().__init__()
+        hidden = int(embed_dims * mlp_ratio)
+        self.fc1 = nn.Linear(embed_dims, hidden)
+        self.dwconv = nn.Conv2d(hidden, hidden, 3, padding=1, groups=hidden)
+        self.fc2 = nn.Linear(hidden, embed_dims)
+        self.drop = nn.Dropout(drop_rate)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, H, W, C) -> (B, H, W, C)"""
+        x = self.drop(F.gelu(self.fc1(x)))
+        x = x + apply_nchw(self.dwconv, x)
+        return self.drop(self.fc2(x))
+
+
+class STViTBlock(nn.Module):
+    """One block: ``x += dwconv(x)``, ``x += γ1·STA(LN(x))``, ``x += γ2·FFN(BN(x))`` (Eqs. 1 and 10 of the paper).
+
+    The norm before the FFN is BatchNorm, as in the release.
+
+    Args:
+        embed_dims: Channels C.
+        num_heads: Attention heads.
+        stoken_size: Side of a super token's cell, in tokens.
+        n_iter: Sampling iterations.
+        mlp_ratio: Expansion of the FFN.
+        drop_rate: Dropout of the projection and the FFN.
+        attn_drop_rate: Dropout of the attention weights.
+        drop_path_rate: Probability of stochastic depth of this block's two branches.
+        layer_scale_init_value: Initial value of γ1 and γ2, learned per channel; 0 means that there are none.
+    """
+
+    def __init__(
+        self,
+        embed_dims: int,
+        num_heads: int,
+        stoken_size: int,
+        n_iter: int = 1,
+        mlp_ratio: float = 4.0,
+        drop_rate: float = 0.0,
+        attn_drop_rate: float = 0.0,
+        drop_path_rate: float = 0.0,
+        layer_scale_init_value: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.pos_embed = nn.Conv2d(embed_dims, embed_dims, 3, padding=1, groups=embed_dims)
+        self.norm1 = nn.LayerNorm(embed_dims, eps=1e-6)
+        self.attn = SuperTokenAttention(embed_dims, num_heads, stoken_size, n_iter, attn_drop_rate, drop_rate)
+        self.norm2 = nn.BatchNorm2d(embed_dims)
+        self.ffn = STViTFFN(embed_dims, mlp_ratio, drop_rate)
+        self.drop_path = DropPath(drop_path_rate) if drop_path_rate > 0 else nn.Identity()
+        if layer_scale_init_value > 0:
+            self.gamma1 = nn.Parameter(torch.full((embed_dims,), float(layer_scale_init_value)))
+            self.gamma2 = nn.Parameter(torch.full((embed_dims,), float(layer_scale_init_value)))
+        else:
+            self.gamma1 = self.gamma2 = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, H, W, C) -> (B, H, W, C)"""
+        x = x + apply_nchw(self.pos_embed, x)
+        attn = self.attn(self.norm1(x))
+        x = x + self.drop_path(attn if self.gamma1 is None else self.gamma1 * attn)
+        ffn = self.ffn(apply_nchw(self.norm2, x))
+        return x + self.drop_path(ffn if self.gamma2 is None else self.gamma2 * ffn)

@@ -1,0 +1,46 @@
+"""Patch embedding: the convolutional stem and the downsampling between stages. NCHW in and out."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class ConvStem(nn.Module):
+    """Four 3×3 convolutions, each followed by GELU and *then* BatchNorm (order of the release); output stride 4.
+
+    Args:
+        in_channels: Channels of the image.
+        embed_dims: Channels C of the first stage; the first two convolutions have C // 2.
+    """
+
+    def __init__(self, in_channels: int, embed_dims: int) -> None:
+        super().__init__()
+        widths = [in_channels, embed_dims // 2, embed_dims // 2, embed_dims, embed_dims]
+        strides = [2, 1, 2, 1]
+        self.convs = nn.ModuleList(nn.Conv2d(widths[i], widths[i + 1], 3, strides[i], padding=1) for i in range(4))
+        self.norms = nn.ModuleList(nn.BatchNorm2d(width) for width in widths[1:])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, in_channels, H, W) -> (B, C, ⌈H/4⌉, ⌈W/4⌉) in channels_last format"""
+        x = x.contiguous(memory_format=torch.channels_last)
+        for conv, norm in zip(self.convs, self.norms, strict=True):
+            x = norm(F.gelu(conv(x)))
+        return x
+
+
+class Downsample(nn.Module):
+    """Between two stages: 3×3 convolution with stride 2 and bias, then BatchNorm; an odd side rounds up.
+
+    Args:
+        in_channels: Channels of the stage before.
+        out_channels: Channels of the stage after.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, out_channels, 3, stride=2, padding=1)
+        self.norm = nn.BatchNorm2d(out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C', ⌈H/2⌉, ⌈W/2⌉)"""
+        return self.norm(self.conv(x))

@@ -1,0 +1,4 @@
+from .neck import STViTNeck
+from .stvit import STViT
+
+__all__ = ['STViT', 'STViTNeck']

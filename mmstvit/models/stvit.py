@@ -1,0 +1,245 @@
+"""STViT, the backbone of "Vision Transformer with Super Token Sampling" (CVPR 2023)."""
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.utils.checkpoint as cp
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from mmstvit.layers import ConvStem, Downsample, STViTBlock
+from mmstvit.registry import MODELS
+
+from .arch import ARCHS, NUM_STAGES, per_stage, resolve_arch
+
+# The stages have strides 4 to 32; below 32 pixels the last one has nothing to see.
+MIN_SIDE = 32
+
+
+@MODELS.register_module()
+class STViT(BaseModule):
+    """STViT backbone.
+
+    A PyTorch implementation of `Vision Transformer with Super Token Sampling <https://arxiv.org/abs/2211.11167>`_,
+    equal to the published release in values and gradients.
+
+    Args:
+        arch: ``'small'``, ``'base'`` or ``'large'`` of the paper, ``'nano'`` (ours, for tests and small data), or a
+            dict with one entry per stage under ``channels``, ``depths`` and ``num_heads``, and if wanted
+            ``stoken_size`` (default ``(8, 4, 1, 1)``), ``layer_scale_init_value`` (default: no layer scale) and
+            the single number ``mlp_ratio`` (default 4).
+        in_channels: Channels of the image.
+        out_indices: Stages to return, in increasing order; negative ones count from the last. Stages after the
+            last one returned are not built.
+        n_iter: Sampling iterations, one number or one per stage.
+        drop_rate: Dropout after the attention's projection and in the FFN.
+        attn_drop_rate: Dropout of the attention weights.
+        drop_path_rate: Stochastic depth of the last block; it rises linearly from 0 at the first block.
+        frozen_stages: Stages that do not learn: -1 none, 0 the stem, k the stem and the first k stages, each with
+            the downsampling before it. Their BatchNorms keep their statistics.
+        norm_eval: Whether BatchNorms keep their statistics during training.
+        with_cp: Whether to recompute the blocks in the backward pass to save memory. Values, gradients and
+            BatchNorm statistics stay the same.
+        init_cfg: Initialisation config of MMEngine. The default None leaves PyTorch's initialisation of
+            convolutions and linears, which is what the release does.
+
+    Raises:
+        ValueError: An argument is out of range.
+
+    Example:
+        >>> model = STViT('small').eval()
+        >>> [tuple(x.shape) for x in model(torch.rand(1, 3, 224, 224))]
+        [(1, 64, 56, 56), (1, 128, 28, 28), (1, 320, 14, 14), (1, 512, 7, 7)]
+    """
+
+    arch_settings = ARCHS
+
+    def __init__(
+        self,
+        arch: str | Mapping = 'small',
+        in_channels: int = 3,
+        out_indices: int | Sequence[int] = (0, 1, 2, 3),
+        n_iter: int | Sequence[int] = 1,
+        drop_rate: float = 0.0,
+        attn_drop_rate: float = 0.0,
+        drop_path_rate: float = 0.0,
+        frozen_stages: int = -1,
+        norm_eval: bool = False,
+        with_cp: bool = False,
+        init_cfg: dict | list[dict] | None = None,
+    ) -> None:
+        super().__init__(init_cfg=init_cfg)
+        self.arch = resolve_arch(arch)
+        if isinstance(in_channels, bool) or not isinstance(in_channels, int) or in_channels < 1:
+            raise ValueError(f'in_channels must be a positive integer, but got {in_channels!r}.')
+        self.in_channels = in_channels
+        self.out_indices = _check_out_indices(out_indices)
+        num_stages = self.out_indices[-1] + 1
+        n_iters = per_stage('n_iter', (n_iter,) * NUM_STAGES if isinstance(n_iter, int) else n_iter, int, 1)
+        for name, rate in (
+            ('drop_rate', drop_rate),
+            ('attn_drop_rate', attn_drop_rate),
+            ('drop_path_rate', drop_path_rate),
+        ):
+            if not 0 <= rate < 1:
+                raise ValueError(f'{name} must be in [0, 1), but got {rate!r}.')
+        if frozen_stages not in range(-1, num_stages + 1):
+            raise ValueError(
+                f'frozen_stages must be -1 (nothing), 0 (the stem) or up to {num_stages} (the stages built for '
+                f'out_indices={self.out_indices}), but got {frozen_stages!r}.'
+            )
+        self.frozen_stages = frozen_stages
+        self.norm_eval = norm_eval
+        self.with_cp = with_cp
+
+        channels, depths = self.arch.channels, self.arch.depths
+        # The rule runs over all blocks of the architecture, whichever stages are built.
+        drop_path_rates = torch.linspace(0, drop_path_rate, sum(depths), device='cpu').tolist()
+        self.patch_embed = ConvStem(in_channels, channels[0])
+        self.downsamples = nn.ModuleList(Downsample(channels[i], channels[i + 1]) for i in range(num_stages - 1))
+        self.stages = nn.ModuleList()
+        for i in range(num_stages):
+            blocks = [
+                STViTBlock(
+                    channels[i],
+                    self.arch.num_heads[i],
+                    self.arch.stoken_size[i],
+                    n_iter=n_iters[i],
+                    mlp_ratio=self.arch.mlp_ratio,
+                    drop_rate=drop_rate,
+                    attn_drop_rate=attn_drop_rate,
+                    drop_path_rate=drop_path_rates[sum(depths[:i]) + j],
+                    layer_scale_init_value=self.arch.layer_scale_init_value[i],
+                )
+                for j in range(depths[i])
+            ]
+            self.stages.append(nn.ModuleList(blocks))
+        self._freeze_stages()
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Compute the feature maps.
+
+        Args:
+            x: Images, (B, in_channels, H, W) with H, W ≥ 32, in any memory format.
+
+        Returns:
+            One contiguous NCHW map per entry of ``out_indices``; stage i has shape
+            (B, channels[i], ⌈H / 2^(i+2)⌉, ⌈W / 2^(i+2)⌉).
+
+        Raises:
+            ValueError: The input has another rank or number of channels, or is smaller than 32×32.
+        """
+        self._check_input(x)
+        x = self.patch_embed(x)
+        outs = []
+        for i, blocks in enumerate(self.stages):
+            if i > 0:
+                x = self.downsamples[i - 1](x)
+            x = x.permute(0, 2, 3, 1)  # (B, H, W, C)
+            for block in blocks:
+                x = self._run_block(block, x)
+            x = x.permute(0, 3, 1, 2)  # (B, C, H, W) in channels_last format
+            if i in self.out_indices:
+                # mmcv's RoIAlign reads channels_last memory as if it were NCHW, without an error.
+                outs.append(x.contiguous())
+        return tuple(outs)
+
+    def _run_block(self, block: STViTBlock, x: Tensor) -> Tensor:
+        if self.with_cp and torch.is_grad_enabled():
+            return cp.checkpoint(
+                block, x, use_reentrant=False, context_fn=lambda: (contextlib.nullcontext(), _frozen_statistics(block))
+            )
+        return block(x)
+
+    def _check_input(self, x: Tensor) -> None:
+        if x.dim() != 4:
+            raise ValueError(
+                f'STViT needs a batch of images (B, {self.in_channels}, H, W), but got a tensor of shape '
+                f'{tuple(x.shape)}. Add the batch dimension with x[None] if it is a single image.'
+            )
+        if x.shape[1] != self.in_channels:
+            raise ValueError(
+                f'STViT was built with in_channels={self.in_channels}, but got a tensor of shape {tuple(x.shape)} '
+                f'with {x.shape[1]} channels. The layout is (B, C, H, W).'
+            )
+        if x.shape[2] < MIN_SIDE or x.shape[3] < MIN_SIDE:
+            raise ValueError(
+                f'STViT needs images of at least {MIN_SIDE}×{MIN_SIDE}, but got {x.shape[2]}×{x.shape[3]}. '
+                f'Resize or pad the input.'
+            )
+
+    def _freeze_stages(self) -> None:
+        if self.frozen_stages < 0:
+            return
+        frozen = [self.patch_embed, *self.stages[: self.frozen_stages]]
+        frozen += self.downsamples[: max(self.frozen_stages - 1, 0)]
+        for module in frozen:
+            module.eval()
+            module.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> 'STViT':
+        """Set the training mode; frozen stages, and with ``norm_eval`` all BatchNorms, stay in eval mode."""
+        super().train(mode)
+        self._freeze_stages()
+        if mode and self.norm_eval:
+            for module in self.modules():
+                if isinstance(module, _BatchNorm):
+                    module.eval()
+        return self
+
+    def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
+        """Get the layer-wise depth of a parameter, for layer-wise learning-rate decay.
+
+        The stem is layer 0, the blocks follow one by one, a downsampling belongs to the block after it, and whatever
+        is not of the backbone is the last layer.
+
+        Args:
+            param_name: Name of the parameter.
+            prefix: Prefix of the backbone's parameters in the model, such as ``'backbone.'``.
+
+        Returns:
+            The depth of the parameter and the number of layers.
+        """
+        depths = self.arch.depths[: len(self.stages)]
+        num_layers = sum(depths) + 2
+        if not param_name.startswith(prefix):
+            return num_layers - 1, num_layers
+        group, *indices = param_name[len(prefix) :].split('.')
+        if group == 'patch_embed':
+            return 0, num_layers
+        if group == 'downsamples':
+            return sum(depths[: int(indices[0]) + 1]) + 1, num_layers
+        if group == 'stages':
+            return sum(depths[: int(indices[0])]) + int(indices[1]) + 1, num_layers
+        return num_layers - 1, num_layers
+
+
+def _check_out_indices(out_indices: Any) -> tuple[int, ...]:
+    indices = [out_indices] if isinstance(out_indices, int) else out_indices
+    valid = isinstance(indices, Sequence) and len(indices) > 0
+    valid = valid and all(isinstance(i, int) and -NUM_STAGES <= i < NUM_STAGES for i in indices)
+    if valid:
+        indices = tuple(i % NUM_STAGES for i in indices)
+        valid = list(indices) == sorted(set(indices))
+    if not valid:
+        raise ValueError(
+            f'out_indices must name stages 0 to {NUM_STAGES - 1} (or -{NUM_STAGES} to -1), at least one, in increasing '
+            f'order and each once, but got {out_indices!r}.'
+        )
+    return indices
+
+
+@contextlib.contextmanager
+def _frozen_statistics(module: nn.Module) -> Iterator[None]:
+    """Keep BatchNorm from updating its statistics a second time while a block is recomputed."""
+    norms = [m for m in module.modules() if isinstance(m, _BatchNorm) and m.training and m.track_running_stats]
+    for norm in norms:
+        norm.track_running_stats = False
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.track_running_stats = True

@@ -1,0 +1,6 @@
+"""Registries of mmstvit: children of MMEngine's, so that every OpenMMLab scope resolves ``mmstvit.<name>``."""
+
+from mmengine.registry import MODELS as MMENGINE_MODELS
+from mmengine.registry import Registry
+
+MODELS = Registry('model', parent=MMENGINE_MODELS, scope='mmstvit', locations=['mmstvit.models'])

@@ -1,0 +1,60 @@
+"""Dependencies and the ``.mim`` folder; everything else is in ``pyproject.toml``."""
+
+import os
+import shutil
+from pathlib import Path
+
+from setuptools import setup
+from setuptools.command.build_py import build_py
+
+ROOT = Path(__file__).resolve().parent
+MIM_FILES = ['configs', 'tools']
+
+
+class BuildWithMim(build_py):
+    """Put configs and tools where ``mim`` and ``_base_ = 'mmstvit::…'`` look for them: ``mmstvit/.mim``.
+
+    Wheels get copies; editable installs get relative symlinks into the checkout, so edits take effect at once.
+    """
+
+    def run(self) -> None:
+        super().run()
+        if self.editable_mode:
+            mim = ROOT / 'mmstvit' / '.mim'
+            mim.mkdir(exist_ok=True)
+            for name in MIM_FILES:
+                link = mim / name
+                if link.is_symlink():
+                    link.unlink()
+                link.symlink_to(os.path.relpath(ROOT / name, mim), target_is_directory=True)
+        else:
+            mim = Path(self.build_lib) / 'mmstvit' / '.mim'
+            shutil.rmtree(mim, ignore_errors=True)
+            for name in MIM_FILES:
+                shutil.copytree(ROOT / name, mim / name, ignore=shutil.ignore_patterns('__pycache__'))
+
+
+onedl = [
+    'onedl-mmengine>=0.10.8',
+    'onedl-mmcv>=2.3',
+    'onedl-mmdetection>=3.4',
+    'onedl-mmsegmentation>=1.3',
+    'onedl-mmpretrain>=1.3',
+    'torchvision',
+    'faster-coco-eval',
+]
+scenes = ['scikit-learn>=1.3', 'scikit-image>=0.22', 'matplotlib>=3.7', 'tensorboard']
+tests = ['pytest>=8', 'hypothesis>=6.100']
+
+setup(
+    # mmengine and mmcv are not listed: the original and the OneDL distributions share one import folder, and pip
+    # would put one over the other. `import mmstvit` checks what is importable and names what is missing.
+    install_requires=['torch>=2.4', 'numpy'],
+    extras_require={
+        'onedl': onedl,
+        'scenes': scenes,
+        'tests': scenes + tests,
+        'dev': scenes + tests + ['ruff', 'pre-commit'],
+    },
+    cmdclass={'build_py': BuildWithMim},
+)
