@@ -14,7 +14,8 @@ _CORE = {
     'mmengine': ('0.10.0', 'pip install "onedl-mmengine>=0.10.8"'),
     'mmcv': ('2.0.0', 'pip install onedl-mim && mim install onedl-mmcv'),
 }
-_LIBRARIES = {
+# The libraries a config can run in; the import name is also the `default_scope`.
+LIBRARIES = {
     'mmdet': ('3.0.0', 'pip install onedl-mmdetection'),
     'mmseg': ('1.0.0', 'pip install onedl-mmsegmentation'),
     'mmpretrain': ('1.0.0', 'pip install onedl-mmpretrain torchvision'),
@@ -65,7 +66,7 @@ def require_library(name: str) -> ModuleType:
     Raises:
         ImportError: It, or mmcv's ops, are missing or too old; the message has the command that mends it.
     """
-    minimum, remedy = _LIBRARIES[name]
+    minimum, remedy = LIBRARIES[name]
     try:
         importlib.import_module('mmcv._ext')
     except ImportError as error:

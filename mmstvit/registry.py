@@ -1,6 +1,10 @@
 """Registries of mmstvit: children of MMEngine's, so that every OpenMMLab scope resolves ``mmstvit.<name>``."""
 
+from mmengine.config.utils import MODULE2PACKAGE
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import Registry
 
 MODELS = Registry('model', parent=MMENGINE_MODELS, scope='mmstvit', locations=['mmstvit.models'])
+
+# Lets configs inherit from ours: _base_ = 'mmstvit::_base_/...'
+MODULE2PACKAGE['mmstvit'] = 'mmstvit'

@@ -1,0 +1,50 @@
+# Two commands on a fresh machine: `make demo` and `make test`. `make help` lists the rest.
+
+# The interpreter that makes the environment: Python 3.10 to 3.12.
+PYTHON ?= python3
+# The environment; name one of your own to use what is installed there.
+VENV ?= .venv
+
+RUN := $(VENV)/bin/python
+DEMO := mask-rcnn_stvit-nano_fpn_scenes
+DEMO_CONFIG := configs/mask_rcnn/$(DEMO).py
+DEMO_DIR := work_dirs/$(DEMO)
+
+# OpenMP's threads spin while they wait for each other; on a machine that is shared, a spinning thread takes the core
+# that the others wait for. Sleeping costs little and keeps training steady.
+export OMP_WAIT_POLICY ?= PASSIVE
+
+.PHONY: help env demo scenes test test-slow lint format clean
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+env: ## make the environment (PyTorch, OpenMMLab stack, mmstvit); returns at once when it is ready
+	@$(PYTHON) tools/misc/setup_env.py --venv $(VENV)
+
+scenes: env ## generate the bundled data set under data/scenes
+	$(RUN) tools/dataset_converters/scenes.py
+
+demo: scenes ## train Mask R-CNN on the bundled data, evaluate it, draw a contact sheet
+	$(RUN) tools/train.py $(DEMO_CONFIG) --work-dir $(DEMO_DIR)
+	$(RUN) tools/analysis_tools/contact_sheet.py $(DEMO_CONFIG) "$$(cat $(DEMO_DIR)/last_checkpoint)" \
+		--work-dir $(DEMO_DIR)/contact_sheet --out $(DEMO_DIR)/contact_sheet.png
+	$(RUN) tools/test.py $(DEMO_CONFIG) "$$(cat $(DEMO_DIR)/last_checkpoint)" --work-dir $(DEMO_DIR)/test
+	@echo "contact sheet: $(DEMO_DIR)/contact_sheet.png"
+
+test: env ## run the default test suite
+	$(RUN) -m pytest
+
+test-slow: env ## run the tests that take minutes each
+	$(RUN) -m pytest -m slow
+
+lint: env ## check style
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+format: env ## mend style
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+clean: ## remove what the targets made, except the environment
+	rm -rf data/scenes work_dirs build dist .pytest_cache .ruff_cache .hypothesis

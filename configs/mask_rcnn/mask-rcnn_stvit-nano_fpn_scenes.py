@@ -1,0 +1,75 @@
+# A detector small enough for two CPU cores, trained from scratch on the bundled scenes.
+_base_ = [
+    'mmdet::_base_/models/mask-rcnn_r50_fpn.py',
+    '../_base_/datasets/scenes_instance.py',
+    'mmdet::_base_/default_runtime.py',
+]
+
+width = 64
+num_classes = 5
+# From scratch the neck and the heads need normalisation; GroupNorm does not depend on the batch.
+norm_cfg = dict(type='GN', num_groups=16, requires_grad=True)
+
+model = dict(
+    # The scenes are 192 pixels wide: no padding, and every image of a batch has the same size.
+    data_preprocessor=dict(pad_size_divisor=32),
+    backbone=dict(_delete_=True, type='mmstvit.STViT', arch='nano', drop_path_rate=0.0),
+    neck=dict(in_channels=[32, 64, 128, 192], out_channels=width, norm_cfg=norm_cfg),
+    rpn_head=dict(in_channels=width, feat_channels=width),
+    roi_head=dict(
+        bbox_roi_extractor=dict(out_channels=width, roi_layer=dict(sampling_ratio=1), finest_scale=28),
+        bbox_head=dict(
+            type='ConvFCBBoxHead',
+            num_shared_convs=2,
+            num_shared_fcs=1,
+            conv_out_channels=width,
+            in_channels=width,
+            fc_out_channels=256,
+            num_classes=num_classes,
+            reg_class_agnostic=True,
+            norm_cfg=norm_cfg,
+        ),
+        mask_roi_extractor=dict(out_channels=width, roi_layer=dict(sampling_ratio=1), finest_scale=28),
+        mask_head=dict(
+            num_convs=3, in_channels=width, conv_out_channels=width, num_classes=num_classes, norm_cfg=norm_cfg
+        ),
+    ),
+    train_cfg=dict(
+        rpn=dict(sampler=dict(num=128)),
+        rpn_proposal=dict(nms_pre=200, max_per_img=100),
+        rcnn=dict(sampler=dict(num=48)),
+    ),
+    test_cfg=dict(
+        rpn=dict(nms_pre=200, max_per_img=50),
+        rcnn=dict(max_per_img=20),
+    ),
+)
+
+max_epochs = 10
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=5)
+val_cfg = dict(type='ValLoop')
+test_cfg = dict(type='TestLoop')
+
+optim_wrapper = dict(
+    type='OptimWrapper',
+    optimizer=dict(type='AdamW', lr=0.001, weight_decay=0.05),
+    paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0),
+    clip_grad=dict(max_norm=5.0, norm_type=2),
+)
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=100),
+    dict(
+        type='CosineAnnealingLR',
+        eta_min=1e-5,
+        begin=0,
+        end=max_epochs,
+        T_max=max_epochs,
+        by_epoch=True,
+        convert_to_iter_based=True,
+    ),
+]
+
+default_hooks = dict(logger=dict(interval=25), checkpoint=dict(max_keep_ckpts=1))
+vis_backends = [dict(type='LocalVisBackend'), dict(type='TensorboardVisBackend')]
+visualizer = dict(vis_backends=vis_backends)
+randomness = dict(seed=0)

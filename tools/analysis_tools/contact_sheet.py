@@ -1,0 +1,114 @@
+"""Draw a contact sheet of a detector: ground truth beside predictions, image by image of the test set.
+
+Example::
+
+    python tools/analysis_tools/contact_sheet.py configs/mask_rcnn/mask-rcnn_stvit-nano_fpn_scenes.py \\
+        work_dirs/mask-rcnn_stvit-nano_fpn_scenes/epoch_10.pth --out sheet.png
+"""
+
+import argparse
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from mmengine.runner import Runner
+from mmengine.structures import InstanceData
+
+from mmstvit.apis import (
+    UserError,
+    add_common_arguments,
+    build_runner,
+    check_checkpoint,
+    check_data,
+    load_config,
+    user_errors,
+)
+
+CAPTION_HEIGHT = 28
+GAP = 8
+
+
+def enlarge(instances: InstanceData, scale: float, size: tuple[int, int]) -> InstanceData:
+    """Boxes and masks for an image that is shown ``scale`` times as large, (height, width) = ``size``."""
+    result = instances.clone()
+    result.bboxes = torch.as_tensor(getattr(instances.bboxes, 'tensor', instances.bboxes)) * scale
+    masks = instances.masks
+    masks = masks.masks if hasattr(masks, 'masks') else masks.cpu().numpy()
+    large = [cv2.resize(m.astype(np.uint8), size[::-1], interpolation=cv2.INTER_NEAREST) for m in masks]
+    result.masks = np.array(large, dtype=bool).reshape(-1, *size)
+    return result
+
+
+def draw_pairs(runner: Runner, count: int, side: int, score_thr: float) -> list[np.ndarray]:
+    """Ground truth and prediction of the first ``count`` test images, side by side: RGB, ``side`` pixels high."""
+    visualizer = runner.visualizer
+    dataset = runner.test_dataloader.dataset
+    visualizer.dataset_meta = dataset.metainfo
+    runner.model.eval()
+    pairs = []
+    for index in range(min(count, len(dataset))):
+        data = dataset[index]
+        batch = dict(inputs=[data['inputs']], data_samples=[data['data_samples']])
+        with torch.no_grad():
+            sample = runner.model.test_step(batch)[0].cpu()
+        image = cv2.cvtColor(cv2.imread(sample.img_path), cv2.COLOR_BGR2RGB)
+        scale = side / image.shape[0]
+        image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR)
+        sample.gt_instances = enlarge(sample.gt_instances, scale, image.shape[:2])
+        sample.pred_instances = enlarge(sample.pred_instances, scale, image.shape[:2])
+        visualizer.add_datasample(
+            'pair', image, sample, draw_gt=True, draw_pred=True, pred_score_thr=score_thr, step=index
+        )
+        pairs.append(visualizer.get_image())
+    return pairs
+
+
+def tile(pairs: list[np.ndarray], columns: int, captions: tuple[str, str]) -> np.ndarray:
+    """Lay the pairs out in rows, with captions above every column."""
+    height, width = (max(p.shape[axis] for p in pairs) for axis in (0, 1))
+    rows = -(-len(pairs) // columns)
+    sheet = np.full((CAPTION_HEIGHT + rows * (height + GAP), columns * (width + GAP) - GAP, 3), 255, np.uint8)
+    for column in range(columns):
+        for half, text in enumerate(captions):
+            origin = (column * (width + GAP) + half * width // 2 + 6, CAPTION_HEIGHT - 9)
+            cv2.putText(sheet, text, origin, cv2.FONT_HERSHEY_SIMPLEX, 0.6, (0, 0, 0), 1, cv2.LINE_AA)
+    for i, pair in enumerate(pairs):
+        y, x = CAPTION_HEIGHT + i // columns * (height + GAP), i % columns * (width + GAP)
+        sheet[y : y + pair.shape[0], x : x + pair.shape[1]] = pair
+    return sheet
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('config', help='config file path of a detector with masks')
+    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument('--out', type=Path, required=True, help='PNG file to write')
+    parser.add_argument('--num', type=int, default=12, help='images (12)')
+    parser.add_argument('--columns', type=int, default=3, help='pairs in a row (3)')
+    parser.add_argument('--side', type=int, default=320, help='height of an image on the sheet, in pixels (320)')
+    parser.add_argument('--score-thr', type=float, default=0.5, help='lowest score shown (0.5)')
+    parser.add_argument('--work-dir', help='the dir to save logs')
+    add_common_arguments(parser)
+    args = parser.parse_args()
+    if min(args.num, args.columns, args.side) < 1:
+        parser.error('--num, --columns and --side must be at least 1')
+    with user_errors():
+        cfg = load_config(args)
+        if cfg.default_scope != 'mmdet' or 'mask_head' not in cfg.model.get('roi_head', {}):
+            raise UserError(f'{args.config} is not a detector with masks.')
+        check_checkpoint(args.checkpoint)
+        check_data(cfg, ['test_dataloader'])
+    cfg.load_from = args.checkpoint
+    cfg.visualizer.vis_backends = None  # draws only; nothing is logged
+    runner = build_runner(cfg)
+    runner.load_or_resume()
+    sheet = tile(draw_pairs(runner, args.num, args.side, args.score_thr), args.columns, ('ground truth', 'prediction'))
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    if not cv2.imwrite(str(args.out), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR)):
+        raise OSError(f'could not write {args.out}: check the free disk space and the permissions')
+    print(f'contact sheet: {args.out}')
+
+
+if __name__ == '__main__':
+    main()

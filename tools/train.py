@@ -1,0 +1,87 @@
+"""Train a detector, segmentor or classifier; the config's ``default_scope`` decides which."""
+
+import argparse
+
+import torch
+from mmengine.config import Config
+from mmengine.runner import find_latest_checkpoint
+
+from mmstvit.apis import (
+    UserError,
+    add_common_arguments,
+    build_runner,
+    check_checkpoint,
+    check_data,
+    check_pretrained,
+    load_config,
+    user_errors,
+)
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', help='train config file path')
+    parser.add_argument('--work-dir', help='the dir to save logs and models')
+    parser.add_argument('--amp', action='store_true', help='enable automatic-mixed-precision training')
+    parser.add_argument(
+        '--auto-scale-lr', action='store_true', help="scale the learning rate to the batch, by the config's base batch"
+    )
+    parser.add_argument(
+        '--resume',
+        nargs='?',
+        const='auto',
+        help='resume from this checkpoint; without a path, from the latest one in the work dir',
+    )
+    add_common_arguments(parser)
+    return parser.parse_args()
+
+
+def apply_amp(cfg: Config) -> None:
+    if not torch.cuda.is_available():
+        raise UserError("--amp needs a GPU (MMEngine's AmpOptimWrapper runs nowhere else). Train without --amp.")
+    cfg.optim_wrapper.type = 'AmpOptimWrapper'
+    cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
+
+
+def apply_auto_scale_lr(cfg: Config) -> None:
+    if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
+        raise UserError(
+            '--auto-scale-lr needs auto_scale_lr.base_batch_size in the config: the batch its learning rate is for. '
+            'Add it with --cfg-options auto_scale_lr.base_batch_size=16'
+        )
+    cfg.auto_scale_lr.enable = True
+
+
+def apply_resume(cfg: Config, resume: str) -> None:
+    """Set what to resume from, and refuse if there is nothing."""
+    cfg.resume = True
+    cfg.load_from = None if resume == 'auto' else resume
+    checkpoint = resume
+    if resume == 'auto':
+        checkpoint = find_latest_checkpoint(cfg.work_dir)
+        if checkpoint is None:
+            raise UserError(
+                f'--resume found nothing to resume in {cfg.work_dir} (no last_checkpoint file there). Start without '
+                f'--resume, or name the work dir (--work-dir) or the checkpoint (--resume PATH).'
+            )
+    check_checkpoint(checkpoint)
+
+
+def main() -> None:
+    args = parse_args()
+    with user_errors():
+        cfg = load_config(args)
+        if args.amp:
+            apply_amp(cfg)
+        if args.auto_scale_lr:
+            apply_auto_scale_lr(cfg)
+        if args.resume is not None:
+            apply_resume(cfg, args.resume)
+        else:
+            check_pretrained(cfg)
+        check_data(cfg, ['train_dataloader', 'val_dataloader'])
+    build_runner(cfg).train()
+
+
+if __name__ == '__main__':
+    main()
