@@ -49,7 +49,7 @@ tests = ['pytest>=8', 'hypothesis>=6.100']
 setup(
     # mmengine and mmcv are not listed: the original and the OneDL distributions share one import folder, and pip
     # would put one over the other. `import mmstvit` checks what is importable and names what is missing.
-    install_requires=['torch>=2.4', 'numpy'],
+    install_requires=['torch>=2.4', 'numpy', 'packaging'],
     extras_require={
         'onedl': onedl,
         'scenes': scenes,

@@ -45,7 +45,7 @@ _RULES = [(re.compile(_expand(p)), r if callable(r) else _expand(r)) for p, r in
 def _rename(key: str) -> str | None:
     """Our key for a published one; None if no rule knows it."""
     for pattern, replacement in _RULES:
-        match = pattern.fullmatch(key)
+        match = pattern.fullmatch(str(key))
         if match:
             return replacement(match) if callable(replacement) else match.expand(replacement)
     return None
@@ -65,14 +65,18 @@ def convert_official(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
         A new dict; the tensors share memory with the input.
 
     Raises:
-        ValueError: A key is not one of the release's; the message names it.
+        ValueError: A key is not one of the release's, or its value is not a tensor; the message names it.
     """
+    if not isinstance(state_dict, Mapping) or not state_dict:
+        raise ValueError(
+            f'a state dict with at least one key is needed, but got {type(state_dict).__name__} without any.'
+        )
     converted, unknown = {}, []
     for key, value in state_dict.items():
-        if _DROPPED.fullmatch(key):
+        if _DROPPED.fullmatch(str(key)):
             continue
         name = _rename(key)
-        if name is None:
+        if name is None or not isinstance(value, Tensor):
             unknown.append(key)
         elif _LINEAR.fullmatch(name):
             converted[name] = value.flatten(1)
@@ -83,7 +87,7 @@ def convert_official(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     if unknown:
         shown = ', '.join(map(repr, unknown[:5])) + (', …' if len(unknown) > 5 else '')
         raise ValueError(
-            f'{len(unknown)} of {len(state_dict)} keys are not of a published STViT checkpoint: {shown}. Pass the '
+            f'{len(unknown)} of {len(state_dict)} entries are not of a published STViT checkpoint: {shown}. Pass the '
             f"weights themselves (a published file holds them under 'model'), without prefixes such as 'module.'."
         )
     return converted

@@ -5,8 +5,9 @@ distributions say nothing: a version is read off the module itself.
 """
 
 import importlib
-import re
 from types import ModuleType
+
+from packaging.version import InvalidVersion, Version
 
 # import name -> (lowest version that works, what to install)
 _CORE = {
@@ -22,11 +23,6 @@ LIBRARIES = {
 }
 
 
-def _number(version: str) -> tuple[int, ...]:
-    """Leading numbers of a version: '2.11.0+cu130' -> (2, 11, 0)."""
-    return tuple(map(int, re.match(r'[\d.]*\d', version).group().split('.')))
-
-
 def _require(name: str, minimum: str, remedy: str) -> ModuleType:
     try:
         module = importlib.import_module(name)
@@ -37,13 +33,20 @@ def _require(name: str, minimum: str, remedy: str) -> ModuleType:
                 f'{remedy}'
             ) from error
         raise ImportError(f'mmstvit needs {name} >= {minimum}, which is not installed. Run: {remedy}') from error
-    version = getattr(module, '__version__', None)
-    if version is None:
+    except Exception as error:  # a broken binary raises OSError, a library's own version check AssertionError
         raise ImportError(
-            f'mmstvit needs {name} >= {minimum}; what is importable under that name ({module.__path__}) is not the '
-            f'package: it has no version. Run: {remedy}'
-        )
-    if _number(version) < _number(minimum):
+            f'mmstvit needs {name} >= {minimum}; it is installed but does not import: {type(error).__name__}: {error}. '
+            f'Its parts do not fit together; run: {remedy}'
+        ) from error
+    version = getattr(module, '__version__', None)
+    try:
+        parsed = Version(str(version))
+    except InvalidVersion:
+        raise ImportError(
+            f'mmstvit needs {name} >= {minimum}; what is importable under that name ({module!r}) has the version '
+            f'{version!r} and is not the package. Run: {remedy}'
+        ) from None
+    if parsed < Version(minimum):
         raise ImportError(f'mmstvit needs {name} >= {minimum}, but {version} is installed. Run: {remedy}')
     return module
 
@@ -65,7 +68,10 @@ def require_library(name: str) -> ModuleType:
 
     Raises:
         ImportError: It, or mmcv's ops, are missing or too old; the message has the command that mends it.
+        ValueError: ``name`` is none of the three.
     """
+    if name not in LIBRARIES:
+        raise ValueError(f'{name!r} is not a library that mmstvit plugs into; those are {sorted(LIBRARIES)}.')
     minimum, remedy = LIBRARIES[name]
     try:
         importlib.import_module('mmcv._ext')

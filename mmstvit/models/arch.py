@@ -1,6 +1,7 @@
 """The architectures of STViT and the checks of a user's own."""
 
 import difflib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -46,12 +47,24 @@ def suggest(name: str, known: Sequence[str]) -> str:
     return f' Did you mean {close[0]!r}?' if close else ''
 
 
+def is_number(value: object, kind: type | tuple[type, ...]) -> bool:
+    """Whether ``value`` is a finite number of that kind; True and False are not numbers here."""
+    return isinstance(value, kind) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def positive_integer(name: str, value: object) -> int:
+    """``value`` if it is a positive integer; raises ValueError that names it."""
+    if not is_number(value, int) or value < 1:
+        raise ValueError(f'{name} must be a positive integer, but got {value!r}.')
+    return value
+
+
 def per_stage(name: str, value: object, kind: type | tuple[type, ...], minimum: float) -> tuple:
     """``value`` as a tuple with one checked number per stage; raises ValueError."""
     if isinstance(value, (str, bytes)) or not isinstance(value, Sequence) or len(value) != NUM_STAGES:
         raise ValueError(f'{name} must be a sequence of {NUM_STAGES} numbers, one per stage, but got {value!r}.')
     for i, number in enumerate(value):
-        if isinstance(number, bool) or not isinstance(number, kind) or not number >= minimum:
+        if not is_number(number, kind) or number < minimum:
             what = 'an integer' if kind is int else 'a number'
             raise ValueError(f'{name}[{i}] must be {what} of at least {minimum}, but got {number!r} in {value!r}.')
     return tuple(value)
@@ -97,8 +110,10 @@ def resolve_arch(arch: str | Mapping) -> Arch:
         fields['layer_scale_init_value'] = per_stage("arch['layer_scale_init_value']", value, (int, float), 0)
     if 'mlp_ratio' in arch:
         ratio = arch['mlp_ratio']
-        if isinstance(ratio, bool) or not isinstance(ratio, (int, float)) or not ratio > 0:
-            raise ValueError(f"arch['mlp_ratio'] must be a positive number, but got {ratio!r}.")
+        if not is_number(ratio, (int, float)) or int(min(fields['channels']) * ratio) < 1:
+            raise ValueError(
+                f"arch['mlp_ratio'] must be a number that leaves every FFN a hidden channel, but got {ratio!r}."
+            )
         fields['mlp_ratio'] = float(ratio)
     for i, (channels, heads) in enumerate(zip(fields['channels'], fields['num_heads'], strict=True)):
         if channels % heads:

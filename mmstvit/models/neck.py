@@ -6,6 +6,8 @@ from torch import Tensor, nn
 
 from mmstvit.registry import MODELS
 
+from .arch import positive_integer
+
 
 @MODELS.register_module()
 class STViTNeck(BaseModule):
@@ -15,15 +17,36 @@ class STViTNeck(BaseModule):
         in_channels: Channels of the backbone's last stage.
         out_channels: Channels of the pooled vector; 1024 in the release.
         init_cfg: Initialisation config of MMEngine; None keeps PyTorch's, as the release does.
+
+    Raises:
+        ValueError: A number of channels is not a positive integer.
     """
 
     def __init__(self, in_channels: int, out_channels: int = 1024, init_cfg: dict | list[dict] | None = None) -> None:
         super().__init__(init_cfg=init_cfg)
+        in_channels = positive_integer('in_channels', in_channels)
+        out_channels = positive_integer('out_channels', out_channels)
         self.conv = nn.Conv2d(in_channels, out_channels, 1)
         self.norm = nn.BatchNorm2d(out_channels)
 
     def forward(self, inputs: Tensor | tuple[Tensor, ...]) -> tuple[Tensor]:
-        """Pool the last map: (B, C, H, W), or a tuple ending with it, -> ((B, out_channels),)"""
-        x = inputs if isinstance(inputs, Tensor) else inputs[-1]
+        """Pool the last map.
+
+        Args:
+            inputs: The map (B, in_channels, H, W), or the backbone's tuple that ends with it.
+
+        Returns:
+            The pooled vectors (B, out_channels), in a tuple as MMPreTrain's heads expect.
+
+        Raises:
+            ValueError: There is no such map.
+        """
+        x = inputs[-1] if isinstance(inputs, (tuple, list)) and inputs else inputs
+        if not isinstance(x, Tensor) or x.dim() != 4 or x.shape[1] != self.conv.in_channels:
+            got = tuple(x.shape) if isinstance(x, Tensor) else x
+            raise ValueError(
+                f'STViTNeck needs a map (B, {self.conv.in_channels}, H, W), or a tuple ending with one, but got '
+                f"{got!r}. Its in_channels must be those of the backbone's last output."
+            )
         x = F.silu(self.norm(self.conv(x)))
         return (x.mean(dim=(2, 3)),)

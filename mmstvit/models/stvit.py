@@ -13,7 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from mmstvit.layers import ConvStem, Downsample, STViTBlock
 from mmstvit.registry import MODELS
 
-from .arch import ARCHS, NUM_STAGES, per_stage, resolve_arch
+from .arch import ARCHS, NUM_STAGES, is_number, per_stage, positive_integer, resolve_arch
 
 # The stages have strides 4 to 32; below 32 pixels the last one has nothing to see.
 MIN_SIDE = 32
@@ -73,9 +73,7 @@ class STViT(BaseModule):
     ) -> None:
         super().__init__(init_cfg=init_cfg)
         self.arch = resolve_arch(arch)
-        if isinstance(in_channels, bool) or not isinstance(in_channels, int) or in_channels < 1:
-            raise ValueError(f'in_channels must be a positive integer, but got {in_channels!r}.')
-        self.in_channels = in_channels
+        self.in_channels = positive_integer('in_channels', in_channels)
         self.out_indices = _check_out_indices(out_indices)
         num_stages = self.out_indices[-1] + 1
         n_iters = per_stage('n_iter', (n_iter,) * NUM_STAGES if isinstance(n_iter, int) else n_iter, int, 1)
@@ -84,13 +82,16 @@ class STViT(BaseModule):
             ('attn_drop_rate', attn_drop_rate),
             ('drop_path_rate', drop_path_rate),
         ):
-            if not 0 <= rate < 1:
-                raise ValueError(f'{name} must be in [0, 1), but got {rate!r}.')
-        if frozen_stages not in range(-1, num_stages + 1):
+            if not is_number(rate, (int, float)) or not 0 <= rate < 1:
+                raise ValueError(f'{name} must be a number in [0, 1), but got {rate!r}.')
+        if not is_number(frozen_stages, int) or frozen_stages not in range(-1, num_stages + 1):
             raise ValueError(
                 f'frozen_stages must be -1 (nothing), 0 (the stem) or up to {num_stages} (the stages built for '
                 f'out_indices={self.out_indices}), but got {frozen_stages!r}.'
             )
+        for name, flag in (('norm_eval', norm_eval), ('with_cp', with_cp)):
+            if not isinstance(flag, bool):
+                raise ValueError(f'{name} must be True or False, but got {flag!r}.')
         self.frozen_stages = frozen_stages
         self.norm_eval = norm_eval
         self.with_cp = with_cp
@@ -131,6 +132,7 @@ class STViT(BaseModule):
 
         Raises:
             ValueError: The input has another rank or number of channels, or is smaller than 32×32.
+            TypeError: The input is not a floating-point tensor.
         """
         self._check_input(x)
         x = self.patch_embed(x)
@@ -155,6 +157,16 @@ class STViT(BaseModule):
         return block(x)
 
     def _check_input(self, x: Tensor) -> None:
+        if not isinstance(x, Tensor):
+            raise TypeError(
+                f'STViT needs a tensor of images (B, {self.in_channels}, H, W), but got {type(x).__name__}. '
+                f'An array becomes one with torch.as_tensor.'
+            )
+        if not x.is_floating_point():
+            raise TypeError(
+                f'STViT needs floating-point images, but got {x.dtype}. Normalise them first; in a config the data '
+                f'preprocessor does it.'
+            )
         if x.dim() != 4:
             raise ValueError(
                 f'STViT needs a batch of images (B, {self.in_channels}, H, W), but got a tensor of shape '
@@ -218,9 +230,9 @@ class STViT(BaseModule):
 
 
 def _check_out_indices(out_indices: Any) -> tuple[int, ...]:
-    indices = [out_indices] if isinstance(out_indices, int) else out_indices
+    indices = [out_indices] if is_number(out_indices, int) else out_indices
     valid = isinstance(indices, Sequence) and len(indices) > 0
-    valid = valid and all(isinstance(i, int) and -NUM_STAGES <= i < NUM_STAGES for i in indices)
+    valid = valid and all(is_number(i, int) and -NUM_STAGES <= i < NUM_STAGES for i in indices)
     if valid:
         indices = tuple(i % NUM_STAGES for i in indices)
         valid = list(indices) == sorted(set(indices))
@@ -234,12 +246,17 @@ def _check_out_indices(out_indices: Any) -> tuple[int, ...]:
 
 @contextlib.contextmanager
 def _frozen_statistics(module: nn.Module) -> Iterator[None]:
-    """Keep BatchNorm from updating its statistics a second time while a block is recomputed."""
+    """Keep BatchNorm from updating its statistics a second time while a block is recomputed.
+
+    The recomputation has to save the same tensors as the forward pass, so the statistics are still handed to the
+    kernel, with momentum 0, and the counter of batches is hidden.
+    """
     norms = [m for m in module.modules() if isinstance(m, _BatchNorm) and m.training and m.track_running_stats]
+    saved = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm in norms:
-        norm.track_running_stats = False
+        norm.momentum, norm.num_batches_tracked = 0.0, None
     try:
         yield
     finally:
-        for norm in norms:
-            norm.track_running_stats = True
+        for norm, (momentum, count) in zip(norms, saved, strict=True):
+            norm.momentum, norm.num_batches_tracked = momentum, count

@@ -1,0 +1,107 @@
+"""What several test files share."""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import ModuleType
+from unittest import mock
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from mmstvit import STViT
+from mmstvit.layers import SuperTokenAttention
+from mmstvit.ops import naive, super_token
+
+DATA = Path(__file__).parent / 'data'
+OPS = {'fast': super_token, 'naive': naive}
+
+# Small, yet with everything in it: padded cells, several super tokens, layer scale, more heads than one.
+TINY = {
+    'channels': (8, 12, 16, 24),
+    'depths': (1, 1, 2, 1),
+    'num_heads': (1, 2, 4, 3),
+    'stoken_size': (4, 2, 1, 1),
+    'layer_scale_init_value': (0.0, 0.5, 0.5, 0.0),
+}
+
+
+def official_shapes(size: str) -> dict[str, tuple[int, ...]]:
+    """Keys and shapes of a published checkpoint."""
+    shapes = json.loads((DATA / 'official_state_dict_shapes.json').read_text())[size]
+    return {key: tuple(shape) for key, shape in shapes.items()}
+
+
+def tiny(seed: int = 0, **kwargs: object) -> STViT:
+    """A TINY model whose weights depend on the seed alone, with BatchNorm statistics that are not 0 and 1."""
+    torch.manual_seed(seed)
+    model = STViT(TINY, **kwargs)
+    for norm in batch_norms(model).values():
+        norm.running_mean.normal_(std=0.1)
+        norm.running_var.uniform_(0.5, 1.5)
+    return model
+
+
+def image(*size: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Random numbers of the given size, the same for the same seed."""
+    return torch.randn(size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
+
+
+def batch_norms(module: nn.Module) -> dict[str, _BatchNorm]:
+    return {name: m for name, m in module.named_modules() if isinstance(m, _BatchNorm)}
+
+
+def gradients(module: nn.Module) -> dict[str, Tensor | None]:
+    return {name: p.grad for name, p in module.named_parameters()}
+
+
+def cotangent_loss(outputs: tuple[Tensor, ...]) -> Tensor:
+    """A scalar to which every output entry contributes with another weight."""
+    return sum((x * image(*x.shape, seed=i, dtype=x.dtype)).sum() for i, x in enumerate(outputs))
+
+
+def relative_error(actual: Tensor, expected: Tensor) -> float:
+    """Largest absolute difference over largest absolute expected value; 0 for two zeros, inf for NaN."""
+    assert actual.shape == expected.shape, f'shape {tuple(actual.shape)}, expected {tuple(expected.shape)}'
+    difference = (actual - expected).abs().max().item()
+    if difference == 0:
+        return 0.0
+    error = difference / max(expected.abs().max().item(), 1e-300)
+    return error if error == error else float('inf')
+
+
+def assert_near(actual: Mapping[str, Tensor], expected: Mapping[str, Tensor], tolerance: float) -> None:
+    """Every tensor by name within a relative error of ``tolerance``, and no name missing on either side."""
+    assert set(actual) == set(expected)
+    errors = {name: relative_error(actual[name], expected[name]) for name in expected}
+    assert errors
+    wrong = {name: error for name, error in errors.items() if not error <= tolerance}
+    assert not wrong, f'relative errors above {tolerance}: {wrong}'
+
+
+def assert_equal(actual: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    """Every tensor by name equal bit for bit."""
+    assert set(actual) == set(expected)
+    assert expected
+    assert not [name for name in expected if not torch.equal(actual[name], expected[name])]
+
+
+@contextlib.contextmanager
+def use_ops(ops: ModuleType) -> Iterator[None]:
+    """Run super token attention with other functions behind it."""
+    with mock.patch.object(SuperTokenAttention, 'ops', ops):
+        yield
+
+
+def run_python(code: str, cwd: Path, path: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Run code in a fresh interpreter, with ``path`` in front of the installed packages."""
+    env = {**os.environ, 'PYTHONWARNINGS': 'ignore'}
+    env.pop('PYTHONPATH', None)
+    if path is not None:
+        env['PYTHONPATH'] = str(path)
+    return subprocess.run([sys.executable, '-c', code], cwd=cwd, env=env, capture_output=True, text=True, timeout=120)

@@ -1,0 +1,158 @@
+"""Published keys and shapes against an mmpretrain classifier."""
+
+import copy
+import functools
+import re
+
+import pytest
+import torch
+from torch import Tensor
+
+from mmstvit.checkpoint import convert_official
+from mmstvit.models.arch import ARCHS
+
+from .helpers import DATA, official_shapes
+
+SIZES = ['small', 'base', 'large']
+CONSTANT = re.compile(r'layers\.\d\.blocks\.\d+\.attn\.(unfold|fold)\.weights')
+
+
+def published(size: str, device: str = 'meta') -> dict[str, Tensor]:
+    """A state dict with the keys and shapes of a published checkpoint."""
+    return {key: torch.empty(shape, device=device) for key, shape in official_shapes(size).items()}
+
+
+@functools.cache
+def classifier(size: str) -> torch.nn.Module:
+    registry = pytest.importorskip('mmpretrain.registry')
+    config = {
+        'type': 'ImageClassifier',
+        'backbone': {'type': 'mmstvit.STViT', 'arch': size, 'out_indices': (3,)},
+        'neck': {'type': 'mmstvit.STViTNeck', 'in_channels': ARCHS[size].channels[-1]},
+        'head': {'type': 'LinearClsHead', 'num_classes': 1000, 'in_channels': 1024},
+    }
+    with torch.device('meta'):
+        return registry.MODELS.build(config)
+
+
+@pytest.mark.parametrize('size', SIZES)
+class TestPublishedSizes:
+    def test_converted_keys_and_shapes_are_the_classifiers(self, size):
+        expected = {key: tuple(value.shape) for key, value in classifier(size).state_dict().items()}
+        assert {key: tuple(value.shape) for key, value in convert_official(published(size)).items()} == expected
+
+    def test_every_key_is_mapped_or_a_constant_kernel(self, size):
+        state_dict = published(size)
+        constants = [key for key in state_dict if CONSTANT.fullmatch(key)]
+        assert len(constants) == 2 * sum(ARCHS[size].depths)
+        converted = convert_official(state_dict)
+        assert len(converted) + len(constants) == len(state_dict)
+
+    def test_each_key_alone_is_dropped_only_if_constant(self, size):
+        dropped = {key for key, value in published(size).items() if not convert_official({key: value})}
+        assert dropped == {key for key in published(size) if CONSTANT.fullmatch(key)}
+
+
+@pytest.fixture
+def weights() -> dict[str, Tensor]:
+    """The published weights of a golden case with layer scale."""
+    return torch.load(DATA / 'padded_layerscale.pt', weights_only=True)['state_dict']
+
+
+class TestConversion:
+    def test_values_are_equal_and_in_order(self, weights):
+        kept = [value for key, value in weights.items() if not CONSTANT.fullmatch(key)]
+        converted = list(convert_official(weights).values())
+        assert len(kept) == len(converted)
+        for old, new in zip(kept, converted, strict=True):
+            assert new.dtype == old.dtype
+            assert torch.equal(new.flatten(), old.flatten())
+
+    def test_input_is_not_changed(self, weights):
+        before = copy.deepcopy(weights)
+        convert_official(weights)
+        assert list(weights) == list(before)
+        assert all(torch.equal(weights[key], before[key]) for key in before)
+        assert all(weights[key].shape == before[key].shape for key in before)
+
+    @pytest.mark.parametrize(
+        ('old', 'new'),
+        [
+            ('patch_embed.proj.0.weight', 'backbone.patch_embed.convs.0.weight'),
+            ('patch_embed.proj.9.bias', 'backbone.patch_embed.convs.3.bias'),
+            ('patch_embed.proj.2.running_var', 'backbone.patch_embed.norms.0.running_var'),
+            ('patch_embed.proj.11.num_batches_tracked', 'backbone.patch_embed.norms.3.num_batches_tracked'),
+            ('layers.1.downsample.proj.0.weight', 'backbone.downsamples.1.conv.weight'),
+            ('layers.2.downsample.proj.1.running_mean', 'backbone.downsamples.2.norm.running_mean'),
+            ('layers.2.blocks.13.pos_embed.conv.bias', 'backbone.stages.2.13.pos_embed.bias'),
+            ('layers.0.blocks.0.norm1.norm.weight', 'backbone.stages.0.0.norm1.weight'),
+            ('layers.3.blocks.2.attn.stoken_refine.qkv.weight', 'backbone.stages.3.2.attn.qkv.weight'),
+            ('layers.3.blocks.2.attn.stoken_refine.proj.bias', 'backbone.stages.3.2.attn.proj.bias'),
+            ('layers.1.blocks.4.mlp2.conv.conv.weight', 'backbone.stages.1.4.ffn.dwconv.weight'),
+            ('layers.1.blocks.4.mlp2.fc1.weight', 'backbone.stages.1.4.ffn.fc1.weight'),
+            ('layers.2.blocks.1.gamma_2', 'backbone.stages.2.1.gamma2'),
+            ('proj.weight', 'neck.conv.weight'),
+            ('norm.running_mean', 'neck.norm.running_mean'),
+            ('head.bias', 'head.fc.bias'),
+        ],
+    )
+    def test_names(self, old, new):
+        assert list(convert_official({old: torch.zeros(2, 2, 1, 1)})) == [new]
+
+    @pytest.mark.parametrize(
+        ('key', 'shape', 'expected'),
+        [
+            ('layers.0.blocks.0.attn.stoken_refine.qkv.weight', (6, 2, 1, 1), (6, 2)),
+            ('layers.0.blocks.0.mlp2.fc2.weight', (2, 8, 1, 1), (2, 8)),
+            ('layers.2.blocks.0.gamma_1', (1, 2, 1, 1), (2,)),
+            ('layers.0.blocks.0.mlp2.conv.conv.weight', (8, 1, 3, 3), (8, 1, 3, 3)),
+            ('proj.weight', (4, 2, 1, 1), (4, 2, 1, 1)),
+        ],
+    )
+    def test_shapes(self, key, shape, expected):
+        (value,) = convert_official({key: torch.zeros(shape)}).values()
+        assert value.shape == expected
+
+
+class TestRefusal:
+    @pytest.mark.parametrize(
+        'key',
+        [
+            'backbone.patch_embed.convs.0.weight',
+            'module.head.weight',
+            'patch_embed.proj.1.weight',
+            'patch_embed.proj.0.running_mean',
+            'layers.4.blocks.0.gamma_1',
+            'layers.3.downsample.proj.0.weight',
+            'layers.0.blocks.0.gamma_3',
+            'layers.0.blocks.0.norm1.norm.running_mean',
+            'layers.0.blocks.0.attn.fold.weight',
+            'head.weight.extra',
+        ],
+    )
+    def test_unknown_key_is_named(self, weights, key):
+        with pytest.raises(ValueError, match=re.escape(repr(key))) as caught:
+            convert_official({**weights, key: torch.zeros(1)})
+        assert f'1 of {len(weights) + 1} entries' in str(caught.value)
+
+    def test_wrapped_checkpoint_is_refused_with_the_remedy(self, weights):
+        with pytest.raises(ValueError, match="'model'") as caught:
+            convert_official({'model': weights, 'epoch': 300})
+        assert "a published file holds them under 'model'" in str(caught.value)
+        assert "'epoch'" in str(caught.value)
+
+    def test_long_lists_of_unknown_keys_are_cut(self, weights):
+        with pytest.raises(ValueError, match='…') as caught:
+            convert_official({f'module.{key}': value for key, value in weights.items()})
+        assert len(str(caught.value)) < 600
+        assert f'{len(weights)} of {len(weights)} entries' in str(caught.value)
+
+    @pytest.mark.parametrize('value', [None, [], {}, 'model'])
+    def test_what_is_no_state_dict_is_refused(self, value):
+        with pytest.raises(ValueError, match='a state dict with at least one key is needed'):
+            convert_official(value)
+
+    @pytest.mark.parametrize('entry', [{3: torch.ones(1)}, {'head.weight': 'text'}])
+    def test_an_entry_that_is_no_named_tensor_is_refused(self, entry):
+        with pytest.raises(ValueError, match=f'1 of 1 entries .*{next(iter(entry))!r}'):
+            convert_official(entry)

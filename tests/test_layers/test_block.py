@@ -1,0 +1,52 @@
+"""Where the block and its layers drop, in training."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from mmstvit.layers import STViTBlock, STViTFFN, SuperTokenAttention
+from mmstvit.layers.block import apply_nchw
+
+from ..helpers import image
+
+
+def zeros(x: Tensor) -> float:
+    """Share of entries that are exactly zero."""
+    return (x == 0).float().mean().item()
+
+
+def test_ffn_drops_after_the_activation_and_at_the_end():
+    torch.manual_seed(0)
+    ffn = STViTFFN(8, drop_rate=0.3).train()
+    hidden = []
+    ffn.dwconv.register_forward_pre_hook(lambda _, args: hidden.append(args[0]))
+    out = ffn(image(2, 16, 16, 8))
+    assert zeros(hidden[0]) == pytest.approx(0.3, abs=0.03)
+    assert zeros(out) == pytest.approx(0.3, abs=0.03)
+
+
+@pytest.mark.parametrize('stoken_size', [1, 4])
+def test_attention_drops_after_the_projection(stoken_size):
+    torch.manual_seed(0)
+    attention = SuperTokenAttention(8, 2, stoken_size, proj_drop_rate=0.3).train()
+    tokens = attention.refine(image(2, 16, 16, 8))
+    assert zeros(tokens) == pytest.approx(0.3, abs=0.03)
+    assert zeros(attention.eval().refine(image(2, 16, 16, 8))) == 0
+
+
+def test_drop_path_takes_each_branch_out_of_single_images():
+    torch.manual_seed(0)
+    block = STViTBlock(8, 2, 4, drop_path_rate=0.5).train()
+    block.norm2.eval()
+    x = image(64, 8, 8, 8)
+    with torch.no_grad():
+        base = x + apply_nchw(block.pos_embed, x)
+        attention = block.attn(block.norm1(base))
+        without_attention = base + 2 * block.ffn(apply_nchw(block.norm2, base))  # kept branches are scaled by 1 / 0.5
+        without_ffn = base + 2 * attention
+        both = without_ffn + 2 * block.ffn(apply_nchw(block.norm2, without_ffn))
+        out = block(x)
+    candidates = torch.stack([base, without_attention, without_ffn, both])  # (4, B, H, W, C)
+    nearest, which = (candidates - out).abs().amax(dim=(2, 3, 4)).min(dim=0)
+    assert nearest.max() < 1e-5
+    assert set(which.tolist()) == {0, 1, 2, 3}

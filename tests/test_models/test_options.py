@@ -1,0 +1,206 @@
+"""The backbone's options: what each changes, and that it changes nothing else."""
+
+import pytest
+import torch
+from mmcv.cnn.bricks import DropPath
+
+from mmstvit import STViT
+
+from ..helpers import TINY, assert_equal, batch_norms, cotangent_loss, gradients, image, tiny
+
+X = (2, 3, 64, 64)
+
+
+def names_differ(a: tuple, b: tuple) -> list[bool]:
+    return [not torch.equal(x, y) for x, y in zip(a, b, strict=True)]
+
+
+class TestOutIndices:
+    @pytest.mark.parametrize(
+        ('out_indices', 'stages'),
+        [
+            (0, [0]),
+            (3, [3]),
+            (-1, [3]),
+            (-4, [0]),
+            ((1,), [1]),
+            ([0, 2], [0, 2]),
+            ((-3, -1), [1, 3]),
+            (range(4), [0, 1, 2, 3]),
+        ],
+    )
+    def test_chosen_stages_are_returned_and_later_ones_not_built(self, out_indices, stages):
+        full, model = tiny().eval(), tiny(out_indices=out_indices).eval()
+        assert model.out_indices == tuple(stages)
+        assert len(model.stages) == stages[-1] + 1
+        assert len(model.downsamples) == stages[-1]
+        assert set(model.state_dict()) <= set(full.state_dict())
+        model.load_state_dict({k: v for k, v in full.state_dict().items() if k in model.state_dict()})
+        outputs, expected = model(image(*X)), full(image(*X))
+        assert not any(names_differ(outputs, tuple(expected[i] for i in stages)))
+
+    def test_every_built_parameter_learns_when_early_stages_are_not_returned(self):
+        model = tiny(out_indices=(2,)).eval()
+        cotangent_loss(model(image(*X))).backward()
+        assert all(grad is not None and grad.abs().max() > 0 for grad in gradients(model).values())
+
+
+def is_frozen(name: str, frozen_stages: int) -> bool:
+    """Whether a name belongs to the frozen part: the stem, k stages and the downsamplings before them."""
+    group, *index = name.split('.')
+    if group == 'patch_embed':
+        return frozen_stages >= 0
+    return int(index[0]) < frozen_stages - (1 if group == 'downsamples' else 0)
+
+
+@pytest.mark.parametrize('frozen_stages', range(-1, 5))
+class TestFrozenStages:
+    def test_frozen_parameters_do_not_learn(self, frozen_stages):
+        model = tiny(frozen_stages=frozen_stages)
+        for name, parameter in model.named_parameters():
+            assert parameter.requires_grad != is_frozen(name, frozen_stages), name
+        if frozen_stages < 4:
+            cotangent_loss(model(image(*X))).backward()
+            for name, grad in gradients(model).items():
+                assert (grad is None) == is_frozen(name, frozen_stages), name
+
+    def test_frozen_batch_norms_keep_their_statistics(self, frozen_stages):
+        model = tiny(frozen_stages=frozen_stages).train()
+        before = {name: norm.running_mean.clone() for name, norm in batch_norms(model).items()}
+        model(image(*X))
+        for name, norm in batch_norms(model).items():
+            assert norm.training != is_frozen(name, frozen_stages), name
+            assert torch.equal(norm.running_mean, before[name]) == is_frozen(name, frozen_stages), name
+
+    def test_training_mode_comes_back_for_the_rest(self, frozen_stages):
+        model = tiny(frozen_stages=frozen_stages).eval().train()
+        for name, module in model.named_modules():
+            if name and '.' in name:
+                assert module.training != is_frozen(name, frozen_stages), name
+
+
+def test_frozen_blocks_do_not_drop():
+    model = tiny(frozen_stages=4, drop_rate=0.5, attn_drop_rate=0.5, drop_path_rate=0.9).train()
+    assert not any(names_differ(model(image(*X)), model.eval()(image(*X))))
+
+
+class TestNormEval:
+    def test_batch_norms_keep_their_statistics_and_learn(self):
+        model = tiny(norm_eval=True).train()
+        before = {name: buffer.clone() for name, buffer in model.named_buffers()}
+        cotangent_loss(model(image(*X))).backward()
+        assert_equal(dict(model.named_buffers()), before)
+        for name, norm in batch_norms(model).items():
+            assert not norm.training
+            assert norm.weight.grad.abs().max() > 0, name
+
+    def test_everything_else_trains(self):
+        model = tiny(norm_eval=True, drop_path_rate=0.5).train()
+        norms = set(batch_norms(model))
+        assert norms
+        assert all(module.training for name, module in model.named_modules() if name not in norms)
+
+    def test_is_off_by_default(self):
+        assert all(norm.training for norm in batch_norms(tiny().train()).values())
+
+
+class TestCheckpointing:
+    @pytest.mark.parametrize('mode', ['train', 'norm_eval', 'eval', 'frozen'])
+    def test_changes_no_output_gradient_or_statistic(self, mode):
+        options = {'drop_rate': 0.2, 'attn_drop_rate': 0.2, 'drop_path_rate': 0.5, 'n_iter': 2}
+        options |= {'norm_eval': mode == 'norm_eval', 'frozen_stages': 2 if mode == 'frozen' else -1}
+        results = []
+        for with_cp in (False, True):
+            model = tiny(with_cp=with_cp, **options).train(mode != 'eval')
+            x = image(*X).requires_grad_()
+            torch.manual_seed(1)
+            outputs = model(x)
+            cotangent_loss(outputs).backward()
+            grads = {name: grad for name, grad in gradients(model).items() if grad is not None}
+            results.append(
+                {
+                    **{f'out.{i}': y.detach() for i, y in enumerate(outputs)},
+                    **{f'grad.{name}': grad for name, grad in {**grads, 'input': x.grad}.items()},
+                    **{f'buffer.{name}': buffer for name, buffer in model.named_buffers()},
+                }
+            )
+        assert_equal(results[1], results[0])
+
+    def test_two_steps_count_two_batches(self):
+        model = tiny(with_cp=True).train()
+        for _ in range(2):
+            cotangent_loss(model(image(*X))).backward()
+        assert {norm.num_batches_tracked.item() for norm in batch_norms(model).values()} == {2}
+
+    @pytest.mark.parametrize(('with_cp', 'runs'), [(False, 1), (True, 2)])
+    def test_blocks_are_recomputed_once(self, with_cp, runs):
+        model = tiny(with_cp=with_cp).train()
+        calls = []
+        for blocks in model.stages:
+            for block in blocks:
+                # Of the FFN's first layer: recomputation stops once the last saved tensor is back.
+                block.ffn.fc1.register_forward_hook(lambda module, *_: calls.append(module))
+        cotangent_loss(model(image(*X))).backward()
+        assert len(calls) == runs * sum(TINY['depths'])
+
+    def test_saves_fewer_tensors(self):
+        saved = {}
+        for with_cp in (False, True):
+            sizes = []
+            with torch.autograd.graph.saved_tensors_hooks(lambda t, s=sizes: s.append(t.numel()) or t, lambda t: t):
+                tiny(with_cp=with_cp).train()(image(*X))
+            saved[with_cp] = sum(sizes)
+        assert saved[True] < saved[False] / 2
+
+
+def all_blocks(model: STViT) -> list:
+    return [block for blocks in model.stages for block in blocks]
+
+
+class TestDrop:
+    def test_drop_path_rises_linearly_over_all_blocks(self):
+        model = STViT('nano', drop_path_rate=0.4)
+        rates = [b.drop_path.drop_prob if isinstance(b.drop_path, DropPath) else 0.0 for b in all_blocks(model)]
+        assert rates == pytest.approx([0.0, 0.1, 0.2, 0.3, 0.4])
+
+    def test_drop_path_does_not_depend_on_the_stages_built(self):
+        first = STViT('nano', drop_path_rate=0.4, out_indices=(0, 1))
+        assert all_blocks(first)[1].drop_path.drop_prob == pytest.approx(0.1)
+
+    def test_rates_reach_their_modules(self):
+        for block in all_blocks(tiny(drop_rate=0.1, attn_drop_rate=0.2)):
+            assert block.attn.proj_drop.p == block.ffn.drop.p == 0.1
+            assert block.attn.attn_drop_rate == 0.2
+
+    @pytest.mark.parametrize('option', ['drop_rate', 'attn_drop_rate', 'drop_path_rate'])
+    def test_rates_matter_in_training_only(self, option):
+        model, plain = tiny(**{option: 0.5}), tiny()
+        x = image(4, 3, 64, 64)
+        assert not any(names_differ(model.eval()(x), plain.eval()(x)))
+        torch.manual_seed(0)
+        assert any(names_differ(model.train()(x), model.train()(x)))
+        assert not any(names_differ(plain.train()(x), plain.train()(x)))
+
+
+class TestIterations:
+    @pytest.mark.parametrize(
+        ('n_iter', 'expected'), [(1, [1, 1, 1, 1]), (3, [3, 3, 3, 3]), ((2, 1, 3, 1), [2, 1, 3, 1])]
+    )
+    def test_number_reaches_every_block(self, n_iter, expected):
+        model = tiny(n_iter=n_iter)
+        assert [{block.attn.n_iter for block in blocks} for blocks in model.stages] == [{n} for n in expected]
+
+    def test_matters_from_the_stage_where_it_is_set(self):
+        x = image(*X)
+        once, in_second, everywhere = (tiny(n_iter=n).eval()(x) for n in (1, (1, 2, 1, 1), 2))
+        assert names_differ(in_second, once) == [False, True, True, True]
+        assert names_differ(everywhere, once) == [True] * 4
+
+    def test_does_not_matter_where_every_token_is_a_super_token(self):
+        x = image(*X)
+        assert not any(names_differ(tiny(n_iter=(1, 1, 3, 3)).eval()(x), tiny().eval()(x)))
+
+
+def test_mlp_ratio_sets_the_width_of_the_ffn():
+    model = STViT({**TINY, 'mlp_ratio': 2.5})
+    assert [blocks[0].ffn.fc1.out_features for blocks in model.stages] == [20, 30, 40, 60]

@@ -1,0 +1,314 @@
+"""The backbone: sizes, shapes, memory layout, precision, gradients, state."""
+
+import copy
+import math
+import pickle
+
+import pytest
+import torch
+from mmcv.ops import RoIAlign
+from torch import nn
+
+from mmstvit import STViT, STViTNeck
+from mmstvit.models.arch import ARCHS
+
+from ..helpers import (
+    TINY,
+    assert_equal,
+    assert_near,
+    batch_norms,
+    cotangent_loss,
+    gradients,
+    image,
+    official_shapes,
+    relative_error,
+    tiny,
+)
+
+
+@pytest.mark.parametrize(('arch', 'learned'), [('small', 25_495_624), ('base', 51_691_288), ('large', 94_971_096)])
+def test_classifier_has_the_papers_number_of_parameters(arch, learned):
+    with torch.device('meta'):
+        modules = [STViT(arch), STViTNeck(ARCHS[arch].channels[-1]), nn.Linear(1024, 1000)]
+    assert sum(p.numel() for module in modules for p in module.parameters()) == learned
+
+
+@pytest.mark.parametrize(
+    ('height', 'width'), [(32, 32), (64, 64), (64, 96), (33, 97), (63, 65), (101, 47), (32, 640), (333, 40)]
+)
+@pytest.mark.parametrize('batch', [1, 2])
+def test_maps_have_strides_4_to_32(batch, height, width):
+    with torch.no_grad():
+        outputs = tiny().eval()(image(batch, 3, height, width))
+    expected = []
+    for i, channels in enumerate(TINY['channels']):
+        stride = 2 ** (i + 2)
+        expected.append((batch, channels, math.ceil(height / stride), math.ceil(width / stride)))
+    assert isinstance(outputs, tuple)
+    assert [tuple(x.shape) for x in outputs] == expected
+    assert all(x.isfinite().all() for x in outputs)
+
+
+@pytest.mark.parametrize('in_channels', [1, 4])
+def test_images_may_have_other_channels(in_channels):
+    model = tiny(in_channels=in_channels).eval()
+    with torch.no_grad():
+        a, b = (model(image(1, in_channels, 40, 40, seed=seed)) for seed in (0, 1))
+    assert a[-1].shape == (1, TINY['channels'][-1], 2, 2)
+    assert not torch.equal(a[-1], b[-1])
+
+
+def test_empty_batch_gives_empty_maps():
+    outputs = tiny().eval()(torch.empty(0, 3, 64, 64))
+    assert [x.shape[0] for x in outputs] == [0] * 4
+
+
+def test_images_of_a_batch_do_not_meet():
+    model = tiny().eval().double()
+    x = image(2, 3, 50, 70, dtype=torch.float64)
+    with torch.no_grad():
+        together, alone = model(x), model(x[1:])
+    for a, b in zip(together, alone, strict=True):
+        assert relative_error(a[1:], b) <= 1e-12
+
+
+LAYOUTS = {
+    'contiguous': lambda x: x.clone(),
+    'channels_last': lambda x: x.clone(memory_format=torch.channels_last),
+    'transposed': lambda x: x.transpose(2, 3).contiguous().transpose(2, 3),
+    'strided': lambda x: x.repeat_interleave(2, dim=3)[..., ::2],
+    'expanded batch': lambda x: x[:1].expand(2, -1, -1, -1),
+}
+
+
+class TestMemoryLayout:
+    @pytest.mark.parametrize('layout', LAYOUTS)
+    @pytest.mark.parametrize('training', [False, True])
+    def test_outputs_are_contiguous_and_do_not_depend_on_the_layout(self, layout, training):
+        x = image(1, 3, 45, 70).repeat(2, 1, 1, 1)
+        outputs, expected = (tiny().train(training)(view) for view in (LAYOUTS[layout](x), x))
+        for a, b in zip(outputs, expected, strict=True):
+            assert a.is_contiguous()
+            assert torch.equal(a, b)
+
+    def test_model_in_channels_last_returns_contiguous_maps(self):
+        model = tiny().eval()
+        x = image(2, 3, 64, 64)
+        expected = model(x)
+        outputs = model.to(memory_format=torch.channels_last)(x)
+        for a, b in zip(outputs, expected, strict=True):
+            assert a.is_contiguous()
+            assert relative_error(a, b) <= 1e-5
+
+    def test_roi_align_reads_the_maps_right(self):
+        rois = torch.tensor([[0, 3.0, 5.0, 40.0, 50.0], [1, 0.0, 10.0, 60.0, 33.0]])
+        with torch.no_grad():
+            outputs = tiny().eval()(image(2, 3, 64, 64))
+        for i, x in enumerate(outputs):
+            align = RoIAlign(3, spatial_scale=1 / 2 ** (i + 2), sampling_ratio=2)
+            fresh = torch.empty(x.shape).copy_(x)
+            assert torch.equal(align(x, rois), align(fresh, rois))
+
+
+class TestPrecision:
+    def test_double(self):
+        x = image(2, 3, 64, 64)
+        model = tiny().eval()
+        single = model(x)
+        double = model.double()(x.double())
+        for a, b in zip(single, double, strict=True):
+            assert b.dtype == torch.float64
+            assert relative_error(a.double(), b) < 1e-5
+
+    @pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+    @pytest.mark.parametrize('with_cp', [False, True])
+    def test_autocast_forward_and_backward_are_finite(self, dtype, with_cp):
+        model, x = tiny(with_cp=with_cp), image(2, 3, 64, 64).requires_grad_()
+        with torch.autocast('cpu', dtype):
+            outputs = model(x)
+        assert all(y.isfinite().all() and y.is_contiguous() for y in outputs)
+        cotangent_loss([y.float() for y in outputs]).backward()
+        for name, grad in {**gradients(model), 'input': x.grad}.items():
+            assert grad is not None and grad.isfinite().all(), name
+
+    def test_autocast_is_near_fp32(self):
+        model, x = tiny().eval(), image(2, 3, 64, 64)
+        with torch.no_grad():
+            expected = model(x)
+            with torch.autocast('cpu', torch.bfloat16):
+                actual = model(x)
+        for a, b in zip(actual, expected, strict=True):
+            assert relative_error(a.float(), b) < 0.05
+
+
+class TestGradients:
+    @pytest.mark.parametrize('arch', ARCHS)
+    def test_every_parameter_learns(self, arch):
+        torch.manual_seed(0)
+        model = STViT(arch).eval()
+        cotangent_loss(model(image(1, 3, 64, 64))).backward()
+        for name, grad in gradients(model).items():
+            assert grad is not None, name
+            assert grad.isfinite().all() and grad.abs().max() > 0, name
+
+    def test_every_stage_alone_reaches_the_image(self):
+        model, x = tiny().eval(), image(1, 3, 64, 64).requires_grad_()
+        for output in model(x):
+            (grad,) = torch.autograd.grad(cotangent_loss([output]), x, retain_graph=True)
+            assert grad.abs().max() > 0
+
+    def test_training_step_lowers_the_loss(self):
+        model, x = tiny().train(), image(2, 3, 64, 64)
+        optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+        losses = []
+        for _ in range(5):
+            loss = sum((y**2).mean() for y in model(x))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+        assert losses == sorted(losses, reverse=True)
+
+
+class TestState:
+    def test_state_dict_holds_parameters_and_batch_norm_statistics_only(self):
+        model = tiny()
+        statistics = {
+            f'{name}.{buffer}'
+            for name in batch_norms(model)
+            for buffer in ('running_mean', 'running_var', 'num_batches_tracked')
+        }
+        assert set(model.state_dict()) == set(dict(model.named_parameters())) | statistics
+
+    @pytest.mark.parametrize(
+        'duplicate', [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))], ids=['copy', 'pickle']
+    )
+    def test_duplicates_are_equal_and_independent(self, duplicate):
+        model, x = tiny(n_iter=2, drop_path_rate=0.3).eval(), image(1, 3, 64, 64)
+        other = duplicate(model)
+        assert_equal(other.state_dict(), model.state_dict())
+        with torch.no_grad():
+            for a, b in zip(other(x), model(x), strict=True):
+                assert torch.equal(a, b)
+            other.patch_embed.convs[0].weight.zero_()
+        assert model.patch_embed.convs[0].weight.abs().max() > 0
+
+    def test_train_and_eval_return_the_model(self):
+        model = tiny()
+        assert model.train() is model and model.training
+        assert model.eval() is model and not model.training
+        assert model.train(False) is model
+
+    def test_evaluation_leaves_the_state_alone(self):
+        model = tiny().eval()
+        before = {name: value.clone() for name, value in model.state_dict().items()}
+        model(image(2, 3, 64, 64))
+        assert_equal(model.state_dict(), before)
+
+    def test_evaluation_is_deterministic(self):
+        model, x = tiny(drop_rate=0.5, attn_drop_rate=0.5, drop_path_rate=0.5).eval(), image(1, 3, 64, 64)
+        for a, b in zip(model(x), model(x), strict=True):
+            assert torch.equal(a, b)
+
+
+class TestInitialisation:
+    @pytest.mark.parametrize('arch', ['base', 'large'])
+    def test_layer_scale_starts_at_1e_6_in_the_last_two_stages(self, arch):
+        torch.manual_seed(0)
+        gammas = {n: p for n, p in STViT(arch).named_parameters() if 'gamma' in n}
+        expected = {f'stages.{i}.{j}.gamma{k}' for i in (2, 3) for j in range(ARCHS[arch].depths[i]) for k in (1, 2)}
+        assert set(gammas) == expected
+        assert all((p == 1e-6).all() for p in gammas.values())
+
+    def test_small_has_no_layer_scale(self):
+        with torch.device('meta'):
+            assert not [n for n, _ in STViT('small').named_parameters() if 'gamma' in n]
+
+    def test_norms_start_at_identity_with_the_releases_epsilons(self):
+        modules = list(STViT('nano').modules())
+        layer_norms = [m for m in modules if isinstance(m, nn.LayerNorm)]
+        norms = [m for m in modules if isinstance(m, nn.BatchNorm2d)]
+        assert {m.eps for m in layer_norms} == {1e-6}
+        assert {(m.eps, m.momentum) for m in norms} == {(1e-5, 0.1)}
+        for m in layer_norms + norms:
+            assert (m.weight == 1).all() and (m.bias == 0).all()
+
+    def test_linears_and_convolutions_keep_pytorchs_default(self):
+        torch.manual_seed(0)
+        layers = {n: m for n, m in STViT('nano').named_modules() if isinstance(m, (nn.Linear, nn.Conv2d))}
+        assert {type(m) for m in layers.values()} == {nn.Linear, nn.Conv2d}
+        for name, layer in layers.items():
+            bound = layer.weight[0].numel() ** -0.5
+            for values in (layer.weight, layer.bias):
+                assert 0.8 * bound < values.abs().max() <= bound, name
+
+    def test_init_cfg_is_applied_by_init_weights(self):
+        model = STViT(TINY, init_cfg={'type': 'Constant', 'layer': 'Linear', 'val': 0.25})
+        model.init_weights()
+        assert (model.stages[0][0].attn.qkv.weight == 0.25).all()
+        assert not (model.patch_embed.convs[0].weight == 0.25).any()
+
+    def test_init_weights_without_init_cfg_changes_nothing(self):
+        model = tiny()
+        before = {name: value.clone() for name, value in model.state_dict().items()}
+        model.init_weights()
+        assert_equal(model.state_dict(), before)
+
+
+@pytest.mark.parametrize(('arch', 'heads'), [('small', (1, 2, 5, 8)), ('base', (2, 3, 6, 8)), ('large', (2, 3, 7, 10))])
+def test_architectures_are_those_of_the_published_checkpoints(arch, heads):
+    shapes = official_shapes(arch)
+    settings = ARCHS[arch]
+    for i in range(4):
+        blocks = {key.split('.')[3] for key in shapes if key.startswith(f'layers.{i}.blocks.')}
+        assert settings.depths[i] == len(blocks)
+        assert settings.channels[i] == shapes[f'layers.{i}.blocks.0.pos_embed.conv.weight'][0]
+        assert bool(settings.layer_scale_init_value[i]) == (f'layers.{i}.blocks.0.gamma_1' in shapes)
+    assert (settings.num_heads, settings.stoken_size, settings.mlp_ratio) == (heads, (8, 4, 1, 1), 4)
+
+
+def test_arch_dict_of_a_named_arch_builds_the_same_model():
+    settings = ARCHS['nano']
+    torch.manual_seed(0)
+    named = STViT('nano').eval()
+    torch.manual_seed(0)
+    spelled = STViT({'channels': settings.channels, 'depths': settings.depths, 'num_heads': settings.num_heads}).eval()
+    x = image(1, 3, 64, 64)
+    assert_near(dict(enumerate(spelled(x))), dict(enumerate(named(x))), 0)
+
+
+class TestLayerDepth:
+    @pytest.mark.parametrize('arch', ARCHS)
+    def test_rises_along_the_model_without_a_gap(self, arch):
+        with torch.device('meta'):
+            model = STViT(arch)
+        names = [n for n, _ in model.patch_embed.named_parameters(prefix='patch_embed')]
+        for i, blocks in enumerate(model.stages):
+            if i:
+                names += [n for n, _ in model.downsamples[i - 1].named_parameters(prefix=f'downsamples.{i - 1}')]
+            for j, block in enumerate(blocks):
+                names += [n for n, _ in block.named_parameters(prefix=f'stages.{i}.{j}')]
+        assert set(names) == set(dict(model.named_parameters()))
+
+        num_layers = sum(ARCHS[arch].depths) + 2
+        depths = [model.get_layer_depth(f'backbone.{name}', prefix='backbone.') for name in names]
+        assert {n for _, n in depths} == {num_layers}
+        layers = [depth for depth, _ in depths]
+        assert layers == sorted(layers)
+        assert set(layers) == set(range(num_layers - 1))
+
+    def test_blocks_follow_one_by_one(self):
+        model = tiny()
+        assert model.get_layer_depth('patch_embed.norms.3.bias') == (0, 7)
+        assert model.get_layer_depth('stages.0.0.attn.qkv.weight') == (1, 7)
+        assert model.get_layer_depth('stages.2.1.gamma1') == (4, 7)
+
+    @pytest.mark.parametrize('stage', [0, 1, 2])
+    def test_downsampling_belongs_to_the_block_after_it(self, stage):
+        model = tiny()
+        after = model.get_layer_depth(f'stages.{stage + 1}.0.norm1.weight')
+        assert model.get_layer_depth(f'downsamples.{stage}.conv.weight') == after
+
+    def test_other_parts_of_the_model_are_the_last_layer(self):
+        assert tiny().get_layer_depth('head.fc.weight', prefix='backbone.') == (6, 7)
+        assert tiny(out_indices=(1,)).get_layer_depth('neck.conv.weight', prefix='backbone.') == (3, 4)

@@ -1,0 +1,389 @@
+"""The fast operators against the naive ones, and both against plain loops and hand-made gradients."""
+
+import math
+from unittest import mock
+
+import pytest
+import torch
+from hypothesis import example, given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from mmstvit.layers import SuperTokenAttention
+from mmstvit.ops import naive, super_token
+
+from ..helpers import OPS, assert_near, gradients, image, relative_error, use_ops
+
+# Errors are relative to the largest entry of each tensor; everything runs in fp64.
+TOLERANCE = 1e-12
+both = pytest.mark.parametrize('ops', OPS.values(), ids=OPS)
+
+side = st.integers(1, 40)
+maps = {
+    'height': side,
+    'width': side,
+    'batch': st.integers(1, 3),
+    'stoken_size': st.integers(1, 8),
+    'n_iter': st.integers(1, 3),
+    'scale': st.sampled_from([0.1, 1.0, 3.0]),
+    'seed': st.integers(0, 2**16),
+}
+
+
+def examples(**extra):
+    """Cases that must be among the drawn ones: no padding, padding on one or both sides, 1×1 grids, lines."""
+
+    def decorate(test):
+        for height, width, s, n in [
+            (8, 12, 4, 1),
+            (8, 9, 4, 2),
+            (9, 8, 4, 1),
+            (13, 7, 3, 3),
+            (1, 1, 1, 3),
+            (1, 1, 8, 1),
+        ]:
+            test = example(height=height, width=width, batch=2, stoken_size=s, n_iter=n, scale=1.0, seed=0, **extra)(
+                test
+            )
+        for height, width, s, n in [(5, 3, 8, 2), (8, 8, 8, 3), (1, 40, 4, 1), (40, 1, 7, 2), (2, 2, 1, 1)]:
+            test = example(height=height, width=width, batch=1, stoken_size=s, n_iter=n, scale=3.0, seed=1, **extra)(
+                test
+            )
+        return test
+
+    return decorate
+
+
+def double(*size: int, seed: int = 0, scale: float = 1.0) -> Tensor:
+    return (image(*size, seed=seed, dtype=torch.float64) * scale).requires_grad_()
+
+
+def grid(height: int, width: int, s: int) -> tuple[int, int]:
+    return -(-height // s), -(-width // s)
+
+
+class TestFastEqualsNaive:
+    @given(channels=st.integers(1, 6), **maps)
+    @examples(channels=3)
+    def test_sample_super_tokens(self, height, width, batch, stoken_size, n_iter, scale, seed, channels):
+        x = double(batch, height, width, channels, seed=seed, scale=scale)
+        h, w = grid(height, width, stoken_size)
+        results = {}
+        for name, ops in OPS.items():
+            tokens, affinity = ops.sample_super_tokens(x, stoken_size, n_iter)
+            assert tokens.shape == (batch, h, w, channels)
+            assert affinity.shape == (batch, h, w, stoken_size**2, 9)
+            assert not affinity.requires_grad
+            assert relative_error(affinity.sum(-1), torch.ones_like(affinity[..., 0])) <= TOLERANCE
+            (grad,) = torch.autograd.grad(tokens, x, double(*tokens.shape, seed=seed + 1))
+            results[name] = {'tokens': tokens.detach(), 'affinity': affinity, 'grad': grad}
+        assert_near(results['fast'], results['naive'], TOLERANCE)
+
+    @given(channels=st.integers(1, 6), **maps)
+    @examples(channels=3)
+    def test_upsample_super_tokens(self, height, width, batch, stoken_size, n_iter, scale, seed, channels):
+        h, w = grid(height, width, stoken_size)
+        affinity = double(batch, h, w, stoken_size**2, 9, seed=seed, scale=scale * n_iter).softmax(-1).detach()
+        tokens = double(batch, h, w, channels, seed=seed + 1)
+        results = {}
+        for name, ops in OPS.items():
+            x = ops.upsample_super_tokens(tokens, affinity, (height, width))
+            assert x.shape == (batch, height, width, channels)
+            (grad,) = torch.autograd.grad(x, tokens, double(*x.shape, seed=seed + 2))
+            results[name] = {'x': x.detach(), 'grad': grad}
+        assert_near(results['fast'], results['naive'], TOLERANCE)
+
+    @given(
+        batch=st.integers(1, 3),
+        tokens=st.integers(1, 300),
+        heads=st.integers(1, 5),
+        head_dim=st.integers(1, 6),
+        scale=st.sampled_from([0.1, 1.0, 3.0]),
+        seed=st.integers(0, 2**16),
+    )
+    @example(batch=1, tokens=1, heads=1, head_dim=1, scale=1.0, seed=0)
+    @example(batch=2, tokens=1600, heads=3, head_dim=4, scale=1.0, seed=0)
+    def test_self_attention(self, batch, tokens, heads, head_dim, scale, seed):
+        qkv = double(batch, tokens, 3 * heads * head_dim, seed=seed, scale=scale)
+        results = {}
+        for name, ops in OPS.items():
+            out = ops.self_attention(qkv, heads)
+            assert out.shape == (batch, tokens, heads * head_dim)
+            (grad,) = torch.autograd.grad(out, qkv, double(*out.shape, seed=seed + 1))
+            results[name] = {'out': out.detach(), 'grad': grad}
+        assert_near(results['fast'], results['naive'], TOLERANCE)
+
+    @given(heads=st.integers(1, 3), head_dim=st.integers(1, 4), **maps)
+    @examples(heads=2, head_dim=3)
+    def test_layer(self, height, width, batch, stoken_size, n_iter, scale, seed, heads, head_dim):
+        torch.manual_seed(seed)
+        layer = SuperTokenAttention(heads * head_dim, heads, stoken_size, n_iter).double()
+        results = {}
+        for name, ops in OPS.items():
+            x = double(batch, height, width, heads * head_dim, seed=seed, scale=scale)
+            layer.zero_grad()
+            with use_ops(ops):
+                out = layer(x)
+                assert out.shape == x.shape
+                out.backward(double(*out.shape, seed=seed + 1))
+            results[name] = {'out': out.detach(), 'x.grad': x.grad, **gradients(layer)}
+        assert_near(results['fast'], results['naive'], TOLERANCE)
+
+
+def loop_affinity(token: list[float], tokens: dict, i: int, j: int) -> list[float]:
+    """Softmax over the nine cells around (i, j); a cell outside the grid has logit 0."""
+    logits = []
+    for di in (-1, 0, 1):
+        for dj in (-1, 0, 1):
+            neighbour = tokens.get((i + di, j + dj), [0.0] * len(token))
+            logits.append(sum(a * b for a, b in zip(token, neighbour, strict=True)) / math.sqrt(len(token)))
+    exps = [math.exp(logit) for logit in logits]
+    return [e / sum(exps) for e in exps]
+
+
+def loop_sample(x: Tensor, s: int, n_iter: int) -> tuple[Tensor, Tensor]:
+    """Sampling of one image (H, W, C), token by token."""
+    height, width, c = x.shape
+    h, w = grid(height, width, s)
+    cells = {}
+    for i in range(h):
+        for j in range(w):
+            places = [(i * s + a, j * s + b) for a in range(s) for b in range(s)]
+            cells[i, j] = [x[p].tolist() if p[0] < height and p[1] < width else [0.0] * c for p in places]
+    tokens = {place: [sum(column) / s**2 for column in zip(*cell, strict=True)] for place, cell in cells.items()}
+    for _ in range(n_iter):
+        affinity = {(i, j): [loop_affinity(t, tokens, i, j) for t in cell] for (i, j), cell in cells.items()}
+        tokens = {}
+        for i in range(h):
+            for j in range(w):
+                total, weight = [0.0] * c, 0.0
+                for (p, q), cell in cells.items():
+                    if abs(p - i) <= 1 and abs(q - j) <= 1:
+                        k = 3 * (i - p + 1) + (j - q + 1)
+                        for token, row in zip(cell, affinity[p, q], strict=True):
+                            weight += row[k]
+                            total = [a + row[k] * b for a, b in zip(total, token, strict=True)]
+                tokens[i, j] = [value / (weight + 1e-12) for value in total]
+
+    def stack(values):
+        return torch.tensor([[values[i, j] for j in range(w)] for i in range(h)], dtype=torch.float64)
+
+    return stack(tokens), stack(affinity)
+
+
+def loop_upsample(tokens: Tensor, affinity: Tensor, size: tuple[int, int]) -> Tensor:
+    """Upsampling of one image, token by token."""
+    h, w, c = tokens.shape
+    s = math.isqrt(affinity.shape[2])
+    x = torch.zeros(*size, c, dtype=torch.float64)
+    for y in range(size[0]):
+        for z in range(size[1]):
+            i, j = y // s, z // s
+            row = affinity[i, j, y % s * s + z % s]
+            for k in range(9):
+                p, q = i + k // 3 - 1, j + k % 3 - 1
+                if 0 <= p < h and 0 <= q < w:
+                    x[y, z] += row[k] * tokens[p, q]
+    return x
+
+
+def loop_attention(qkv: Tensor, heads: int) -> Tensor:
+    """Attention of one sequence (N, 3C): q, k, v of head 0, then of head 1, …"""
+    n, c3 = qkv.shape
+    d = c3 // 3 // heads
+    out = torch.zeros(n, c3 // 3, dtype=torch.float64)
+    for head in range(heads):
+        q, k, v = (qkv[:, (3 * head + part) * d : (3 * head + part + 1) * d].tolist() for part in range(3))
+        for i in range(n):
+            exps = [math.exp(sum(a * b for a, b in zip(q[i], k[j], strict=True)) / math.sqrt(d)) for j in range(n)]
+            for j in range(n):
+                for channel in range(d):
+                    out[i, head * d + channel] += exps[j] / sum(exps) * v[j][channel]
+    return out
+
+
+@both
+class TestAgainstLoops:
+    @pytest.mark.parametrize('n_iter', [1, 2, 3])
+    @pytest.mark.parametrize(
+        ('height', 'width', 's'), [(1, 1, 1), (1, 1, 2), (4, 6, 2), (3, 5, 2), (7, 4, 3), (3, 4, 1), (1, 5, 2)]
+    )
+    def test_sample_super_tokens(self, ops, height, width, s, n_iter):
+        x = double(2, height, width, 3).detach()
+        tokens, affinity = ops.sample_super_tokens(x, s, n_iter)
+        for b in range(2):
+            expected_tokens, expected_affinity = loop_sample(x[b], s, n_iter)
+            assert relative_error(tokens[b], expected_tokens) <= TOLERANCE
+            assert relative_error(affinity[b], expected_affinity) <= TOLERANCE
+
+    @pytest.mark.parametrize(('height', 'width', 's'), [(1, 1, 1), (4, 6, 2), (3, 5, 2), (7, 4, 3), (3, 4, 1)])
+    def test_upsample_super_tokens(self, ops, height, width, s):
+        h, w = grid(height, width, s)
+        tokens = double(2, h, w, 3).detach()
+        affinity = double(2, h, w, s * s, 9, seed=1).softmax(-1).detach()
+        x = ops.upsample_super_tokens(tokens, affinity, (height, width))
+        for b in range(2):
+            assert relative_error(x[b], loop_upsample(tokens[b], affinity[b], (height, width))) <= TOLERANCE
+
+    @pytest.mark.parametrize('heads', [1, 2, 3])
+    def test_self_attention(self, ops, heads):
+        qkv = double(2, 5, 3 * 2 * heads).detach()
+        out = ops.self_attention(qkv, heads)
+        for b in range(2):
+            assert relative_error(out[b], loop_attention(qkv[b], heads)) <= TOLERANCE
+
+    def test_normaliser_has_an_epsilon(self, ops):
+        # The first token belongs to its own cell by e / (e + e³⁰ + 7) ≈ 2.5e-13 only: the epsilon outweighs it.
+        x = torch.tensor([1.0, 30.0], dtype=torch.float64).reshape(1, 1, 2, 1)
+        own = math.e / (math.e + math.exp(30) + 7)
+        tokens, _ = ops.sample_super_tokens(x, 1)
+        assert tokens[0, 0, 0, 0].item() == pytest.approx(own / (own + 1e-12), rel=1e-9)
+
+
+@both
+class TestDefinition:
+    def test_cells_outside_the_grid_take_part_with_logit_zero(self, ops):
+        _, affinity = ops.sample_super_tokens(torch.zeros(1, 2, 2, 3), 2)
+        torch.testing.assert_close(affinity, torch.full((1, 1, 1, 4, 9), 1 / 9))
+
+    def test_centre_of_a_lone_cell_competes_with_eight_zeros(self, ops):
+        _, affinity = ops.sample_super_tokens(torch.full((1, 2, 2, 1), 1.0, dtype=torch.float64), 2)
+        expected = torch.full((4, 9), 1 / (math.e + 8), dtype=torch.float64)
+        expected[:, 4] *= math.e
+        torch.testing.assert_close(affinity[0, 0, 0], expected)
+
+    def test_padding_counts_in_the_mean_and_in_the_sums(self, ops):
+        # One token 1 and three of padding: S⁰ = 1/4; the padding has association 1/9 with everything.
+        tokens, affinity = ops.sample_super_tokens(torch.ones(1, 1, 1, 1, dtype=torch.float64), 2)
+        own = math.exp(0.25) / (math.exp(0.25) + 8)
+        assert affinity[0, 0, 0, :, 4].tolist() == pytest.approx([own, 1 / 9, 1 / 9, 1 / 9])
+        assert tokens.item() == pytest.approx(own / (own + 3 / 9))
+
+    def test_padding_equals_zeros_in_the_input(self, ops):
+        x = double(1, 5, 6, 2).detach()
+        padded = torch.nn.functional.pad(x, (0, 0, 0, 2, 0, 3))
+        for actual, expected in zip(ops.sample_super_tokens(x, 4), ops.sample_super_tokens(padded, 4), strict=True):
+            assert torch.equal(actual, expected)
+
+    def test_scale_is_that_of_all_channels(self, ops):
+        x = torch.full((1, 1, 1, 16), 0.5, dtype=torch.float64)
+        _, affinity = ops.sample_super_tokens(x, 1)
+        assert (affinity[0, 0, 0, 0, 4] / affinity[0, 0, 0, 0, 0]).log().item() == pytest.approx(16 * 0.25 / 4)
+
+
+def analytic_gradient(x: Tensor, affinity: Tensor, cotangent: Tensor, s: int) -> Tensor:
+    """d tokens / d x for a constant association: token x_t enters S_n with weight Q_tn / (Σ_t Q_tn + ε)."""
+    _, height, width, _ = x.shape
+    h, w = affinity.shape[1:3]
+    totals = torch.full((h, w), 1e-12, dtype=torch.float64)
+    pairs = []
+    for i in range(h):
+        for j in range(w):
+            for k in range(9):
+                p, q = i + k // 3 - 1, j + k % 3 - 1
+                if 0 <= p < h and 0 <= q < w:
+                    pairs.append((i, j, k, p, q))
+                    totals[p, q] += affinity[0, i, j, :, k].sum()
+    grad = torch.zeros_like(x)
+    for i, j, k, p, q in pairs:
+        for t in range(s * s):
+            y, z = i * s + t // s, j * s + t % s
+            if y < height and z < width:
+                grad[0, y, z] += affinity[0, i, j, t, k] / totals[p, q] * cotangent[0, p, q]
+    return grad
+
+
+class TestStopGradient:
+    @both
+    @pytest.mark.parametrize('n_iter', [1, 2])
+    @pytest.mark.parametrize(('height', 'width', 's'), [(4, 6, 2), (5, 4, 3), (1, 1, 2), (3, 3, 1)])
+    def test_gradient_is_that_of_the_last_weighted_sum(self, ops, height, width, s, n_iter):
+        x = double(1, height, width, 3)
+        tokens, affinity = ops.sample_super_tokens(x, s, n_iter)
+        cotangent = double(*tokens.shape, seed=1).detach()
+        (grad,) = torch.autograd.grad(tokens, x, cotangent)
+        assert relative_error(grad, analytic_gradient(x.detach(), affinity, cotangent, s)) <= TOLERANCE
+
+    @pytest.mark.parametrize('layer', [False, True], ids=['sampling', 'whole layer'])
+    @pytest.mark.parametrize('n_iter', [1, 2])
+    def test_finite_differences_agree_only_with_a_frozen_association(self, n_iter, layer):
+        torch.manual_seed(0)
+        attention = SuperTokenAttention(4, 2, 2, n_iter).double()
+        x, direction = double(1, 5, 6, 4), double(1, 5, 6, 4, seed=1).detach()
+
+        def function(x: Tensor) -> Tensor:
+            out = attention(x) if layer else super_token.sample_super_tokens(x, 2, n_iter)[0]
+            return (out * image(*out.shape, seed=2, dtype=torch.float64)).sum()
+
+        def difference(step: float = 1e-6) -> float:
+            with torch.no_grad():
+                return ((function(x + step * direction) - function(x - step * direction)) / (2 * step)).item()
+
+        (grad,) = torch.autograd.grad(function(x), x)
+        _, affinity = super_token.sample_super_tokens(x, 2, n_iter)
+        with mock.patch.object(super_token, 'associate', lambda *_: affinity):
+            frozen = difference()
+        assert (grad * direction).sum().item() == pytest.approx(frozen, rel=1e-7)
+        assert difference() != pytest.approx(frozen, rel=1e-2)
+
+    @both
+    def test_association_has_no_gradient(self, ops):
+        _, affinity = ops.sample_super_tokens(double(1, 4, 4, 2), 2, 2)
+        assert not affinity.requires_grad
+
+
+class TestPrecision:
+    @pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+    def test_autocast_leaves_sampling_in_fp32(self, dtype):
+        x = image(2, 9, 10, 6)
+        expected = super_token.sample_super_tokens(x, 4, 2)
+        with torch.autocast('cpu', dtype):
+            actual = super_token.sample_super_tokens(x, 4, 2)
+        for a, b in zip(actual, expected, strict=True):
+            assert a.dtype == torch.float32
+            assert torch.equal(a, b)
+
+    @pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+    def test_half_input_has_an_association_in_fp32(self, dtype):
+        x = (image(2, 9, 10, 6) * 20).to(dtype).requires_grad_()
+        tokens, affinity = super_token.sample_super_tokens(x, 4, 2)
+        out = super_token.upsample_super_tokens(tokens, affinity, (9, 10))
+        out.float().sum().backward()
+        assert affinity.dtype == torch.float32
+        assert tokens.dtype == out.dtype == x.grad.dtype == dtype
+        for value in (tokens, affinity, out, x.grad):
+            assert value.isfinite().all()
+        assert relative_error(affinity.sum(-1), torch.ones_like(affinity[..., 0])) <= 1e-6
+
+    def test_double_input_has_an_association_in_fp64(self):
+        _, affinity = super_token.sample_super_tokens(double(1, 4, 4, 2), 2)
+        assert affinity.dtype == torch.float64
+
+    def test_layer_under_autocast_is_near_fp32(self):
+        torch.manual_seed(0)
+        layer = SuperTokenAttention(8, 2, 4)
+        x = image(2, 9, 10, 8)
+        with torch.autocast('cpu', torch.bfloat16):
+            out = layer(x)
+        assert out.dtype == torch.bfloat16
+        assert relative_error(out.float(), layer(x)) < 2e-2
+
+
+@both
+class TestAttentionDropout:
+    def test_drops_whole_weights_and_keeps_the_mean(self, ops):
+        qkv = torch.zeros(1, 400, 3, dtype=torch.float64)
+        qkv[..., 2] = 1  # equal weights 1/400 on values of 1: without dropout every output is 1
+        torch.manual_seed(0)
+        out = ops.self_attention(qkv, 1, dropout=0.5)
+        assert out.std() > 0.01
+        assert out.mean().item() == pytest.approx(1, abs=0.01)
+
+    def test_is_off_by_default(self, ops):
+        qkv = double(1, 20, 6).detach()
+        assert torch.equal(ops.self_attention(qkv, 1), ops.self_attention(qkv, 1, dropout=0.0))
+
+
+def test_naive_fold_is_the_adjoint_of_unfold():
+    x, y = double(2, 3, 4, 5).detach(), double(2, 3, 9, 4, 5, seed=1).detach()
+    assert (naive.unfold(x) * y).sum().item() == pytest.approx((x * naive.fold(y)).sum().item(), rel=1e-12)
