@@ -42,7 +42,7 @@ class STViTFFN(nn.Module):
 
 
 class STViTBlock(nn.Module):
-    """One block: ``x += dwconv(x)``, ``x += γ1·STA(LN(x))``, ``x += γ2·FFN(BN(x))`` (Eqs. 1 and 10 of the paper).
+    """One block: ``x += dwconv(x)``, ``x += γ1·STA(LN(x))``, ``x += γ2·FFN(BN(x))`` (Eqs. 1–3 of the paper).
 
     The norm before the FFN is BatchNorm, as in the release.
 

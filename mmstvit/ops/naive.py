@@ -33,7 +33,7 @@ def fold(x: Tensor) -> Tensor:
 
 
 def sample_super_tokens(x: Tensor, stoken_size: int, n_iter: int = 1) -> tuple[Tensor, Tensor]:
-    """Super token sampling (Eqs. 2–6 of the paper); see :func:`mmstvit.ops.super_token.sample_super_tokens`."""
+    """Super token sampling (Eqs. 4–5 of the paper); see :func:`mmstvit.ops.super_token.sample_super_tokens`."""
     s = stoken_size
     b, height, width, c = x.shape
     x = x.permute(0, 3, 1, 2)  # (B, C, H, W)
@@ -59,7 +59,7 @@ def sample_super_tokens(x: Tensor, stoken_size: int, n_iter: int = 1) -> tuple[T
 
 
 def self_attention(qkv: Tensor, num_heads: int, dropout: float = 0.0) -> Tensor:
-    """Multi-head self-attention (Eq. 7); see :func:`mmstvit.ops.super_token.self_attention`."""
+    """Multi-head self-attention (Eq. 6); see :func:`mmstvit.ops.super_token.self_attention`."""
     b, n, c3 = qkv.shape
     d = c3 // 3 // num_heads
     q, k, v = qkv.transpose(1, 2).reshape(b, num_heads, 3 * d, n).chunk(3, dim=2)  # (B, heads, d, N) each
@@ -69,7 +69,7 @@ def self_attention(qkv: Tensor, num_heads: int, dropout: float = 0.0) -> Tensor:
 
 
 def upsample_super_tokens(tokens: Tensor, affinity: Tensor, size: tuple[int, int]) -> Tensor:
-    """Token upsampling (Eq. 9); see :func:`mmstvit.ops.super_token.upsample_super_tokens`."""
+    """Token upsampling (Eq. 7); see :func:`mmstvit.ops.super_token.upsample_super_tokens`."""
     b, h, w, c = tokens.shape
     s = int(affinity.shape[3] ** 0.5)
     neighbours = unfold(tokens.permute(0, 3, 1, 2))  # (B, C, 9, h, w)

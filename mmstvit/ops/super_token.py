@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# The release's guard against division by zero in the normaliser of Eq. 6.
+# The release's guard against division by zero in the normaliser of Eq. 5.
 EPS = 1e-12
 
 
@@ -50,9 +50,10 @@ def _fold(parts: Tensor) -> Tensor:
 
 
 def associate(cells: Tensor, tokens: Tensor) -> Tensor:
-    """Association of every token with the nine super tokens around its cell (Eqs. 3–4), outside the graph.
+    """Association of every token with the nine super tokens around its cell, outside the graph.
 
-    Neighbours outside the grid are zero vectors and take part in the softmax, as in the release.
+    Eq. 4: Q = softmax(X Sᵀ / √C). Neighbours outside the grid are zero vectors and take part in the softmax, as in the
+    release.
 
     Args:
         cells: Tokens by cell, (B, h, w, s², C).
@@ -69,7 +70,7 @@ def associate(cells: Tensor, tokens: Tensor) -> Tensor:
 
 
 def aggregate(cells: Tensor, affinity: Tensor) -> Tensor:
-    """Weighted mean of the tokens under the association (Eqs. 5–6).
+    """Weighted mean of the tokens under the association (Eq. 5: S = Q̂ᵀ X, Q̂ normalised per super token).
 
     The gradient reaches ``cells`` through the weighted sum alone; association and normaliser are constants.
 
@@ -88,7 +89,7 @@ def aggregate(cells: Tensor, affinity: Tensor) -> Tensor:
 
 
 def sample_super_tokens(x: Tensor, stoken_size: int, n_iter: int = 1) -> tuple[Tensor, Tensor]:
-    """Super token sampling (Sec. 3.2, Eqs. 2–6).
+    """Super token sampling (Sec. 3.2, Eqs. 4–5).
 
     Args:
         x: Normalised map, (B, H, W, C). It is zero-padded at the right and bottom to a multiple of ``stoken_size``;
@@ -110,7 +111,7 @@ def sample_super_tokens(x: Tensor, stoken_size: int, n_iter: int = 1) -> tuple[T
 
 
 def self_attention(qkv: Tensor, num_heads: int, dropout: float = 0.0) -> Tensor:
-    """Multi-head self-attention with scale head_dim^-0.5 (Eq. 7).
+    """Multi-head self-attention with scale head_dim^-0.5 (Eq. 6).
 
     Args:
         qkv: Projections, (B, N, 3C); channels are laid out per head: head 0's q, k, v, then head 1's q, k, v, …
@@ -128,7 +129,7 @@ def self_attention(qkv: Tensor, num_heads: int, dropout: float = 0.0) -> Tensor:
 
 
 def upsample_super_tokens(tokens: Tensor, affinity: Tensor, size: tuple[int, int]) -> Tensor:
-    """Token upsampling (Eq. 9): every token is the association-weighted sum of the nine super tokens around it.
+    """Token upsampling (Eq. 7): every token is the association-weighted sum of the nine super tokens around it.
 
     Args:
         tokens: Super tokens, (B, h, w, C).

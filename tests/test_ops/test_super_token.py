@@ -387,3 +387,21 @@ class TestAttentionDropout:
 def test_naive_fold_is_the_adjoint_of_unfold():
     x, y = double(2, 3, 4, 5).detach(), double(2, 3, 9, 4, 5, seed=1).detach()
     assert (naive.unfold(x) * y).sum().item() == pytest.approx((x * naive.fold(y)).sum().item(), rel=1e-12)
+
+
+def test_only_the_association_is_kept_for_the_backward_pass():
+    """No gathered neighbourhood and no copy of the map: nine numbers a token, and one a super token."""
+    b, side, c, s = 2, 24, 64, 4
+    x = image(b, side, side, c).requires_grad_()
+    kept: dict[int, int] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes() // tensor.element_size()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        tokens, affinity = super_token.sample_super_tokens(x, s)
+        y = super_token.upsample_super_tokens(tokens, affinity, (side, side))
+    assert y.requires_grad
+    cells = b * (side // s) ** 2
+    assert sum(kept.values()) == 9 * b * side * side + cells

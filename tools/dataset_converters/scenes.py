@@ -191,6 +191,14 @@ def save(path: Path, image: np.ndarray) -> None:
         raise OSError(f'could not write {path}: check the free disk space and the permissions')
 
 
+def link_or_copy(source: Path, target: Path) -> None:
+    """Give a file a second name; a copy where the file system has no hard links."""
+    try:
+        target.hardlink_to(source)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
 def write_split(root: Path, split: str, count: int, recipe: Recipe) -> None:
     """Draw one split and write it in the three layouts below ``root``."""
     pool = [load_photo(name) for name in PHOTOS[split]]
@@ -209,7 +217,7 @@ def write_split(root: Path, split: str, count: int, recipe: Recipe) -> None:
         image, objects = draw_scene(rng, pool, digits, recipe)
         stem = f'{index:06d}'
         save(coco_dir / f'{stem}.jpg', image)
-        shutil.copyfile(coco_dir / f'{stem}.jpg', image_dir / f'{stem}.jpg')
+        link_or_copy(coco_dir / f'{stem}.jpg', image_dir / f'{stem}.jpg')
         images.append(dict(id=index, file_name=f'{stem}.jpg', width=recipe.size, height=recipe.size))
         labels = np.zeros(image.shape[:2], np.uint8)
         for number, (label, mask) in enumerate(objects):
@@ -281,7 +289,7 @@ def make_scenes(out_dir: Path, recipe: Recipe, force: bool = False) -> bool:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--out-dir', type=Path, default=Path('data/scenes'), help='folder to make (data/scenes)')
-    parser.add_argument('--train', type=int, default=1000, help='training images (1000)')
+    parser.add_argument('--train', type=int, default=2500, help='training images (2500)')
     parser.add_argument('--val', type=int, default=150, help='validation images (150)')
     parser.add_argument('--size', type=int, default=192, help='side of an image in pixels, 64 to 400 (192)')
     parser.add_argument('--max-objects', type=int, default=4, help='most objects in a scene (4)')

@@ -1,0 +1,110 @@
+"""The Mask R-CNN configs: what they build, what they optimise, and that they train on COCO-format data."""
+
+import json
+import math
+import shutil
+from pathlib import Path
+
+import pytest
+from mmengine.config import Config
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import MODELS, DefaultScope
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from mmstvit.models.arch import ARCHS
+
+ROOT = Path(__file__).resolve().parents[2]
+FAMILY = ROOT / 'configs' / 'mask_rcnn'
+SIZES = ('small', 'base', 'large')
+COCO = [f'mask-rcnn_stvit-{size}_fpn_{schedule}_coco' for size in SIZES for schedule in ('1x', 'ms-3x')]
+DROP_PATH = {'small': 0.1, 'base': 0.3, 'large': 0.5}
+
+
+def load(name: str) -> Config:
+    return Config.fromfile(FAMILY / f'{name}.py')
+
+
+def build(cfg: Config) -> nn.Module:
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        cfg.model.backbone.init_cfg = None
+        return MODELS.build(cfg.model)
+
+
+def test_the_family_is_complete():
+    assert {p.stem for p in FAMILY.glob('*.py')} == {*COCO, 'mask-rcnn_stvit-nano_fpn_scenes'}
+
+
+@pytest.mark.parametrize('name', COCO)
+def test_states_the_papers_recipe(name):
+    cfg, size = load(name), name.split('_')[1].removeprefix('stvit-')
+    assert cfg.model.backbone.type == 'mmstvit.STViT'
+    assert cfg.model.backbone.arch == size
+    assert cfg.model.backbone.drop_path_rate == DROP_PATH[size]
+    assert tuple(cfg.model.neck.in_channels) == ARCHS[size].channels
+    assert cfg.model.backbone.init_cfg.checkpoint == f'checkpoints/stvit-{size}-224_mm.pth'
+    assert cfg.optim_wrapper.optimizer == dict(type='AdamW', lr=1e-4, betas=(0.9, 0.999), weight_decay=0.05)
+    assert cfg.auto_scale_lr.base_batch_size == 16
+    epochs, milestones = (12, [8, 11]) if '_1x_' in name else (36, [27, 33])
+    assert cfg.train_cfg.max_epochs == epochs
+    assert cfg.param_scheduler[-1].milestones == milestones
+    assert cfg.param_scheduler[-1].end == epochs
+
+
+@pytest.mark.parametrize('size', SIZES)
+def test_multi_scale_draws_the_short_side_from_480_to_800(size):
+    pipeline = load(f'mask-rcnn_stvit-{size}_fpn_ms-3x_coco').train_dataloader.dataset.pipeline
+    (resize,) = [step for step in pipeline if 'Resize' in step.type]
+    assert resize.type == 'RandomChoiceResize' and resize.keep_ratio
+    assert [tuple(scale) for scale in resize.scales] == [(side, 1333) for side in range(480, 801, 32)]
+
+
+@pytest.mark.parametrize(('size', 'millions'), [('small', 44.11), ('base', 70.35), ('large', 113.55)])
+def test_has_the_papers_number_of_parameters(size, millions):
+    model = build(load(f'mask-rcnn_stvit-{size}_fpn_1x_coco'))
+    assert round(sum(p.numel() for p in model.parameters()) / 1e6, 2) == millions
+
+
+def test_norms_and_layer_scales_do_not_decay_and_everything_else_does():
+    cfg = load('mask-rcnn_stvit-base_fpn_1x_coco')
+    model = build(cfg)
+    optimizer = build_optim_wrapper(model, cfg.optim_wrapper).optimizer
+    decay = {id(p): group['weight_decay'] for group in optimizer.param_groups for p in group['params']}
+    free = {id(p) for m in model.modules() if isinstance(m, (_BatchNorm, nn.LayerNorm)) for p in m.parameters()}
+    free |= {id(p) for name, p in model.named_parameters() if '.gamma' in name}
+    assert len(free) == 2 * (2 * 30 + 4 + 3) + 2 * 20  # two norms a block, stem, downsamplings; gammas of 20 blocks
+    wrong = [name for name, p in model.named_parameters() if decay[id(p)] != (0.0 if id(p) in free else 0.05)]
+    assert not wrong
+
+
+@pytest.fixture
+def coco(scenes, tmp_path) -> Path:
+    """A working folder with the scenes as ``data/coco``: COCO 2017's file names, five of its category names."""
+    root = tmp_path / 'data' / 'coco'
+    (root / 'annotations').mkdir(parents=True)
+    for split in ('train', 'val'):
+        shutil.copytree(scenes / 'coco' / split, root / f'{split}2017')
+        content = json.loads((scenes / 'coco' / 'annotations' / f'instances_{split}.json').read_text())
+        for category, name in zip(content['categories'], ('person', 'dog', 'cup', 'kite', 'clock'), strict=True):
+            category['name'] = name
+        (root / 'annotations' / f'instances_{split}2017.json').write_text(json.dumps(content))
+    return tmp_path
+
+
+@pytest.mark.parametrize('name', ['mask-rcnn_stvit-small_fpn_1x_coco', 'mask-rcnn_stvit-base_fpn_ms-3x_coco'])
+def test_trains_two_iterations_and_validates_on_a_coco_tree(name, coco, tool):
+    scale = 'train_dataloader.dataset.pipeline.2.scale="(224,224)"'
+    if 'ms-3x' in name:
+        scale = 'train_dataloader.dataset.pipeline.2.scales="[(192,224),(224,224)]"'
+    options = [
+        'model.backbone.init_cfg=None', scale, 'val_dataloader.dataset.pipeline.1.scale="(224,224)"',
+        'train_dataloader.dataset.indices=4', 'val_dataloader.dataset.indices=2', 'train_cfg.max_epochs=1',
+        'train_dataloader.num_workers=1', 'val_dataloader.num_workers=1', 'default_hooks.logger.interval=1',
+    ]  # fmt: skip
+    done = tool('train.py', FAMILY / f'{name}.py', '--work-dir', 'run', '--cfg-options', *options, cwd=coco)
+    assert done.returncode == 0, done.stderr[-3000:]
+    rows = [json.loads(line) for line in next((coco / 'run').glob('*/vis_data/scalars.json')).read_text().splitlines()]
+    losses = [row['loss'] for row in rows if 'loss' in row]
+    assert len(losses) == 2 and all(math.isfinite(loss) for loss in losses)
+    assert all(rows[0][key] > 0 for key in ('loss_rpn_cls', 'loss_cls', 'loss_bbox', 'loss_mask'))
+    assert {'coco/bbox_mAP', 'coco/segm_mAP'} <= set(rows[-1])

@@ -1,0 +1,65 @@
+"""What an installed mmstvit brings: metadata, configs and tools where mim looks for them."""
+
+import subprocess
+import sys
+import zipfile
+from importlib.metadata import metadata, requires
+from pathlib import Path
+
+import pytest
+from mmengine.config import Config
+
+import mmstvit
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope='module')
+def wheel(tmp_path_factory) -> Path:
+    """A wheel built from a copy of the tracked files, so that the checkout stays clean."""
+    source, out = tmp_path_factory.mktemp('source'), tmp_path_factory.mktemp('wheel')
+    for name in ('mmstvit', 'configs', 'tools', 'setup.py', 'pyproject.toml', 'README.md', 'LICENSE', 'MANIFEST.in'):
+        copy = ['cp', '-r', ROOT / name, source]
+        subprocess.run(copy, check=True)
+    command = [sys.executable, '-m', 'pip', 'wheel', '--no-deps', '--no-build-isolation', '--wheel-dir', out, source]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (built,) = out.glob('mmstvit-*.whl')
+    return built
+
+
+def test_a_wheel_holds_every_config_and_tool(wheel):
+    names = set(zipfile.ZipFile(wheel).namelist())
+    for folder in ('configs', 'tools'):
+        files = [p.relative_to(ROOT) for p in (ROOT / folder).rglob('*') if p.suffix in ('.py', '.sh')]
+        assert len(files) > 5
+        missing = [str(file) for file in files if f'mmstvit/.mim/{file}' not in names]
+        assert not missing
+    modules = [p.relative_to(ROOT) for p in (ROOT / 'mmstvit').rglob('*.py') if '.mim' not in p.parts]
+    assert not [str(module) for module in modules if str(module) not in names]
+    assert not [name for name in names if '__pycache__' in name or name.startswith('tests')]
+
+
+def test_an_editable_install_links_configs_and_tools_into_the_checkout():
+    mim = Path(mmstvit.__file__).parent / '.mim'
+    if not mim.is_symlink() and not any(p.is_symlink() for p in mim.iterdir()):
+        pytest.skip('mmstvit is not installed in editable mode')
+    for name in ('configs', 'tools'):
+        assert (mim / name).resolve() == ROOT / name
+        assert not Path((mim / name).readlink()).is_absolute()
+
+
+def test_other_projects_can_inherit_from_our_configs(tmp_path):
+    config = tmp_path / 'mine.py'
+    config.write_text("_base_ = 'mmstvit::_base_/datasets/scenes_instance.py'\n")
+    assert Config.fromfile(config).dataset_type == 'CocoDataset'
+
+
+def test_metadata_states_ranges_and_forces_no_openmmlab_distribution():
+    assert metadata('mmstvit')['Version'] == mmstvit.__version__
+    always = [r for r in requires('mmstvit') if 'extra ==' not in r]
+    assert 'torch>=2.4' in always
+    assert not [r for r in always if 'mm' in r or 'onedl' in r]
+    onedl = [r for r in requires('mmstvit') if 'extra == "onedl"' in r]
+    for name in ('onedl-mmengine', 'onedl-mmcv', 'onedl-mmdetection', 'onedl-mmsegmentation', 'onedl-mmpretrain'):
+        assert any(r.startswith(name) for r in onedl)
