@@ -5,7 +5,7 @@ PYTHON ?= python3
 # The environment; name one of your own to use what is installed there.
 VENV ?= .venv
 
-RUN := $(VENV)/bin/python
+RUN := '$(VENV)/bin/python'
 DEMO := mask-rcnn_stvit-nano_fpn_scenes
 DEMO_CONFIG := configs/mask_rcnn/$(DEMO).py
 DEMO_DIR := work_dirs/$(DEMO)
@@ -20,7 +20,7 @@ help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
 env: ## make the environment (PyTorch, OpenMMLab stack, mmstvit); returns at once when it is ready
-	@$(PYTHON) tools/misc/setup_env.py --venv $(VENV)
+	@'$(PYTHON)' tools/misc/setup_env.py --venv '$(VENV)'
 
 scenes: env ## generate the bundled data set under data/scenes
 	$(RUN) tools/dataset_converters/scenes.py
@@ -39,12 +39,12 @@ test-slow: env ## run the tests that take minutes each
 	$(RUN) -m pytest -m slow
 
 lint: env ## check style
-	$(VENV)/bin/ruff check .
-	$(VENV)/bin/ruff format --check .
+	'$(VENV)/bin/ruff' check .
+	'$(VENV)/bin/ruff' format --check .
 
 format: env ## mend style
-	$(VENV)/bin/ruff check --fix .
-	$(VENV)/bin/ruff format .
+	'$(VENV)/bin/ruff' check --fix .
+	'$(VENV)/bin/ruff' format .
 
 clean: ## remove what the targets made, except the environment
 	rm -rf data/scenes work_dirs build dist .pytest_cache .ruff_cache .hypothesis

@@ -26,6 +26,8 @@ class BuildWithMim(build_py):
                 link = mim / name
                 if link.is_symlink():
                     link.unlink()
+                elif link.exists():  # copies of an older, not editable install
+                    shutil.rmtree(link)
                 link.symlink_to(os.path.relpath(ROOT / name, mim), target_is_directory=True)
         else:
             mim = Path(self.build_lib) / 'mmstvit' / '.mim'
@@ -34,16 +36,16 @@ class BuildWithMim(build_py):
                 shutil.copytree(ROOT / name, mim / name, ignore=shutil.ignore_patterns('__pycache__'))
 
 
+# Without mmcv: pip would build it in isolation, without torch and so silently without ops. See the README.
 onedl = [
     'onedl-mmengine>=0.10.8',
-    'onedl-mmcv>=2.3',
     'onedl-mmdetection>=3.4',
     'onedl-mmsegmentation>=1.3',
     'onedl-mmpretrain>=1.3',
     'torchvision',
     'faster-coco-eval',
 ]
-scenes = ['scikit-learn>=1.3', 'scikit-image>=0.22', 'matplotlib>=3.7', 'tensorboard']
+scenes = ['scikit-learn>=1.3', 'scikit-image>=0.22', 'opencv-python', 'pycocotools', 'tqdm', 'tensorboard']
 tests = ['pytest>=8', 'hypothesis>=6.100']
 
 setup(

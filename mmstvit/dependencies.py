@@ -13,7 +13,7 @@ from packaging.version import InvalidVersion, Version
 _CORE = {
     'torch': ('2.4.0', 'pip install "torch>=2.4"'),
     'mmengine': ('0.10.0', 'pip install "onedl-mmengine>=0.10.8"'),
-    'mmcv': ('2.0.0', 'pip install onedl-mim && mim install onedl-mmcv'),
+    'mmcv': ('2.0.0', 'pip install onedl-mim && mim install onedl-mmcv (CUDA), or make env (CPU)'),
 }
 # The libraries a config can run in; the import name is also the `default_scope`.
 LIBRARIES = {

@@ -6,5 +6,5 @@ from mmengine.registry import Registry
 
 MODELS = Registry('model', parent=MMENGINE_MODELS, scope='mmstvit', locations=['mmstvit.models'])
 
-# Lets configs inherit from ours: _base_ = 'mmstvit::_base_/...'
+# Once mmstvit is imported, configs can inherit from ours: _base_ = 'mmstvit::_base_/...'
 MODULE2PACKAGE['mmstvit'] = 'mmstvit'

@@ -18,12 +18,14 @@ settings.load_profile('mmstvit')
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def run_tool(tool: str, *args: object, cwd: Path = ROOT, timeout: float = 400) -> subprocess.CompletedProcess[str]:
+def run_tool(
+    tool: str, *args: object, cwd: Path = ROOT, env: dict[str, str] | None = None, timeout: float = 400
+) -> subprocess.CompletedProcess[str]:
     """Run ``tools/<tool>`` in a process of its own; a ``.sh`` tool finds this interpreter as ``python``."""
     path = ROOT / 'tools' / tool
     command = [path] if tool.endswith('.sh') else [sys.executable, path]
-    env = {**os.environ, 'PATH': f'{Path(sys.executable).parent}{os.pathsep}{os.environ["PATH"]}'}
-    env |= {'GOMP_SPINCOUNT': '1000', 'PYTHONWARNINGS': 'ignore'}
+    path = f'{Path(sys.executable).parent}{os.pathsep}{os.environ["PATH"]}'
+    env = {**os.environ, 'PATH': path, 'GOMP_SPINCOUNT': '1000', 'PYTHONWARNINGS': 'ignore', **(env or {})}
     return subprocess.run(
         [*map(str, [*command, *args])], cwd=cwd, env=env, capture_output=True, text=True, timeout=timeout
     )

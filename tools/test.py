@@ -2,6 +2,7 @@
 
 import argparse
 from copy import deepcopy
+from numbers import Number
 
 from mmengine.config import Config, ConfigDict
 from mmengine.dist import master_only
@@ -14,6 +15,8 @@ from mmstvit.apis import (
     build_runner,
     check_checkpoint,
     check_data,
+    check_match,
+    check_model,
     load_config,
     user_errors,
 )
@@ -42,7 +45,7 @@ def apply_show(cfg: Config, args: argparse.Namespace) -> None:
         raise UserError('--show and --show-dir need default_hooks.visualization in the config, which has none.')
     hook.show, hook.wait_time = args.show, args.wait_time
     if cfg.default_scope == 'mmpretrain':
-        hook.enable, hook.out_dir = True, args.show_dir
+        hook.enable, hook.out_dir, hook.interval = True, args.show_dir, 1
         return
     hook.draw = True
     if args.show_dir and cfg.default_scope == 'mmdet':
@@ -53,28 +56,31 @@ def apply_show(cfg: Config, args: argparse.Namespace) -> None:
 
 def apply_tta(cfg: Config) -> None:
     """Wrap the model and replace the test pipeline; flips by default where the library can merge them."""
-    pipeline = cfg.test_dataloader.dataset.pipeline
+    dataset = cfg.test_dataloader.dataset
+    while 'dataset' in dataset:
+        dataset = dataset.dataset
+    if cfg.default_scope == 'mmseg' and not ('tta_model' in cfg and 'tta_pipeline' in cfg):
+        # A default of ours would flip the ground truth too.
+        raise UserError('--tta needs tta_model and tta_pipeline in a config for segmentation; one is missing.')
     if 'tta_model' not in cfg:
-        if cfg.default_scope == 'mmseg':
-            raise UserError('--tta needs tta_model and tta_pipeline in the config, which has no tta_model.')
-        if cfg.default_scope == 'mmdet':
-            if 'mask_head' in cfg.model.get('roi_head', {}):
-                raise UserError(
-                    '--tta needs a tta_model in the config that merges masks; MMDetection has none (its DetTTAModel '
-                    'merges boxes alone). Test without --tta.'
-                )
+        if cfg.default_scope == 'mmpretrain':
+            cfg.tta_model = ConfigDict(type='AverageClsScoreTTA')
+        elif any(key.endswith('mask_head') for key in [*cfg.model, *cfg.model.get('roi_head', {})]):
+            raise UserError(
+                '--tta needs a tta_model in the config that merges masks; MMDetection has none (its DetTTAModel '
+                'merges boxes alone). Test without --tta.'
+            )
+        else:
             nms = dict(nms=dict(type='nms', iou_threshold=0.5), max_per_img=100)
             cfg.tta_model = ConfigDict(type='DetTTAModel', tta_cfg=nms)
-        else:
-            cfg.tta_model = ConfigDict(type='AverageClsScoreTTA')
     if 'tta_pipeline' not in cfg:
         flips = [dict(type='RandomFlip', prob=1.0), dict(type='RandomFlip', prob=0.0)]
-        pack = deepcopy(pipeline[-1])
+        pack = deepcopy(dataset.pipeline[-1])
         if 'meta_keys' in pack:
             pack.meta_keys = (*pack.meta_keys, 'flip', 'flip_direction')
-        cfg.tta_pipeline = [*pipeline[:-1], dict(type='TestTimeAug', transforms=[flips, [pack]])]
+        cfg.tta_pipeline = [*dataset.pipeline[:-1], dict(type='TestTimeAug', transforms=[flips, [pack]])]
     cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)
-    cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
+    dataset.pipeline = cfg.tta_pipeline
 
 
 def apply_out(cfg: Config, out: str) -> None:
@@ -99,7 +105,9 @@ def dump_predictions(runner: Runner, scope: str, out: str) -> None:
 def print_metrics(metrics: dict) -> None:
     """The numbers of the test as a table."""
     width = max(map(len, metrics), default=0)
-    print('\n' + '\n'.join(f'{name:<{width}}  {value:8.4f}' for name, value in metrics.items()))
+    print()
+    for name, value in metrics.items():
+        print(f'{name:<{width}}  {value:8.4f}' if isinstance(value, Number) else f'{name:<{width}}  {value}')
 
 
 def main() -> None:
@@ -107,15 +115,16 @@ def main() -> None:
     with user_errors():
         cfg = load_config(args)
         check_checkpoint(args.checkpoint)
-        cfg.load_from = args.checkpoint
         if args.show or args.show_dir:
             apply_show(cfg, args)
         if args.tta:
             apply_tta(cfg)
         if args.out:
             apply_out(cfg, args.out)
-        check_data(cfg, ['test_dataloader'])
-    runner = build_runner(cfg)
+        check_data(cfg, 'test')
+        check_model(cfg)
+        runner = build_runner(cfg)
+        check_match(runner.model, runner.load_checkpoint(args.checkpoint), args.checkpoint)
     if args.out:
         dump_predictions(runner, cfg.default_scope, args.out)
     metrics = runner.test()

@@ -12,6 +12,7 @@ from mmstvit.apis import (
     build_runner,
     check_checkpoint,
     check_data,
+    check_model,
     check_pretrained,
     load_config,
     user_errors,
@@ -39,12 +40,15 @@ def parse_args() -> argparse.Namespace:
 def apply_amp(cfg: Config) -> None:
     if not torch.cuda.is_available():
         raise UserError("--amp needs a GPU (MMEngine's AmpOptimWrapper runs nowhere else). Train without --amp.")
+    kind = cfg.optim_wrapper.get('type', 'OptimWrapper')
+    if kind not in ('OptimWrapper', 'AmpOptimWrapper'):
+        raise UserError(f'--amp replaces OptimWrapper, but the config has optim_wrapper.type={kind!r}. Drop --amp.')
     cfg.optim_wrapper.type = 'AmpOptimWrapper'
     cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
 
 
 def apply_auto_scale_lr(cfg: Config) -> None:
-    if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
+    if 'base_batch_size' not in (cfg.get('auto_scale_lr') or {}):
         raise UserError(
             '--auto-scale-lr needs auto_scale_lr.base_batch_size in the config: the batch its learning rate is for. '
             'Add it with --cfg-options auto_scale_lr.base_batch_size=16'
@@ -77,10 +81,12 @@ def main() -> None:
             apply_auto_scale_lr(cfg)
         if args.resume is not None:
             apply_resume(cfg, args.resume)
-        else:
-            check_pretrained(cfg)
-        check_data(cfg, ['train_dataloader', 'val_dataloader'])
-    build_runner(cfg).train()
+        # Also before resuming: MMEngine initialises the weights first, whatever is loaded over them.
+        check_pretrained(cfg)
+        check_data(cfg, 'train', 'val')
+        check_model(cfg)
+        runner = build_runner(cfg)
+    runner.train()
 
 
 if __name__ == '__main__':

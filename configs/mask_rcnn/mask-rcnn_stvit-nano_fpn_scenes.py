@@ -11,9 +11,7 @@ num_classes = 5
 norm_cfg = dict(type='GN', num_groups=16, requires_grad=True)
 
 model = dict(
-    # The scenes are 192 pixels wide: no padding, and every image of a batch has the same size.
-    data_preprocessor=dict(pad_size_divisor=32),
-    backbone=dict(_delete_=True, type='mmstvit.STViT', arch='nano', drop_path_rate=0.0),
+    backbone=dict(_delete_=True, type='mmstvit.STViT', arch='nano'),
     neck=dict(in_channels=[32, 64, 128, 192], out_channels=width, norm_cfg=norm_cfg),
     rpn_head=dict(in_channels=width, feat_channels=width),
     roi_head=dict(
@@ -45,14 +43,14 @@ model = dict(
     ),
 )
 
-max_epochs = 4
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=2)
+max_epochs = 3
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=3)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 
 optim_wrapper = dict(
     type='OptimWrapper',
-    optimizer=dict(type='AdamW', lr=0.001, weight_decay=0.05),
+    optimizer=dict(type='AdamW', lr=0.002, weight_decay=0.05),
     paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0),
     clip_grad=dict(max_norm=5.0, norm_type=2),
 )

@@ -1,15 +1,7 @@
 """What the command-line tools share."""
 
-from .launch import (
-    UserError,
-    add_common_arguments,
-    build_runner,
-    check_checkpoint,
-    check_data,
-    check_pretrained,
-    load_config,
-    user_errors,
-)
+from .checks import UserError, check_checkpoint, check_data, check_match, check_pretrained
+from .launch import add_common_arguments, build_runner, check_model, load_config, user_errors
 
 __all__ = [
     'UserError',
@@ -17,6 +9,8 @@ __all__ = [
     'build_runner',
     'check_checkpoint',
     'check_data',
+    'check_match',
+    'check_model',
     'check_pretrained',
     'load_config',
     'user_errors',

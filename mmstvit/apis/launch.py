@@ -9,31 +9,18 @@ import contextlib
 import difflib
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.logging import print_log
-from mmengine.registry import RUNNERS
+from mmengine.registry import MODELS, RUNNERS, DefaultScope
 from mmengine.runner import Runner
 
 from mmstvit.dependencies import LIBRARIES, require_library
 
-# Start of a data path -> how to get the data.
-_DATA_REMEDIES = {
-    'data/scenes': 'Make it with: python tools/dataset_converters/scenes.py',
-    'data/coco': 'Download COCO 2017 (mim download mmdet --dataset coco2017 --dest data/coco)',
-    'data/ade': 'Download ADE20K (SceneParsing) as MMSegmentation describes it',
-    'data/imagenet': 'Download ImageNet-1k as MMPreTrain describes it',
-}
-# Keys of a dataset config that name files or folders, alone or below `data_root`.
-_ANNOTATION_KEYS = ('ann_file',)
-_PREFIX_KEYS = ('data_prefix',)
-
-
-class UserError(Exception):
-    """A command cannot be carried out; the message says why and what to do."""
+from .checks import UserError
 
 
 @contextlib.contextmanager
@@ -76,11 +63,7 @@ def load_config(args: argparse.Namespace) -> Config:
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     path = Path(args.config)
     if not path.is_file():
-        nearby = path.parent if path.parent.is_dir() else Path('configs')
-        known = {str(p): p.name for p in nearby.rglob('*.py')} if nearby.is_dir() else {}
-        close = difflib.get_close_matches(path.name, known.values(), n=1)
-        hint = next((f' Did you mean {p}?' for p, name in known.items() if name in close), '')
-        raise UserError(f'the config file {args.config} does not exist.{hint}')
+        raise UserError(f'the config file {args.config} does not exist.{_nearest_config(path)}')
     try:
         cfg = Config.fromfile(str(path))
     except ModuleNotFoundError as error:
@@ -99,103 +82,53 @@ def load_config(args: argparse.Namespace) -> Config:
         cfg.work_dir = args.work_dir
     elif cfg.get('work_dir') is None:
         cfg.work_dir = str(Path('work_dirs') / path.stem)
-    if args.launcher != 'none':
-        _choose_backend(cfg)
     return cfg
 
 
-def _choose_backend(cfg: Config) -> None:
-    """NCCL needs GPUs; processes on CPU talk through gloo."""
-    dist_cfg = cfg.setdefault('env_cfg', ConfigDict()).setdefault('dist_cfg', ConfigDict(backend='nccl'))
-    if dist_cfg.get('backend') == 'nccl' and not torch.cuda.is_available():
-        dist_cfg.backend = 'gloo'
-        print_log('no GPU: distributed backend gloo instead of nccl', logger='current')
+def _nearest_config(path: Path) -> str:
+    """' Did you mean …?' if a config of a similar name is beside ``path`` or under ``configs``, else nothing."""
+    candidates = [*path.parent.glob('*.py'), *Path('configs').rglob('*.py')]
+    close = difflib.get_close_matches(path.name, [p.name for p in candidates], n=1)
+    return next((f' Did you mean {p}?' for p in candidates if p.name in close), '')
 
 
-def check_data(cfg: Config, loaders: Sequence[str]) -> None:
-    """Refuse a config whose data set is not there, before anything is built.
-
-    Args:
-        cfg: The config.
-        loaders: Keys of the dataloaders to check, such as ``'train_dataloader'``.
+def check_model(cfg: Config) -> None:
+    """Build the model once and throw it away, so that a bad option is refused before anything is written.
 
     Raises:
-        UserError: Names the missing path, the dataloader and the command that makes or fetches the data.
+        UserError: The model cannot be built; the message is that of the model.
     """
-    for loader in loaders:
-        for dataset in _leaf_datasets((cfg.get(loader) or {}).get('dataset')):
-            for path in _data_paths(dataset):
-                if '://' not in path and not os.path.exists(path):
-                    remedy = next((r for start, r in _DATA_REMEDIES.items() if path.startswith(start)), 'Get the data')
-                    raise UserError(
-                        f'{path} does not exist, but {loader} reads it. {remedy}, or point the config to where it is '
-                        f'with --cfg-options {loader}.dataset.data_root=...'
-                    )
-
-
-def check_checkpoint(path: str) -> None:
-    """Refuse a local checkpoint that is not there; URLs are left to MMEngine. Raises UserError."""
-    if '://' not in path and not os.path.isfile(path):
-        raise UserError(f'the checkpoint {path} does not exist.')
-
-
-def check_pretrained(cfg: Config) -> None:
-    """Refuse a config whose pretrained weights are not there, before anything is built.
-
-    Raises:
-        UserError: Names the missing file and the remedies.
-    """
-    for key, init_cfg in _init_cfgs(cfg.model, 'model'):
-        path = init_cfg.get('checkpoint') or ''
-        if init_cfg.get('type') == 'Pretrained' and '://' not in path and not os.path.isfile(path):
-            raise UserError(
-                f'{key} starts from {path}, which does not exist. Convert the published weights (python '
-                f'tools/model_converters/stvit_to_mm.py SRC {path}), name another file with --cfg-options '
-                f'{key}.checkpoint=PATH, or train from scratch with --cfg-options {key}=None'
-            )
-
-
-def _init_cfgs(node: object, key: str) -> Iterator[tuple[str, ConfigDict]]:
-    """Every ``init_cfg`` inside a model config, with its dotted key."""
-    if isinstance(node, dict):
-        for name, child in node.items():
-            if name == 'init_cfg' and isinstance(child, dict):
-                yield f'{key}.{name}', child
-            else:
-                yield from _init_cfgs(child, f'{key}.{name}')
-    elif isinstance(node, (list, tuple)):
-        for i, child in enumerate(node):
-            yield from _init_cfgs(child, f'{key}.{i}')
-
-
-def _leaf_datasets(dataset: ConfigDict | Sequence | None) -> Iterator[ConfigDict]:
-    """The datasets inside wrappers such as RepeatDataset and ConcatDataset."""
-    if isinstance(dataset, (list, tuple)):
-        for part in dataset:
-            yield from _leaf_datasets(part)
-    elif dataset is not None:
-        inner = dataset.get('dataset') or dataset.get('datasets')
-        if inner is None:
-            yield dataset
-        else:
-            yield from _leaf_datasets(inner)
-
-
-def _data_paths(dataset: ConfigDict) -> Iterator[str]:
-    """Files and folders that a dataset config names; the libraries join them with ``data_root`` in the same way."""
-    root = dataset.get('data_root') or ''
-    if root:
-        yield root
-    for key in _ANNOTATION_KEYS:
-        if dataset.get(key):
-            yield os.path.join(root, dataset[key])
-    for key in _PREFIX_KEYS:
-        prefixes = dataset.get(key) or {}
-        for prefix in prefixes.values() if isinstance(prefixes, dict) else [prefixes]:
-            if prefix:
-                yield os.path.join(root, prefix)
+    require_library(cfg.default_scope)
+    with DefaultScope.overwrite_default_scope(cfg.default_scope):
+        try:
+            MODELS.build(cfg.model)
+        except (AssertionError, KeyError, TypeError, ValueError) as error:
+            raise UserError(f'the model of the config cannot be built: {error}') from error
 
 
 def build_runner(cfg: Config) -> Runner:
-    """The config's own runner type, or MMEngine's default runner."""
+    """The config's own runner type, or MMEngine's default runner; processes without a GPU talk through gloo.
+
+    Raises:
+        UserError: A launcher other than ``pytorch`` was asked for on a machine without a GPU.
+    """
+    if cfg.get('launcher', 'none') != 'none' and not torch.cuda.is_available():
+        _prepare_cpu_processes(cfg)
     return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+
+
+def _prepare_cpu_processes(cfg: Config) -> None:
+    """MMEngine's set-up of several processes assumes CUDA devices; do here what it does, without them."""
+    if cfg.launcher != 'pytorch':
+        raise UserError(f'--launcher {cfg.launcher} needs GPUs; on CPU use tools/dist_train.sh (--launcher pytorch).')
+    torch.distributed.init_process_group('gloo')
+    cfg.model_wrapper_cfg = ConfigDict(
+        type='MMDistributedDataParallel',
+        device_ids=None,
+        broadcast_buffers=False,
+        find_unused_parameters=cfg.get('find_unused_parameters', False),
+    )
+    print_log('no GPU: processes talk through gloo', logger='current')
+    if cfg.get('sync_bn'):
+        cfg.sync_bn = None
+        print_log('no GPU: BatchNorm is not synchronised (PyTorch does that on GPUs alone)', logger='current')

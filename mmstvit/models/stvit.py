@@ -1,7 +1,7 @@
 """STViT, the backbone of "Vision Transformer with Super Token Sampling" (CVPR 2023)."""
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from mmstvit.layers import ConvStem, Downsample, STViTBlock
 from mmstvit.registry import MODELS
 
-from .arch import ARCHS, NUM_STAGES, is_number, per_stage, positive_integer, resolve_arch
+from .arch import NUM_STAGES, is_number, per_stage, positive_integer, resolve_arch
 
 # The stages have strides 4 to 32; below 32 pixels the last one has nothing to see.
 MIN_SIDE = 32
@@ -54,8 +54,6 @@ class STViT(BaseModule):
         >>> [tuple(x.shape) for x in model(torch.rand(1, 3, 224, 224))]
         [(1, 64, 56, 56), (1, 128, 28, 28), (1, 320, 14, 14), (1, 512, 7, 7)]
     """
-
-    arch_settings = ARCHS
 
     def __init__(
         self,
@@ -150,11 +148,13 @@ class STViT(BaseModule):
         return tuple(outs)
 
     def _run_block(self, block: STViTBlock, x: Tensor) -> Tensor:
-        if self.with_cp and torch.is_grad_enabled():
-            return cp.checkpoint(
-                block, x, use_reentrant=False, context_fn=lambda: (contextlib.nullcontext(), _frozen_statistics(block))
-            )
-        return block(x)
+        if not (self.with_cp and torch.is_grad_enabled()):
+            return block(x)
+        if torch.compiler.is_compiling():
+            # The compiler takes no context_fn, and needs none: it updates BatchNorm's statistics once, in the forward.
+            return cp.checkpoint(block, x, use_reentrant=False)
+        contexts = contextlib.nullcontext(), _FrozenStatistics(block)
+        return cp.checkpoint(block, x, use_reentrant=False, context_fn=lambda: contexts)
 
     def _check_input(self, x: Tensor) -> None:
         if not isinstance(x, Tensor):
@@ -244,19 +244,25 @@ def _check_out_indices(out_indices: Any) -> tuple[int, ...]:
     return indices
 
 
-@contextlib.contextmanager
-def _frozen_statistics(module: nn.Module) -> Iterator[None]:
+class _FrozenStatistics:
     """Keep BatchNorm from updating its statistics a second time while a block is recomputed.
 
     The recomputation has to save the same tensors as the forward pass, so the statistics are still handed to the
-    kernel, with momentum 0, and the counter of batches is hidden.
+    kernel, with momentum 0 and a copy of the counter of batches. May be entered again: a graph can run backward twice.
+
+    Args:
+        module: The block.
     """
-    norms = [m for m in module.modules() if isinstance(m, _BatchNorm) and m.training and m.track_running_stats]
-    saved = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
-    for norm in norms:
-        norm.momentum, norm.num_batches_tracked = 0.0, None
-    try:
-        yield
-    finally:
-        for norm, (momentum, count) in zip(norms, saved, strict=True):
+
+    def __init__(self, module: nn.Module) -> None:
+        self.norms = [m for m in module.modules() if isinstance(m, _BatchNorm)]
+        self.saved: list[tuple] = []
+
+    def __enter__(self) -> None:
+        self.saved = [(norm.momentum, norm.num_batches_tracked) for norm in self.norms]
+        for norm in self.norms:
+            norm.momentum, norm.num_batches_tracked = 0.0, norm.num_batches_tracked.clone()
+
+    def __exit__(self, *_: object) -> None:
+        for norm, (momentum, count) in zip(self.norms, self.saved, strict=True):
             norm.momentum, norm.num_batches_tracked = momentum, count

@@ -8,12 +8,20 @@ Letters: B batch · C channels · H, W sides of the map · s side of a cell in t
 N tokens · 9 the 3×3 neighbourhood of a cell, row by row.
 """
 
+import contextlib
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 # The release's guard against division by zero in the normaliser of Eq. 5.
 EPS = 1e-12
+
+
+def _no_autocast(x: Tensor) -> contextlib.AbstractContextManager:
+    """Switch autocast off for the device of ``x``; the meta device has none."""
+    device = x.device.type
+    return torch.autocast(device, enabled=False) if device != 'meta' else contextlib.nullcontext()
 
 
 def _partition(x: Tensor, s: int) -> Tensor:
@@ -64,7 +72,7 @@ def associate(cells: Tensor, tokens: Tensor) -> Tensor:
     """
     # Autocast and half-precision weights must not round the logits: they decide which super token owns a token.
     dtype = torch.promote_types(cells.dtype, torch.float32)
-    with torch.no_grad(), torch.autocast(cells.device.type, enabled=False):
+    with torch.no_grad(), _no_autocast(cells):
         neighbours = _neighbours(tokens.to(dtype)) * cells.shape[-1] ** -0.5
         return (cells.to(dtype) @ neighbours.transpose(-1, -2)).softmax(dim=-1)
 
@@ -81,7 +89,7 @@ def aggregate(cells: Tensor, affinity: Tensor) -> Tensor:
     Returns:
         Super tokens, (B, h, w, C), in the dtype of ``cells``.
     """
-    with torch.autocast(cells.device.type, enabled=False):
+    with _no_autocast(cells):
         with torch.no_grad():
             normaliser = _fold(affinity.sum(dim=3).unsqueeze(-1)) + EPS  # (B, h, w, 1)
         sums = affinity.to(cells.dtype).transpose(-1, -2) @ cells  # (B, h, w, 9, C)
@@ -141,7 +149,7 @@ def upsample_super_tokens(tokens: Tensor, affinity: Tensor, size: tuple[int, int
     """
     b, h, w, c = tokens.shape
     s = int(affinity.shape[3] ** 0.5)
-    with torch.autocast(tokens.device.type, enabled=False):
+    with _no_autocast(tokens):
         cells = affinity.to(tokens.dtype) @ _neighbours(tokens)  # (B, h, w, s², C)
     x = cells.reshape(b, h, w, s, s, c).transpose(2, 3).reshape(b, h * s, w * s, c)
     return x[:, : size[0], : size[1]]

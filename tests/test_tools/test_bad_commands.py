@@ -3,6 +3,9 @@
 from pathlib import Path
 
 import pytest
+import torch
+
+from ..helpers import DATA
 
 ROOT = Path(__file__).resolve().parents[2]
 MASK_RCNN = ROOT / 'configs' / 'mask_rcnn'
@@ -66,8 +69,6 @@ def test_auto_scale_lr_without_a_base_batch(tool, workspace):
 
 
 def test_amp_without_a_gpu(tool, workspace):
-    import torch
-
     if torch.cuda.is_available():
         pytest.skip('there is a GPU')
     assert_refused(tool('train.py', NANO, '--amp', cwd=workspace), workspace, '--amp needs a GPU')
@@ -98,7 +99,13 @@ def test_out_must_be_a_pickle_file(tool, workspace):
     ('model.backbone.out_indices="[0,7]"', ['out_indices', '7']),
 ])  # fmt: skip
 def test_a_bad_model_option_reaches_the_user(tool, workspace, option, words):
-    done = tool('train.py', NANO, '--cfg-options', option, cwd=workspace)
+    assert_refused(tool('train.py', NANO, '--cfg-options', option, cwd=workspace), workspace, *words)
+
+
+def test_a_checkpoint_of_another_model_is_refused(tool, workspace):
+    """MMEngine alone would log the missing keys and evaluate random weights."""
+    published = torch.load(DATA / 'divisible.pt', weights_only=True)['state_dict']
+    torch.save({'model': published}, workspace / 'published.pth')
+    done = tool('test.py', NANO, 'published.pth', '--work-dir', 'run', cwd=workspace)
     assert done.returncode == 1
-    for word in words:
-        assert word in done.stderr.splitlines()[-1]
+    assert 'error: published.pth has no weight of this model' in done.stderr and 'stvit_to_mm.py' in done.stderr

@@ -20,9 +20,13 @@ def setup_env():
     return module
 
 
-def environment(setup_env, monkeypatch, folder: Path, have: dict[str, str] | None = None, importable: tuple = ()):
+def environment(
+    setup_env, monkeypatch, folder: Path, have: dict[str, str] | None = None, importable: tuple = (), ours: bool = True
+):
     """An environment that answers from memory and records what pip is asked for."""
     env = setup_env.Environment(folder, setup_env.read_pins())
+    if ours:
+        env.marker.touch()
     calls = []
     monkeypatch.setattr(env, 'installed', lambda: have or {})
     monkeypatch.setattr(env, 'works', lambda code: any(name in code for name in importable))
@@ -33,8 +37,9 @@ def environment(setup_env, monkeypatch, folder: Path, have: dict[str, str] | Non
 
 def test_a_ready_environment_needs_no_work(setup_env):
     venv = Path(sys.prefix)
-    if not (venv / '.mmstvit-setup').exists():
-        pytest.skip('this environment was not made by make')
+    stamp = venv / '.mmstvit-setup'
+    if not stamp.exists() or stamp.read_text() != setup_env.fingerprint(venv):
+        pytest.skip('this environment was not made by make from these files')
     done = subprocess.run(
         ['make', '--no-print-directory', 'env', f'VENV={venv}'], cwd=ROOT, capture_output=True, text=True, timeout=60
     )
@@ -51,13 +56,13 @@ def test_the_fingerprint_follows_every_input(setup_env, tmp_path, monkeypatch):
     for path in inputs:
         path.write_text('old')
     monkeypatch.setattr(setup_env, 'INPUTS', inputs)
-    before = setup_env.fingerprint(Path('python'))
-    for path in inputs:
+    before = setup_env.fingerprint(tmp_path)
+    for path in [*inputs, tmp_path / 'pyvenv.cfg']:
         path.write_text('new')
-        after = setup_env.fingerprint(Path('python'))
+        after = setup_env.fingerprint(tmp_path)
         assert after != before
         before = after
-    assert setup_env.fingerprint(Path('other')) != before
+    assert setup_env.fingerprint(tmp_path / 'other') != before
 
 
 def test_installed_versions_are_not_installed_again(setup_env, monkeypatch, tmp_path):
@@ -107,11 +112,61 @@ def test_original_openmmlab_packages_are_not_overlaid(setup_env, monkeypatch, tm
     assert 'keeping the mmdet that is installed' in capsys.readouterr().out
 
 
-def test_mmcv_without_ops_is_an_error(setup_env, monkeypatch, tmp_path):
-    env, _ = environment(setup_env, monkeypatch, tmp_path, have=setup_env.read_pins())
-    env.python = Path(sys.executable)
-    with pytest.raises(setup_env.SetupError, match=r'mmcv\._ext does not import'):
-        setup_env.install_stack(env)
+def test_mmcv_of_another_torch_is_replaced(setup_env, monkeypatch, tmp_path):
+    monkeypatch.setenv('MMSTVIT_WHEEL_DIR', str(tmp_path / 'wheels'))
+    env, calls = environment(setup_env, monkeypatch, tmp_path, importable=('mmcv._ext',))
+    env.mmcv_source.write_text('mmcv of another torch')
+    wheel = setup_env.wheel_folder(env) / 'onedl_mmcv.whl'
+    wheel.parent.mkdir(parents=True)
+    wheel.touch()
+    setup_env.install_mmcv(env)
+    assert [call[-1] for call in calls] == [str(wheel)]
+    setup_env.install_mmcv(env)
+    assert len(calls) == 1, 'installed twice'
+
+
+def test_mmcv_whose_ops_do_not_load_is_an_error(setup_env, monkeypatch, tmp_path):
+    monkeypatch.setenv('MMSTVIT_WHEEL_DIR', str(tmp_path / 'wheels'))
+    env, _ = environment(setup_env, monkeypatch, tmp_path)
+    wheel = setup_env.wheel_folder(env) / 'onedl_mmcv.whl'
+    wheel.parent.mkdir(parents=True)
+    wheel.touch()
+
+    def query(code: str) -> str:
+        if 'mmcv._ext' in code:
+            raise setup_env.SetupError('undefined symbol')
+        return 'torch0-cp311-cpu'
+
+    monkeypatch.setattr(env, 'query', query)
+    with pytest.raises(setup_env.SetupError, match=r'mmcv\._ext does not import(.|\n)*undefined symbol'):
+        setup_env.install_mmcv(env)
+
+
+def test_nothing_is_upgraded_in_an_environment_of_somebody_else(setup_env, monkeypatch, tmp_path):
+    have = {'torch': '2.6.0', 'torchvision': '0.21', 'numpy': '1.26'}
+    env, calls = environment(setup_env, monkeypatch, tmp_path, have, importable=('torch',), ours=False)
+    setup_env.install_torch(env)
+    assert calls == []
+    assert env.missing(['numpy', 'pytest']) == [f'pytest=={setup_env.read_pins()["pytest"]}']
+
+
+def test_a_folder_that_is_no_environment_is_left_alone(tmp_path):
+    (tmp_path / 'thesis').mkdir()
+    (tmp_path / 'thesis' / 'chapter.txt').write_text('mine')
+    done = subprocess.run([sys.executable, TOOL, '--venv', tmp_path], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert f'{tmp_path} is not empty' in done.stderr and 'VENV=' in done.stderr
+    assert [str(p.relative_to(tmp_path)) for p in tmp_path.rglob('*')] == ['thesis', 'thesis/chapter.txt']
+
+
+def test_an_interrupted_creation_is_begun_again(setup_env, monkeypatch, tmp_path):
+    folder = tmp_path / 'venv'
+    env = setup_env.Environment(folder, setup_env.read_pins())
+    folder.mkdir()
+    env.marker.touch()
+    (folder / 'half').touch()
+    setup_env.prepare_environment(env)
+    assert env.works('import pip') and env.ours and not (folder / 'half').exists()
 
 
 @pytest.mark.parametrize('version', [(3, 9, 1), (3, 13, 0)])
@@ -123,9 +178,10 @@ def test_other_pythons_are_refused_with_the_remedy(setup_env, version):
 def test_a_missing_compiler_is_named(setup_env, monkeypatch, tmp_path):
     env, _ = environment(setup_env, monkeypatch, tmp_path)
     monkeypatch.setenv('PATH', str(tmp_path))
-    monkeypatch.delenv('CXX', raising=False)
-    with pytest.raises(setup_env.SetupError, match=r'no C\+\+ compiler'):
-        setup_env.build_mmcv(env, tmp_path)
+    monkeypatch.setenv('MMSTVIT_WHEEL_DIR', str(tmp_path / 'wheels'))
+    monkeypatch.setenv('CXX', 'ccache g++')
+    with pytest.raises(setup_env.SetupError, match=r'no C\+\+ compiler \(ccache\)'):
+        setup_env.check_build_tools(env)
 
 
 def test_a_failed_pip_ends_in_one_message_and_no_stamp(tmp_path):
@@ -139,6 +195,8 @@ def test_a_failed_pip_ends_in_one_message_and_no_stamp(tmp_path):
     env = {**os.environ, 'MMSTVIT_WHEEL_DIR': str(tmp_path / 'wheels')}
     pins = tmp_path / 'tested.txt'
     pins.write_text((ROOT / 'requirements' / 'tested.txt').read_text().replace('wheel==', 'wheel==99.'))
+    (venv / '.mmstvit-made').touch()
+    (venv / '.mmstvit-setup').write_text('stale')
     code = (
         f'import importlib.util, pathlib, sys; spec = importlib.util.spec_from_file_location("s", {str(TOOL)!r}); '
         f'm = importlib.util.module_from_spec(spec); spec.loader.exec_module(m); m.PINS = pathlib.Path({str(pins)!r}); '

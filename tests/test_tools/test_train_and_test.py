@@ -85,16 +85,18 @@ def test_two_processes_train_and_give_the_metrics_of_one(trained, tool, tmp_path
     folder, _ = trained
     with socket.socket() as probe:
         probe.bind(('127.0.0.1', 0))
-        port = probe.getsockname()[1]
-    options = ['train_cfg.max_epochs=1', 'train_cfg.val_interval=1', 'train_dataloader.batch_size=4']
-    options += ['default_hooks.logger.interval=1', f'env_cfg.dist_cfg.init_method=tcp://127.0.0.1:{port}']
+        port = {'PORT': str(probe.getsockname()[1])}
+    options = ['train_cfg.max_epochs=1', 'train_dataloader.batch_size=4', 'default_hooks.logger.interval=1']
+    options += ['sync_bn=torch']  # as the COCO configs have it
     work_dir = tmp_path / 'dist'
-    done = tool('dist_train.sh', CONFIG, 2, '--work-dir', work_dir, '--cfg-options', *options[:-1], cwd=folder)
+    done = tool('dist_train.sh', CONFIG, 2, '--work-dir', work_dir, '--cfg-options', *options, cwd=folder, env=port)
     assert done.returncode == 0, done.stderr[-3000:]
-    rows = scalars(work_dir)
-    assert len([row for row in rows if 'loss' in row]) == 2  # 16 images, 2 processes, 4 images each
-    single = tool('test.py', CONFIG, work_dir / 'epoch_1.pth', '--work-dir', tmp_path / 'single', cwd=folder)
-    double = tool('dist_test.sh', CONFIG, work_dir / 'epoch_1.pth', 2, '--work-dir', tmp_path / 'double', cwd=folder)
+    losses = [row['loss'] for row in scalars(work_dir) if 'loss' in row]
+    assert len(losses) == 2  # 16 images, 2 processes, 4 images each
+    assert all(math.isfinite(loss) for loss in losses)
+    test = [CONFIG, work_dir / 'epoch_1.pth']
+    single = tool('test.py', *test, '--work-dir', tmp_path / 'single', cwd=folder)
+    double = tool('dist_test.sh', *test, 2, '--work-dir', tmp_path / 'double', cwd=folder, env=port)
     assert single.returncode == 0, single.stderr[-3000:]
     assert double.returncode == 0, double.stderr[-3000:]
     assert metrics(single.stdout)

@@ -3,7 +3,7 @@
 Example::
 
     python tools/analysis_tools/contact_sheet.py configs/mask_rcnn/mask-rcnn_stvit-nano_fpn_scenes.py \\
-        work_dirs/mask-rcnn_stvit-nano_fpn_scenes/epoch_10.pth --out sheet.png
+        work_dirs/mask-rcnn_stvit-nano_fpn_scenes/epoch_3.pth --out sheet.png
 """
 
 import argparse
@@ -21,6 +21,7 @@ from mmstvit.apis import (
     build_runner,
     check_checkpoint,
     check_data,
+    check_match,
     load_config,
     user_errors,
 )
@@ -98,11 +99,11 @@ def main() -> None:
         if cfg.default_scope != 'mmdet' or 'mask_head' not in cfg.model.get('roi_head', {}):
             raise UserError(f'{args.config} is not a detector with masks.')
         check_checkpoint(args.checkpoint)
-        check_data(cfg, ['test_dataloader'])
-    cfg.load_from = args.checkpoint
+        check_data(cfg, 'test')
     cfg.visualizer.vis_backends = None  # draws only; nothing is logged
-    runner = build_runner(cfg)
-    runner.load_or_resume()
+    with user_errors():
+        runner = build_runner(cfg)
+        check_match(runner.model, runner.load_checkpoint(args.checkpoint), args.checkpoint)
     sheet = tile(draw_pairs(runner, args.num, args.side, args.score_thr), args.columns, ('ground truth', 'prediction'))
     args.out.parent.mkdir(parents=True, exist_ok=True)
     if not cv2.imwrite(str(args.out), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR)):

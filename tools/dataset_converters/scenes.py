@@ -47,7 +47,7 @@ ADE20K = {'train': 'training', 'val': 'validation'}
 # Objects are drawn this much larger and averaged down: soft edges, mask where at least half is covered.
 SUPERSAMPLING = 4
 # An object is dropped from the scene when a later one would leave less than this of it visible.
-MIN_VISIBLE = 0.75
+MIN_VISIBLE = 0.9
 CROP_SIDE = 64
 
 
@@ -116,7 +116,7 @@ def draw_coverage(rng: np.random.Generator, name: str, digits: np.ndarray, side:
         digit = digits[rng.integers(len(digits))].astype(np.float32) / 16
         glyph = cv2.resize(np.pad(digit, 1), (big, big), interpolation=cv2.INTER_CUBIC)
         turn = cv2.getRotationMatrix2D((big / 2, big / 2), rng.uniform(-15, 15), 1.0)
-        canvas = (cv2.warpAffine(glyph, turn, (big, big)) >= 0.45).astype(np.uint8)
+        canvas = (cv2.warpAffine(glyph, turn, (big, big)) >= 0.4).astype(np.uint8)
     else:
         angle = rng.uniform(0, 2 * np.pi)
         turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])

@@ -8,10 +8,11 @@ interrupted call carries on where it stopped:
 * mmcv is compiled in a folder that survives an interruption (ninja keeps the finished object files), and the wheel
   is kept in a folder keyed by mmcv, torch, Python and accelerator, because pip's own wheel cache does not know which
   torch a wheel was compiled against;
-* a stamp records the files that decide what is installed; it is written last.
+* a stamp records the files that decide what is installed; it is removed first and written last.
 
-Packages that the environment already has under the same import name (the original OpenMMLab distributions, or a
-prebuilt mmcv with ops) are kept: two distributions over one import folder break each other.
+An environment that this tool made gets exactly the pinned versions. In one that somebody else made only what is absent
+is added: nothing is upgraded, and packages under the same import name (the original OpenMMLab distributions, a
+prebuilt mmcv with ops) are kept, because two distributions over one import folder break each other.
 """
 
 import argparse
@@ -21,12 +22,16 @@ import json
 import os
 import platform
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 import tarfile
 import tempfile
 import time
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -64,12 +69,25 @@ def read_pins() -> dict:
     return pins
 
 
-def fingerprint(python: Path) -> str:
-    digest = hashlib.sha256()
-    for path in INPUTS:
-        digest.update(path.read_bytes())
-    digest.update(f'{python} {ROOT}'.encode())
+def fingerprint(folder: Path) -> str:
+    """Digest of all that decides the content of an environment, its own Python included."""
+    digest = hashlib.sha256(f'{folder} {ROOT}'.encode())
+    for path in [*INPUTS, folder / 'pyvenv.cfg']:
+        digest.update(path.read_bytes() if path.exists() else b'')
     return digest.hexdigest()
+
+
+@contextmanager
+def locked(path: Path, what: str) -> Iterator[None]:
+    """Hold a lock file; say so when somebody else holds it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, 'w') as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(f'another set-up is {what}; waiting for it')
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 class Environment:
@@ -84,17 +102,28 @@ class Environment:
         self.folder = folder
         self.python = folder / 'bin' / 'python'
         self.pins = pins
+        # Written before the environment is created, so that an interrupted creation is known as ours too.
+        self.marker = folder / '.mmstvit-made'
+        # Which wheel folder mmcv came from; absent when the user installed mmcv.
+        self.mmcv_source = folder / '.mmstvit-mmcv'
+
+    @property
+    def ours(self) -> bool:
+        """Whether this tool made the environment."""
+        return self.marker.exists()
 
     def query(self, code: str) -> str:
-        """Output of a Python snippet run in the environment; raises CalledProcessError."""
+        """Output of a Python snippet run in the environment; raises SetupError with its error output."""
         # -I keeps the checkout off sys.path: what is asked for is what is installed.
-        done = subprocess.run([self.python, '-I', '-c', code], capture_output=True, text=True, check=True)
+        done = subprocess.run([self.python, '-I', '-c', code], capture_output=True, text=True)
+        if done.returncode:
+            raise SetupError(f'{self.python} cannot run `{code}`:\n{done.stderr}')
         return done.stdout.strip()
 
     def works(self, code: str) -> bool:
         try:
             self.query(code)
-        except subprocess.CalledProcessError:
+        except SetupError:
             return False
         return True
 
@@ -108,8 +137,10 @@ class Environment:
         return json.loads(self.query(code))
 
     def missing(self, names: list) -> list:
-        """Requirements of ``names`` that are not installed at their pinned version."""
+        """Requirements of ``names`` to install: not there, or in an environment of ours not at the pinned version."""
         have = self.installed()
+        if not self.ours:
+            return [f'{n}=={self.pins[n]}' for n in names if n not in have]
         # A local version label (2.11.0+cu130) is the same release.
         return [f'{n}=={self.pins[n]}' for n in names if have.get(n, '').split('+')[0] != self.pins[n]]
 
@@ -136,55 +167,106 @@ def check_interpreter(version: tuple, name: str) -> None:
         )
 
 
-def create_venv(env: Environment) -> None:
-    if env.python.exists() and env.works('import pip, sys'):
-        version = env.query('import sys; print(*sys.version_info[:3])').split()
-        check_interpreter(tuple(map(int, version)), str(env.python))
-        return
+def prepare_environment(env: Environment) -> None:
+    """Create the environment, or accept the one that is there; never removes what this tool did not make."""
+    if env.python.exists():
+        version = tuple(map(int, env.query('import sys; print(*sys.version_info[:3])').split()))
+        check_interpreter(version, str(env.python))
+        if env.works('import pip'):
+            return
+        if not env.ours:
+            if not env.works('import ensurepip; ensurepip.bootstrap()'):
+                raise SetupError(f'{env.folder} has no pip and no ensurepip. Install pip into it, then run make again.')
+            return
+    elif env.folder.exists() and any(env.folder.iterdir()) and not env.ours:
+        raise SetupError(f'{env.folder} is not empty and no Python environment; name another one: make VENV=... ...')
     check_interpreter(sys.version_info[:3], sys.executable)
     say(f'creating {env.folder} with {sys.executable} ({platform.python_version()})')
-    command = [sys.executable, '-m', 'venv', '--clear', str(env.folder)]
+    if env.folder.exists():
+        shutil.rmtree(env.folder)
+    env.folder.mkdir(parents=True)
+    env.marker.touch()
+    command = [sys.executable, '-m', 'venv', str(env.folder)]
     if subprocess.run(command).returncode:
         raise SetupError(
-            f'{" ".join(command)} failed. Debian and Ubuntu keep venv in a package of its own: apt install python3-venv'
+            f'{shlex.join(command)} failed. Debian and Ubuntu keep venv in a package of its own: '
+            f'apt install python3-venv'
         )
 
 
-def wheel_folder(env: Environment) -> Path:
+def wheel_root() -> Path:
     base = os.environ.get('MMSTVIT_WHEEL_DIR')
     if not base:
         cache = os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache'
         base = Path(cache) / 'mmstvit' / 'wheels'
+    return Path(base).expanduser()
+
+
+def wheel_folder(env: Environment) -> Path:
+    """Where the mmcv wheel for this environment's torch, Python and accelerator is kept."""
     code = (
         'import sys, torch; '
         "print(f'torch{torch.__version__}-cp{sys.version_info[0]}{sys.version_info[1]}-', end=''); "
         "print('cuda' if torch.cuda.is_available() else 'cpu')"
     )
-    return Path(base).expanduser() / f'mmcv{env.pins["onedl-mmcv"]}-{env.query(code)}-{platform.machine()}'
+    return wheel_root() / f'mmcv{env.pins["onedl-mmcv"]}-{env.query(code)}-{platform.machine()}'
 
 
 def mmcv_has_ops(env: Environment) -> bool:
+    """Whether mmcv and its ops import; mmcv needs mmengine for that, so the stack comes first."""
     return env.works('import torch, mmcv, mmcv._ext')
+
+
+def check_build_tools(env: Environment) -> None:
+    """Refuse before the long downloads if mmcv will have to be compiled and cannot be."""
+    if mmcv_has_ops(env) or list(wheel_root().glob(f'mmcv{env.pins["onedl-mmcv"]}-*/*.whl')):
+        return
+    if not shutil.which(compiler()[0]):
+        raise SetupError(f'no C++ compiler ({compiler()[0]}) found; mmcv needs one. On Debian: apt install g++')
+    header = Path(env.query("import sysconfig; print(sysconfig.get_paths()['include'])")) / 'Python.h'
+    if not header.exists():
+        raise SetupError(f'{header} is missing; compiling mmcv needs it. On Debian: apt install python3-dev')
+
+
+def compiler() -> list:
+    """The C++ compiler as a command: $CXX, which may have arguments, or what the system has."""
+    return shlex.split(os.environ.get('CXX', '')) or ['c++' if shutil.which('c++') else 'g++']
+
+
+def install_torch(env: Environment) -> None:
+    missing = env.missing(TORCH)
+    if missing:
+        say(f'installing PyTorch (the default build takes several GB): {", ".join(missing)}')
+        env.pip('install', *missing)
+    try:
+        env.query('import torch, torchvision')
+    except SetupError as error:
+        raise SetupError(
+            f'torch and torchvision do not fit together; both have to come from the same place.\n{error}'
+        ) from None
 
 
 def install_mmcv(env: Environment) -> None:
     """Bring mmcv with compiled ops into the environment: what is there, the kept wheel, or a build."""
-    if mmcv_has_ops(env):
-        return
     folder = wheel_folder(env)
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / 'lock', 'w') as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say(f'another set-up is building mmcv in {folder}; waiting for it')
-            fcntl.flock(lock, fcntl.LOCK_EX)
+    # An mmcv that this tool installed is only good for the torch it was compiled against.
+    stale = env.mmcv_source.exists() and env.mmcv_source.read_text() != folder.name
+    if not stale and mmcv_has_ops(env):
+        return
+    with locked(folder / 'lock', f'building mmcv in {folder}'):
         wheels = list(folder.glob('*.whl'))
         if not wheels:
             wheels = [build_mmcv(env, folder)]
     say(f'installing {wheels[0]}')
     env.pip('install', '--force-reinstall', '--no-deps', str(wheels[0]), quiet=True)
-    # mmcv imports mmengine: that check has to wait until the stack is there.
+    env.mmcv_source.write_text(folder.name)
+    try:
+        env.query('import torch, mmcv._ext')
+    except SetupError as error:
+        raise SetupError(
+            f'mmcv is installed but mmcv._ext does not import. Remove {folder} and run the same make target again to '
+            f'compile it anew.\n{error}'
+        ) from None
 
 
 def build_mmcv(env: Environment, folder: Path) -> Path:
@@ -197,9 +279,6 @@ def build_mmcv(env: Environment, folder: Path) -> Path:
             f'prebuilt mmcv ({env.python} -m pip install onedl-mim && {env.folder}/bin/mim install '
             f'onedl-mmcv=={version}) or the CUDA toolkit, then run the same make target again.'
         )
-    compiler = os.environ.get('CXX', 'c++' if shutil.which('c++') else 'g++')
-    if not shutil.which(compiler):
-        raise SetupError(f'no C++ compiler ({compiler}) found; mmcv needs one. On Debian: apt install g++')
     source = folder / 'build' / f'onedl_mmcv-{version}'
     if not (source / 'PKG-INFO').exists():
         say(f'fetching the source of onedl-mmcv {version}')
@@ -207,6 +286,7 @@ def build_mmcv(env: Environment, folder: Path) -> Path:
     jobs = os.environ.get('MAX_JOBS', str(os.cpu_count() or 1))
     say(f'compiling mmcv {version}: {"CUDA" if on_gpu else "CPU"} ops, {jobs} jobs (about 12 minutes on 2 cores, once)')
     build_env = os.environ | {
+        'CXX': shlex.join(compiler()),
         'CFLAGS': '-g0',  # without it the wheel carries 30 MB of debug information
         'MMCV_WITH_OPS': '1',
         'MAX_JOBS': jobs,
@@ -264,14 +344,12 @@ def unpack_sdist(env: Environment, source: Path) -> None:
 
 
 def wheel_names(path: Path) -> list:
-    import zipfile
-
     with zipfile.ZipFile(path) as archive:
         return archive.namelist()
 
 
 def install_stack(env: Environment) -> None:
-    """The OpenMMLab packages (those not there yet under their import name) and everything else pinned."""
+    """The OpenMMLab packages but mmcv (those not there yet under their import name) and everything else pinned."""
     have = env.installed()
     names = []
     for dist, module in STACK.items():
@@ -287,17 +365,12 @@ def install_stack(env: Environment) -> None:
     missing = env.missing(names)
     if missing:
         say(f'installing {", ".join(missing)}')
+        have = env.installed()
         with tempfile.NamedTemporaryFile('w', suffix='.txt', prefix='constraints-') as constraints:
-            # A stack package must not pull another torch, numpy or mmcv in.
-            constraints.writelines(f'{n}=={v}\n' for n, v in env.pins.items() if n not in STACK)
+            # A stack package must not pull another torch or numpy in.
+            constraints.writelines(f'{n}=={have.get(n, v)}\n' for n, v in env.pins.items() if n not in STACK)
             constraints.flush()
             env.pip('install', '--constraint', constraints.name, *missing)
-    if not mmcv_has_ops(env):
-        raise SetupError(
-            'mmcv is installed but mmcv._ext does not import:\n'
-            + subprocess.run([env.python, '-c', 'import mmcv._ext'], capture_output=True, text=True).stderr
-            + f'Remove {wheel_folder(env)} and run the same make target again to compile it anew.'
-        )
 
 
 def install_package(env: Environment) -> None:
@@ -312,10 +385,7 @@ def verify(env: Environment) -> None:
         'mmcv {mmcv.__version__} with ops, mmdet {mmdet.__version__}, mmseg {mmseg.__version__}, '
         "mmpretrain {mmpretrain.__version__}, mmstvit {mmstvit.__version__}')"
     )
-    try:
-        say(env.query(code).splitlines()[-1])
-    except subprocess.CalledProcessError as error:
-        raise SetupError(f'the environment does not import:\n{error.stderr}') from None
+    say(env.query(code).splitlines()[-1])
 
 
 def main() -> None:
@@ -325,25 +395,34 @@ def main() -> None:
     folder = Path(os.path.abspath(args.venv.expanduser()))  # not resolve(): a venv's python is a symlink
     env = Environment(folder, read_pins())
     stamp = folder / '.mmstvit-setup'
-    wanted = fingerprint(env.python)
-    if stamp.exists() and stamp.read_text() == wanted and env.python.exists():
+
+    def ready() -> bool:
+        return env.python.exists() and stamp.exists() and stamp.read_text() == fingerprint(folder)
+
+    if ready():
         return
+    lock = Path(tempfile.gettempdir()) / f'mmstvit-{hashlib.sha256(str(folder).encode()).hexdigest()[:16]}.lock'
     try:
-        create_venv(env)
-        for title, names in (('build tools', BUILD_TOOLS), ('PyTorch (default build: several GB)', TORCH)):
-            missing = env.missing(names)
+        with locked(lock, f'filling {folder}'):
+            if ready():
+                return
+            stamp.unlink(missing_ok=True)
+            prepare_environment(env)
+            check_build_tools(env)
+            missing = env.missing(BUILD_TOOLS)
             if missing:
-                say(f'installing {title}: {", ".join(missing)}')
+                say(f'installing build tools: {", ".join(missing)}')
                 env.pip('install', *missing)
-        install_mmcv(env)
-        install_stack(env)
-        install_package(env)
-        verify(env)
+            install_torch(env)
+            install_stack(env)
+            install_mmcv(env)
+            install_package(env)
+            verify(env)
+            stamp.write_text(fingerprint(folder))
     except SetupError as error:
         sys.exit(f'[setup] error: {error}')
     except KeyboardInterrupt:
         sys.exit('\n[setup] interrupted; the same make target carries on from here')
-    stamp.write_text(wanted)
     say(f'ready: {folder}')
 
 

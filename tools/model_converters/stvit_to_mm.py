@@ -7,6 +7,7 @@ Example::
 
 import argparse
 import os
+import pickle
 from pathlib import Path
 
 import torch
@@ -15,13 +16,21 @@ from mmstvit.apis import UserError, user_errors
 from mmstvit.checkpoint import convert_official
 
 
-def load_published(path: Path) -> dict:
-    """The weights of a published file; tensors, plain containers and the training's arguments are all it may hold."""
+def load_published(path: Path) -> object:
+    """The weights of a published file.
+
+    Tensors, plain containers and the training's arguments are all it may hold; nothing of it is executed.
+    """
     if not path.is_file():
         raise UserError(f'the checkpoint {path} does not exist.')
-    with torch.serialization.safe_globals([argparse.Namespace]):
+    torch.serialization.add_safe_globals([argparse.Namespace])
+    try:
         content = torch.load(path, map_location='cpu', weights_only=True)
-    return content.get('model', content)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise UserError(
+            f'{path} is not a checkpoint that can be loaded safely: {str(error).splitlines()[0]}'
+        ) from error
+    return content.get('model', content) if isinstance(content, dict) else content
 
 
 def main() -> None:

@@ -1,7 +1,10 @@
 # The bundled scenes in COCO layout; `python tools/dataset_converters/scenes.py` makes them.
 dataset_type = 'CocoDataset'
 data_root = 'data/scenes/coco/'
-metainfo = dict(classes=('circle', 'square', 'triangle', 'star', 'digit'))
+metainfo = dict(
+    classes=('circle', 'square', 'triangle', 'star', 'digit'),
+    palette=[(220, 50, 47), (38, 139, 210), (133, 153, 0), (181, 137, 0), (211, 54, 130)],
+)
 
 train_pipeline = [
     dict(type='LoadImageFromFile'),
