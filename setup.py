@@ -8,7 +8,7 @@ from setuptools import setup
 from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent
-MIM_FILES = ['configs', 'tools']
+MIM_FILES = ['configs', 'tools', 'model-index.yml']
 
 
 class BuildWithMim(build_py):
@@ -21,19 +21,19 @@ class BuildWithMim(build_py):
         super().run()
         if self.editable_mode:
             mim = ROOT / 'mmstvit' / '.mim'
-            mim.mkdir(exist_ok=True)
+            shutil.rmtree(mim, ignore_errors=True)
+            mim.mkdir()
             for name in MIM_FILES:
-                link = mim / name
-                if link.is_symlink():
-                    link.unlink()
-                elif link.exists():  # copies of an older, not editable install
-                    shutil.rmtree(link)
-                link.symlink_to(os.path.relpath(ROOT / name, mim), target_is_directory=True)
+                (mim / name).symlink_to(os.path.relpath(ROOT / name, mim))
         else:
             mim = Path(self.build_lib) / 'mmstvit' / '.mim'
             shutil.rmtree(mim, ignore_errors=True)
+            mim.mkdir(parents=True)
             for name in MIM_FILES:
-                shutil.copytree(ROOT / name, mim / name, ignore=shutil.ignore_patterns('__pycache__'))
+                if (ROOT / name).is_dir():
+                    shutil.copytree(ROOT / name, mim / name, ignore=shutil.ignore_patterns('__pycache__'))
+                else:
+                    shutil.copy(ROOT / name, mim / name)
 
 
 # Without mmcv: pip would build it in isolation, without torch and so silently without ops. See the README.

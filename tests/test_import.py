@@ -13,7 +13,7 @@ from .helpers import run_python
 CORE = {
     'torch': ('2.4.0', 'pip install "torch>=2.4"'),
     'mmengine': ('0.10.0', 'pip install "onedl-mmengine>=0.10.8"'),
-    'mmcv': ('2.0.0', 'pip install onedl-mim && mim install onedl-mmcv'),
+    'mmcv': ('2.0.0', 'pip install onedl-mim && mim install onedl-mmcv (CUDA), or make env (CPU)'),
 }
 LIBRARIES = {
     'mmdet': ('3.0.0', 'pip install onedl-mmdetection'),

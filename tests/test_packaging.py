@@ -6,6 +6,7 @@ import zipfile
 from importlib.metadata import metadata, requires
 from pathlib import Path
 
+import mmengine
 import pytest
 
 import mmstvit
@@ -19,7 +20,17 @@ ROOT = Path(__file__).resolve().parents[1]
 def wheel(tmp_path_factory) -> Path:
     """A wheel built from a copy of the tracked files, so that the checkout stays clean."""
     source, out = tmp_path_factory.mktemp('source'), tmp_path_factory.mktemp('wheel')
-    for name in ('mmstvit', 'configs', 'tools', 'setup.py', 'pyproject.toml', 'README.md', 'LICENSE', 'MANIFEST.in'):
+    for name in (
+        'mmstvit',
+        'configs',
+        'tools',
+        'setup.py',
+        'pyproject.toml',
+        'README.md',
+        'LICENSE',
+        'MANIFEST.in',
+        'model-index.yml',
+    ):
         copy = ['cp', '-r', ROOT / name, source]
         subprocess.run(copy, check=True)
     command = [sys.executable, '-m', 'pip', 'wheel', '--no-deps', '--no-build-isolation', '--wheel-dir', out, source]
@@ -32,10 +43,11 @@ def wheel(tmp_path_factory) -> Path:
 def test_a_wheel_holds_every_config_and_tool(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
     for folder in ('configs', 'tools'):
-        files = [p.relative_to(ROOT) for p in (ROOT / folder).rglob('*') if p.suffix in ('.py', '.sh')]
+        files = [p.relative_to(ROOT) for p in (ROOT / folder).rglob('*') if p.suffix in ('.py', '.sh', '.yml')]
         assert len(files) > 5
         missing = [str(file) for file in files if f'mmstvit/.mim/{file}' not in names]
         assert not missing
+    assert 'mmstvit/.mim/model-index.yml' in names
     modules = [p.relative_to(ROOT) for p in (ROOT / 'mmstvit').rglob('*.py') if '.mim' not in p.parts]
     assert not [str(module) for module in modules if str(module) not in names]
     assert not [name for name in names if '__pycache__' in name or name.startswith('tests')]
@@ -50,11 +62,21 @@ def test_an_editable_install_links_configs_and_tools_into_the_checkout():
         assert not Path((mim / name).readlink()).is_absolute()
 
 
-def test_other_projects_can_inherit_from_our_configs(tmp_path):
-    (tmp_path / 'mine.py').write_text("_base_ = 'mmstvit::_base_/datasets/scenes_instance.py'\n")
+@pytest.mark.parametrize('base', ['_base_/datasets/scenes_instance.py', 'mask_rcnn/mask-rcnn_stvit-nano_fpn_scenes.py'])
+def test_other_projects_can_inherit_from_our_configs(tmp_path, base):
+    (tmp_path / 'mine.py').write_text(f"_base_ = 'mmstvit::{base}'\n")
     code = "import mmstvit; from mmengine.config import Config; print(Config.fromfile('mine.py').dataset_type)"
     done = run_python(code, tmp_path)
     assert done.stdout.strip() == 'CocoDataset', done.stderr
+
+
+def test_the_model_index_lists_every_config_and_claims_no_weights():
+    index = mmengine.load(ROOT / 'model-index.yml')
+    models = [model for file in index['Import'] for model in mmengine.load(ROOT / file)['Models']]
+    configs = {str(p.relative_to(ROOT)) for p in (ROOT / 'configs').rglob('*.py') if '_base_' not in p.parts}
+    assert {model['Config'] for model in models} == configs
+    assert all(Path(model['Config']).stem == model['Name'] for model in models)
+    assert not [model for model in models if 'Weights' in model or 'Results' in model]
 
 
 def test_metadata_states_ranges_and_forces_no_openmmlab_distribution():

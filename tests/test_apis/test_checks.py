@@ -20,8 +20,8 @@ def data(tmp_path, monkeypatch):
     return tmp_path
 
 
-def config(split: str = 'train', **dataset: object) -> Config:
-    return Config({f'{split}_dataloader': {'dataset': dataset}})
+def config(dataset: dict, which: str = 'train') -> Config:
+    return Config({f'{which}_dataloader': {'dataset': dataset}})
 
 
 COCO = {'type': 'CocoDataset', 'data_root': 'data/coco/', 'ann_file': 'ann.json', 'data_prefix': {'img': 'train/'}}
@@ -52,7 +52,7 @@ CONCATENATED = {'type': 'ConcatDataset', 'datasets': [COCO, ADE]}
     ],
 )
 def test_what_is_there_or_not_local_passes(data, dataset):
-    check_data(config(**dataset), 'train')
+    check_data(config(dataset), 'train')
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_what_is_there_or_not_local_passes(data, dataset):
 )
 def test_what_is_missing_is_named_with_its_key(data, dataset, path, key):
     with pytest.raises(UserError) as caught:
-        check_data(config(**dataset), 'train')
+        check_data(config(dataset), 'train')
     assert str(caught.value).startswith(f'{path} does not exist')
     assert f'{key} reads it' in str(caught.value)
 
@@ -91,7 +91,7 @@ def test_evaluators_are_checked_too(data):
 
 
 def test_only_the_splits_asked_for_are_checked(data):
-    check_data(config('test', **{**COCO, 'data_root': 'no'}), 'train', 'val')
+    check_data(config({**COCO, 'data_root': 'no'}, 'test'), 'train', 'val')
 
 
 @pytest.mark.parametrize(
@@ -106,13 +106,13 @@ def test_only_the_splits_asked_for_are_checked(data):
 def test_known_data_sets_come_with_the_command(tmp_path, monkeypatch, root, remedy):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=remedy):
-        check_data(config(**{**COCO, 'data_root': root}), 'train')
+        check_data(config({**COCO, 'data_root': root}), 'train')
 
 
 def test_another_data_set_of_a_similar_name_does_not_get_the_remedy(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError) as caught:
-        check_data(config(**{**COCO, 'data_root': 'data/coco_stuff164k'}), 'train')
+        check_data(config({**COCO, 'data_root': 'data/coco_stuff164k'}), 'train')
     assert 'coco2017' not in str(caught.value)
 
 

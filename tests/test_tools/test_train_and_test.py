@@ -13,6 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ROOT / 'configs' / 'mask_rcnn' / 'mask-rcnn_stvit-nano_fpn_scenes.py'
 SHORT = ['train_dataloader.batch_size=4', 'default_hooks.logger.interval=1', 'param_scheduler.0.end=4']
+SHORT += ['param_scheduler.1.T_max=10', 'param_scheduler.1.end=10']
 
 
 def scalars(work_dir: Path) -> list[dict]:
@@ -48,10 +49,10 @@ def test_training_leaves_checkpoint_log_and_tensorboard_scalars(trained):
     assert all(math.isfinite(loss) for loss in losses)
 
 
-def test_every_loss_of_the_detector_falls(trained):
-    """A head that reads its features in the wrong layout does not learn while the RPN does."""
+def test_every_head_learns(trained):
+    """Forty iterations are enough to tell proposals, classes and masks from noise."""
     rows = [row for row in scalars(trained[1]) if 'loss' in row]
-    for name, factor in (('loss_rpn_cls', 0.5), ('loss_cls', 0.9), ('loss_mask', 0.6)):
+    for name, factor in (('loss_rpn_cls', 0.6), ('loss_cls', 0.7), ('loss_mask', 0.7)):
         first, last = (sum(row[name] for row in part) / len(part) for part in (rows[:4], rows[-8:]))
         assert last < factor * first, f'{name}: {first:.3f} -> {last:.3f}'
 

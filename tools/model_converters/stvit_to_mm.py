@@ -27,9 +27,8 @@ def load_published(path: Path) -> object:
     try:
         content = torch.load(path, map_location='cpu', weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise UserError(
-            f'{path} is not a checkpoint that can be loaded safely: {str(error).splitlines()[0]}'
-        ) from error
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f'{path} is not a checkpoint that can be loaded safely: {reason}') from error
     return content.get('model', content) if isinstance(content, dict) else content
 
 
