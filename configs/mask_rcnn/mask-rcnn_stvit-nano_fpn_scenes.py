@@ -5,8 +5,11 @@ _base_ = [
     'mmdet::_base_/default_runtime.py',
 ]
 
-width = 64
 num_classes = 5
+# On CPU, mmcv's RoIAlign and NMS run on one thread: narrow features, one sample per bin and few proposals keep them
+# from taking most of a step.
+width = 48
+roi_layer = dict(sampling_ratio=1)
 # From scratch the neck and the heads need normalisation; GroupNorm does not depend on the batch.
 norm_cfg = dict(type='GN', num_groups=16, requires_grad=True)
 
@@ -15,7 +18,7 @@ model = dict(
     neck=dict(in_channels=[32, 64, 128, 192], out_channels=width, norm_cfg=norm_cfg),
     rpn_head=dict(in_channels=width, feat_channels=width),
     roi_head=dict(
-        bbox_roi_extractor=dict(out_channels=width, roi_layer=dict(sampling_ratio=1), finest_scale=28),
+        bbox_roi_extractor=dict(out_channels=width, roi_layer=roi_layer, finest_scale=28),
         bbox_head=dict(
             type='ConvFCBBoxHead',
             num_shared_convs=2,
@@ -27,15 +30,20 @@ model = dict(
             reg_class_agnostic=True,
             norm_cfg=norm_cfg,
         ),
-        mask_roi_extractor=dict(out_channels=width, roi_layer=dict(sampling_ratio=1), finest_scale=28),
+        mask_roi_extractor=dict(out_channels=width, roi_layer=roi_layer, finest_scale=28),
         mask_head=dict(
-            num_convs=3, in_channels=width, conv_out_channels=width, num_classes=num_classes, norm_cfg=norm_cfg
+            num_convs=3,
+            in_channels=width,
+            conv_out_channels=width,
+            num_classes=num_classes,
+            class_agnostic=True,
+            norm_cfg=norm_cfg,
         ),
     ),
     train_cfg=dict(
         rpn=dict(sampler=dict(num=128)),
         rpn_proposal=dict(nms_pre=200, max_per_img=100),
-        rcnn=dict(sampler=dict(num=48)),
+        rcnn=dict(sampler=dict(num=32)),
     ),
     test_cfg=dict(
         rpn=dict(nms_pre=200, max_per_img=50),
