@@ -1,12 +1,14 @@
 """STViT, the backbone of "Vision Transformer with Super Token Sampling" (CVPR 2023)."""
 
 import contextlib
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 import torch.utils.checkpoint as cp
 from mmengine.model import BaseModule
+from packaging.version import Version
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -151,10 +153,8 @@ class STViT(BaseModule):
         if not (self.with_cp and torch.is_grad_enabled()):
             return block(x)
         if torch.compiler.is_compiling():
-            # The compiler takes no context_fn, and needs none: it updates BatchNorm's statistics once, in the forward.
-            return cp.checkpoint(block, x, use_reentrant=False)
-        contexts = contextlib.nullcontext(), _FrozenStatistics(block)
-        return cp.checkpoint(block, x, use_reentrant=False, context_fn=lambda: contexts)
+            return _checkpoint_compiled(block, x)
+        return _checkpoint(block, x)
 
     def _check_input(self, x: Tensor) -> None:
         if not isinstance(x, Tensor):
@@ -227,6 +227,20 @@ class STViT(BaseModule):
         if group == 'stages':
             return sum(depths[: int(indices[0])]) + int(indices[1]) + 1, num_layers
         return num_layers - 1, num_layers
+
+
+def _checkpoint(block: STViTBlock, x: Tensor) -> Tensor:
+    """Run a block and recompute it in the backward pass."""
+    contexts = contextlib.nullcontext(), _FrozenStatistics(block)
+    return cp.checkpoint(block, x, use_reentrant=False, context_fn=lambda: contexts)
+
+
+# The compiler takes no context_fn. Since torch 2.11 (tried) it needs none, it updates BatchNorm's statistics once; with
+# 2.4 (tried) it updates them twice, so there a checkpointed block runs outside the compiled graph.
+if Version(torch.__version__) >= Version('2.11'):
+    _checkpoint_compiled = functools.partial(cp.checkpoint, use_reentrant=False)
+else:
+    _checkpoint_compiled = torch.compiler.disable(_checkpoint)
 
 
 def _check_out_indices(out_indices: Any) -> tuple[int, ...]:
