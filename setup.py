@@ -36,13 +36,13 @@ class BuildWithMim(build_py):
                     shutil.copy(ROOT / name, mim / name)
 
 
-# Without mmcv: pip would build it in isolation, without torch and so silently without ops. See the README.
+# Without mmcv: pip would build it in isolation, without torch and so silently without ops. Without torchvision: each
+# release wants one torch, and pip would replace the one that is there. See the README.
 onedl = [
     'onedl-mmengine>=0.10.8',
     'onedl-mmdetection>=3.4',
     'onedl-mmsegmentation>=1.3',
     'onedl-mmpretrain>=1.3',
-    'torchvision',
     'faster-coco-eval',
 ]
 scenes = ['scikit-learn>=1.3', 'scikit-image>=0.22', 'opencv-python', 'pycocotools', 'tqdm', 'tensorboard']

@@ -9,7 +9,7 @@ from torch import nn
 # Folder of a data set -> how to get it.
 _DATA_REMEDIES = {
     'data/scenes': 'Make it with: python tools/dataset_converters/scenes.py',
-    'data/coco': 'Download COCO 2017: mim download mmdet --dataset coco2017 --dest data/coco',
+    'data/coco': 'Download COCO 2017 and unpack it there as annotations/, train2017/ and val2017/',
     'data/ade': 'Download ADE20K (SceneParsing) as MMSegmentation describes it',
     'data/imagenet': 'Download ImageNet-1k as MMPreTrain describes it',
 }

@@ -6,6 +6,7 @@ happen before the runner exists, so a refused command leaves no folder and no fi
 
 import argparse
 import contextlib
+import copy
 import difflib
 import os
 import sys
@@ -101,7 +102,7 @@ def check_model(cfg: Config) -> None:
     require_library(cfg.default_scope)
     with DefaultScope.overwrite_default_scope(cfg.default_scope):
         try:
-            MODELS.build(cfg.model)
+            MODELS.build(copy.deepcopy(cfg.model))  # models write into their configs
         except (AssertionError, KeyError, TypeError, ValueError) as error:
             raise UserError(f'the model of the config cannot be built: {error}') from error
 

@@ -98,7 +98,7 @@ def test_only_the_splits_asked_for_are_checked(data):
     ('root', 'remedy'),
     [
         ('data/scenes/coco', 'scenes.py'),
-        ('data/coco', 'coco2017'),
+        ('data/coco', 'train2017/'),
         ('data/ade/x', 'ADE20K'),
         ('data/imagenet', 'ImageNet'),
     ],
@@ -113,7 +113,7 @@ def test_another_data_set_of_a_similar_name_does_not_get_the_remedy(tmp_path, mo
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError) as caught:
         check_data(config({**COCO, 'data_root': 'data/coco_stuff164k'}), 'train')
-    assert 'coco2017' not in str(caught.value)
+    assert 'train2017' not in str(caught.value)
 
 
 PRETRAINED = {'type': 'Pretrained', 'checkpoint': 'gone.pth'}

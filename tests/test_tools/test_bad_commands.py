@@ -29,7 +29,7 @@ def test_missing_data_names_the_path_and_the_command_that_makes_it(tool, tmp_pat
 
 def test_missing_coco_names_the_path_and_where_to_get_it(tool, tmp_path):
     done = tool('train.py', SMALL, '--cfg-options', 'model.backbone.init_cfg=None', cwd=tmp_path)
-    assert_refused(done, tmp_path, 'data/coco/', 'mim download mmdet --dataset coco2017')
+    assert_refused(done, tmp_path, 'data/coco/', 'train2017/')
 
 
 def test_missing_annotation_file_is_named(tool, workspace):
