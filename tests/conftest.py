@@ -10,20 +10,20 @@ import pytest
 import torch
 from hypothesis import settings
 
+from .helpers import ROOT, link_scenes
+
 # The tensors are small: a second thread gains nothing, and waits for the first when the machine is busy.
 torch.set_num_threads(1)
 settings.register_profile('mmstvit', derandomize=True, deadline=None, max_examples=150)
 settings.load_profile('mmstvit')
-
-ROOT = Path(__file__).resolve().parents[1]
 
 
 def run_tool(
     tool: str, *args: object, cwd: Path = ROOT, env: dict[str, str] | None = None, timeout: float = 400
 ) -> subprocess.CompletedProcess[str]:
     """Run ``tools/<tool>`` in a process of its own; a ``.sh`` tool finds this interpreter as ``python``."""
-    path = ROOT / 'tools' / tool
-    command = [path] if tool.endswith('.sh') else [sys.executable, path]
+    script = ROOT / 'tools' / tool
+    command = [script] if tool.endswith('.sh') else [sys.executable, script]
     path = f'{Path(sys.executable).parent}{os.pathsep}{os.environ["PATH"]}'
     env = {**os.environ, 'PATH': path, 'GOMP_SPINCOUNT': '1000', 'PYTHONWARNINGS': 'ignore', **(env or {})}
     return subprocess.run(
@@ -48,6 +48,4 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def workspace(scenes: Path, tmp_path: Path) -> Path:
     """An empty folder with the scenes where the configs look for them."""
-    (tmp_path / 'data').mkdir()
-    (tmp_path / 'data' / 'scenes').symlink_to(scenes)
-    return tmp_path
+    return link_scenes(tmp_path, scenes)

@@ -1,6 +1,7 @@
 """What several test files share."""
 
 import contextlib
+import importlib.util
 import json
 import os
 import subprocess
@@ -18,7 +19,8 @@ from mmstvit import STViT
 from mmstvit.layers import SuperTokenAttention
 from mmstvit.ops import naive, super_token
 
-DATA = Path(__file__).parent / 'data'
+ROOT = Path(__file__).resolve().parents[1]
+DATA = ROOT / 'tests' / 'data'
 OPS = {'fast': super_token, 'naive': naive}
 
 # Small, yet with everything in it: padded cells, several super tokens, layer scale, more heads than one.
@@ -105,3 +107,20 @@ def run_python(code: str, cwd: Path, path: Path | None = None) -> subprocess.Com
     if path is not None:
         env['PYTHONPATH'] = str(path)
     return subprocess.run([sys.executable, '-c', code], cwd=cwd, env=env, capture_output=True, text=True, timeout=120)
+
+
+def load_tool(path: str) -> ModuleType:
+    """A script of ``tools/`` as a module."""
+    name = f'tool_{Path(path).stem}'
+    spec = importlib.util.spec_from_file_location(name, ROOT / 'tools' / path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+def link_scenes(folder: Path, scenes: Path) -> Path:
+    """Put the scenes where the configs look for them, for a tool that runs in ``folder``."""
+    (folder / 'data').mkdir()
+    (folder / 'data' / 'scenes').symlink_to(scenes)
+    return folder

@@ -11,9 +11,7 @@ import pytest
 
 import mmstvit
 
-from .helpers import run_python
-
-ROOT = Path(__file__).resolve().parents[1]
+from .helpers import ROOT, run_python
 
 
 @pytest.fixture(scope='module')

@@ -15,8 +15,8 @@ from mmstvit.apis import (
     build_runner,
     check_checkpoint,
     check_data,
-    check_match,
     check_model,
+    load_checkpoint,
     load_config,
     user_errors,
 )
@@ -124,7 +124,7 @@ def main() -> None:
         check_data(cfg, 'test')
         check_model(cfg)
         runner = build_runner(cfg)
-        check_match(runner.model, runner.load_checkpoint(args.checkpoint), args.checkpoint)
+        load_checkpoint(runner, args.checkpoint)
     if args.out:
         dump_predictions(runner, cfg.default_scope, args.out)
     metrics = runner.test()

@@ -1,7 +1,7 @@
 """What the command-line tools share."""
 
 from .checks import UserError, check_checkpoint, check_data, check_match, check_pretrained
-from .launch import add_common_arguments, build_runner, check_model, load_config, user_errors
+from .launch import add_common_arguments, build_runner, check_model, load_checkpoint, load_config, user_errors
 
 __all__ = [
     'UserError',
@@ -12,6 +12,7 @@ __all__ = [
     'check_match',
     'check_model',
     'check_pretrained',
+    'load_checkpoint',
     'load_config',
     'user_errors',
 ]

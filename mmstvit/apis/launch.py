@@ -1,7 +1,7 @@
 """From a command line to a runner: what ``tools/train.py`` and ``tools/test.py`` share.
 
-One pair of tools serves detection, segmentation and classification: the config's ``default_scope`` decides. All checks
-happen before the runner exists, so a refused command leaves no folder and no file behind.
+One pair of tools serves detection, segmentation and classification: the config's ``default_scope`` decides. Everything
+that the config alone can tell is checked before the runner exists, so a refused command leaves no folder and no file.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from mmengine.runner import Runner
 
 from mmstvit.dependencies import LIBRARIES, require_library
 
-from .checks import UserError
+from .checks import UserError, check_match
 
 
 @contextlib.contextmanager
@@ -99,7 +99,6 @@ def check_model(cfg: Config) -> None:
     Raises:
         UserError: The model cannot be built; the message is that of the model.
     """
-    require_library(cfg.default_scope)
     with DefaultScope.overwrite_default_scope(cfg.default_scope):
         try:
             MODELS.build(copy.deepcopy(cfg.model))  # models write into their configs
@@ -133,3 +132,12 @@ def _prepare_cpu_processes(cfg: Config) -> None:
     if cfg.get('sync_bn'):
         cfg.sync_bn = None
         print_log('no GPU: BatchNorm is not synchronised (PyTorch does that on GPUs alone)', logger='current')
+
+
+def load_checkpoint(runner: Runner, path: str) -> None:
+    """Load weights into the runner's model.
+
+    Raises:
+        UserError: Not one of the checkpoint's keys is the model's.
+    """
+    check_match(runner.model, runner.load_checkpoint(path), path)

@@ -1,9 +1,6 @@
 """What the options of ``tools/train.py`` and ``tools/test.py`` change in a config, for every library."""
 
 import argparse
-import importlib.util
-from pathlib import Path
-from types import ModuleType
 
 import pytest
 import torch
@@ -11,17 +8,9 @@ from mmengine.config import Config
 
 from mmstvit.apis import UserError
 
-TOOLS = Path(__file__).resolve().parents[2] / 'tools'
+from ..helpers import load_tool
 
-
-def load(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f'tool_{name}', TOOLS / f'{name}.py')
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-train, test = load('train'), load('test')
+train, test = load_tool('train.py'), load_tool('test.py')
 
 
 def config(scope: str, **fields: object) -> Config:

@@ -15,7 +15,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmstvit.models.arch import ARCHS
 
-ROOT = Path(__file__).resolve().parents[2]
+from ..helpers import ROOT
+
 FAMILY = ROOT / 'configs' / 'mask_rcnn'
 SIZES = ('small', 'base', 'large')
 COCO = [f'mask-rcnn_stvit-{size}_fpn_{schedule}_coco' for size in SIZES for schedule in ('1x', 'ms-3x')]

@@ -5,9 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from ..helpers import DATA
+from ..helpers import DATA, ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 MASK_RCNN = ROOT / 'configs' / 'mask_rcnn'
 NANO = MASK_RCNN / 'mask-rcnn_stvit-nano_fpn_scenes.py'
 SMALL = MASK_RCNN / 'mask-rcnn_stvit-small_fpn_1x_coco.py'

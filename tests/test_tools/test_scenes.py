@@ -1,9 +1,7 @@
 """``tools/dataset_converters/scenes.py``: what it writes, and that it never destroys anything."""
 
 import hashlib
-import importlib.util
 import json
-import sys
 from pathlib import Path
 
 import cv2
@@ -11,6 +9,8 @@ import numpy as np
 import pytest
 from pycocotools import mask as rle
 from pycocotools.coco import COCO
+
+from ..helpers import load_tool
 
 TOOL = 'dataset_converters/scenes.py'
 SPLITS = {'train': 16, 'val': 6}
@@ -70,12 +70,7 @@ def test_imagenet_layout_has_one_crop_per_object_in_its_class_folder(scenes, spl
 @pytest.fixture(scope='module')
 def module():
     """The tool as a module."""
-    spec = importlib.util.spec_from_file_location('scenes_tool', Path(__file__).parents[2] / 'tools' / TOOL)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules['scenes_tool'] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules['scenes_tool']
+    return load_tool(TOOL)
 
 
 def test_masks_lie_on_the_painted_pixels(module):

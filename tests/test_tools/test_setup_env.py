@@ -1,6 +1,5 @@
 """``tools/misc/setup_env.py``: it does nothing twice, keeps what is there, and says what to do."""
 
-import importlib.util
 import os
 import subprocess
 import sys
@@ -8,16 +7,14 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from ..helpers import ROOT, load_tool
+
 TOOL = ROOT / 'tools' / 'misc' / 'setup_env.py'
 
 
 @pytest.fixture(scope='module')
 def setup_env():
-    spec = importlib.util.spec_from_file_location('setup_env', TOOL)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_tool('misc/setup_env.py')
 
 
 def environment(
@@ -33,6 +30,14 @@ def environment(
     monkeypatch.setattr(env, 'query', lambda code: 'torch0-cp311-cpu')
     monkeypatch.setattr(env, 'pip', lambda *args, quiet=False: calls.append(args))
     return env, calls
+
+
+def keep_wheel(setup_env, env) -> Path:
+    """A wheel where an earlier set-up would have kept it."""
+    wheel = setup_env.wheel_folder(env) / 'onedl_mmcv.whl'
+    wheel.parent.mkdir(parents=True)
+    wheel.touch()
+    return wheel
 
 
 def test_a_ready_environment_needs_no_work(setup_env):
@@ -84,9 +89,7 @@ def test_a_prebuilt_mmcv_with_ops_is_kept(setup_env, monkeypatch, tmp_path):
 def test_a_kept_wheel_is_installed_without_building(setup_env, monkeypatch, tmp_path):
     monkeypatch.setenv('MMSTVIT_WHEEL_DIR', str(tmp_path / 'wheels'))
     env, calls = environment(setup_env, monkeypatch, tmp_path)
-    wheel = setup_env.wheel_folder(env) / 'onedl_mmcv.whl'
-    wheel.parent.mkdir(parents=True)
-    wheel.touch()
+    wheel = keep_wheel(setup_env, env)
     monkeypatch.setattr(setup_env, 'build_mmcv', lambda *_: pytest.fail('built although a wheel is there'))
     setup_env.install_mmcv(env)
     assert [call[-1] for call in calls] == [str(wheel)]
@@ -116,9 +119,7 @@ def test_mmcv_of_another_torch_is_replaced(setup_env, monkeypatch, tmp_path):
     monkeypatch.setenv('MMSTVIT_WHEEL_DIR', str(tmp_path / 'wheels'))
     env, calls = environment(setup_env, monkeypatch, tmp_path, importable=('mmcv._ext',))
     env.mmcv_source.write_text('mmcv of another torch')
-    wheel = setup_env.wheel_folder(env) / 'onedl_mmcv.whl'
-    wheel.parent.mkdir(parents=True)
-    wheel.touch()
+    wheel = keep_wheel(setup_env, env)
     setup_env.install_mmcv(env)
     assert [call[-1] for call in calls] == [str(wheel)]
     setup_env.install_mmcv(env)
@@ -128,9 +129,7 @@ def test_mmcv_of_another_torch_is_replaced(setup_env, monkeypatch, tmp_path):
 def test_mmcv_whose_ops_do_not_load_is_an_error(setup_env, monkeypatch, tmp_path):
     monkeypatch.setenv('MMSTVIT_WHEEL_DIR', str(tmp_path / 'wheels'))
     env, _ = environment(setup_env, monkeypatch, tmp_path)
-    wheel = setup_env.wheel_folder(env) / 'onedl_mmcv.whl'
-    wheel.parent.mkdir(parents=True)
-    wheel.touch()
+    keep_wheel(setup_env, env)
 
     def query(code: str) -> str:
         if 'mmcv._ext' in code:

@@ -10,7 +10,8 @@ from pathlib import Path
 import cv2
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from ..helpers import ROOT, link_scenes
+
 CONFIG = ROOT / 'configs' / 'mask_rcnn' / 'mask-rcnn_stvit-nano_fpn_scenes.py'
 SHORT = ['train_dataloader.batch_size=4', 'default_hooks.logger.interval=1', 'param_scheduler.0.end=4']
 SHORT += ['param_scheduler.1.T_max=10', 'param_scheduler.1.end=10']
@@ -30,9 +31,7 @@ def metrics(output: str) -> dict[str, float]:
 @pytest.fixture(scope='module')
 def trained(scenes, tool, tmp_path_factory):
     """Workspace and work dir of a detector trained for 10 epochs on 16 scenes, 40 iterations."""
-    folder = tmp_path_factory.mktemp('trained')
-    (folder / 'data').mkdir()
-    (folder / 'data' / 'scenes').symlink_to(scenes)
+    folder = link_scenes(tmp_path_factory.mktemp('trained'), scenes)
     options = [*SHORT, 'train_cfg.max_epochs=10', 'train_cfg.val_interval=10', 'default_hooks.checkpoint.interval=5']
     done = tool('train.py', CONFIG, '--work-dir', 'run', '--cfg-options', *options, cwd=folder)
     assert done.returncode == 0, done.stderr[-3000:]

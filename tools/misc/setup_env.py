@@ -284,7 +284,7 @@ def build_mmcv(env: Environment, folder: Path) -> Path:
         say(f'fetching the source of onedl-mmcv {version}')
         unpack_sdist(env, source)
     jobs = os.environ.get('MAX_JOBS', str(os.cpu_count() or 1))
-    say(f'compiling mmcv {version}: {"CUDA" if on_gpu else "CPU"} ops, {jobs} jobs (about 12 minutes on 2 cores, once)')
+    say(f'compiling mmcv {version}: {"CUDA" if on_gpu else "CPU"} ops, {jobs} jobs (takes minutes, once)')
     build_env = os.environ | {
         'CXX': shlex.join(compiler()),
         'CFLAGS': '-g0',  # without it the wheel carries 30 MB of debug information
