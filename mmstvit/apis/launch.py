@@ -75,6 +75,8 @@ def load_config(args: argparse.Namespace) -> Config:
             f'{path} has default_scope={scope!r}; it must be one of {sorted(LIBRARIES)}, the library that runs it.'
         )
     require_library(scope)
+    if scope == 'mmpretrain':
+        _complete_dataloaders(cfg)
     if args.cfg_options is not None:
         cfg.merge_from_dict(args.cfg_options)
     cfg.launcher = args.launcher
@@ -84,6 +86,16 @@ def load_config(args: argparse.Namespace) -> Config:
     elif cfg.get('work_dir') is None:
         cfg.work_dir = str(Path('work_dirs') / path.stem)
     return cfg
+
+
+def _complete_dataloaders(cfg: Config) -> None:
+    """What MMPreTrain's own tools add to the dataloaders that its configs leave unsaid."""
+    for split in ('train', 'val', 'test'):
+        dataloader = cfg.get(f'{split}_dataloader')
+        if dataloader is not None:
+            dataloader.setdefault('pin_memory', torch.cuda.is_available())
+            dataloader.setdefault('persistent_workers', dataloader.get('num_workers', 0) > 0)
+            dataloader.setdefault('collate_fn', dict(type='default_collate'))
 
 
 def _nearest_config(path: Path) -> str:
