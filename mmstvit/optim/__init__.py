@@ -1,0 +1,5 @@
+"""Optimisation: what MMEngine does not bring."""
+
+from .amp import CPUAmpOptimWrapper
+
+__all__ = ['CPUAmpOptimWrapper']
