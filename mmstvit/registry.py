@@ -3,10 +3,14 @@
 from mmengine.config.utils import MODULE2PACKAGE
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import OPTIM_WRAPPERS as MMENGINE_OPTIM_WRAPPERS
+from mmengine.registry import PARAM_SCHEDULERS as MMENGINE_PARAM_SCHEDULERS
 from mmengine.registry import Registry
 
 MODELS = Registry('model', parent=MMENGINE_MODELS, scope='mmstvit', locations=['mmstvit.models'])
 OPTIM_WRAPPERS = Registry('optim_wrapper', parent=MMENGINE_OPTIM_WRAPPERS, scope='mmstvit', locations=['mmstvit.optim'])
+PARAM_SCHEDULERS = Registry(
+    'parameter scheduler', parent=MMENGINE_PARAM_SCHEDULERS, scope='mmstvit', locations=['mmstvit.optim']
+)
 
 # Once mmstvit is imported, configs can inherit from ours: _base_ = 'mmstvit::_base_/...'
 MODULE2PACKAGE['mmstvit'] = 'mmstvit'

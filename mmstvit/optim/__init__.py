@@ -1,5 +1,6 @@
 """Optimisation: what MMEngine does not bring."""
 
 from .amp import CPUAmpOptimWrapper
+from .scheduler import WarmupCosineLR
 
-__all__ = ['CPUAmpOptimWrapper']
+__all__ = ['CPUAmpOptimWrapper', 'WarmupCosineLR']

@@ -1,0 +1,22 @@
+_base_ = [
+    '../_base_/models/stvit-small.py',
+    '../_base_/datasets/imagenet_224.py',
+    'mmpretrain::_base_/default_runtime.py',
+]
+
+# 8 GPUs × 128 images. The release trains in fp16 (train.py --amp), clips no gradients, does not synchronise BatchNorm
+# and publishes the weights themselves, not their moving average.
+max_epochs = 300
+optim_wrapper = dict(
+    type='OptimWrapper',
+    optimizer=dict(type='AdamW', lr=0.001, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.05),
+    # timm's groups: neither biases nor norms decay. Layer scales do: the release keeps them as (C, 1, 1) maps, which
+    # timm takes for weights.
+    paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0),
+)
+param_scheduler = dict(type='mmstvit.WarmupCosineLR', T_max=max_epochs, warmup_epochs=5, warmup_lr=1e-6, eta_min=1e-5)
+train_cfg = dict(by_epoch=True, max_epochs=max_epochs, val_interval=1)
+val_cfg = dict()
+test_cfg = dict()
+auto_scale_lr = dict(base_batch_size=1024)
+default_hooks = dict(checkpoint=dict(max_keep_ckpts=3))

@@ -1,0 +1,59 @@
+"""The learning-rate curve of the published ImageNet training."""
+
+import math
+
+from mmengine.optim import BaseOptimWrapper, _ParamScheduler
+from torch.optim import Optimizer
+
+from mmstvit.registry import PARAM_SCHEDULERS
+
+
+@PARAM_SCHEDULERS.register_module()
+class WarmupCosineLR(_ParamScheduler):
+    """Linear warm-up, then cosine annealing, epoch by epoch as the release trains.
+
+    It differs from MMEngine's ``LinearLR`` followed by ``CosineAnnealingLR`` in two ways: the cosine begins under the
+    warm-up, at epoch 0, and the whole curve lags by one epoch (the release steps its scheduler with the number of the
+    epoch that has just ended, so the first two epochs have the same rate).
+
+    Args:
+        optimizer: Whose learning rate.
+        T_max: Epochs of the training.
+        warmup_epochs: Epochs of the warm-up.
+        warmup_lr: Learning rate at its beginning.
+        eta_min: Learning rate that the cosine goes towards.
+        last_step: Steps already made; -1 for none.
+        verbose: Whether to print the values.
+
+    Raises:
+        ValueError: The warm-up is not shorter than the training, or a number is negative.
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer | BaseOptimWrapper,
+        T_max: int,
+        warmup_epochs: int = 5,
+        warmup_lr: float = 1e-6,
+        eta_min: float = 1e-5,
+        last_step: int = -1,
+        verbose: bool = False,
+    ) -> None:
+        if not 0 <= warmup_epochs < T_max:
+            raise ValueError(f'warmup_epochs must be at least 0 and less than T_max={T_max}, but got {warmup_epochs}.')
+        if warmup_lr < 0 or eta_min < 0:
+            raise ValueError(f'warmup_lr and eta_min must not be negative, but got {warmup_lr} and {eta_min}.')
+        self.T_max = T_max
+        self.warmup_epochs = warmup_epochs
+        self.warmup_lr = warmup_lr
+        self.eta_min = eta_min
+        super().__init__(optimizer, 'lr', last_step=last_step, verbose=verbose)
+
+    def _get_value(self) -> list[float]:
+        """The rate of every group, in closed form."""
+        epoch = max(self.last_step - 1, 0)
+        if epoch < self.warmup_epochs:
+            done = epoch / self.warmup_epochs
+            return [self.warmup_lr + done * (base - self.warmup_lr) for base in self.base_values]
+        wave = (1 + math.cos(math.pi * min(epoch / self.T_max, 1.0))) / 2
+        return [self.eta_min + wave * (base - self.eta_min) for base in self.base_values]
