@@ -1,15 +1,24 @@
 """Registries of mmstvit: children of MMEngine's, so that every OpenMMLab scope resolves ``mmstvit.<name>``."""
 
 from mmengine.config.utils import MODULE2PACKAGE
+from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.registry import MODELS as MMENGINE_MODELS
+from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS
 from mmengine.registry import OPTIM_WRAPPERS as MMENGINE_OPTIM_WRAPPERS
 from mmengine.registry import PARAM_SCHEDULERS as MMENGINE_PARAM_SCHEDULERS
 from mmengine.registry import Registry
 
 MODELS = Registry('model', parent=MMENGINE_MODELS, scope='mmstvit', locations=['mmstvit.models'])
+HOOKS = Registry('hook', parent=MMENGINE_HOOKS, scope='mmstvit', locations=['mmstvit.hooks'])
 OPTIM_WRAPPERS = Registry('optim_wrapper', parent=MMENGINE_OPTIM_WRAPPERS, scope='mmstvit', locations=['mmstvit.optim'])
 PARAM_SCHEDULERS = Registry(
     'parameter scheduler', parent=MMENGINE_PARAM_SCHEDULERS, scope='mmstvit', locations=['mmstvit.optim']
+)
+OPTIM_WRAPPER_CONSTRUCTORS = Registry(
+    'optimizer wrapper constructor',
+    parent=MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS,
+    scope='mmstvit',
+    locations=['mmstvit.optim'],
 )
 
 # Once mmstvit is imported, configs can inherit from ours: _base_ = 'mmstvit::_base_/...'

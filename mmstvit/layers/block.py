@@ -76,7 +76,7 @@ class STViTBlock(nn.Module):
         self.attn = SuperTokenAttention(embed_dims, num_heads, stoken_size, n_iter, attn_drop_rate, drop_rate)
         self.norm2 = nn.BatchNorm2d(embed_dims)
         self.ffn = STViTFFN(embed_dims, mlp_ratio, drop_rate)
-        self.drop_path = DropPath(drop_path_rate) if drop_path_rate > 0 else nn.Identity()
+        self.drop_path = DropPath(drop_path_rate)  # does nothing at rate 0, which can be set later
         if layer_scale_init_value > 0:
             self.gamma1 = nn.Parameter(torch.full((embed_dims,), float(layer_scale_init_value)))
             self.gamma2 = nn.Parameter(torch.full((embed_dims,), float(layer_scale_init_value)))

@@ -59,6 +59,12 @@ def positive_integer(name: str, value: object) -> int:
     return value
 
 
+def check_rate(name: str, value: object) -> None:
+    """Refuse what is not the probability of a drop, a number in [0, 1); raises ValueError that names it."""
+    if not is_number(value, (int, float)) or not 0 <= value < 1:
+        raise ValueError(f'{name} must be a number in [0, 1), but got {value!r}.')
+
+
 def per_stage(name: str, value: object, kind: type | tuple[type, ...], minimum: float) -> tuple:
     """``value`` as a tuple with one checked number per stage; raises ValueError."""
     if isinstance(value, (str, bytes)) or not isinstance(value, Sequence) or len(value) != NUM_STAGES:

@@ -15,7 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from mmstvit.layers import ConvStem, Downsample, STViTBlock
 from mmstvit.registry import MODELS
 
-from .arch import NUM_STAGES, is_number, per_stage, positive_integer, resolve_arch
+from .arch import NUM_STAGES, check_rate, is_number, per_stage, positive_integer, resolve_arch
 
 # The stages have strides 4 to 32; below 32 pixels the last one has nothing to see.
 MIN_SIDE = 32
@@ -77,13 +77,8 @@ class STViT(BaseModule):
         self.out_indices = _check_out_indices(out_indices)
         num_stages = self.out_indices[-1] + 1
         n_iters = per_stage('n_iter', (n_iter,) * NUM_STAGES if isinstance(n_iter, int) else n_iter, int, 1)
-        for name, rate in (
-            ('drop_rate', drop_rate),
-            ('attn_drop_rate', attn_drop_rate),
-            ('drop_path_rate', drop_path_rate),
-        ):
-            if not is_number(rate, (int, float)) or not 0 <= rate < 1:
-                raise ValueError(f'{name} must be a number in [0, 1), but got {rate!r}.')
+        for name, rate in (('drop_rate', drop_rate), ('attn_drop_rate', attn_drop_rate)):
+            check_rate(name, rate)
         if not is_number(frozen_stages, int) or frozen_stages not in range(-1, num_stages + 1):
             raise ValueError(
                 f'frozen_stages must be -1 (nothing), 0 (the stem) or up to {num_stages} (the stages built for '
@@ -97,8 +92,6 @@ class STViT(BaseModule):
         self.with_cp = with_cp
 
         channels, depths = self.arch.channels, self.arch.depths
-        # The rule runs over all blocks of the architecture, whichever stages are built.
-        drop_path_rates = torch.linspace(0, drop_path_rate, sum(depths), device='cpu').tolist()
         self.patch_embed = ConvStem(in_channels, channels[0])
         self.downsamples = nn.ModuleList(Downsample(channels[i], channels[i + 1]) for i in range(num_stages - 1))
         self.stages = nn.ModuleList()
@@ -112,12 +105,12 @@ class STViT(BaseModule):
                     mlp_ratio=self.arch.mlp_ratio,
                     drop_rate=drop_rate,
                     attn_drop_rate=attn_drop_rate,
-                    drop_path_rate=drop_path_rates[sum(depths[:i]) + j],
                     layer_scale_init_value=self.arch.layer_scale_init_value[i],
                 )
-                for j in range(depths[i])
+                for _ in range(depths[i])
             ]
             self.stages.append(nn.ModuleList(blocks))
+        self.set_drop_path_rate(drop_path_rate)
         self._freeze_stages()
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
@@ -201,6 +194,22 @@ class STViT(BaseModule):
                 if isinstance(module, _BatchNorm):
                     module.eval()
         return self
+
+    def set_drop_path_rate(self, rate: float) -> None:
+        """Set stochastic depth: 0 at the first block, rising linearly to ``rate`` at the last of the architecture.
+
+        Args:
+            rate: Stochastic depth of the last block, in [0, 1).
+
+        Raises:
+            ValueError: The rate is out of range.
+        """
+        check_rate('drop_path_rate', rate)
+        blocks = [block for stage in self.stages for block in stage]
+        # The rule runs over all blocks of the architecture, whichever stages are built.
+        rates = torch.linspace(0, rate, sum(self.arch.depths), device='cpu').tolist()
+        for block, block_rate in zip(blocks, rates[: len(blocks)], strict=True):
+            block.drop_path.drop_prob = block_rate
 
     def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
         """Get the layer-wise depth of a parameter, for layer-wise learning-rate decay.
