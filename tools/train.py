@@ -38,13 +38,24 @@ def parse_args() -> argparse.Namespace:
 
 
 def apply_amp(cfg: Config) -> None:
-    if not torch.cuda.is_available():
-        raise UserError("--amp needs a GPU (MMEngine's AmpOptimWrapper runs nowhere else). Train without --amp.")
-    kind = cfg.optim_wrapper.get('type', 'OptimWrapper')
+    """Mixed precision: float16 on a GPU, bfloat16 without one, unless the config has ``optim_wrapper.dtype``."""
+    wrapper = cfg.optim_wrapper
+    kind = wrapper.get('type', 'OptimWrapper')
     if kind not in ('OptimWrapper', 'AmpOptimWrapper'):
         raise UserError(f'--amp replaces OptimWrapper, but the config has optim_wrapper.type={kind!r}. Drop --amp.')
-    cfg.optim_wrapper.type = 'AmpOptimWrapper'
-    cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
+    if wrapper.get('dtype', 'float16') not in ('float16', 'bfloat16'):
+        raise UserError(
+            f'--amp computes in float16 or bfloat16, but the config has optim_wrapper.dtype={wrapper.dtype!r}.'
+        )
+    if not torch.cuda.is_available():
+        if 'backbone' not in cfg.model:
+            raise UserError(f'--amp without a GPU is for models with a backbone, which {cfg.model.type} has not.')
+        wrapper.type = 'mmstvit.CPUAmpOptimWrapper'  # MMEngine's own asserts a GPU
+    elif wrapper.get('dtype') == 'bfloat16' and 'roi_head' in cfg.model:
+        raise UserError("mmcv's RoIAlign has no bfloat16 kernel. Train in float16: drop optim_wrapper.dtype.")
+    else:
+        wrapper.type = 'AmpOptimWrapper'
+    wrapper.setdefault('loss_scale', 'dynamic')
 
 
 def apply_auto_scale_lr(cfg: Config) -> None:

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 import torch
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
+from mmengine.utils import apply_to
 from torch import nn
 from torch.optim import Optimizer
 
@@ -17,7 +18,8 @@ _DTYPES = {'bfloat16': torch.bfloat16, 'float16': torch.float16}
 class CPUAmpOptimWrapper(AmpOptimWrapper):
     """``AmpOptimWrapper`` with autocast and gradient scaling of the CPU.
 
-    The weights stay in fp32. Where there is a GPU, MMEngine's own wrapper is the one to use.
+    The backbone alone computes in the lower precision: mmcv's CPU kernels behind a detector's heads (NMS) read float32
+    and nothing else. All weights stay in float32. Where there is a GPU, MMEngine's own wrapper is the one to use.
 
     Args:
         optimizer: The optimizer.
@@ -60,7 +62,25 @@ class CPUAmpOptimWrapper(AmpOptimWrapper):
 
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:
-        """Autocast, and no gradient synchronisation while gradients accumulate."""
-        # MMEngine's autocast knows bfloat16 alone on CPU.
-        with OptimWrapper.optim_context(self, model), torch.autocast('cpu', self.cast_dtype):
-            yield
+        """Autocast in ``model.backbone``, and no gradient synchronisation while gradients accumulate."""
+        backbone = getattr(model, 'module', model).backbone
+        # Not MMEngine's autocast: on CPU it knows bfloat16 alone.
+        autocast = torch.autocast('cpu', self.cast_dtype)
+
+        def enter(module: nn.Module, args: tuple) -> None:
+            autocast.__enter__()
+
+        def leave(module: nn.Module, args: tuple, outputs: object) -> object:
+            autocast.__exit__(None, None, None)
+            return apply_to(outputs, torch.is_tensor, torch.Tensor.float)
+
+        hooks = [
+            backbone.register_forward_pre_hook(enter),
+            backbone.register_forward_hook(leave, always_call=True),
+        ]
+        try:
+            with OptimWrapper.optim_context(self, model):
+                yield
+        finally:
+            for hook in hooks:
+                hook.remove()

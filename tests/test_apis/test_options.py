@@ -102,16 +102,29 @@ def test_metrics_of_any_kind_are_printed(capsys):
     assert '[1.0, 2.0]' in printed and 'tensor([[1., 0.]' in printed
 
 
-def test_amp_replaces_the_plain_wrapper_alone(monkeypatch):
-    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
-    cfg = config('mmdet')
+@pytest.mark.parametrize(('gpu', 'kind'), [(True, 'AmpOptimWrapper'), (False, 'mmstvit.CPUAmpOptimWrapper')])
+def test_amp_replaces_the_plain_wrapper_alone(monkeypatch, gpu, kind):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: gpu)
+    model = {'type': 'Model', 'backbone': {}}
+    cfg = config('mmdet', model=model)
     train.apply_amp(cfg)
-    assert (cfg.optim_wrapper.type, cfg.optim_wrapper.loss_scale) == ('AmpOptimWrapper', 'dynamic')
-    static = config('mmdet', optim_wrapper={'type': 'AmpOptimWrapper', 'loss_scale': 512.0})
+    assert (cfg.optim_wrapper.type, cfg.optim_wrapper.loss_scale) == (kind, 'dynamic')
+    static = config('mmdet', model=model, optim_wrapper={'type': 'AmpOptimWrapper', 'loss_scale': 512.0})
     train.apply_amp(static)
-    assert static.optim_wrapper.loss_scale == 512.0
+    assert (static.optim_wrapper.type, static.optim_wrapper.loss_scale) == (kind, 512.0)
     with pytest.raises(UserError, match="'ApexOptimWrapper'"):
-        train.apply_amp(config('mmdet', optim_wrapper={'type': 'ApexOptimWrapper'}))
+        train.apply_amp(config('mmdet', model=model, optim_wrapper={'type': 'ApexOptimWrapper'}))
+
+
+def test_amp_refuses_what_would_fail_in_the_first_step(monkeypatch):
+    bfloat16 = {'type': 'OptimWrapper', 'dtype': 'bfloat16'}
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    with pytest.raises(UserError, match='RoIAlign has no bfloat16'):
+        train.apply_amp(config('mmdet', model={'type': 'MaskRCNN', 'roi_head': {}}, optim_wrapper=bfloat16))
+    train.apply_amp(config('mmseg', model={'type': 'EncoderDecoder'}, optim_wrapper=bfloat16))
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+    with pytest.raises(UserError, match='EncoderOnly has not'):
+        train.apply_amp(config('mmseg', model={'type': 'EncoderOnly'}))
 
 
 def test_auto_scale_lr_needs_a_base_batch():

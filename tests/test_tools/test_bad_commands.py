@@ -67,10 +67,9 @@ def test_auto_scale_lr_without_a_base_batch(tool, workspace):
     assert_refused(done, workspace, 'auto_scale_lr.base_batch_size')
 
 
-def test_amp_without_a_gpu(tool, workspace):
-    if torch.cuda.is_available():
-        pytest.skip('there is a GPU')
-    assert_refused(tool('train.py', NANO, '--amp', cwd=workspace), workspace, '--amp needs a GPU')
+def test_amp_in_a_precision_that_is_not_mixed(tool, workspace):
+    done = tool('train.py', NANO, '--amp', '--cfg-options', 'optim_wrapper.dtype=float64', cwd=workspace)
+    assert_refused(done, workspace, '--amp', "optim_wrapper.dtype='float64'", 'bfloat16')
 
 
 def test_config_of_no_library(tool, tmp_path):
