@@ -1,6 +1,8 @@
 """Settings of the suite; the bundled scenes, a few of them; and the tools as a user runs them."""
 
+import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -43,6 +45,29 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = run_tool('dataset_converters/scenes.py', '--out-dir', folder, '--train', 16, '--val', 6)
     assert done.returncode == 0, done.stderr
     return folder
+
+
+@pytest.fixture(scope='session')
+def trees(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the scenes in ``data/`` as COCO 2017, ADE20K and ImageNet: their names, categories and layout."""
+    from mmdet.datasets import CocoDataset
+
+    root = tmp_path_factory.mktemp('trees')
+    coco = root / 'data' / 'coco'
+    (coco / 'annotations').mkdir(parents=True)
+    for split in ('train', 'val'):
+        shutil.copytree(scenes / 'coco' / split, coco / f'{split}2017')
+        content = json.loads((scenes / 'coco' / 'annotations' / f'instances_{split}.json').read_text())
+        content['categories'] = [dict(id=i, name=name) for i, name in enumerate(CocoDataset.METAINFO['classes'], 1)]
+        (coco / 'annotations' / f'instances_{split}2017.json').write_text(json.dumps(content))
+    shutil.copytree(scenes / 'ade20k', root / 'data' / 'ade' / 'ADEChallengeData2016')
+    for split in ('train', 'val'):
+        crops = sorted((scenes / 'imagenet' / split).rglob('*.jpg'))
+        for label in range(1000):
+            folder = root / 'data' / 'imagenet' / split / f'n{label:08d}'
+            folder.mkdir(parents=True)
+            (folder / 'image.JPEG').symlink_to(crops[label % len(crops)])
+    return root
 
 
 @pytest.fixture

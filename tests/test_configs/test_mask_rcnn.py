@@ -1,12 +1,6 @@
 """The Mask R-CNN configs: what they build, what they optimise, and that they train on COCO-format data."""
 
-import json
-import math
-import shutil
-from pathlib import Path
-
 import pytest
-from mmdet.datasets import CocoDataset
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, DefaultScope
@@ -77,35 +71,3 @@ def test_norms_and_layer_scales_do_not_decay_and_everything_else_does():
     assert len(free) == 2 * (2 * 30 + 4 + 3) + 2 * 20  # two norms a block, stem, downsamplings; gammas of 20 blocks
     wrong = [name for name, p in model.named_parameters() if decay[id(p)] != (0.0 if id(p) in free else 0.05)]
     assert not wrong
-
-
-@pytest.fixture
-def coco(scenes, tmp_path) -> Path:
-    """A working folder with the scenes as ``data/coco``: COCO 2017's file names and its 80 categories."""
-    root = tmp_path / 'data' / 'coco'
-    (root / 'annotations').mkdir(parents=True)
-    for split in ('train', 'val'):
-        shutil.copytree(scenes / 'coco' / split, root / f'{split}2017')
-        content = json.loads((scenes / 'coco' / 'annotations' / f'instances_{split}.json').read_text())
-        content['categories'] = [dict(id=i, name=name) for i, name in enumerate(CocoDataset.METAINFO['classes'], 1)]
-        (root / 'annotations' / f'instances_{split}2017.json').write_text(json.dumps(content))
-    return tmp_path
-
-
-@pytest.mark.parametrize('name', ['mask-rcnn_stvit-small_fpn_1x_coco', 'mask-rcnn_stvit-base_fpn_ms-3x_coco'])
-def test_trains_two_iterations_and_validates_on_a_coco_tree(name, coco, tool):
-    scale = 'train_dataloader.dataset.pipeline.2.scale="(224,224)"'
-    if 'ms-3x' in name:
-        scale = 'train_dataloader.dataset.pipeline.2.scales="[(192,224),(224,224)]"'
-    options = [
-        'model.backbone.init_cfg=None', scale, 'val_dataloader.dataset.pipeline.1.scale="(224,224)"',
-        'train_dataloader.dataset.indices=4', 'val_dataloader.dataset.indices=2', 'train_cfg.max_epochs=1',
-        'train_dataloader.num_workers=1', 'val_dataloader.num_workers=1', 'default_hooks.logger.interval=1',
-    ]  # fmt: skip
-    done = tool('train.py', FAMILY / f'{name}.py', '--work-dir', 'run', '--cfg-options', *options, cwd=coco)
-    assert done.returncode == 0, done.stderr[-3000:]
-    rows = [json.loads(line) for line in next((coco / 'run').glob('*/vis_data/scalars.json')).read_text().splitlines()]
-    losses = [row['loss'] for row in rows if 'loss' in row]
-    assert len(losses) == 2 and all(math.isfinite(loss) for loss in losses)
-    assert all(rows[0][key] > 0 for key in ('loss_rpn_cls', 'loss_cls', 'loss_bbox', 'loss_mask'))
-    assert {'coco/bbox_mAP', 'coco/segm_mAP'} <= set(rows[-1])
