@@ -1,6 +1,7 @@
 """Layer-wise learning-rate decay, for every backbone that knows the depth of its parameters."""
 
 import difflib
+from collections import Counter
 
 from mmengine.logging import print_log
 from mmengine.optim import DefaultOptimWrapperConstructor
@@ -97,7 +98,8 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
                     depth, num_layers = backbone.get_layer_depth(name, prefix)
                     scale = self.layer_decay_rate ** (num_layers - 1 - depth)
             group.update(lr=group.get('lr', self.base_lr) * scale, lr_scale=scale, param_name=name)
-            print_log(f'layer decay -- {name}:lr={group["lr"]:.3g} (lr_scale={scale:.3g})', logger='current')
+        for scale, count in sorted(Counter(group['lr_scale'] for group in params).items()):
+            print_log(f'layer decay -- lr_scale={scale:.3g}: {count} parameters', logger='current')
 
 
 def _backbones(model: nn.Module) -> dict[str, nn.Module]:

@@ -1,0 +1,211 @@
+"""Layer-wise learning-rate decay: which parameter gets which learning rate, in every library."""
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.model import MMDistributedDataParallel
+from mmengine.optim import MultiStepLR, OptimWrapper, build_optim_wrapper
+from mmengine.registry import MODELS, DefaultScope
+from torch import nn
+
+from ..helpers import ROOT, TINY, image
+
+BACKBONE = dict(type='mmstvit.STViT', arch=TINY)
+LR, RATE = 0.25, 0.5
+
+# Five blocks: seven layers with the stem and whatever comes after the backbone. Exponents of the rate, by hand.
+EXPONENTS = {
+    'backbone.patch_embed.': 6,
+    'backbone.stages.0.0.': 5,
+    'backbone.downsamples.0.': 4,
+    'backbone.stages.1.0.': 4,
+    'backbone.downsamples.1.': 3,
+    'backbone.stages.2.0.': 3,
+    'backbone.stages.2.1.': 2,
+    'backbone.downsamples.2.': 1,
+    'backbone.stages.3.0.': 1,
+    'neck.': 0,
+    'head.': 0,
+    'rpn_head.': 0,
+    'roi_head.': 0,
+    'decode_head.': 0,
+}
+
+
+def exponent(name: str) -> int:
+    (value,) = {value for prefix, value in EXPONENTS.items() if name.startswith(prefix)}
+    return value
+
+
+def classifier() -> nn.Module:
+    head = dict(type='LinearClsHead', num_classes=3, in_channels=16)
+    neck = dict(type='mmstvit.STViTNeck', in_channels=24, out_channels=16)
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        return MODELS.build(dict(type='ImageClassifier', backbone=BACKBONE, neck=neck, head=head))
+
+
+def detector() -> nn.Module:
+    cfg = Config.fromfile(ROOT / 'configs' / 'mask_rcnn' / 'mask-rcnn_stvit-nano_fpn_scenes.py')
+    cfg.model.backbone.arch = TINY
+    cfg.model.neck.in_channels = list(TINY['channels'])
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        return MODELS.build(cfg.model)
+
+
+def segmentor() -> nn.Module:
+    head = dict(type='UPerHead', in_channels=list(TINY['channels']), in_index=[0, 1, 2, 3], channels=8, num_classes=3)
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        return MODELS.build(dict(type='EncoderDecoder', backbone=BACKBONE, decode_head=head))
+
+
+MODELS_OF = {'mmpretrain': classifier, 'mmdet': detector, 'mmseg': segmentor}
+
+
+def build(
+    model: nn.Module, scope: str = 'mmpretrain', optimizer: str = 'AdamW', **paramwise_cfg: object
+) -> OptimWrapper:
+    cfg = dict(type='OptimWrapper', optimizer=dict(type=optimizer, lr=LR, weight_decay=0.05))
+    if 'layer_decay_rate' in paramwise_cfg:
+        cfg['constructor'] = 'mmstvit.LayerDecayOptimWrapperConstructor'
+    with DefaultScope.overwrite_default_scope(scope):
+        return build_optim_wrapper(model, dict(cfg, paramwise_cfg=paramwise_cfg))
+
+
+@pytest.mark.parametrize('scope', MODELS_OF)
+def test_learning_rates_are_those_of_the_table(scope):
+    model = MODELS_OF[scope]()
+    groups = build(model, scope, layer_decay_rate=RATE).optimizer.param_groups
+    listed = {group['param_name']: (group['lr'], group['lr_scale']) for group in groups}
+    expected = {name: (LR * RATE ** exponent(name), RATE ** exponent(name)) for name, _ in model.named_parameters()}
+    assert listed == expected
+    assert {exponent(name) for name in expected} == set(range(7))
+
+
+@pytest.mark.parametrize('scope', MODELS_OF)
+def test_every_parameter_is_in_one_group_under_its_name(scope):
+    model = MODELS_OF[scope]()
+    groups = build(model, scope, layer_decay_rate=RATE).optimizer.param_groups
+    assert [len(group['params']) for group in groups] == [1] * len(groups)
+    by_name = {group['param_name']: group['params'][0] for group in groups}
+    assert len(by_name) == len(groups)
+    assert {name: id(p) for name, p in by_name.items()} == {name: id(p) for name, p in model.named_parameters()}
+
+
+OPTIONS = [
+    dict(),
+    dict(norm_decay_mult=0.0, custom_keys={'gamma': dict(decay_mult=0.0)}),
+    dict(norm_decay_mult=0.1, bias_decay_mult=0.2, bias_lr_mult=2.0, dwconv_decay_mult=0.3, flat_decay_mult=0.4),
+    dict(custom_keys={'backbone': dict(lr_mult=0.5), 'head.fc': dict(lr_mult=4.0, decay_mult=3.0)}),
+]
+
+
+@pytest.mark.parametrize('options', OPTIONS, ids=['none', 'recipe', 'all', 'lr'])
+def test_other_options_mean_what_they_mean_to_mmengine(options):
+    model = classifier()
+    plain = build(model, **options).optimizer.param_groups
+    plain = {id(p): group for group in plain for p in group['params']}
+    for group in build(model, layer_decay_rate=RATE, **options).optimizer.param_groups:
+        expected = plain[id(group['params'][0])]
+        assert group['weight_decay'] == expected['weight_decay']
+        assert group['lr'] == expected['lr'] * RATE ** exponent(group['param_name'])
+
+
+def test_decays_and_multipliers_of_single_parameters():
+    keys = {'gamma': dict(decay_mult=0.0), 'head': dict(lr_mult=4.0)}
+    groups = build(classifier(), layer_decay_rate=RATE, norm_decay_mult=0.0, custom_keys=keys).optimizer.param_groups
+    found = {group['param_name']: (group['lr'], group['weight_decay']) for group in groups}
+    assert found['backbone.patch_embed.norms.0.weight'] == (LR / 64, 0.0)
+    assert found['backbone.stages.2.0.norm2.bias'] == (LR / 8, 0.0)
+    assert found['backbone.stages.2.1.gamma2'] == (LR / 4, 0.0)
+    assert found['backbone.stages.3.0.ffn.fc1.bias'] == (LR / 2, 0.05)
+    assert found['neck.conv.weight'] == (LR, 0.05)
+    assert found['head.fc.weight'] == (LR * 4, 0.05)
+
+
+def test_shared_and_frozen_parameters_are_left_out_as_mmengine_does():
+    model = classifier()
+    model.again = model.backbone.patch_embed
+    model.backbone.stages[0].requires_grad_(False)
+    names = [g['param_name'] for g in build(model, layer_decay_rate=RATE, bypass_duplicate=True).optimizer.param_groups]
+    expected = [name for name, _ in model.named_parameters() if not name.startswith('backbone.stages.0.')]
+    assert sorted(names) == sorted(expected)
+
+
+def test_rate_one_is_no_decay():
+    assert {group['lr'] for group in build(classifier(), layer_decay_rate=1).optimizer.param_groups} == {LR}
+
+
+def test_a_bare_backbone_has_no_prefix():
+    lrs = {g['param_name']: g['lr'] for g in build(classifier().backbone, layer_decay_rate=RATE).optimizer.param_groups}
+    assert lrs == {name: LR * RATE ** exponent(f'backbone.{name}') for name in lrs}
+
+
+def test_the_backbone_is_found_inside_of_wrappers():
+    model = nn.ModuleDict({'detector': segmentor()})
+    lrs = {g['param_name']: g['lr'] for g in build(model, layer_decay_rate=RATE).optimizer.param_groups}
+    assert lrs == {name: LR * RATE ** exponent(name.removeprefix('detector.')) for name in lrs}
+
+
+def test_the_backbone_is_found_through_distributed_data_parallel():
+    model = classifier()
+    torch.distributed.init_process_group('gloo', store=torch.distributed.HashStore(), rank=0, world_size=1)
+    try:
+        parallel = MMDistributedDataParallel(model)
+        lrs = {g['param_name']: g['lr'] for g in build(parallel, layer_decay_rate=RATE).optimizer.param_groups}
+    finally:
+        torch.distributed.destroy_process_group()
+    assert lrs == {name: LR * RATE ** exponent(name) for name, _ in model.named_parameters()}
+
+
+def test_each_of_two_backbones_has_its_own_layers():
+    model = nn.ModuleDict({'student': segmentor(), 'teacher': segmentor()})
+    groups = build(model, layer_decay_rate=RATE).optimizer.param_groups
+    assert all(g['lr'] == LR * RATE ** exponent(g['param_name'].partition('.')[2]) for g in groups)
+
+
+def test_schedulers_scale_every_group_from_its_own_learning_rate():
+    optim_wrapper = build(classifier(), layer_decay_rate=RATE)
+    scheduler = MultiStepLR(optim_wrapper, milestones=[1], gamma=0.1)
+    scheduler.step()
+    for group in optim_wrapper.optimizer.param_groups:
+        assert group['initial_lr'] == LR * RATE ** exponent(group['param_name'])
+        assert group['lr'] == pytest.approx(0.1 * group['initial_lr'])
+
+
+def test_a_step_of_sgd_moves_every_layer_in_proportion_to_its_learning_rate():
+    steps = []
+    for rate in (1.0, RATE):
+        torch.manual_seed(0)
+        model = classifier().double().train()
+        before = {name: p.detach().clone() for name, p in model.named_parameters()}
+        loss = model(image(2, 3, 64, 64, dtype=torch.float64), mode='tensor')[0].square().sum()
+        build(model, optimizer='SGD', layer_decay_rate=rate).update_params(loss)
+        steps.append({name: p.detach() - before[name] for name, p in model.named_parameters()})
+    everywhere, decayed = steps
+    assert sum(step.abs().max() > 1e-6 for step in everywhere.values()) > len(everywhere) / 2
+    for name, step in decayed.items():
+        assert torch.allclose(step, everywhere[name] * RATE ** exponent(name), rtol=1e-9, atol=1e-15), name
+
+
+class TestRefusals:
+    @pytest.mark.parametrize('rate', [0, -0.5, 1.5, float('nan'), '0.9', None, True])
+    def test_rate_out_of_range(self, rate):
+        with pytest.raises(ValueError, match=r'layer_decay_rate must be a number in \(0, 1\]') as caught:
+            build(classifier(), layer_decay_rate=rate)
+        assert repr(rate) in str(caught.value)
+
+    def test_unknown_option(self):
+        with pytest.raises(ValueError, match=r"'norm_decay_mul' of paramwise_cfg. Did you mean 'norm_decay_mult'"):
+            build(classifier(), layer_decay_rate=RATE, norm_decay_mul=0.0)
+
+    def test_missing_rate_and_learning_rate(self):
+        cfg = dict(optimizer=dict(type='SGD', lr=LR), constructor='mmstvit.LayerDecayOptimWrapperConstructor')
+        with pytest.raises(ValueError, match='layer_decay_rate'):
+            build_optim_wrapper(classifier(), cfg)
+        cfg |= dict(optimizer=dict(type='SGD'), paramwise_cfg=dict(layer_decay_rate=RATE))
+        with pytest.raises(ValueError, match='give the optimizer of the config its lr'):
+            build_optim_wrapper(classifier(), cfg)
+
+    def test_model_without_layers_to_tell(self):
+        with pytest.raises(ValueError, match=r'get_layer_depth.* Sequential has none'):
+            build(nn.Sequential(nn.Linear(2, 2)), layer_decay_rate=RATE)
