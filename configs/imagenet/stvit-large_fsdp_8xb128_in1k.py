@@ -3,7 +3,7 @@ _base_ = './stvit-large_8xb128_in1k.py'
 # Weights, gradients and optimizer states are sharded over the processes; start with tools/dist_train.sh.
 runner_type = 'FlexibleRunner'
 strategy = dict(
-    type='FSDPStrategy',
+    type='mmstvit.FSDPStrategy',
     model_wrapper=dict(
         type='MMFullyShardedDataParallel',
         auto_wrap_policy=dict(type='torch.distributed.fsdp.wrap.size_based_auto_wrap_policy', min_num_params=1_000_000),
