@@ -1,0 +1,217 @@
+"""Write ``docs/model_zoo.md`` and the ``metafile.yml`` of every family from the configs and the paper's numbers."""
+
+import argparse
+import contextlib
+import functools
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+from mmengine.config import Config
+
+from mmstvit.analysis import NUM_BOXES, NUM_MASKS, Complexity, measure
+from mmstvit.apis import UserError, user_errors
+from mmstvit.dependencies import require_library
+
+ROOT = Path(__file__).resolve().parents[2]
+PAPER = {'Title': 'Vision Transformer with Super Token Sampling', 'URL': 'https://arxiv.org/abs/2211.11167'}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A model of the paper, or one of ours that completes a family.
+
+    Args:
+        name: What the table calls it.
+        configs: Configs that train it, by what tells them apart; paths below ``configs``.
+        params: Millions of parameters, as the paper prints them; None where the paper has no such row.
+        gflops: Billions of multiply-accumulates, as the paper prints them.
+        reported: The paper's accuracy.
+        note: A remark of the table's last column.
+    """
+
+    name: str
+    configs: dict[str, str]
+    params: int | None = None
+    gflops: float | None = None
+    reported: str = '–'
+    note: str = ''
+
+
+def _imagenet(size: str, name: str, side: int, params: int, gflops: float, top1: float, note: str = '') -> Row:
+    config = f'imagenet/stvit-{size}_{"8xb128_in1k" if side == 224 else "8xb64_in1k-384px"}.py'
+    return Row(f'STViT-{name}, {side}²', {'config': config}, params, gflops, f'{top1} % top-1', note)
+
+
+def _mask_rcnn(size: str, name: str, params: int, gflops: float, once: str, thrice: str) -> Row:
+    configs = {schedule: f'mask_rcnn/mask-rcnn_stvit-{size}_fpn_{schedule}_coco.py' for schedule in ('1x', 'ms-3x')}
+    reported = f'1x {once}, 3x {thrice} AP box / mask'
+    return Row(f'Mask R-CNN, STViT-{name}', configs, params, gflops, reported)
+
+
+def _cascade(size: str, name: str, params: int | None = None, gflops: float | None = None, ap: str = '–') -> Row:
+    config = f'cascade_mask_rcnn/cascade-mask-rcnn_stvit-{size}_fpn_4conv1fc-giou_ms-3x_coco.py'
+    note = '' if params else 'not in the paper'
+    return Row(f'Cascade Mask R-CNN, STViT-{name}', {'ms-3x': config}, params, gflops, ap, note)
+
+
+def _upernet(size: str, name: str, params: int, gflops: float, miou: str) -> Row:
+    config = f'upernet/stvit-{size}_upernet_8xb2-160k_ade20k-512x512.py'
+    return Row(f'UPerNet, STViT-{name}', {'160k': config}, params, gflops, f'{miou} mIoU single / multi-scale')
+
+
+# Source of every number here: the tables of the paper (arXiv 2211.11167).
+ROWS = (
+    _imagenet('small', 'S', 224, 25, 4.4, 83.6),
+    _imagenet('base', 'B', 224, 52, 9.9, 84.8),
+    _imagenet('large', 'L', 224, 95, 15.6, 85.3),
+    _imagenet('small', 'S', 384, 25, 14.1, 85.0),
+    _imagenet('base', 'B', 384, 52, 31.5, 86.0, "the README of the paper's code prints 32.5 G, a typo"),
+    _imagenet('large', 'L', 384, 95, 49.7, 86.4),
+    _mask_rcnn('small', 'S', 44, 252, '47.6 / 43.1', '49.2 / 44.2'),
+    _mask_rcnn('base', 'B', 70, 359, '49.7 / 44.8', '51.0 / 45.4'),
+    _mask_rcnn('large', 'L', 114, 470, '50.8 / 45.5', '51.7 / 45.9'),
+    _cascade('small', 'S'),
+    _cascade('base', 'B', 108, 837, '3x 53.9 / 46.8 AP box / mask'),
+    _cascade('large', 'L'),
+    _upernet('small', 'S', 54, 926, '48.6 / 49.0'),
+    _upernet('base', 'B', 80, 1036, '50.7 / 51.9'),
+    _upernet('large', 'L', 125, 1151, '52.4 / 53.2'),
+)
+
+# Folder of configs -> name of its collection, and what its configs train on.
+FAMILIES = {
+    'imagenet': ('STViT', 'ImageNet-1k'),
+    'mask_rcnn': ('STViT Mask R-CNN', 'COCO'),
+    'cascade_mask_rcnn': ('STViT Cascade Mask R-CNN', 'COCO'),
+    'upernet': ('STViT UPerNet', 'ADE20K'),
+}
+
+TEXT = f"""# Model zoo
+
+<!-- Written by tools/analysis_tools/model_zoo.py from the configs; edit that file and run it. -->
+
+**This project has trained none of these models on ImageNet, COCO or ADE20K, and publishes no weights.** The accuracy
+below is what the paper ([arXiv 2211.11167]({PAPER['URL']})) reports for its own training, whose recipes the configs
+follow. Ours are the parameters and FLOPs, recomputed by a test: they show that a config builds the paper's model. The
+authors' own ImageNet weights can be used after `tools/model_converters/stvit_to_mm.py`.
+
+{{table}}
+
+FLOPs are multiply-accumulates of one image at inference, in units of 10⁹: at 224² or 384² for classifiers, 800×1280 for
+detectors, 512×2048 for segmentors. In brackets: the difference from what the paper prints. For any config,
+`python tools/analysis_tools/get_flops.py CONFIG` prints both conventions, and with `--depth N` by module.
+
+## Two conventions
+
+**Everything** counts convolutions and linear layers (one per product, and one per output element for the bias), norms
+(two per element, for standardisation and for scale and shift) and every product of activations: attention, and the
+association, aggregation and upsampling of super tokens. Activation functions, softmax, pooling, interpolation,
+element-wise sums and products, RoIAlign and NMS are not counted.
+
+**The paper's convention** is everything for classifiers. For detectors and segmentors it is convolutions, linear layers
+and norms alone, as in counters that attach to layers and do not see a product of two activations. The paper does not
+say so; the numbers do. With the products, Mask R-CNN with STViT-S has 351 G instead of the 252 G that the paper prints,
+most of the difference being the global attention of the third stage. Mind this when comparing: the 267 G that Swin's
+authors print for Mask R-CNN with Swin-T do contain attention (counted here: 267.1 G in full, 264.0 G without).
+
+- Detectors: {NUM_BOXES} regions pass every box head, {NUM_MASKS} every mask head; Cascade Mask R-CNN has three of each.
+- Segmentors: the auxiliary head is part of the parameters, here and in the paper. Its FLOPs (3 G) are left out, as
+  inference does not run it.
+"""
+
+TABLE_HEAD = (
+    "| model | parameters, M | in the paper | FLOPs, G, paper's convention | in the paper | FLOPs, G, everything "
+    '| accuracy reported by the paper | accuracy, ours | remark |',
+    '|---|---|---|---|---|---|---|---|---|',
+)
+
+
+@functools.cache
+def cost(config: str) -> Complexity:
+    """Cost of the model of a config below ``configs``, at the default shape of its kind."""
+    cfg = Config.fromfile(ROOT / 'configs' / config)
+    require_library(cfg.default_scope)
+    with contextlib.redirect_stdout(sys.stderr):  # where libraries may log
+        return measure(cfg)
+
+
+def table_line(row: Row) -> str:
+    """A row of the table; all configs of a row have the same model."""
+    total = cost(next(iter(row.configs.values()))).total
+    links = ', '.join(f'[{name}](../configs/{path})' for name, path in row.configs.items())
+    ours = total.paper / 1e9
+    digits = 2 if ours < 100 else 1
+    flops = f'{ours:.{digits}f}' + (f' ({ours / row.gflops - 1:+.1%})' if row.gflops else '')
+    cells = [
+        f'{row.name} ({links})',
+        f'{total.params / 1e6:.2f}',
+        row.params or '–',
+        flops,
+        row.gflops or '–',
+        f'{total.everything / 1e9:.{digits}f}',
+        row.reported,
+        'not trained',
+        row.note,
+    ]
+    return '| ' + ' | '.join(map(str, cells)) + ' |'
+
+
+def metafile(family: str) -> str:
+    """The ``metafile.yml`` of a folder of configs, for mim, MMEngine's hub and MMPreTrain."""
+    collection, data = FAMILIES[family]
+    models = []
+    for path in sorted((ROOT / 'configs' / family).glob('*.py')):
+        train_cfg = Config.fromfile(path).train_cfg
+        length = {'Epochs': 'max_epochs', 'Iterations': 'max_iters'}
+        result = cost(f'{family}/{path.name}')
+        metadata = {'Training Data': 'bundled scenes' if path.stem.endswith('scenes') else data}
+        metadata.update({name: train_cfg[key] for name, key in length.items() if key in train_cfg})
+        metadata.update({'FLOPs': result.total.everything, 'Parameters': result.total.params})
+        config = path.relative_to(ROOT).as_posix()
+        models.append({'Name': path.stem, 'In Collection': collection, 'Config': config, 'Metadata': metadata})
+    architecture = {'Architecture': ['Super Token Attention', 'Convolutional Position Embedding']}
+    content = {
+        'Collections': [{'Name': collection, 'Metadata': architecture, 'Paper': PAPER}],
+        'Models': models,
+    }
+    shapes = sorted({cost(f'{family}/{Path(model["Config"]).name}').shape for model in models})
+    sizes = ' or '.join(f'{height}x{width}' for height, width in shapes)
+    head = (
+        '# Written by tools/analysis_tools/model_zoo.py. No weights are published, no results of ours are claimed.\n'
+        f'# FLOPs: multiply-accumulates of everything at {sizes}; docs/model_zoo.md says what counts.\n'
+    )
+    return head + yaml.safe_dump(content, sort_keys=False, width=120)
+
+
+def document() -> str:
+    """The text of ``docs/model_zoo.md``."""
+    return TEXT.replace('{table}', '\n'.join([*TABLE_HEAD, *map(table_line, ROWS)]))
+
+
+def outputs() -> dict[Path, str]:
+    """Every file that this tool writes, with its content."""
+    files = {ROOT / 'docs' / 'model_zoo.md': document()}
+    return files | {ROOT / 'configs' / family / 'metafile.yml': metafile(family) for family in FAMILIES}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('--check', action='store_true', help='write nothing; fail if a file is not up to date')
+    args = parser.parse_args()
+    with user_errors():
+        if not (ROOT / 'docs').is_dir():
+            raise UserError(f'{ROOT} has no folder docs to write to; run this tool in a checkout of the project.')
+        files = outputs()
+        stale = [path for path, text in files.items() if not path.is_file() or path.read_text() != text]
+        names = ', '.join(path.relative_to(ROOT).as_posix() for path in stale) or 'nothing'
+        if args.check and stale:
+            raise UserError(f'not up to date: {names}. Run: python tools/analysis_tools/model_zoo.py')
+    for path in stale:
+        path.write_text(files[path])
+    print('all files are up to date' if args.check else f'written: {names}')
+
+
+if __name__ == '__main__':
+    main()
