@@ -65,16 +65,19 @@ def apply_tta(cfg: Config) -> None:
     if 'tta_model' not in cfg:
         if cfg.default_scope == 'mmpretrain':
             cfg.tta_model = ConfigDict(type='AverageClsScoreTTA')
-        elif any(key.endswith('mask_head') for key in [*cfg.model, *cfg.model.get('roi_head', {})]):
+        elif (cfg.model.get('roi_head') or {}).get('mask_head'):
+            cfg.tta_model = ConfigDict(type='mmstvit.InstanceSegTTAModel')
+        elif any(key.endswith(('mask_head', 'panoptic_head')) for key in cfg.model):
             raise UserError(
-                '--tta needs a tta_model in the config that merges masks; MMDetection has none (its DetTTAModel '
-                'merges boxes alone). Test without --tta.'
+                '--tta merges the masks of two-stage detectors (Mask R-CNN, Cascade Mask R-CNN); for another kind it '
+                'needs a tta_model in the config. Test without --tta.'
             )
         else:
             nms = dict(nms=dict(type='nms', iou_threshold=0.5), max_per_img=100)
             cfg.tta_model = ConfigDict(type='DetTTAModel', tta_cfg=nms)
     if 'tta_pipeline' not in cfg:
-        flips = [dict(type='RandomFlip', prob=1.0), dict(type='RandomFlip', prob=0.0)]
+        # The view that is not flipped comes first: from there the merged sample takes its ground truth.
+        flips = [dict(type='RandomFlip', prob=0.0), dict(type='RandomFlip', prob=1.0)]
         pack = deepcopy(dataset.pipeline[-1])
         if 'meta_keys' in pack:
             pack.meta_keys = (*pack.meta_keys, 'flip', 'flip_direction')

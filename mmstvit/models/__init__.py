@@ -1,4 +1,5 @@
 from .neck import STViTNeck
 from .stvit import STViT
+from .tta import InstanceSegTTAModel
 
-__all__ = ['STViT', 'STViTNeck']
+__all__ = ['InstanceSegTTAModel', 'STViT', 'STViTNeck']

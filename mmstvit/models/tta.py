@@ -1,0 +1,250 @@
+"""Test-time augmentation of two-stage detectors, boxes and masks.
+
+Letters: n detections of an image, C classes, (h, w) a mask head's output.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from mmengine.model import BaseTTAModel
+from mmengine.structures import BaseDataElement, InstanceData
+from torch import Tensor, nn
+
+from mmstvit.dependencies import require_library
+from mmstvit.registry import MODELS
+
+# MMDetection is imported where it is used: `import mmstvit` works without it.
+
+# Direction of a flip -> axes of a (…, H, W) map that it turns around.
+_AXES = {'horizontal': (-1,), 'vertical': (-2,), 'diagonal': (-2, -1)}
+_META_KEYS = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor', 'flip', 'flip_direction')
+_OPTIONS = ('score_thr', 'nms', 'max_per_img')
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """How one view of an image was made: resized, then flipped.
+
+    Args:
+        height: Of the view, in pixels, without padding.
+        width: Likewise.
+        scale: View over original image, (x, y).
+        axes: Axes that are flipped.
+    """
+
+    height: int
+    width: int
+    scale: tuple[float, float]
+    axes: tuple[int, ...]
+
+    @classmethod
+    def of(cls, sample: BaseDataElement) -> 'Geometry':
+        """That of a data sample; raises ValueError if the sample does not say."""
+        missing = [key for key in ('ori_shape', 'img_shape', 'scale_factor', 'flip') if key not in sample.metainfo]
+        if missing:
+            raise ValueError(
+                f'Test-time augmentation needs {missing} of every view. Let the TestTimeAug of tta_pipeline have a '
+                f"RandomFlip (prob=0.0 for a view that is not flipped) and end with dict(type='PackDetInputs', "
+                f'meta_keys={_META_KEYS}).'
+            )
+        height, width = sample.img_shape[:2]
+        return cls(height, width, tuple(sample.scale_factor[:2]), _AXES[sample.flip_direction] if sample.flip else ())
+
+    def to_view(self, boxes: Tensor) -> Tensor:
+        """Boxes (n, 4) of the original image on the view."""
+        return self._flip(boxes * boxes.new_tensor(self.scale * 2))
+
+    def to_image(self, boxes: Tensor) -> Tensor:
+        """Boxes (n, 4) of the view on the original image."""
+        return self._flip(boxes) / boxes.new_tensor(self.scale * 2)
+
+    def unflip(self, masks: Tensor) -> Tensor:
+        """Masks (…, h, w) of boxes of the view as masks of the boxes on the original image."""
+        return masks.flip(self.axes)
+
+    def _flip(self, boxes: Tensor) -> Tensor:
+        x1, y1, x2, y2 = boxes.unbind(-1)
+        if -1 in self.axes:
+            x1, x2 = self.width - x2, self.width - x1
+        if -2 in self.axes:
+            y1, y2 = self.height - y2, self.height - y1
+        return torch.stack([x1, y1, x2, y2], dim=-1)
+
+
+@dataclass(frozen=True)
+class View:
+    """The images of a batch in one augmentation; lists have one entry per image.
+
+    Args:
+        samples: The data samples.
+        geometries: How the views were made.
+        features: What the box and mask heads look at, for the batch.
+        candidates: Boxes before non-maximum suppression, ``bboxes`` (n, 4) or (n, 4C) and ``scores`` (n, C + 1).
+    """
+
+    samples: list[BaseDataElement]
+    geometries: list[Geometry]
+    features: tuple[Tensor, ...]
+    candidates: list[InstanceData]
+
+
+@MODELS.register_module()
+class InstanceSegTTAModel(BaseTTAModel):
+    """Test-time augmentation for Mask R-CNN and Cascade Mask R-CNN, by flips and scales.
+
+    The candidate boxes of all views, mapped back to the original image, go through one class-wise non-maximum
+    suppression. The mask heads then look at the remaining boxes in every view; their probabilities, flipped back, are
+    averaged (over a cascade's stages too) and pasted into the original image once. The features of a view are computed
+    once. MMDetection's own ``DetTTAModel`` merges boxes alone.
+
+    Args:
+        module: The detector, or its config.
+        tta_cfg: Overrides ``score_thr``, ``nms`` or ``max_per_img`` of the detector's ``test_cfg.rcnn``.
+        data_preprocessor: Replaces the detector's, if given.
+
+    Raises:
+        ValueError: The detector is of another kind, or ``tta_cfg`` has an unknown option.
+        ImportError: MMDetection is missing.
+
+    Example:
+        >>> tta_model = dict(type='mmstvit.InstanceSegTTAModel')
+        >>> tta_pipeline = [
+        >>>     dict(type='LoadImageFromFile'),
+        >>>     dict(
+        >>>         type='TestTimeAug',
+        >>>         transforms=[
+        >>>             [dict(type='Resize', scale=(1333, side), keep_ratio=True) for side in (640, 800, 960)],
+        >>>             [dict(type='RandomFlip', prob=0.0), dict(type='RandomFlip', prob=1.0)],
+        >>>             [dict(type='PackDetInputs')],
+        >>>         ]),
+        >>> ]
+    """
+
+    def __init__(
+        self, module: dict | nn.Module, tta_cfg: Mapping | None = None, data_preprocessor: dict | None = None
+    ) -> None:
+        require_library('mmdet')
+        super().__init__(module, data_preprocessor)
+        _check_detector(self.module)
+        unknown = [key for key in tta_cfg or {} if key not in _OPTIONS]
+        if unknown:
+            raise ValueError(f'tta_cfg of InstanceSegTTAModel may have {list(_OPTIONS)}, but got {unknown} too.')
+        self.tta_cfg = {key: self.module.roi_head.test_cfg[key] for key in _OPTIONS} | dict(tta_cfg or {})
+
+    def test_step(self, data: dict) -> list[BaseDataElement]:
+        """Predict the images of a batch from all their views.
+
+        Args:
+            data: ``inputs`` and ``data_samples``, each a list with one batch per view, as TestTimeAug and MMEngine's
+                ``pseudo_collate`` make them.
+
+        Returns:
+            A data sample per image, its ``pred_instances`` on the original image: ``bboxes`` (n, 4), ``scores`` (n,),
+            ``labels`` (n,) and ``masks`` (n, H, W) of bool.
+        """
+        batches = zip(data['inputs'], data['data_samples'], strict=True)
+        return self.merge_preds([self._look(inputs, samples) for inputs, samples in batches])
+
+    def _look(self, inputs: list[Tensor], samples: list[BaseDataElement]) -> View:
+        detector = self.module
+        data = detector.data_preprocessor(dict(inputs=inputs, data_samples=samples), False)
+        samples = data['data_samples']
+        geometries = [Geometry.of(sample) for sample in samples]
+        features = detector.extract_feat(data['inputs'])
+        proposals = detector.rpn_head.predict(features, samples, rescale=False)
+        metas = [sample.metainfo for sample in samples]
+        # Without rcnn_test_cfg: all boxes of all classes.
+        candidates = detector.roi_head.predict_bbox(features, metas, proposals, rcnn_test_cfg=None, rescale=False)
+        return View(samples, geometries, features, candidates)
+
+    def merge_preds(self, views: Sequence[View]) -> list[BaseDataElement]:
+        """Merge the views of a batch into what :meth:`test_step` returns."""
+        results = [self._merge_boxes(views, i) for i in range(len(views[0].samples))]
+        masks = zip(*(self._predict_masks(view, results) for view in views), strict=True)
+        roi_head = self.module.roi_head
+        results = _mask_heads(roi_head)[-1].predict_by_feat(
+            [sum(of_views) / len(views) for of_views in masks],
+            results,
+            [dict(ori_shape=sample.ori_shape, scale_factor=(1.0, 1.0)) for sample in views[0].samples],
+            rcnn_test_cfg=roi_head.test_cfg,
+            rescale=True,  # the boxes are on the original image already
+            activate_map=True,  # the masks are probabilities
+        )
+        merged = []
+        for i, instances in enumerate(results):
+            # That of a view that is not flipped if there is one: ground truth may have been flipped with the image.
+            sample = min(views, key=lambda view: len(view.geometries[i].axes)).samples[i]
+            sample.pred_instances = instances
+            merged.append(sample)
+        return merged
+
+    def _merge_boxes(self, views: Sequence[View], i: int) -> InstanceData:
+        """Detections on the i-th image, without masks."""
+        from mmdet.models.layers import multiclass_nms
+
+        found = [(view.geometries[i], view.candidates[i]) for view in views]
+        # Without a proposal the boxes of a view are (0, 4), whatever the shape of the others'.
+        found = [(geometry, candidates) for geometry, candidates in found if len(candidates)] or found[:1]
+        boxes = [g.to_image(c.bboxes.reshape(-1, 4)).reshape(c.bboxes.shape) for g, c in found]
+        detections, labels = multiclass_nms(
+            torch.cat(boxes),
+            torch.cat([candidates.scores for _, candidates in found]),
+            self.tta_cfg['score_thr'],
+            self.tta_cfg['nms'],
+            self.tta_cfg['max_per_img'],
+        )
+        return InstanceData(bboxes=detections[:, :4], scores=detections[:, 4], labels=labels)
+
+    def _predict_masks(self, view: View, results: list[InstanceData]) -> tuple[Tensor, ...]:
+        """Mask probabilities (n, C or 1, h, w) of the detections of every image, seen in one view and flipped back."""
+        from mmdet.structures.bbox import bbox2roi
+
+        roi_head = self.module.roi_head
+        counts = [len(result) for result in results]
+        rois = bbox2roi([g.to_view(result.bboxes) for g, result in zip(view.geometries, results, strict=True)])
+        if not len(rois):
+            return rois.new_zeros(0, 1, 1, 1).split(counts)
+        if isinstance(roi_head.mask_head, nn.ModuleList):
+            stages = [roi_head._mask_forward(stage, view.features, rois) for stage in range(len(roi_head.mask_head))]
+        else:
+            stages = [roi_head._mask_forward(view.features, rois)]
+        masks = torch.stack([stage['mask_preds'].sigmoid() for stage in stages]).mean(dim=0).split(counts)
+        return tuple(g.unflip(m) for g, m in zip(view.geometries, masks, strict=True))
+
+
+def _mask_heads(roi_head: nn.Module) -> list[nn.Module]:
+    """One per stage of a cascade."""
+    return list(roi_head.mask_head) if isinstance(roi_head.mask_head, nn.ModuleList) else [roi_head.mask_head]
+
+
+def _check_detector(detector: nn.Module) -> None:
+    """Refuse what does not predict as Mask R-CNN or Cascade Mask R-CNN do; raises ValueError."""
+    from mmdet.models.detectors import TwoStageDetector
+    from mmdet.models.roi_heads import CascadeRoIHead, StandardRoIHead
+    from mmdet.models.roi_heads.mask_heads import FCNMaskHead
+
+    def predicts_like(module: object, base: type, *methods: str) -> bool:
+        return isinstance(module, base) and all(getattr(type(module), m) is getattr(base, m) for m in methods)
+
+    roi_head = getattr(detector, 'roi_head', None)
+    supported = (
+        predicts_like(detector, TwoStageDetector, 'predict')
+        and detector.with_rpn
+        and any(
+            predicts_like(roi_head, base, 'predict', 'predict_bbox', 'predict_mask', '_mask_forward')
+            for base in (StandardRoIHead, CascadeRoIHead)
+        )
+        and roi_head.with_mask
+        and all(
+            predicts_like(head, FCNMaskHead, 'predict_by_feat', '_predict_by_feat_single')
+            for head in _mask_heads(roi_head)
+        )
+    )
+    if not supported:
+        masks = 'with masks' if getattr(roi_head, 'with_mask', False) else 'without masks'
+        raise ValueError(
+            f'InstanceSegTTAModel merges the masks of Mask R-CNN and Cascade Mask R-CNN, but got '
+            f'{type(detector).__name__} with roi_head {type(roi_head).__name__}, {masks}. Test without --tta; boxes '
+            f"alone can be merged by tta_model = dict(type='DetTTAModel', ...)."
+        )
