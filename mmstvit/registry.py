@@ -1,6 +1,8 @@
 """Registries of mmstvit: children of MMEngine's, so that every OpenMMLab scope resolves ``mmstvit.<name>``."""
 
 from mmengine.config.utils import MODULE2PACKAGE
+from mmengine.registry import DATA_SAMPLERS as MMENGINE_DATA_SAMPLERS
+from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS
@@ -10,6 +12,8 @@ from mmengine.registry import STRATEGIES as MMENGINE_STRATEGIES
 from mmengine.registry import Registry
 
 MODELS = Registry('model', parent=MMENGINE_MODELS, scope='mmstvit', locations=['mmstvit.models'])
+DATASETS = Registry('dataset', parent=MMENGINE_DATASETS, scope='mmstvit', locations=['mmstvit.datasets'])
+DATA_SAMPLERS = Registry('data sampler', parent=MMENGINE_DATA_SAMPLERS, scope='mmstvit', locations=['mmstvit.datasets'])
 HOOKS = Registry('hook', parent=MMENGINE_HOOKS, scope='mmstvit', locations=['mmstvit.hooks'])
 STRATEGIES = Registry('strategy', parent=MMENGINE_STRATEGIES, scope='mmstvit', locations=['mmstvit.strategies'])
 OPTIM_WRAPPERS = Registry('optim_wrapper', parent=MMENGINE_OPTIM_WRAPPERS, scope='mmstvit', locations=['mmstvit.optim'])

@@ -4,7 +4,7 @@ import argparse
 
 import torch
 from mmengine.config import Config
-from mmengine.runner import find_latest_checkpoint
+from mmengine.logging import print_log
 
 from mmstvit.apis import (
     UserError,
@@ -14,7 +14,9 @@ from mmstvit.apis import (
     check_data,
     check_model,
     check_pretrained,
+    find_checkpoint,
     load_config,
+    make_restartable,
     user_errors,
 )
 
@@ -69,17 +71,15 @@ def apply_auto_scale_lr(cfg: Config) -> None:
 
 def apply_resume(cfg: Config, resume: str) -> None:
     """Set what to resume from, and refuse if there is nothing."""
+    if resume == 'auto':
+        checkpoint = find_checkpoint(cfg.work_dir)
+        if checkpoint is None:
+            print_log(f'{cfg.work_dir} has no checkpoint yet: the run begins again', logger='current')
+            return
+    else:
+        check_checkpoint(resume)
     cfg.resume = True
     cfg.load_from = None if resume == 'auto' else resume
-    checkpoint = resume
-    if resume == 'auto':
-        checkpoint = find_latest_checkpoint(cfg.work_dir)
-        if checkpoint is None:
-            raise UserError(
-                f'--resume found nothing to resume in {cfg.work_dir} (no last_checkpoint file there). Start without '
-                f'--resume, or name the work dir (--work-dir) or the checkpoint (--resume PATH).'
-            )
-    check_checkpoint(checkpoint)
 
 
 def main() -> None:
@@ -96,6 +96,7 @@ def main() -> None:
         check_pretrained(cfg)
         check_data(cfg, 'train', 'val')
         check_model(cfg)
+        make_restartable(cfg)
         runner = build_runner(cfg)
     runner.train()
 

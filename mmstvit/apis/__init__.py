@@ -2,6 +2,7 @@
 
 from .checks import UserError, check_checkpoint, check_data, check_match, check_pretrained
 from .launch import add_common_arguments, build_runner, check_model, load_checkpoint, load_config, user_errors
+from .restart import find_checkpoint, make_restartable
 
 __all__ = [
     'UserError',
@@ -12,7 +13,9 @@ __all__ = [
     'check_match',
     'check_model',
     'check_pretrained',
+    'find_checkpoint',
     'load_checkpoint',
     'load_config',
+    'make_restartable',
     'user_errors',
 ]
