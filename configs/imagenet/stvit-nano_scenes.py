@@ -2,7 +2,7 @@
 _base_ = [
     '../_base_/models/stvit-small.py',
     '../_base_/datasets/scenes_classification.py',
-    'mmpretrain::_base_/default_runtime.py',
+    '../_base_/default_runtime_cls.py',
 ]
 
 model = dict(

@@ -1,7 +1,7 @@
 _base_ = [
     '../_base_/models/stvit-small.py',
     '../_base_/datasets/imagenet_224.py',
-    'mmpretrain::_base_/default_runtime.py',
+    '../_base_/default_runtime_cls.py',
 ]
 
 # 8 GPUs × 128 images. The release trains in fp16 (train.py --amp), clips no gradients, does not synchronise BatchNorm
