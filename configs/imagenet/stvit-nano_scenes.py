@@ -6,13 +6,13 @@ _base_ = [
 ]
 
 model = dict(
-    backbone=dict(arch='nano', drop_path_rate=0.0),
+    backbone=dict(arch='nano'),
     neck=dict(in_channels=192, out_channels=256),
     head=dict(num_classes=5, in_channels=256, topk=(1,)),
     train_cfg=None,
 )
 
-max_epochs = 5
+max_epochs = 12
 train_cfg = dict(by_epoch=True, max_epochs=max_epochs, val_interval=1)
 val_cfg = dict()
 test_cfg = dict()

@@ -19,12 +19,16 @@ ONE_EPOCH = ['train_dataloader.dataset.indices=4', 'train_cfg.max_epochs=1', 'de
 ONE_EPOCH += ['default_hooks.checkpoint.save_last=False']
 TWO_ITERATIONS = ['train_cfg.max_iters=2', 'train_cfg.val_interval=2', 'default_hooks.checkpoint.save_last=False']
 
-DETECTION = [*ONE_EPOCH, 'model.backbone.init_cfg=None', 'val_dataloader.dataset.pipeline.1.scale="(224,224)"']
+DETECTION = [
+    *ONE_EPOCH, 'model.backbone.init_cfg=None', 'val_dataloader.dataset.pipeline.1.scale="(224,224)"',
+    'model.test_cfg.rcnn.score_thr=0', 'model.test_cfg.rcnn.max_per_img=9',  # the scores of an untrained model are low
+]  # fmt: skip
 SINGLE_SCALE = 'train_dataloader.dataset.pipeline.2.scale="(224,224)"'
 MULTI_SCALE = 'train_dataloader.dataset.pipeline.2.scales="[(192,224),(224,224)]"'
 SEGMENTATION = [
     *TWO_ITERATIONS, 'model.backbone.init_cfg=None', 'model.data_preprocessor.size="(128,128)"',
-    'train_dataloader.dataset.pipeline.2.scale="(256,128)"', 'train_dataloader.dataset.pipeline.3.crop_size="(128,128)"',
+    'train_dataloader.dataset.pipeline.2.scale="(256,128)"',
+    'train_dataloader.dataset.pipeline.3.crop_size="(128,128)"',
     'val_dataloader.dataset.pipeline.1.scale="(256,128)"',
 ]  # fmt: skip
 CLASSIFICATION = [
