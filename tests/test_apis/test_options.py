@@ -61,7 +61,7 @@ def test_tta_flips_by_default(scope, model, wrapped):
     first, last = dataset.pipeline
     assert first.type == 'LoadImageFromFile'
     flips, (pack,) = last.transforms
-    assert [flip.prob for flip in flips] == [1.0, 0.0]
+    assert [flip.prob for flip in flips] == [0.0, 1.0]
     assert pack.meta_keys == ('img_path', 'flip', 'flip_direction')
 
 
@@ -73,9 +73,19 @@ def test_tta_of_segmentation_takes_nothing_for_granted(missing):
         test.apply_tta(config('mmseg', **fields))
 
 
-@pytest.mark.parametrize('model', [{'roi_head': {'mask_head': {}}}, {'mask_head': {}}, {'panoptic_mask_head': {}}])
-def test_tta_of_masks_is_refused(model):
-    with pytest.raises(UserError, match='merges masks'):
+@pytest.mark.parametrize(
+    ('roi_head', 'model'),
+    [({'mask_head': {'type': 'Head'}}, 'mmstvit.InstanceSegTTAModel'), ({'mask_head': None}, 'DetTTAModel')],
+)
+def test_tta_of_two_stage_detectors_merges_masks_where_there_are_some(roi_head, model):
+    cfg = config('mmdet', model={'type': 'Model', 'roi_head': roi_head})
+    test.apply_tta(cfg)
+    assert cfg.model.type == model and cfg.model.module.type == 'Model'
+
+
+@pytest.mark.parametrize('model', [{'mask_head': {}}, {'panoptic_head': {}}, {'roi_head': None, 'mask_head': {}}])
+def test_tta_of_other_masks_is_refused(model):
+    with pytest.raises(UserError, match='merges the masks of two-stage detectors'):
         test.apply_tta(config('mmdet', model={'type': 'Model', **model}))
 
 

@@ -78,11 +78,18 @@ def test_config_of_no_library(tool, tmp_path):
     assert_refused(done, tmp_path, "default_scope='mmpose'", 'mmdet', 'mmpretrain', 'mmseg')
 
 
-def test_tta_of_masks_says_why_not(tool, workspace):
-    checkpoint = workspace / 'some.pth'
-    checkpoint.write_bytes(b'')
-    done = tool('test.py', NANO, checkpoint, '--tta', cwd=workspace)
-    assert_refused(done, workspace, '--tta', 'merges masks')
+def test_tta_of_masks_without_a_second_stage_says_why_not(tool, workspace):
+    (workspace / 'solo.py').write_text("_base_ = 'mmdet::solo/solo_r50_fpn_1x_coco.py'\n")
+    (workspace / 'some.pth').write_bytes(b'')
+    done = tool('test.py', 'solo.py', 'some.pth', '--tta', cwd=workspace)
+    assert_refused(done, workspace, '--tta', 'merges the masks of two-stage detectors')
+
+
+def test_tta_of_a_detector_that_it_does_not_fit(tool, workspace):
+    (workspace / 'some.pth').write_bytes(b'')
+    options = ['tta_model.type=mmstvit.InstanceSegTTAModel', 'model.roi_head.mask_head=None']
+    done = tool('test.py', NANO, 'some.pth', '--tta', '--cfg-options', *options, cwd=workspace)
+    assert_refused(done, workspace, 'without masks', 'DetTTAModel')
 
 
 def test_out_must_be_a_pickle_file(tool, workspace):
