@@ -97,7 +97,7 @@ def main() -> None:
         check_data(cfg, 'train', 'val')
         check_model(cfg)
         make_restartable(cfg)
-        runner = build_runner(cfg)
+        runner = build_runner(cfg, train=True)
     runner.train()
 
 

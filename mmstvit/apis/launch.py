@@ -118,19 +118,28 @@ def check_model(cfg: Config) -> None:
             raise UserError(f'the model of the config cannot be built: {error}') from error
 
 
-def build_runner(cfg: Config) -> Runner:
+def build_runner(cfg: Config, train: bool = False) -> Runner:
     """The config's own runner type, or MMEngine's default runner; processes without a GPU talk through gloo.
 
+    Args:
+        cfg: The config.
+        train: Whether the runner trains. Else it needs no strategy: the model is whole in every process.
+
     Raises:
-        UserError: A launcher other than ``pytorch`` was asked for on a machine without a GPU.
+        UserError: The config or the launcher asks for what this machine, or one process, does not have.
     """
-    if cfg.get('launcher', 'none') != 'none' and not torch.cuda.is_available():
+    if not train and cfg.pop('strategy', None) is not None:
+        cfg.pop('runner_type', None)
+    launcher = cfg.get('launcher', 'none')
+    if launcher == 'none' and 'FSDP' in str((cfg.get('strategy') or {}).get('type')):
+        raise UserError('the config shards the model over processes: train it with tools/dist_train.sh CONFIG GPUS.')
+    if launcher != 'none' and not torch.cuda.is_available():
         _prepare_cpu_processes(cfg)
     return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
 
 
 def _prepare_cpu_processes(cfg: Config) -> None:
-    """MMEngine's set-up of several processes assumes CUDA devices; do here what it does, without them."""
+    """MMEngine's set-up of several processes assumes CUDA devices and nccl; do here what it does, without them."""
     if cfg.launcher != 'pytorch':
         raise UserError(f'--launcher {cfg.launcher} needs GPUs; on CPU use tools/dist_train.sh (--launcher pytorch).')
     torch.distributed.init_process_group('gloo')

@@ -92,8 +92,11 @@ def test_iterations_and_a_kill_from_outside(train, folder):
     assert done.returncode == 0, done.stderr[-3000:]
     process = subprocess.Popen(
         [sys.executable, ROOT / 'tools' / 'train.py', 'iterations.py', '--work-dir', 'iterations'],
-        cwd=folder, env={**os.environ, 'PYTHONPATH': str(HERE), 'DIE_AT': 'train:8'}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+        cwd=folder,
+        env={**os.environ, 'PYTHONPATH': str(HERE), 'DIE_AT': 'train:8'},  # at the latest
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     run = folder / 'iterations'
     while not (run / 'last_checkpoint').exists():
         assert process.poll() is None, 'the training ended before its first checkpoint'
