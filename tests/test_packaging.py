@@ -7,6 +7,7 @@ from importlib.metadata import metadata, requires
 from pathlib import Path
 
 import mmengine
+import modelindex
 import pytest
 
 import mmstvit
@@ -68,13 +69,37 @@ def test_other_projects_can_inherit_from_our_configs(tmp_path, base):
     assert done.stdout.strip() == 'CocoDataset', done.stderr
 
 
-def test_the_model_index_lists_every_config_and_claims_no_weights():
+@pytest.fixture(scope='module')
+def models() -> list[dict]:
+    """All entries of the metafiles that the model index names."""
     index = mmengine.load(ROOT / 'model-index.yml')
-    models = [model for file in index['Import'] for model in mmengine.load(ROOT / file)['Models']]
+    return [model for file in index['Import'] for model in mmengine.load(ROOT / file)['Models']]
+
+
+def test_the_model_index_lists_every_config_once_and_claims_no_weights(models):
     configs = {str(p.relative_to(ROOT)) for p in (ROOT / 'configs').rglob('*.py') if '_base_' not in p.parts}
     assert {model['Config'] for model in models} == configs
+    assert len({model['Name'] for model in models}) == len(models) == len(configs)
     assert all(Path(model['Config']).stem == model['Name'] for model in models)
     assert not [model for model in models if 'Weights' in model or 'Results' in model]
+
+
+def test_the_model_index_tells_what_a_model_costs_and_is_trained_on(models):
+    for model in models:
+        metadata = model['Metadata']
+        assert metadata['Training Data'] in ('ImageNet-1k', 'COCO', 'ADE20K', 'bundled scenes')
+        assert ('Epochs' in metadata) != ('Iterations' in metadata)
+        assert metadata['FLOPs'] > metadata['Parameters'] > 1e6  # plain numbers, not millions
+
+
+def test_mim_reads_the_model_index(models):
+    """With the reader that mim and MMPreTrain use; it collects what is wrong instead of raising."""
+    index = modelindex.load(str(ROOT / 'model-index.yml'))
+    assert index.check(silent=True) == []
+    assert [model.name for model in index.models] == [model['Name'] for model in models]
+    assert {model.in_collection for model in index.models} == {collection.name for collection in index.collections}
+    for model in index.models:
+        assert model.full_model.paper['URL'] == 'https://arxiv.org/abs/2211.11167'
 
 
 def test_metadata_states_ranges_and_forces_no_openmmlab_distribution():

@@ -26,7 +26,8 @@ NUM_MASKS = 100
 
 # What the paper's FLOPs are, by the library that a config runs in: kinds that count, and sides of the image. Those of
 # a classifier are in its config.
-_PAPER_KINDS = {'mmdet': KINDS[:3], 'mmseg': KINDS[:3], 'mmpretrain': KINDS}
+_LAYERS = ('conv', 'linear', 'norm')
+_PAPER_KINDS = {'mmdet': _LAYERS, 'mmseg': _LAYERS, 'mmpretrain': KINDS}
 _PAPER_SHAPES = {'mmdet': (800, 1280), 'mmseg': (512, 2048)}
 # Transforms of a classifier that settle the size of the image -> their argument for it.
 _SIZES = {'CenterCrop': 'crop_size', 'Resize': 'scale', 'RandomResizedCrop': 'scale'}
