@@ -1,0 +1,105 @@
+"""Every family learns: shortened trainings beat an untrained model, whole ones reach their floors.
+
+All through ``tools/train.py`` and ``tools/test.py``, on the held-out split of the bundled scenes.
+"""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, DefaultScope
+
+from ..helpers import ROOT, link_scenes
+
+DETECTOR = ('coco/bbox_mAP', 'coco/segm_mAP')
+MASK_RCNN = 'mask_rcnn/mask-rcnn_stvit-nano_fpn_scenes'
+CASCADE = 'cascade_mask_rcnn/cascade-mask-rcnn_stvit-nano_fpn_scenes'
+UPERNET = 'upernet/stvit-nano_upernet_scenes'
+CLASSIFIER = 'imagenet/stvit-nano_scenes'
+
+
+def metrics(output: str) -> dict[str, float]:
+    """The table that test.py ends with."""
+    return {name: float(value) for name, value in re.findall(r'^(\S+) +(-?\d+\.\d{4})$', output, re.MULTILINE)}
+
+
+@pytest.fixture(scope='module')
+def folder(tool, tmp_path_factory):
+    """A working folder with 320 scenes for training and 40 others."""
+    folder = tmp_path_factory.mktemp('learning')
+    done = tool('dataset_converters/scenes.py', '--out-dir', folder / 'scenes', '--train', 320, '--val', 40)
+    assert done.returncode == 0, done.stderr
+    return link_scenes(folder, folder / 'scenes')
+
+
+def save_untrained(config: Path, checkpoint: Path) -> None:
+    cfg = Config.fromfile(config)
+    torch.manual_seed(0)
+    with DefaultScope.overwrite_default_scope(cfg.default_scope):
+        model = MODELS.build(cfg.model)
+    model.init_weights()
+    torch.save(dict(state_dict=model.state_dict()), checkpoint)
+
+
+def epochs(number: int) -> list[str]:
+    """One-cycle schedule of so many epochs."""
+    return [f'{key}={number}' for key in ('train_cfg.max_epochs', 'param_scheduler.1.T_max', 'param_scheduler.1.end')]
+
+
+def iterations(number: int) -> list[str]:
+    keys = ('train_cfg.max_iters', 'train_cfg.val_interval', 'param_scheduler.1.T_max', 'param_scheduler.1.end')
+    return [f'{key}={number}' for key in (*keys, 'default_hooks.checkpoint.interval')]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ('config', 'options', 'margins'),
+    [
+        # Guessing is right once in five.
+        (CLASSIFIER, epochs(8), {'accuracy/top1': 20.0}),
+        (CASCADE, [*epochs(5), 'train_cfg.val_interval=5'], {'coco/bbox_mAP': 0.03, 'coco/segm_mAP': 0.03}),
+        # Calling everything background has an mIoU of 15.
+        (UPERNET, iterations(240), {'mIoU': 18.0}),
+    ],
+    ids=['classifier', 'cascade', 'upernet'],
+)
+def test_a_short_training_beats_an_untrained_model(config, options, margins, folder, tool):
+    path, run = ROOT / 'configs' / f'{config}.py', folder / Path(config).name
+    done = tool('train.py', path, '--work-dir', run, '--cfg-options', *options, 'param_scheduler.0.end=50', cwd=folder)
+    assert done.returncode == 0, done.stderr[-3000:]
+    save_untrained(path, run / 'untrained.pth')
+    reached = {}
+    for checkpoint in (Path((run / 'last_checkpoint').read_text()), run / 'untrained.pth'):
+        done = tool('test.py', path, checkpoint, '--work-dir', run / 'test', cwd=folder)
+        assert done.returncode == 0, done.stderr[-3000:]
+        reached[checkpoint.stem] = metrics(done.stdout)
+    trained, untrained = reached.values()
+    for name, margin in margins.items():
+        # Nothing found at all is reported as -1 or not reported.
+        assert trained[name] > max(untrained.get(name, 0.0), 0.0) + margin, reached
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ('config', 'floors'),
+    [
+        (MASK_RCNN, dict.fromkeys(DETECTOR, 0.70)),
+        (CASCADE, dict.fromkeys(DETECTOR, 0.70)),
+        (UPERNET, {'mIoU': 60.0}),
+        (CLASSIFIER, {'accuracy/top1': 85.0}),
+    ],
+    ids=['mask_rcnn', 'cascade', 'upernet', 'classifier'],
+)
+def test_a_whole_training_reaches_its_floor(config, floors, tool, tmp_path):
+    """What the README states; a model with a broken part stays below."""
+    done = tool('dataset_converters/scenes.py', cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    path = ROOT / 'configs' / f'{config}.py'
+    done = tool('train.py', path, '--work-dir', 'run', cwd=tmp_path, timeout=3000)
+    assert done.returncode == 0, done.stderr[-3000:]
+    done = tool('test.py', path, Path((tmp_path / 'run/last_checkpoint').read_text()), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    reached = metrics(done.stdout)
+    assert all(reached[name] >= floor for name, floor in floors.items()), reached
