@@ -99,6 +99,15 @@ class TestSetDropPathRate:
         outputs = [{str(i): y for i, y in enumerate(m.train()(image(4, 3, 64, 64)))} for m in (model, plain)]
         assert_equal(*outputs)
 
+    def test_a_compiled_model_follows(self):
+        model, x = tiny().train(), image(4, 3, 64, 64)
+        compiled = torch.compile(model, backend='eager')
+        changes = []
+        for rate in (0.0, 0.9, 0.0):
+            model.set_drop_path_rate(rate)
+            changes.append(not torch.equal(compiled(x)[-1], compiled(x)[-1]))
+        assert changes == [False, True, False]
+
     def test_does_not_depend_on_the_stages_built(self):
         model = tiny(out_indices=(0, 1))
         model.set_drop_path_rate(0.8)
