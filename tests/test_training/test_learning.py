@@ -86,8 +86,8 @@ def test_a_short_training_beats_an_untrained_model(config, options, margins, fol
     ('config', 'floors'),
     [
         (MASK_RCNN, dict.fromkeys(DETECTOR, 0.70)),
-        (CASCADE, dict.fromkeys(DETECTOR, 0.70)),
-        (UPERNET, {'mIoU': 60.0}),
+        (CASCADE, dict.fromkeys(DETECTOR, 0.65)),
+        (UPERNET, {'mIoU': 45.0}),
         (CLASSIFIER, {'accuracy/top1': 85.0}),
     ],
     ids=['mask_rcnn', 'cascade', 'upernet', 'classifier'],
