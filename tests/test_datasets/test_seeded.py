@@ -1,0 +1,114 @@
+"""A sample's random numbers depend on the seed and its place in the training, whoever loads it."""
+
+import itertools
+import pickle
+import random
+from types import MappingProxyType
+from unittest import mock
+
+import numpy as np
+import pytest
+import torch
+from mmengine.registry import DATASETS
+from mmengine.runner import Runner
+from torch.utils.data import Dataset
+
+from mmstvit.datasets import SeededIndex, SeededSampler, seeded
+
+SIZE = 12
+
+
+@DATASETS.register_module()
+class RandomNumbers(Dataset):
+    """The index, and a number from each of the generators that transforms use."""
+
+    metainfo = MappingProxyType({'classes': ('a', 'b')})
+    pipeline = 'first'
+
+    def __getitem__(self, index: int) -> tuple[int, float, float, float]:
+        assert type(index) is int
+        return index, random.random(), np.random.rand(), torch.rand(()).item()
+
+    def __len__(self) -> int:
+        return SIZE
+
+
+def loader(sampler: str = 'DefaultSampler', workers: int = 0, seed: int | None = 0):
+    return Runner.build_dataloader(
+        dict(
+            batch_size=2,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            sampler=dict(type='mmstvit.SeededSampler', sampler=dict(type=sampler, shuffle=True)),
+            dataset=dict(type='mmstvit.SeededDataset', dataset=dict(type='RandomNumbers')),
+        ),
+        seed=seed,
+    )
+
+
+def samples(batches) -> list[tuple]:
+    return [sample for batch in batches for sample in zip(*batch, strict=True)]
+
+
+def epoch(data, number: int) -> list[tuple]:
+    data.sampler.set_epoch(number)
+    return samples(data)
+
+
+def test_neither_the_workers_nor_the_epochs_before_matter():
+    plain = loader()
+    epochs = [epoch(plain, number) for number in range(3)]
+    persistent = loader(workers=3)
+    assert [epoch(persistent, number) for number in range(3)] == epochs
+    assert epoch(loader(workers=1), 2) == epochs[2]  # resumed after two epochs
+
+
+def test_all_samples_differ_from_each_other_and_over_epochs_and_seeds():
+    data = loader()
+    numbers = [sample[1:] for number in range(3) for sample in epoch(data, number)]
+    numbers += [sample[1:] for sample in epoch(loader(seed=1), 0)]
+    for column in zip(*numbers, strict=True):
+        assert len(set(column)) == 4 * SIZE
+
+
+def test_an_endless_sampler_goes_on_after_what_is_skipped():
+    whole = samples(itertools.islice(iter(loader('InfiniteSampler')), 20))
+    resumed = loader('InfiniteSampler', workers=2)
+    resumed.sampler.skip(14)
+    assert samples(itertools.islice(iter(resumed), 13)) == whole[14:]
+    # MMEngine's loop would skip where an epoch has an end.
+    assert not hasattr(loader().sampler, 'skip')
+
+
+@pytest.mark.parametrize('sampler', ['DefaultSampler', 'InfiniteSampler'])
+def test_two_processes_share_the_samples_of_one(sampler, monkeypatch):
+    whole = samples(itertools.islice(iter(loader(sampler)), SIZE // 2))
+    shares = []
+    for rank in range(2):
+        world = mock.Mock(return_value=(rank, 2))
+        monkeypatch.setattr(seeded, 'get_dist_info', world)
+        monkeypatch.setattr('mmengine.dataset.sampler.get_dist_info', world)
+        shares.append(samples(itertools.islice(iter(loader(sampler)), SIZE // 4)))
+    assert [sample for pair in zip(*shares, strict=True) for sample in pair] == whole
+
+
+def test_hooks_see_the_dataset_itself():
+    dataset = loader().dataset
+    assert dataset.metainfo == RandomNumbers.metainfo and len(dataset) == SIZE
+    dataset.pipeline = 'second'
+    assert dataset.dataset.pipeline == 'second'
+    assert not hasattr(dataset, 'absent') and not hasattr(dataset, '__getitems__')
+    copy = pickle.loads(pickle.dumps(dataset))
+    assert copy.pipeline == 'second' and len(copy) == SIZE
+
+
+def test_an_index_keeps_its_key_on_the_way_to_a_worker():
+    index = pickle.loads(pickle.dumps(SeededIndex(3, (1, 2))))
+    assert index == 3 and index.key == (1, 2) and [10, 11, 12, 13][index] == 13
+
+
+def test_without_a_seed_all_processes_draw_one():
+    dataset = RandomNumbers()
+    with mock.patch.object(seeded, 'sync_random_seed', return_value=7):
+        sampler = SeededSampler(dict(type='DefaultSampler'), dataset)
+    assert sampler.seed == sampler.sampler.seed == 7
