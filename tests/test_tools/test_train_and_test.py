@@ -81,6 +81,7 @@ def test_testing_prints_dumps_and_paints(trained, tool, tmp_path):
     assert len(list(painted.rglob('*.jpg'))) == 6
 
 
+@pytest.mark.long
 def test_two_processes_train_and_give_the_metrics_of_one(trained, tool, tmp_path):
     folder, _ = trained
     with socket.socket() as probe:
