@@ -203,7 +203,7 @@ class InstanceSegTTAModel(BaseTTAModel):
         roi_head = self.module.roi_head
         counts = [len(result) for result in results]
         rois = bbox2roi([g.to_view(result.bboxes) for g, result in zip(view.geometries, results, strict=True)])
-        if not len(rois):
+        if not len(rois):  # not every layer takes an empty batch
             return rois.new_zeros(0, 1, 1, 1).split(counts)
         if isinstance(roi_head.mask_head, nn.ModuleList):
             stages = [roi_head._mask_forward(stage, view.features, rois) for stage in range(len(roi_head.mask_head))]
