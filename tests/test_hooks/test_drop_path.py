@@ -99,6 +99,7 @@ class TestSetDropPathRate:
         outputs = [{str(i): y for i, y in enumerate(m.train()(image(4, 3, 64, 64)))} for m in (model, plain)]
         assert_equal(*outputs)
 
+    @pytest.mark.long
     def test_a_compiled_model_follows(self):
         model, x = tiny().train(), image(4, 3, 64, 64)
         compiled = torch.compile(model, backend='eager')
