@@ -2,6 +2,7 @@ _base_ = [
     'mmdet::_base_/models/cascade-mask-rcnn_r50_fpn.py',
     '../_base_/datasets/coco_instance_ms.py',
     '../_base_/schedules/coco_3x.py',
+    '../_base_/tta_instance.py',
     'mmdet::_base_/default_runtime.py',
 ]
 

@@ -2,5 +2,6 @@ _base_ = [
     '../_base_/models/mask-rcnn_stvit-small_fpn.py',
     'mmdet::_base_/datasets/coco_instance.py',
     '../_base_/schedules/coco_1x.py',
+    '../_base_/tta_instance.py',
     'mmdet::_base_/default_runtime.py',
 ]

@@ -1,6 +1,7 @@
 """Checks of a config before anything is built: data, pretrained weights, checkpoints."""
 
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from mmengine.config import Config, ConfigDict
@@ -137,7 +138,7 @@ def check_match(model: nn.Module, checkpoint: Mapping, path: str) -> None:
     """Refuse a checkpoint that has nothing of the model; MMEngine only logs that.
 
     Args:
-        model: The model, perhaps inside a wrapper under ``module``.
+        model: The model, perhaps inside wrappers under ``module``.
         checkpoint: What MMEngine read.
         path: Where from, for the message.
 
@@ -145,9 +146,14 @@ def check_match(model: nn.Module, checkpoint: Mapping, path: str) -> None:
         UserError: Not one key matches.
     """
     weights = checkpoint.get('state_dict', checkpoint)
-    own = {key.removeprefix('module.') for key in model.state_dict()}
-    if not own & {key.removeprefix('module.') for key in weights}:
+    own = {_bare(key) for key in model.state_dict()}
+    if not own & {_bare(key) for key in weights}:
         raise UserError(
             f"{path} has no weight of this model: its keys are like {next(iter(weights), None)!r}, the model's like "
             f'{min(own)!r}. A published STViT checkpoint is converted with tools/model_converters/stvit_to_mm.py.'
         )
+
+
+def _bare(key: str) -> str:
+    """A key without the prefixes of wrappers; test-time augmentation inside DistributedDataParallel adds two."""
+    return re.sub(r'^(module\.)+', '', key)

@@ -158,6 +158,12 @@ class TestMatch:
     def test_one_common_key_is_enough(self, prefix):
         check_match(self.model, {'state_dict': {f'{prefix}0.weight': 0, 'other': 1}}, 'a.pth')
 
+    def test_wrappers_inside_wrappers_are_seen_through(self):
+        wrapped = nn.ModuleDict({'module': nn.ModuleDict({'module': self.model})})
+        check_match(wrapped, {'state_dict': {'0.weight': 0}}, 'a.pth')
+        with pytest.raises(UserError, match='no weight of this model'):
+            check_match(wrapped, {'state_dict': {'submodule.0.weight': 0}}, 'a.pth')
+
     @pytest.mark.parametrize('checkpoint', [{'state_dict': {'backbone.x': 0}}, {'model': {'0.weight': 0}}, {}])
     def test_none_is_refused_with_examples_of_both(self, checkpoint):
         with pytest.raises(UserError, match=r"a\.pth has no weight of this model.*'0\.bias'.*stvit_to_mm\.py"):
