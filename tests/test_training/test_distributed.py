@@ -102,11 +102,16 @@ def test_two_processes_give_the_metric_of_one(run, one):
 
 
 @pytest.mark.long
-def test_accumulated_batches_train_as_one(run, one, folder):
-    run('train.py', 'plain.py', '--work-dir', 'parts', *HALF, 'optim_wrapper.accumulative_counts=2')
-    parts = losses(folder / 'parts').view(1, 10, 2).mean(dim=2)
-    torch.testing.assert_close(parts, losses(one), rtol=1e-5, atol=0)
-    assert_near(weights(folder / 'parts'), weights(one), 5e-5)
+@pytest.mark.parametrize('processes', [1, 2])
+def test_accumulated_batches_train_as_one(run, one, folder, processes):
+    name = f'parts_{processes}'
+    tool = ('train.py', 'plain.py') if processes == 1 else ('dist_train.sh', 'plain.py', processes)
+    options = ['optim_wrapper.accumulative_counts=2', f'train_dataloader.batch_size={4 // processes}']
+    run(*tool, '--work-dir', name, '--cfg-options', *options)
+    # (processes, steps, parts of a step)
+    parts = losses(folder / name).view(processes, 10, 2).mean(dim=(0, 2))
+    torch.testing.assert_close(parts[None], losses(one), rtol=1e-5, atol=0)
+    assert_near(weights(folder / name), weights(one), 5e-5)
 
 
 @pytest.mark.parametrize(('gpu', 'backend'), [(True, 'nccl'), (False, 'gloo')])
