@@ -9,12 +9,17 @@ RUN := '$(VENV)/bin/python'
 DEMO := mask-rcnn_stvit-nano_fpn_scenes
 DEMO_CONFIG := configs/mask_rcnn/$(DEMO).py
 DEMO_DIR := work_dirs/$(DEMO)
+CLASSIFIER_DIR := work_dirs/stvit-nano_scenes
+FAMILIES := cascade_mask_rcnn/cascade-mask-rcnn_stvit-nano_fpn_scenes upernet/stvit-nano_upernet_scenes imagenet/stvit-nano_scenes
+# One epoch of the demo's detector, with a schedule of that length.
+TRANSFER := $(RUN) tools/train.py $(DEMO_CONFIG) --cfg-options train_cfg.max_epochs=1 train_cfg.val_interval=1 \
+	param_scheduler.1.T_max=1 param_scheduler.1.end=1
 
 # OpenMP threads spin while they wait for each other; on a machine that is shared, a spinning thread takes the core
 # that the others wait for, and training slows down tenfold. A short spin costs nothing on an idle machine.
 export GOMP_SPINCOUNT ?= 1000
 
-.PHONY: help env demo scenes test test-slow lint format clean
+.PHONY: help env demo families transfer scenes test test-long test-slow lint format clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -32,10 +37,32 @@ demo: scenes ## train Mask R-CNN on the bundled data, evaluate it, draw a contac
 	$(RUN) tools/test.py $(DEMO_CONFIG) "$$(cat $(DEMO_DIR)/last_checkpoint)" --work-dir $(DEMO_DIR)/test
 	@echo "contact sheet: $(DEMO_DIR)/contact_sheet.png"
 
+families: scenes ## train and test the other families on the bundled data: cascade, UPerNet, classifier
+	@set -e; for config in $(FAMILIES); do \
+		dir=work_dirs/$$(basename $$config); \
+		$(RUN) tools/train.py configs/$$config.py --work-dir $$dir; \
+		$(RUN) tools/test.py configs/$$config.py "$$(cat $$dir/last_checkpoint)" --work-dir $$dir/test; \
+	done
+
+$(CLASSIFIER_DIR)/last_checkpoint: | scenes
+	$(RUN) tools/train.py configs/imagenet/stvit-nano_scenes.py --work-dir $(CLASSIFIER_DIR)
+
+transfer: $(CLASSIFIER_DIR)/last_checkpoint ## Mask R-CNN for one epoch, from scratch and from the classifier's weights
+	$(TRANSFER) --work-dir work_dirs/transfer/scratch
+	$(TRANSFER) model.backbone.init_cfg.type=Pretrained model.backbone.init_cfg.prefix=backbone. \
+		model.backbone.init_cfg.checkpoint="$$(cat $<)" --work-dir work_dirs/transfer/pretrained
+	@for run in scratch pretrained; do \
+		echo $$run; \
+		$(RUN) tools/test.py $(DEMO_CONFIG) work_dirs/transfer/$$run/epoch_1.pth --work-dir work_dirs/transfer/test | tail -13; \
+	done
+
 test: env ## run the default test suite
 	$(RUN) -m pytest
 
-test-slow: env ## run the tests that take minutes each
+test-long: env ## run the tests that take tens of seconds each
+	$(RUN) -m pytest -m long
+
+test-slow: env ## run the whole trainings, minutes each
 	$(RUN) -m pytest -m slow
 
 lint: env ## check style
