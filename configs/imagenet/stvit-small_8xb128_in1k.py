@@ -14,7 +14,7 @@ optim_wrapper = dict(
     # timm takes for weights.
     paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0),
 )
-param_scheduler = dict(type='mmstvit.WarmupCosineLR', T_max=max_epochs, warmup_epochs=5, warmup_lr=1e-6, eta_min=1e-5)
+param_scheduler = dict(type='mmstvit.WarmupCosineLR', end=max_epochs, warmup_epochs=5, warmup_lr=1e-6, eta_min=1e-5)
 train_cfg = dict(by_epoch=True, max_epochs=max_epochs, val_interval=1)
 val_cfg = dict()
 test_cfg = dict()

@@ -18,7 +18,7 @@ class WarmupCosineLR(_ParamScheduler):
 
     Args:
         optimizer: Whose learning rate.
-        T_max: Epochs of the training.
+        end: Epochs of the training; MMEngine's runner fills it in.
         warmup_epochs: Epochs of the warm-up.
         warmup_lr: Learning rate at its beginning.
         eta_min: Learning rate that the cosine goes towards.
@@ -32,22 +32,21 @@ class WarmupCosineLR(_ParamScheduler):
     def __init__(
         self,
         optimizer: Optimizer | BaseOptimWrapper,
-        T_max: int,
+        end: int,
         warmup_epochs: int = 5,
         warmup_lr: float = 1e-6,
         eta_min: float = 1e-5,
         last_step: int = -1,
         verbose: bool = False,
     ) -> None:
-        if not 0 <= warmup_epochs < T_max:
-            raise ValueError(f'warmup_epochs must be at least 0 and less than T_max={T_max}, but got {warmup_epochs}.')
+        if not 0 <= warmup_epochs < end:
+            raise ValueError(f'warmup_epochs must be at least 0 and less than end={end}, but got {warmup_epochs}.')
         if warmup_lr < 0 or eta_min < 0:
             raise ValueError(f'warmup_lr and eta_min must not be negative, but got {warmup_lr} and {eta_min}.')
-        self.T_max = T_max
         self.warmup_epochs = warmup_epochs
         self.warmup_lr = warmup_lr
         self.eta_min = eta_min
-        super().__init__(optimizer, 'lr', last_step=last_step, verbose=verbose)
+        super().__init__(optimizer, 'lr', end=end, last_step=last_step, verbose=verbose)
 
     def _get_value(self) -> list[float]:
         """The rate of every group, in closed form."""
@@ -55,5 +54,5 @@ class WarmupCosineLR(_ParamScheduler):
         if epoch < self.warmup_epochs:
             done = epoch / self.warmup_epochs
             return [self.warmup_lr + done * (base - self.warmup_lr) for base in self.base_values]
-        wave = (1 + math.cos(math.pi * min(epoch / self.T_max, 1.0))) / 2
+        wave = (1 + math.cos(math.pi * epoch / self.end)) / 2
         return [self.eta_min + wave * (base - self.eta_min) for base in self.base_values]
