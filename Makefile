@@ -15,6 +15,10 @@ FAMILIES := cascade_mask_rcnn/cascade-mask-rcnn_stvit-nano_fpn_scenes upernet/st
 TRANSFER := $(RUN) tools/train.py $(DEMO_CONFIG) --cfg-options train_cfg.max_epochs=1 train_cfg.val_interval=1 \
 	param_scheduler.1.T_max=1 param_scheduler.1.end=1
 
+# Test files side by side; each test computes on one thread.
+JOBS ?= 2
+PARALLEL := -n $(JOBS) --dist loadfile
+
 # OpenMP threads spin while they wait for each other; on a machine that is shared, a spinning thread takes the core
 # that the others wait for, and training slows down tenfold. A short spin costs nothing on an idle machine.
 export GOMP_SPINCOUNT ?= 1000
@@ -57,10 +61,10 @@ transfer: $(CLASSIFIER_DIR)/last_checkpoint ## Mask R-CNN for one epoch, from sc
 	done
 
 test: env ## run the default test suite
-	$(RUN) -m pytest
+	$(RUN) -m pytest $(PARALLEL)
 
 test-long: env ## run the tests that take tens of seconds each
-	$(RUN) -m pytest -m long
+	$(RUN) -m pytest $(PARALLEL) -m long
 
 test-slow: env ## run the whole trainings, minutes each
 	$(RUN) -m pytest -m slow

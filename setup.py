@@ -46,7 +46,7 @@ onedl = [
     'faster-coco-eval',
 ]
 scenes = ['scikit-learn>=1.3', 'scikit-image>=0.22', 'opencv-python', 'pycocotools', 'tqdm', 'tensorboard']
-tests = ['pytest>=8', 'hypothesis>=6.100']
+tests = ['pytest>=8', 'pytest-xdist>=3.5', 'hypothesis>=6.100']
 
 setup(
     # mmengine and mmcv are not listed: the original and the OneDL distributions share one import folder, and pip

@@ -28,6 +28,8 @@ def run_tool(
     command = [script] if tool.endswith('.sh') else [sys.executable, script]
     path = f'{Path(sys.executable).parent}{os.pathsep}{os.environ["PATH"]}'
     env = {**os.environ, 'PATH': path, 'GOMP_SPINCOUNT': '1000', 'PYTHONWARNINGS': 'ignore', **(env or {})}
+    if 'PYTEST_XDIST_WORKER' in env:  # the other cores have tests of their own
+        env['OMP_NUM_THREADS'] = '1'
     return subprocess.run(
         [*map(str, [*command, *args])], cwd=cwd, env=env, capture_output=True, text=True, timeout=timeout
     )
