@@ -5,6 +5,7 @@ that the config alone can tell is checked before the runner exists, so a refused
 """
 
 import argparse
+import atexit
 import contextlib
 import copy
 import difflib
@@ -143,6 +144,8 @@ def _prepare_cpu_processes(cfg: Config) -> None:
     if cfg.launcher != 'pytorch':
         raise UserError(f'--launcher {cfg.launcher} needs GPUs; on CPU use tools/dist_train.sh (--launcher pytorch).')
     torch.distributed.init_process_group('gloo')
+    # gloo's threads otherwise outlive the interpreter now and then, which then aborts.
+    atexit.register(torch.distributed.destroy_process_group)
     cfg.model_wrapper_cfg = ConfigDict(
         type='MMDistributedDataParallel',
         device_ids=None,
