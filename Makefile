@@ -9,10 +9,10 @@ RUN := '$(VENV)/bin/python'
 DEMO := mask-rcnn_stvit-nano_fpn_scenes
 DEMO_CONFIG := configs/mask_rcnn/$(DEMO).py
 DEMO_DIR := work_dirs/$(DEMO)
-CLASSIFIER_DIR := work_dirs/stvit-nano_scenes
+TRANSFER_DIR := work_dirs/transfer
 FAMILIES := cascade_mask_rcnn/cascade-mask-rcnn_stvit-nano_fpn_scenes upernet/stvit-nano_upernet_scenes imagenet/stvit-nano_scenes
 # One epoch of the demo's detector, with a schedule of that length.
-TRANSFER := $(RUN) tools/train.py $(DEMO_CONFIG) --cfg-options train_cfg.max_epochs=1 train_cfg.val_interval=1 \
+ONE_EPOCH := $(RUN) tools/train.py $(DEMO_CONFIG) --cfg-options train_cfg.max_epochs=1 train_cfg.val_interval=1 \
 	param_scheduler.1.T_max=1 param_scheduler.1.end=1
 
 # Test files side by side; each test computes on one thread.
@@ -48,16 +48,15 @@ families: scenes ## train and test the other families on the bundled data: casca
 		$(RUN) tools/test.py configs/$$config.py "$$(cat $$dir/last_checkpoint)" --work-dir $$dir/test; \
 	done
 
-$(CLASSIFIER_DIR)/last_checkpoint: | scenes
-	$(RUN) tools/train.py configs/imagenet/stvit-nano_scenes.py --work-dir $(CLASSIFIER_DIR)
-
-transfer: $(CLASSIFIER_DIR)/last_checkpoint ## Mask R-CNN for one epoch, from scratch and from the classifier's weights
-	$(TRANSFER) --work-dir work_dirs/transfer/scratch
-	$(TRANSFER) model.backbone.init_cfg.type=Pretrained model.backbone.init_cfg.prefix=backbone. \
-		model.backbone.init_cfg.checkpoint="$$(cat $<)" --work-dir work_dirs/transfer/pretrained
-	@for run in scratch pretrained; do \
-		echo $$run; \
-		$(RUN) tools/test.py $(DEMO_CONFIG) work_dirs/transfer/$$run/epoch_1.pth --work-dir work_dirs/transfer/test | tail -13; \
+transfer: scenes ## train the classifier, then Mask R-CNN for one epoch from scratch and from the classifier's weights
+	$(RUN) tools/train.py configs/imagenet/stvit-nano_scenes.py --work-dir $(TRANSFER_DIR)/classifier
+	$(ONE_EPOCH) --work-dir $(TRANSFER_DIR)/scratch
+	$(ONE_EPOCH) model.backbone.init_cfg.type=Pretrained model.backbone.init_cfg.prefix=backbone. \
+		model.backbone.init_cfg.checkpoint="$$(cat $(TRANSFER_DIR)/classifier/last_checkpoint)" \
+		--work-dir $(TRANSFER_DIR)/pretrained
+	@set -e; for run in scratch pretrained; do \
+		$(RUN) tools/test.py $(DEMO_CONFIG) $(TRANSFER_DIR)/$$run/epoch_1.pth --work-dir $(TRANSFER_DIR)/$$run/test; \
+		echo "Above: one epoch, $$run."; \
 	done
 
 test: env ## run the default test suite

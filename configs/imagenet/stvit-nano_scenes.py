@@ -12,7 +12,7 @@ model = dict(
     train_cfg=None,
 )
 
-max_epochs = 12
+max_epochs = 8
 train_cfg = dict(by_epoch=True, max_epochs=max_epochs, val_interval=1)
 val_cfg = dict()
 test_cfg = dict()

@@ -5,7 +5,8 @@ _base_ = [
 ]
 
 # 8 GPUs × 128 images. The release trains in fp16 (train.py --amp), clips no gradients, does not synchronise BatchNorm
-# and publishes the weights themselves, not their moving average.
+# and publishes the weights themselves, not their moving average. Every GPU has the statistics of the first one.
+model_wrapper_cfg = dict(type='MMDistributedDataParallel', broadcast_buffers=True)
 max_epochs = 300
 optim_wrapper = dict(
     type='OptimWrapper',

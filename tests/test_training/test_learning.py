@@ -59,11 +59,12 @@ def iterations(number: int) -> list[str]:
     [
         # Guessing is right once in five.
         (CLASSIFIER, epochs(8), {'accuracy/top1': 20.0}),
+        (MASK_RCNN, [*epochs(5), 'train_cfg.val_interval=5'], {'coco/bbox_mAP': 0.03, 'coco/segm_mAP': 0.03}),
         (CASCADE, [*epochs(5), 'train_cfg.val_interval=5'], {'coco/bbox_mAP': 0.03, 'coco/segm_mAP': 0.03}),
         # Calling everything background has an mIoU of 15.
         (UPERNET, iterations(240), {'mIoU': 18.0}),
     ],
-    ids=['classifier', 'cascade', 'upernet'],
+    ids=['classifier', 'mask_rcnn', 'cascade', 'upernet'],
 )
 def test_a_short_training_beats_an_untrained_model(config, options, margins, folder, tool):
     path, run = ROOT / 'configs' / f'{config}.py', folder / Path(config).name

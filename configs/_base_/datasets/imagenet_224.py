@@ -1,5 +1,6 @@
 # The release's augmentation (timm's rand-m9-mstd0.5-inc1, random erasing 0.25, repeated augmentation) in MMPreTrain's
-# transforms. timm leaves colour jitter out when it has a RandAugment policy.
+# transforms. timm leaves colour jitter out when it has a RandAugment policy. Two details of MMPreTrain's differ from
+# timm's: erased pixels are limited to the range of an image, and Mixup and CutMix pair images at random.
 dataset_type = 'ImageNet'
 data_root = 'data/imagenet'
 data_preprocessor = dict(
