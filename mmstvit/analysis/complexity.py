@@ -5,7 +5,6 @@ needed and nothing is computed but shapes. RoIAlign and NMS do not run there and
 detector run on regions of the size that RoIAlign hands them.
 """
 
-import copy
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,10 +12,9 @@ from math import ceil
 
 import torch
 from mmengine.config import Config
-from mmengine.registry import MODELS, DefaultScope
 from torch import Tensor, nn
 
-from mmstvit.apis.checks import UserError
+from mmstvit.apis import UserError, build_model
 
 from .counter import KINDS, count_macs
 
@@ -85,7 +83,7 @@ def measure(cfg: Config, shape: Sequence[int] | None = None) -> Complexity:
     height, width = default_shape(cfg) if shape is None else shape
     divisor = (cfg.model.get('data_preprocessor') or {}).get('pad_size_divisor', 1)
     height, width = (ceil(side / divisor) * divisor for side in (height, width))
-    model = _build(cfg)
+    model = build_model(cfg).eval().to('meta')
     forward = _forward(cfg.default_scope, model)
     try:
         macs = count_macs(model, lambda: forward(torch.zeros(1, 3, height, width, device='meta')))
@@ -111,15 +109,6 @@ def default_shape(cfg: Config) -> tuple[int, int]:
                 # OpenMMLab's transforms take one side of a square, or width and height.
                 return (side, side) if isinstance(side, int) else (side[1], side[0])
     raise UserError(f'no pipeline of the config has a size to take from {sorted(_SIZES)}; give height and width.')
-
-
-def _build(cfg: Config) -> nn.Module:
-    with DefaultScope.overwrite_default_scope(cfg.default_scope):
-        try:
-            model = MODELS.build(copy.deepcopy(cfg.model))  # models write into their configs
-        except (AssertionError, KeyError, TypeError, ValueError) as error:
-            raise UserError(f'the model of the config cannot be built: {error}') from error
-    return model.eval().to('meta')
 
 
 def _forward(scope: str, model: nn.Module) -> Callable[[Tensor], object]:

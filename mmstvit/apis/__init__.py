@@ -1,12 +1,24 @@
 """What the command-line tools share."""
 
 from .checks import UserError, check_checkpoint, check_data, check_match, check_pretrained
-from .launch import add_common_arguments, build_runner, check_model, load_checkpoint, load_config, user_errors
+from .launch import (
+    add_cfg_options,
+    add_common_arguments,
+    build_model,
+    build_runner,
+    check_model,
+    load_checkpoint,
+    load_config,
+    read_config,
+    user_errors,
+)
 from .restart import find_checkpoint, make_restartable
 
 __all__ = [
     'UserError',
+    'add_cfg_options',
     'add_common_arguments',
+    'build_model',
     'build_runner',
     'check_checkpoint',
     'check_data',
@@ -17,5 +29,6 @@ __all__ = [
     'load_checkpoint',
     'load_config',
     'make_restartable',
+    'read_config',
     'user_errors',
 ]

@@ -11,7 +11,7 @@ import copy
 import difflib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -19,6 +19,7 @@ from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.logging import print_log
 from mmengine.registry import MODELS, RUNNERS, DefaultScope
 from mmengine.runner import Runner
+from torch import nn
 
 from mmstvit.dependencies import LIBRARIES, require_library
 
@@ -34,8 +35,8 @@ def user_errors() -> Iterator[None]:
         sys.exit(f'error: {error}')
 
 
-def add_common_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options that OpenMMLab's ``train.py`` and ``test.py`` have in common."""
+def add_cfg_options(parser: argparse.ArgumentParser) -> None:
+    """Add OpenMMLab's ``--cfg-options``."""
     parser.add_argument(
         '--cfg-options',
         nargs='+',
@@ -44,6 +45,11 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
         'tuples such as key="[(a,b),(c,d)]" are allowed. The quotation marks are necessary; no white space is '
         'allowed.',
     )
+
+
+def add_common_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options that OpenMMLab's ``train.py`` and ``test.py`` have in common."""
+    add_cfg_options(parser)
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='job launcher')
     # torch.distributed.launch passes --local-rank, torchrun sets LOCAL_RANK.
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
@@ -59,13 +65,37 @@ def load_config(args: argparse.Namespace) -> Config:
         The config, with ``work_dir`` and ``launcher`` set.
 
     Raises:
+        UserError: As :func:`read_config`.
+        ImportError: Likewise.
+    """
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    cfg = read_config(args.config, args.cfg_options)
+    cfg.launcher = args.launcher
+    # Priority: command line, config, name of the config.
+    if args.work_dir is not None:
+        cfg.work_dir = args.work_dir
+    elif cfg.get('work_dir') is None:
+        cfg.work_dir = str(Path('work_dirs') / Path(args.config).stem)
+    return cfg
+
+
+def read_config(file: str, cfg_options: Mapping | None) -> Config:
+    """Read a config and override its settings.
+
+    Args:
+        file: Path of the config.
+        cfg_options: What ``--cfg-options`` gave, if anything.
+
+    Returns:
+        The config.
+
+    Raises:
         UserError: The file is absent, cannot be read or names no supported library.
         ImportError: The library of the config's scope is missing or too old.
     """
-    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    path = Path(args.config)
+    path = Path(file)
     if not path.is_file():
-        raise UserError(f'the config file {args.config} does not exist.{_nearest_config(path)}')
+        raise UserError(f'the config file {file} does not exist.{_nearest_config(path)}')
     try:
         cfg = Config.fromfile(str(path))
     except ModuleNotFoundError as error:
@@ -78,14 +108,8 @@ def load_config(args: argparse.Namespace) -> Config:
     require_library(scope)
     if scope == 'mmpretrain':
         _complete_dataloaders(cfg)
-    if args.cfg_options is not None:
-        cfg.merge_from_dict(args.cfg_options)
-    cfg.launcher = args.launcher
-    # Priority: command line, config, name of the config.
-    if args.work_dir is not None:
-        cfg.work_dir = args.work_dir
-    elif cfg.get('work_dir') is None:
-        cfg.work_dir = str(Path('work_dirs') / path.stem)
+    if cfg_options is not None:
+        cfg.merge_from_dict(cfg_options)
     return cfg
 
 
@@ -106,17 +130,26 @@ def _nearest_config(path: Path) -> str:
     return next((f' Did you mean {p}?' for p in candidates if p.name in close), '')
 
 
-def check_model(cfg: Config) -> None:
-    """Build the model once and throw it away, so that a bad option is refused before anything is written.
+def build_model(cfg: Config) -> nn.Module:
+    """Build the model of a config, which stays as it is; no weights are read.
 
     Raises:
         UserError: The model cannot be built; the message is that of the model.
     """
     with DefaultScope.overwrite_default_scope(cfg.default_scope):
         try:
-            MODELS.build(copy.deepcopy(cfg.model))  # models write into their configs
+            return MODELS.build(copy.deepcopy(cfg.model))  # models write into their configs
         except (AssertionError, KeyError, TypeError, ValueError) as error:
             raise UserError(f'the model of the config cannot be built: {error}') from error
+
+
+def check_model(cfg: Config) -> None:
+    """Build the model once and throw it away, so that a bad option is refused before anything is written.
+
+    Raises:
+        UserError: As :func:`build_model`.
+    """
+    build_model(cfg)
 
 
 def build_runner(cfg: Config, train: bool = False) -> Runner:

@@ -15,12 +15,12 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS, DefaultScope
 from PIL import Image
 
-from mmstvit.apis import UserError, check_data, load_config, user_errors
+from mmstvit.apis import UserError, add_cfg_options, check_data, read_config, user_errors
 
 MOST_NUMBERS = 30  # classes up to which a figure has room for a number in every cell
 
@@ -109,18 +109,14 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('save_dir', type=Path, help='folder for confusion_matrix.png (%%) and .csv (pixels)')
     parser.add_argument('--color-theme', default='viridis', choices=plt.colormaps(), metavar='NAME', help='colour map')
     parser.add_argument('--title', default='Confusion matrix', help='title of the figure')
-    parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, help='override settings of the config, as key=value pairs'
-    )
-    # What else load_config reads, for tools that run something.
-    parser.set_defaults(work_dir=None, launcher='none', local_rank=0)
+    add_cfg_options(parser)
     return parser.parse_args()
 
 
 def main() -> None:
     args = parse_args()
     with user_errors():
-        cfg = load_config(args)
+        cfg = read_config(args.config, args.cfg_options)
         if cfg.default_scope != 'mmseg':
             raise UserError(
                 f'{args.config} is not a segmentor; use the confusion_matrix.py of {cfg.default_scope}, in its '

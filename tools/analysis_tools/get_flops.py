@@ -5,10 +5,8 @@ import contextlib
 import json
 import sys
 
-from mmengine.config import DictAction
-
 from mmstvit.analysis import NUM_BOXES, NUM_MASKS, Complexity, measure
-from mmstvit.apis import UserError, load_config, user_errors
+from mmstvit.apis import UserError, add_cfg_options, read_config, user_errors
 
 EVERYTHING = 'convolutions, linear layers, norms and all matrix products, attention and super tokens included'
 PAPER = {
@@ -32,11 +30,7 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--depth', type=int, default=0, help='break down by module, this many levels deep')
     parser.add_argument('--json', action='store_true', help='print JSON and nothing else')
-    parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, help='override settings of the config, as key=value pairs'
-    )
-    # What else load_config reads, for tools that run something.
-    parser.set_defaults(work_dir=None, launcher='none', local_rank=0)
+    add_cfg_options(parser)
     return parser.parse_args()
 
 
@@ -102,7 +96,7 @@ def main() -> None:
     # Libraries log to standard output; it is for the result.
     with user_errors(), contextlib.redirect_stdout(sys.stderr):
         check_args(args)
-        cfg = load_config(args)
+        cfg = read_config(args.config, args.cfg_options)
         result = measure(cfg, args.shape)
     if args.json:
         print(json.dumps(as_dict(args, cfg.default_scope, result), indent=2))
