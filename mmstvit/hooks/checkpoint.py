@@ -1,11 +1,10 @@
 """Checkpoints that are there whole or not at all."""
 
 import os
-import shutil
 from collections import deque
 from pathlib import Path
 
-from mmengine.dist import barrier, is_main_process
+from mmengine.dist import is_main_process
 from mmengine.fileio import LocalBackend
 from mmengine.hooks import CheckpointHook as MMEngineCheckpointHook
 from mmengine.runner import EpochBasedTrainLoop, Runner
@@ -21,7 +20,8 @@ class CheckpointHook(MMEngineCheckpointHook):
 
     MMEngine writes a checkpoint straight under its final name and removes the one before it first. Here it is written
     as ``checkpoint.unfinished``, renamed when it is on the disk, then named in ``last_checkpoint``, and only then is
-    an outdated one removed: whenever the process dies, ``last_checkpoint`` names a whole file.
+    an outdated one removed: whenever the process dies, ``last_checkpoint`` names a whole file, and the best checkpoint
+    (``save_best``) is there, the old one or the new one.
     """
 
     def before_train(self, runner: Runner) -> None:
@@ -77,13 +77,34 @@ class CheckpointHook(MMEngineCheckpointHook):
             unfinished.write_text(self.last_ckpt)
             _finish(unfinished, Path(runner.work_dir, 'last_checkpoint'))
             for outdated in kept[: -self.max_keep_ckpts]:
-                _remove(Path(self.out_dir, self.filename_tmpl.format(outdated)))
+                Path(self.out_dir, self.filename_tmpl.format(outdated)).unlink(missing_ok=True)
         if self.max_keep_ckpts > 0:
             self.keep_ckpt_ids = deque(kept, self.max_keep_ckpts)
             runner.message_hub.update_info('keep_ckpt_ids', list(self.keep_ckpt_ids))
 
     def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
+        if self.save_best is None:
+            return
+        # MMEngine would remove the old ones before it writes: it does not see them.
+        old, self._best = self._best, {}
         super()._save_best_checkpoint(_Saver(runner), metrics)
+        self._best = {**old, **self._best}
+        if is_main_process():
+            for path in set(old.values()) - set(self._best.values()):
+                Path(path).unlink(missing_ok=True)
+
+    @property
+    def _best(self) -> dict[str, str]:
+        """Paths of the best checkpoints by metric, of those that there are."""
+        paths = self.best_ckpt_path_dict if len(self.key_indicators) > 1 else {'': self.best_ckpt_path}
+        return {metric: path for metric, path in paths.items() if path is not None}
+
+    @_best.setter
+    def _best(self, paths: dict[str, str]) -> None:
+        if len(self.key_indicators) > 1:
+            self.best_ckpt_path_dict = {metric: paths.get(metric) for metric in self.key_indicators}
+        else:
+            self.best_ckpt_path = paths.get('')
 
 
 class _Saver:
@@ -97,23 +118,12 @@ class _Saver:
 
     def save_checkpoint(self, out_dir: str, filename: str, **options: object) -> None:
         self._runner.save_checkpoint(out_dir, UNFINISHED, **options)
-        barrier()  # some strategies write a folder with a file from every process
         if is_main_process():
             _finish(Path(out_dir, UNFINISHED), Path(out_dir, filename))
 
 
 def _finish(unfinished: Path, path: Path) -> None:
-    """Bring a file or folder to the disk, then rename it."""
-    for part in unfinished.rglob('*') if unfinished.is_dir() else [unfinished]:
-        with part.open('rb') as file:
-            os.fsync(file.fileno())
-    if path.is_dir():
-        shutil.rmtree(path)
+    """Bring a file to the disk, then rename it."""
+    with unfinished.open('rb') as file:
+        os.fsync(file.fileno())
     os.replace(unfinished, path)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)

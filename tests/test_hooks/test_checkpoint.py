@@ -1,15 +1,17 @@
 """Checkpoints are written whole, named when they are, and removed last."""
 
 from pathlib import Path
-from types import SimpleNamespace
+from types import MappingProxyType
 from unittest import mock
 
 import pytest
 import torch
+from mmengine.evaluator import BaseMetric
 from mmengine.fileio import BaseStorageBackend, LocalBackend, register_backend
+from mmengine.registry import METRICS
 
 from mmstvit.hooks import CheckpointHook
-from mmstvit.hooks.checkpoint import UNFINISHED, _Saver
+from mmstvit.hooks.checkpoint import UNFINISHED
 
 
 class Killed(BaseException):
@@ -66,36 +68,64 @@ def test_one_is_whole_and_named_while_the_next_is_written(make_runner, tmp_path,
 
 
 def test_one_that_outlived_a_kill_is_removed_when_the_run_goes_on(make_runner, tmp_path):
-    with mock.patch('mmstvit.hooks.checkpoint._remove', side_effect=Killed), pytest.raises(Killed):
+    with mock.patch.object(Path, 'unlink', side_effect=Killed), pytest.raises(Killed):
         make_runner(**hooks(max_keep_ckpts=1)).train()
     assert checkpoints(tmp_path) == ['epoch_1.pth', 'epoch_2.pth']
     make_runner(resume=True, epochs=2, **hooks(max_keep_ckpts=1)).train()
     assert checkpoints(tmp_path) == ['epoch_2.pth']
 
 
-def test_the_best_is_whole_or_absent(make_runner, tmp_path, monkeypatch):
-    best = hooks(save_best='accuracy/top1')
+@METRICS.register_module()
+class Ordered(BaseMetric):
+    """Metrics ``a`` and ``b``, whose best epochs are the first and third, and the second."""
+
+    scores = MappingProxyType({'a': (3, 1, 4, 2), 'b': (1, 4, 2, 3)})
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.epoch = 0
+
+    def process(self, data_batch: object, data_samples: object) -> None:
+        self.results.append(0)
+
+    def compute_metrics(self, results: list) -> dict[str, int]:
+        self.epoch += 1
+        return {name: scores[self.epoch - 1] for name, scores in self.scores.items()}
+
+
+BEST = dict(val_evaluator=dict(type='Ordered'), **hooks(max_keep_ckpts=1, save_best='a', rule='greater'))
+
+
+@pytest.mark.parametrize(('file', 'epoch'), [
+    (5, 2),  # four files before it: epoch 1, its best, epoch 1 anew to tell of the best, epoch 2
+    (6, 3),
+])  # fmt: skip
+def test_the_old_best_is_there_until_the_new_one_is_whole(make_runner, tmp_path, monkeypatch, file, epoch):
+    """A kill while epoch 3 or its best is written."""
+    kill_in_file(monkeypatch, file)
+    with pytest.raises(Killed):
+        make_runner(**BEST).train()
+    assert checkpoints(tmp_path) == ['best_a_epoch_1.pth', f'epoch_{epoch}.pth']
+    assert 'state_dict' in torch.load(tmp_path / 'best_a_epoch_1.pth', weights_only=False)
+
+
+def test_one_best_of_each_metric_is_kept(make_runner, tmp_path):
+    make_runner(**BEST).train()
+    assert checkpoints(tmp_path) == ['best_a_epoch_3.pth', 'epoch_4.pth']
+
+
+def test_several_metrics_have_a_best_each(make_runner, tmp_path, monkeypatch):
+    several = dict(BEST, **hooks(max_keep_ckpts=1, save_best=['a', 'b'], rule='greater'))
     with monkeypatch.context() as patch:
-        kill_in_file(patch, 2)  # after that of the first epoch
+        # Epoch, its two best, epoch again; epoch, its best of b, which the kill comes in.
+        kill_in_file(patch, 6)
         with pytest.raises(Killed):
-            make_runner(**best).train()
-    assert checkpoints(tmp_path) == ['epoch_1.pth']
-    make_runner(resume=True, **best).train()
-    (path,) = tmp_path.glob('best_*.pth')
-    assert 'state_dict' in torch.load(path, weights_only=False)
+            make_runner(**several).train()
+    assert checkpoints(tmp_path) == ['best_a_epoch_1.pth', 'best_b_epoch_1.pth', 'epoch_2.pth']
+    make_runner(resume=True, **several).train()
+    # The resumed run's metric starts from the first epoch again, in epochs 3 and 4: 3, 1 and 1, 4.
+    assert checkpoints(tmp_path) == ['best_a_epoch_1.pth', 'best_b_epoch_4.pth', 'epoch_4.pth']
     assert not list(tmp_path.glob('*.unfinished'))
-
-
-def test_a_strategy_may_write_folders(tmp_path):
-    def save(out_dir: str, filename: str, content: str) -> None:
-        Path(out_dir, filename).mkdir()
-        Path(out_dir, filename, 'rank0.pth').write_text(content)
-
-    saver = _Saver(SimpleNamespace(save_checkpoint=save))
-    for content in ('first', 'second'):
-        saver.save_checkpoint(str(tmp_path), 'epoch_1.pth', content=content)
-        assert (tmp_path / 'epoch_1.pth' / 'rank0.pth').read_text() == content
-    assert not (tmp_path / UNFINISHED).exists()
 
 
 @pytest.mark.parametrize(('options', 'accumulated', 'words'), [
