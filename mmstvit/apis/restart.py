@@ -1,12 +1,28 @@
 """A training that can be stopped at any moment and go on as if it had not been."""
 
+import logging
 import zipfile
 from pathlib import Path
 
+import torch
 from mmengine.config import Config, ConfigDict
+from mmengine.logging import print_log
 from mmengine.runner import find_latest_checkpoint
 
 from .checks import UserError, is_local
+
+# Samplers of MMEngine, MMDetection and MMPreTrain whose indices are integers, which alone can carry a seed.
+_SAMPLERS = (
+    'ClassAwareSampler',
+    'CustomSampleSizeSampler',
+    'DefaultSampler',
+    'GroupMultiSourceSampler',
+    'InfiniteSampler',
+    'MultiDataSampler',
+    'MultiSourceSampler',
+    'RepeatAugSampler',
+    'SequentialSampler',
+)
 
 
 def make_restartable(cfg: Config) -> None:
@@ -14,7 +30,7 @@ def make_restartable(cfg: Config) -> None:
 
     Checkpoints are written so that a kill cannot damage one. With a seed (``randomness.seed``), random numbers depend
     on the place in the training alone, so that a resumed run repeats what it has lost; without one, no two runs are
-    equal anyway.
+    equal anyway. Not so with a sampler that we do not know, which the log says.
     """
     hooks = cfg.setdefault('default_hooks', ConfigDict())
     checkpoint = hooks.setdefault('checkpoint', ConfigDict(type='CheckpointHook', interval=1))
@@ -25,10 +41,21 @@ def make_restartable(cfg: Config) -> None:
     if (cfg.get('randomness') or {}).get('seed') is None:
         return
     loader = cfg.train_dataloader
-    if loader.dataset.type != 'mmstvit.SeededDataset':  # the config of an earlier run, from its work dir, has it all
-        loader.dataset = ConfigDict(type='mmstvit.SeededDataset', dataset=loader.dataset)
-        loader.sampler = ConfigDict(type='mmstvit.SeededSampler', sampler=loader.sampler)
-        cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), ConfigDict(type='mmstvit.SeedHook')]
+    if loader.dataset.type == 'mmstvit.SeededDataset':  # the config of an earlier run, from its work dir, has it all
+        return
+    sampler = loader.sampler.type
+    name = sampler.rpartition('.')[2] if isinstance(sampler, str) else sampler.__name__
+    if name not in _SAMPLERS:
+        print_log(
+            f'random numbers will not be repeated when this training is resumed: that is for the samplers '
+            f'{", ".join(_SAMPLERS)}, but train_dataloader has {name}',
+            logger='current',
+            level=logging.WARNING,
+        )
+        return
+    loader.dataset = ConfigDict(type='mmstvit.SeededDataset', dataset=loader.dataset)
+    loader.sampler = ConfigDict(type='mmstvit.SeededSampler', sampler=loader.sampler)
+    cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), ConfigDict(type='mmstvit.SeedHook')]
 
 
 def find_checkpoint(work_dir: str) -> str | None:
@@ -41,7 +68,7 @@ def find_checkpoint(work_dir: str) -> str | None:
         The path in ``last_checkpoint``; None if the run was killed before its first checkpoint.
 
     Raises:
-        UserError: There was no run, or the checkpoint is missing or damaged.
+        UserError: There was no run, or the checkpoint is missing or damaged; the message then names another whole one.
     """
     path = find_latest_checkpoint(work_dir)
     if path is None:
@@ -52,10 +79,17 @@ def find_checkpoint(work_dir: str) -> str | None:
             f'--resume found nothing to resume in {work_dir} (no last_checkpoint file there). Start without --resume, '
             f'or name the work dir (--work-dir) or the checkpoint (--resume PATH).'
         )
-    # A folder is the checkpoint of a strategy that shards.
-    if is_local(path) and not (Path(path).is_dir() or zipfile.is_zipfile(path)):
-        state = 'damaged' if Path(path).is_file() else 'missing'
-        whole = sorted(filter(zipfile.is_zipfile, Path(work_dir).glob('*.pth')), key=lambda p: p.stat().st_mtime)
-        remedy = f'Resume from the last whole one: --resume {whole[-1]}' if whole else 'No other is there: start anew.'
+    if is_local(path) and not zipfile.is_zipfile(path):
+        state = 'damaged' if Path(path).exists() else 'missing'
+        latest = _latest_whole(Path(path).parent)
+        remedy = f'Resume from the last whole one: --resume {latest}' if latest else 'No other is there: start anew.'
         raise UserError(f'{work_dir}/last_checkpoint names {path!r}, which is {state}. {remedy}')
     return path
+
+
+def _latest_whole(folder: Path) -> Path | None:
+    """The latest checkpoint of a folder that a run can go on from: the best and the published have no optimizer."""
+    for path in sorted(folder.glob('*.pth'), key=lambda path: path.stat().st_mtime, reverse=True):
+        if zipfile.is_zipfile(path) and 'optimizer' in torch.load(path, 'cpu', weights_only=False, mmap=True):
+            return path
+    return None

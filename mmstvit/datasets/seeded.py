@@ -47,7 +47,7 @@ class SeededSampler(Sampler):
     """Another sampler whose indices are :class:`SeededIndex`.
 
     Args:
-        sampler: Config of the other sampler.
+        sampler: Config of the other sampler, whose indices are integers.
         dataset: The dataset.
         seed: Seed of the training; None draws one for all processes.
     """
@@ -71,9 +71,10 @@ class SeededSampler(Sampler):
         return len(self.sampler)
 
     def set_epoch(self, epoch: int) -> None:
-        """Set the epoch, which an endless sampler does not have."""
+        """Set the epoch, which not every sampler has."""
         self.epoch = epoch
-        self.sampler.set_epoch(epoch)
+        if hasattr(self.sampler, 'set_epoch'):
+            self.sampler.set_epoch(epoch)
 
     def _skip(self, num_samples: int) -> None:
         """Begin after as many samples of this process."""

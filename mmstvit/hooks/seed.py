@@ -18,4 +18,5 @@ class SeedHook(Hook):
     """
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: object = None) -> None:
-        seed_everything(runner.seed, runner.iter, get_rank())
+        # The last number tells these keys from those of the samples, which have three.
+        seed_everything(runner.seed, runner.iter, get_rank(), 1)

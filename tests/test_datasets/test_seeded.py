@@ -3,17 +3,18 @@
 import itertools
 import pickle
 import random
-from types import MappingProxyType
+from types import MappingProxyType, SimpleNamespace
 from unittest import mock
 
 import numpy as np
 import pytest
 import torch
-from mmengine.registry import DATASETS
+from mmengine.registry import DATA_SAMPLERS, DATASETS
 from mmengine.runner import Runner
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, SequentialSampler
 
 from mmstvit.datasets import SeededIndex, SeededSampler, seeded
+from mmstvit.hooks import SeedHook
 
 SIZE = 12
 
@@ -90,6 +91,26 @@ def test_two_processes_share_the_samples_of_one(sampler, monkeypatch):
         monkeypatch.setattr('mmengine.dataset.sampler.get_dist_info', world)
         shares.append(samples(itertools.islice(iter(loader(sampler)), SIZE // 4)))
     assert [sample for pair in zip(*shares, strict=True) for sample in pair] == whole
+
+
+@DATA_SAMPLERS.register_module()
+class WithoutEpochs(SequentialSampler):
+    def __init__(self, dataset: Dataset, seed: int) -> None:
+        super().__init__(dataset)
+
+
+def test_a_sampler_need_not_know_of_epochs():
+    sampler = SeededSampler(dict(type='WithoutEpochs'), RandomNumbers(), seed=0)
+    sampler.set_epoch(3)
+    assert [index.key for index in sampler] == [(0, 3, position) for position in range(SIZE)]
+
+
+def test_an_iteration_does_not_repeat_the_numbers_of_a_sample():
+    """Iteration 2 of rank 0, and position 0 of epoch 2."""
+    SeedHook().before_train_iter(SimpleNamespace(seed=0, iter=2), batch_idx=0)
+    iteration = random.random(), np.random.rand(), torch.rand(()).item()
+    seeded.seed_everything(0, 2, 0)
+    assert not {random.random(), np.random.rand(), torch.rand(()).item()} & set(iteration)
 
 
 def test_hooks_see_the_dataset_itself():

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
@@ -119,11 +120,25 @@ def test_a_missing_or_damaged_checkpoint_is_refused_by_name(tmp_path, content):
     state = 'damaged' if content else 'missing'
     with pytest.raises(UserError, match=f'epoch_2.pth.*{state}.*start anew'):
         find_checkpoint(str(tmp_path))
-    torch.save({}, tmp_path / 'epoch_1.pth')
+    torch.save(dict(state_dict={}), tmp_path / 'best_epoch_1.pth')  # has no optimizer to go on with
+    with pytest.raises(UserError, match=f'{state}.*start anew'):
+        find_checkpoint(str(tmp_path))
+    torch.save(dict(state_dict={}, optimizer={}), tmp_path / 'epoch_1.pth')
     with pytest.raises(UserError, match=f'{state}.*--resume {tmp_path}/epoch_1.pth'):
         find_checkpoint(str(tmp_path))
     torch.save({}, last)
     assert find_checkpoint(str(tmp_path)) == str(last)
+
+
+def test_another_whole_checkpoint_is_looked_for_where_the_damaged_one_is(tmp_path):
+    """``default_hooks.checkpoint.out_dir`` need not be the work dir."""
+    run, out = tmp_path / 'run', tmp_path / 'out' / 'run'
+    run.mkdir()
+    out.mkdir(parents=True)
+    (run / 'last_checkpoint').write_text(str(out / 'epoch_2.pth'))
+    torch.save(dict(state_dict={}, optimizer={}), out / 'epoch_1.pth')
+    with pytest.raises(UserError, match=f'missing.*--resume {out}/epoch_1.pth'):
+        find_checkpoint(str(run))
 
 
 def test_what_a_restartable_training_needs_is_added_once_and_only_with_a_seed():
@@ -140,6 +155,15 @@ def test_what_a_restartable_training_needs_is_added_once_and_only_with_a_seed():
     make_restartable(without)
     assert without.train_dataloader.dataset.type == 'CustomDataset'
     assert without.default_hooks.checkpoint.type == 'mmstvit.CheckpointHook'
+    with mock.patch('mmstvit.apis.restart.print_log') as log:
+        video = Config.fromfile(CONFIG)
+        # Its indices are pairs.
+        video.work_dir, video.train_dataloader.sampler = 'run', dict(type='mmdet.TrackImgSampler')
+        make_restartable(video)
+    assert video.train_dataloader.dataset.type == 'CustomDataset'
+    assert video.train_dataloader.sampler == dict(type='mmdet.TrackImgSampler')
+    assert video.default_hooks.checkpoint.type == 'mmstvit.CheckpointHook'
+    assert 'has TrackImgSampler' in log.call_args.args[0]
     away = Config.fromfile(CONFIG)
     away.work_dir, away.default_hooks.checkpoint.out_dir = 'run', 's3://bucket'
     make_restartable(away)
