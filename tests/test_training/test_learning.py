@@ -88,7 +88,7 @@ def test_a_short_training_beats_an_untrained_model(config, options, margins, fol
     [
         (MASK_RCNN, dict.fromkeys(DETECTOR, 0.70)),
         (CASCADE, dict.fromkeys(DETECTOR, 0.65)),
-        (UPERNET, {'mIoU': 45.0}),
+        (UPERNET, {'mIoU': 40.0}),
         (CLASSIFIER, {'accuracy/top1': 85.0}),
     ],
     ids=['mask_rcnn', 'cascade', 'upernet', 'classifier'],
