@@ -1,9 +1,12 @@
 """What several test files share."""
 
 import contextlib
+import copy
+import functools
 import importlib.util
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -12,6 +15,8 @@ from types import ModuleType
 from unittest import mock
 
 import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, DefaultScope
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -109,6 +114,28 @@ def run_python(code: str, cwd: Path, path: Path | None = None) -> subprocess.Com
     return subprocess.run([sys.executable, '-c', code], cwd=cwd, env=env, capture_output=True, text=True, timeout=120)
 
 
+def load_config(name: str) -> Config:
+    """A config by its path below ``configs``, without the suffix."""
+    return copy.deepcopy(_read_config(name))
+
+
+@functools.cache
+def _read_config(name: str) -> Config:
+    """Once: for every base of another package MMEngine reads the whole index of that package."""
+    return Config.fromfile(ROOT / 'configs' / f'{name}.py')
+
+
+def save_untrained(name: str, checkpoint: Path) -> nn.Module:
+    """Write a checkpoint of a config's freshly initialised model; returns the model in evaluation mode."""
+    cfg = load_config(name)
+    torch.manual_seed(0)
+    with DefaultScope.overwrite_default_scope(cfg.default_scope):
+        model = MODELS.build(cfg.model)
+    model.init_weights()
+    torch.save(dict(state_dict=model.state_dict()), checkpoint)
+    return model.eval()
+
+
 def load_tool(path: str) -> ModuleType:
     """A script of ``tools/`` as a module."""
     name = f'tool_{Path(path).stem}'
@@ -124,3 +151,10 @@ def link_scenes(folder: Path, scenes: Path) -> Path:
     (folder / 'data').mkdir()
     (folder / 'data' / 'scenes').symlink_to(scenes)
     return folder
+
+
+def free_port() -> dict[str, str]:
+    """For ``tools/dist_*.sh``: the environment variable PORT, set to a port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(('127.0.0.1', 0))
+        return {'PORT': str(probe.getsockname()[1])}

@@ -7,11 +7,8 @@ import re
 from pathlib import Path
 
 import pytest
-import torch
-from mmengine.config import Config
-from mmengine.registry import MODELS, DefaultScope
 
-from ..helpers import ROOT, link_scenes
+from ..helpers import ROOT, link_scenes, save_untrained
 
 DETECTOR = ('coco/bbox_mAP', 'coco/segm_mAP')
 MASK_RCNN = 'mask_rcnn/mask-rcnn_stvit-nano_fpn_scenes'
@@ -32,15 +29,6 @@ def folder(tool, tmp_path_factory):
     done = tool('dataset_converters/scenes.py', '--out-dir', folder / 'scenes', '--train', 320, '--val', 40)
     assert done.returncode == 0, done.stderr
     return link_scenes(folder, folder / 'scenes')
-
-
-def save_untrained(config: Path, checkpoint: Path) -> None:
-    cfg = Config.fromfile(config)
-    torch.manual_seed(0)
-    with DefaultScope.overwrite_default_scope(cfg.default_scope):
-        model = MODELS.build(cfg.model)
-    model.init_weights()
-    torch.save(dict(state_dict=model.state_dict()), checkpoint)
 
 
 def epochs(number: int) -> list[str]:
@@ -70,7 +58,7 @@ def test_a_short_training_beats_an_untrained_model(config, options, margins, fol
     path, run = ROOT / 'configs' / f'{config}.py', folder / Path(config).name
     done = tool('train.py', path, '--work-dir', run, '--cfg-options', *options, 'param_scheduler.0.end=50', cwd=folder)
     assert done.returncode == 0, done.stderr[-3000:]
-    save_untrained(path, run / 'untrained.pth')
+    save_untrained(config, run / 'untrained.pth')
     reached = {}
     for checkpoint in (Path((run / 'last_checkpoint').read_text()), run / 'untrained.pth'):
         done = tool('test.py', path, checkpoint, '--work-dir', run / 'test', cwd=folder)
