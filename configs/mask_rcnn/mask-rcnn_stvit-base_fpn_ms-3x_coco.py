@@ -1,6 +1,7 @@
-_base_ = './mask-rcnn_stvit-small_fpn_ms-3x_coco.py'
-
-model = dict(
-    backbone=dict(arch='base', drop_path_rate=0.3, init_cfg=dict(checkpoint='checkpoints/stvit-base-224_mm.pth')),
-    neck=dict(in_channels=[96, 192, 384, 512]),
-)
+_base_ = [
+    '../_base_/models/mask-rcnn_stvit-base_fpn.py',
+    '../_base_/datasets/coco_instance_ms.py',
+    '../_base_/schedules/coco_3x.py',
+    '../_base_/tta_instance.py',
+    'mmdet::_base_/default_runtime.py',
+]

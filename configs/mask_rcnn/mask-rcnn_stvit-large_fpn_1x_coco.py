@@ -1,10 +1,7 @@
-_base_ = './mask-rcnn_stvit-small_fpn_1x_coco.py'
-
-model = dict(
-    backbone=dict(
-        arch='large',
-        drop_path_rate=0.5,  # the paper gives none for large: ours, between base's 0.3 and ImageNet's 0.6
-        init_cfg=dict(checkpoint='checkpoints/stvit-large-224_mm.pth'),
-    ),
-    neck=dict(in_channels=[96, 192, 448, 640]),
-)
+_base_ = [
+    '../_base_/models/mask-rcnn_stvit-large_fpn.py',
+    'mmdet::_base_/datasets/coco_instance.py',
+    '../_base_/schedules/coco_1x.py',
+    '../_base_/tta_instance.py',
+    'mmdet::_base_/default_runtime.py',
+]
