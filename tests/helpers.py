@@ -16,11 +16,11 @@ from unittest import mock
 
 import torch
 from mmengine.config import Config
-from mmengine.registry import MODELS, DefaultScope
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmstvit import STViT
+from mmstvit.apis import build_model
 from mmstvit.layers import SuperTokenAttention
 from mmstvit.ops import naive, super_token
 
@@ -127,10 +127,8 @@ def _read_config(name: str) -> Config:
 
 def save_untrained(name: str, checkpoint: Path) -> nn.Module:
     """Write a checkpoint of a config's freshly initialised model; returns the model in evaluation mode."""
-    cfg = load_config(name)
     torch.manual_seed(0)
-    with DefaultScope.overwrite_default_scope(cfg.default_scope):
-        model = MODELS.build(cfg.model)
+    model = build_model(load_config(name))
     model.init_weights()
     torch.save(dict(state_dict=model.state_dict()), checkpoint)
     return model.eval()

@@ -16,6 +16,7 @@ from mmstvit.apis import (
     check_checkpoint,
     check_data,
     check_model,
+    leave_process_group,
     load_checkpoint,
     load_config,
     user_errors,
@@ -136,3 +137,4 @@ def main() -> None:
 
 if __name__ == '__main__':
     main()
+    leave_process_group()

@@ -15,6 +15,7 @@ from mmstvit.apis import (
     check_model,
     check_pretrained,
     find_checkpoint,
+    leave_process_group,
     load_config,
     make_restartable,
     user_errors,
@@ -52,6 +53,11 @@ def apply_amp(cfg: Config) -> None:
     if not torch.cuda.is_available():
         if 'backbone' not in cfg.model:
             raise UserError(f'--amp without a GPU is for models with a backbone, which {cfg.model.type} has not.')
+        if wrapper.get('dtype') == 'float16' and 'FSDP' in str((cfg.get('strategy') or {}).get('type')):
+            raise UserError(
+                'float16 without a GPU does not go with FSDP: each process would look for overflows in its own shard '
+                'alone. Drop optim_wrapper.dtype (which means bfloat16), or --amp.'
+            )
         wrapper.type = 'mmstvit.CPUAmpOptimWrapper'  # MMEngine's own asserts a GPU
     elif wrapper.get('dtype') == 'bfloat16' and 'roi_head' in cfg.model:
         raise UserError("mmcv's RoIAlign has no bfloat16 kernel. Train in float16: drop optim_wrapper.dtype.")
@@ -103,3 +109,4 @@ def main() -> None:
 
 if __name__ == '__main__':
     main()
+    leave_process_group()

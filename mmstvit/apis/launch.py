@@ -5,10 +5,10 @@ that the config alone can tell is checked before the runner exists, so a refused
 """
 
 import argparse
-import atexit
 import contextlib
 import copy
 import difflib
+import gc
 import os
 import sys
 from collections.abc import Iterator, Mapping
@@ -19,7 +19,7 @@ from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.logging import print_log
 from mmengine.registry import MODELS, RUNNERS, DefaultScope
 from mmengine.runner import Runner
-from torch import nn
+from torch import distributed, nn
 
 from mmstvit.dependencies import LIBRARIES, require_library
 
@@ -165,26 +165,47 @@ def build_runner(cfg: Config, train: bool = False) -> Runner:
     if not train and cfg.pop('strategy', None) is not None:
         cfg.pop('runner_type', None)
     launcher = cfg.get('launcher', 'none')
-    if launcher == 'none' and 'FSDP' in str((cfg.get('strategy') or {}).get('type')):
-        raise UserError('the config shards the model over processes: train it with tools/dist_train.sh CONFIG GPUS.')
+    if cfg.get('strategy') is not None:
+        _check_strategy(cfg.strategy, launcher)
     if launcher != 'none' and not torch.cuda.is_available():
         _prepare_cpu_processes(cfg)
     return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+
+
+def _check_strategy(strategy: ConfigDict, launcher: str) -> None:
+    """Refuse what one process cannot do, and checkpoints that are folders: only files are written whole or not at all.
+
+    Raises:
+        UserError: See above.
+    """
+    kind = str(strategy.type).rpartition('.')[2]
+    if kind not in ('SingleDeviceStrategy', 'DDPStrategy', 'FSDPStrategy'):
+        raise UserError(
+            f'strategy.type must be SingleDeviceStrategy, DDPStrategy or mmstvit.FSDPStrategy, but got {kind}, whose '
+            f'checkpoints are folders.'
+        )
+    if kind != 'FSDPStrategy':
+        return
+    if launcher == 'none':
+        raise UserError('the config shards the model over processes: train it with tools/dist_train.sh CONFIG GPUS.')
+    state_dict = strategy.get('state_dict_cfg', 'local')
+    if state_dict != 'full':
+        raise UserError(
+            f"strategy.state_dict_cfg must be 'full', but got {state_dict!r}: then a checkpoint is one file, which any "
+            f'number of processes can load. Set --cfg-options strategy.state_dict_cfg=full'
+        )
 
 
 def _prepare_cpu_processes(cfg: Config) -> None:
     """MMEngine's set-up of several processes assumes CUDA devices and nccl; do here what it does, without them."""
     if cfg.launcher != 'pytorch':
         raise UserError(f'--launcher {cfg.launcher} needs GPUs; on CPU use tools/dist_train.sh (--launcher pytorch).')
-    torch.distributed.init_process_group('gloo')
-    # gloo's threads otherwise outlive the interpreter now and then, which then aborts.
-    atexit.register(torch.distributed.destroy_process_group)
-    cfg.model_wrapper_cfg = ConfigDict(
-        type='MMDistributedDataParallel',
-        device_ids=None,
-        broadcast_buffers=False,
-        find_unused_parameters=cfg.get('find_unused_parameters', False),
-    )
+    distributed.init_process_group('gloo')
+    wrapper = cfg.get('model_wrapper_cfg')
+    if wrapper is None:  # what MMEngine then takes
+        unused = cfg.get('find_unused_parameters', False)
+        wrapper = ConfigDict(broadcast_buffers=False, find_unused_parameters=unused)
+    cfg.model_wrapper_cfg = ConfigDict({'type': 'MMDistributedDataParallel', **wrapper, 'device_ids': None})
     print_log('no GPU: processes talk through gloo', logger='current')
     if cfg.get('sync_bn'):
         cfg.sync_bn = None
@@ -198,3 +219,14 @@ def load_checkpoint(runner: Runner, path: str) -> None:
         UserError: Not one of the checkpoint's keys is the model's.
     """
     check_match(runner.model, runner.load_checkpoint(path), path)
+
+
+def leave_process_group() -> None:
+    """Part from the other processes when all are done and the runner is gone.
+
+    Else the threads behind the process group live on while the interpreter goes, which then aborts now and then.
+    """
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.barrier()
+        gc.collect()  # the runner refers to itself; its model and optimizer hold the group
+        distributed.destroy_process_group()

@@ -1,17 +1,20 @@
 """The same global batch, in one process or two, at once or in parts, gives the same training."""
 
+import copy
 import re
-import socket
+from collections import OrderedDict
 from pathlib import Path
 
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.model import MMDistributedDataParallel
+from mmengine.registry import DefaultScope
 from torch import distributed
 
-from mmstvit.apis import UserError, build_runner
+from mmstvit.apis import UserError, build_runner, leave_process_group
 
-from ..helpers import ROOT, assert_near, link_scenes
+from ..helpers import ROOT, assert_near, free_port, link_scenes
 
 HERE = Path(__file__).parent
 # Without what depends on the batch (BatchNorm's statistics) or on the process (drop path); SGD, because Adam divides
@@ -29,19 +32,14 @@ FSDP = Config.fromfile(ROOT / 'configs' / 'imagenet' / 'stvit-large_fsdp_8xb128_
 HALF = ('--cfg-options', 'train_dataloader.batch_size=4')
 
 
-def free_port() -> dict[str, str]:
-    with socket.socket() as probe:
-        probe.bind(('127.0.0.1', 0))
-        return {'PORT': str(probe.getsockname()[1])}
-
-
 @pytest.fixture(scope='module')
 def folder(scenes, tmp_path_factory):
     folder = link_scenes(tmp_path_factory.mktemp('distributed'), scenes)
     (folder / 'plain.py').write_text(CONFIG)
-    sharded = f"_base_ = './plain.py'\nrunner_type = '{FSDP.runner_type}'\nstrategy = {FSDP.strategy.to_dict()}\n"
-    # The model is small: shard every block.
-    (folder / 'sharded.py').write_text(sharded.replace('1000000', '1000'))
+    strategy = copy.deepcopy(FSDP.strategy)
+    strategy.model_wrapper.auto_wrap_policy.min_num_params = 1000  # the model is small: shard every block
+    sharded = f"_base_ = './plain.py'\nrunner_type = '{FSDP.runner_type}'\nstrategy = {strategy.to_dict()}\n"
+    (folder / 'sharded.py').write_text(sharded)
     return folder
 
 
@@ -78,6 +76,13 @@ def numbers(work_dir: Path) -> list[int]:
     return [int(file.read_text()) for file in sorted(work_dir.glob('numbers_*.txt'))]
 
 
+def assert_gloo_is_gone(work_dir: Path) -> None:
+    """From both processes before they ended: its threads make a process abort if they outlive the interpreter."""
+    threads = [file.read_text().split() for file in work_dir.glob('threads_*.txt')]
+    assert len(threads) == 2 and all(threads)
+    assert not [name for names in threads for name in names if 'gloo' in name]
+
+
 def accuracy(output: str) -> float:
     return float(re.search(r'^accuracy/top1 +(\S+)$', output, re.MULTILINE).group(1))
 
@@ -92,13 +97,15 @@ def test_two_processes_train_as_one(run, one, folder, config, copies):
     torch.testing.assert_close(losses(work_dir).mean(dim=0, keepdim=True), losses(one), rtol=1e-5, atol=0)
     assert_near(weights(work_dir), weights(one), 5e-5)
     assert sum(numbers(work_dir)) == copies * sum(numbers(one))
+    assert_gloo_is_gone(work_dir)
 
 
 @pytest.mark.long
-def test_two_processes_give_the_metric_of_one(run, one):
-    test = ['plain.py', one / 'epoch_2.pth', '--work-dir', 'metric']
-    single = accuracy(run('test.py', *test))
-    assert accuracy(run('dist_test.sh', *test[:2], 2, *test[2:])) == single
+def test_two_processes_give_the_metric_of_one(run, one, folder):
+    checkpoint = one / 'epoch_2.pth'
+    single = accuracy(run('test.py', 'plain.py', checkpoint, '--work-dir', 'metric_1'))
+    assert accuracy(run('dist_test.sh', 'plain.py', checkpoint, 2, '--work-dir', 'metric_2')) == single
+    assert_gloo_is_gone(folder / 'metric_2')
 
 
 @pytest.mark.long
@@ -115,7 +122,7 @@ def test_accumulated_batches_train_as_one(run, one, folder, processes):
 
 
 @pytest.mark.parametrize(('gpu', 'backend'), [(True, 'nccl'), (False, 'gloo')])
-def test_processes_talk_through(monkeypatch, gpu, backend):
+def test_processes_talk_through(monkeypatch, tmp_path, gpu, backend):
     class Asked(Exception):
         pass
 
@@ -129,11 +136,47 @@ def test_processes_talk_through(monkeypatch, gpu, backend):
     monkeypatch.setattr(distributed, 'init_process_group', ask)
     for name in ('RANK', 'LOCAL_RANK'):
         monkeypatch.setenv(name, '0')
-    cfg.work_dir = 'unused'
+    cfg.work_dir = str(tmp_path)
     with pytest.raises(Asked, match=backend):
         build_runner(cfg, train=True)
 
 
-def test_one_process_does_not_shard():
-    with pytest.raises(UserError, match=r'dist_train\.sh'):
-        build_runner(FSDP, train=True)
+@pytest.fixture
+def group_of_one(monkeypatch):
+    """The environment of a launcher's only process, and no GPU."""
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+    env = dict(RANK='0', LOCAL_RANK='0', WORLD_SIZE='1', MASTER_ADDR='127.0.0.1', MASTER_PORT=free_port()['PORT'])
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    # A runner's scope would stay the default for the tests after it.
+    monkeypatch.setattr(DefaultScope, '_instance_dict', OrderedDict(DefaultScope._instance_dict))
+    yield
+    leave_process_group()
+    assert not distributed.is_initialized()
+
+
+@pytest.mark.parametrize(('wrapper', 'broadcast', 'unused'), [
+    (None, False, False),  # MMEngine's choice
+    (dict(type='MMDistributedDataParallel', broadcast_buffers=True), True, False),
+    (dict(find_unused_parameters=True), True, True),  # the rest is PyTorch's
+])  # fmt: skip
+def test_the_config_says_how_the_model_is_wrapped(group_of_one, tmp_path, wrapper, broadcast, unused):
+    cfg = Config.fromfile(HERE / 'tiny_classifier.py')
+    cfg.update(launcher='pytorch', work_dir=str(tmp_path), model_wrapper_cfg=wrapper, experiment_name=tmp_path.name)
+    model = build_runner(cfg, train=True).model
+    assert type(model) is MMDistributedDataParallel and model.device_ids is None
+    assert (model.broadcast_buffers, model.find_unused_parameters) == (broadcast, unused)
+
+
+@pytest.mark.parametrize(('strategy', 'launcher', 'words'), [
+    ({}, 'none', r'dist_train\.sh'),
+    ({'state_dict_cfg': 'local'}, 'pytorch', "must be 'full', but got 'local'"),
+    ({'state_dict_cfg': None}, 'pytorch', "must be 'full', but got None"),
+    ({'type': 'DeepSpeedStrategy'}, 'pytorch', 'but got DeepSpeedStrategy'),
+])  # fmt: skip
+def test_a_strategy_that_does_not_go_is_refused(tmp_path, strategy, launcher, words):
+    cfg = copy.deepcopy(FSDP)
+    cfg.merge_from_dict(dict(strategy=strategy, launcher=launcher, work_dir=str(tmp_path / 'run')))
+    with pytest.raises(UserError, match=words):
+        build_runner(cfg, train=True)
+    assert not (tmp_path / 'run').exists()

@@ -9,8 +9,7 @@ from mmengine.registry import MODELS, DefaultScope
 
 from mmstvit.strategies import FSDPStrategy
 
-from ..helpers import ROOT, assert_equal, link_scenes
-from .test_distributed import free_port
+from ..helpers import ROOT, assert_equal, free_port, link_scenes
 
 # One 64×64 crop for each process and an iteration an epoch; whole checkpoints of it are large.
 CONFIG = f"""
