@@ -101,10 +101,11 @@ class InstanceSegTTAModel(BaseTTAModel):
     Args:
         module: The detector, or its config.
         tta_cfg: Overrides ``score_thr``, ``nms`` or ``max_per_img`` of the detector's ``test_cfg.rcnn``.
-        data_preprocessor: Replaces the detector's, if given.
+        data_preprocessor: Replaces that of a detector's config, if given.
 
     Raises:
-        ValueError: The detector is of another kind, or ``tta_cfg`` has an unknown option.
+        ValueError: The detector is of another kind, ``tta_cfg`` has an unknown option, or ``data_preprocessor`` comes
+            with a detector that is built already.
         ImportError: MMDetection is missing.
 
     Example:
@@ -125,6 +126,11 @@ class InstanceSegTTAModel(BaseTTAModel):
         self, module: dict | nn.Module, tta_cfg: Mapping | None = None, data_preprocessor: dict | None = None
     ) -> None:
         require_library('mmdet')
+        if data_preprocessor is not None and isinstance(module, nn.Module):
+            raise ValueError(
+                f'data_preprocessor of InstanceSegTTAModel replaces that of a config, but module is a built '
+                f'{type(module).__name__}. Give its config as module, or set module.data_preprocessor.'
+            )
         super().__init__(module, data_preprocessor)
         _check_detector(self.module)
         unknown = [key for key in tta_cfg or {} if key not in _OPTIONS]

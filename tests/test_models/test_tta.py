@@ -347,6 +347,15 @@ class TestOptions:
         with pytest.raises(ValueError, match=r"\['score_thr', 'nms', 'max_per_img'\], but got \['score_threshold'\]"):
             InstanceSegTTAModel(build(config()), dict(score_threshold=0.1))
 
+    def test_a_data_preprocessor_replaces_that_of_a_config(self):
+        preprocessor = dict(config().model.data_preprocessor, pad_size_divisor=64)
+        model = InstanceSegTTAModel(config().model, data_preprocessor=preprocessor)
+        assert model.module.data_preprocessor.pad_size_divisor == 64
+
+    def test_a_data_preprocessor_for_a_built_detector_is_refused(self):
+        with pytest.raises(ValueError, match=r'module is a built MaskRCNN\. Give its config'):
+            InstanceSegTTAModel(build(config()), data_preprocessor=dict(type='DetDataPreprocessor'))
+
 
 class TestRefusals:
     def test_detector_without_masks(self):
