@@ -22,6 +22,7 @@ CONFIGS = {
 CLASSIFIERS = sorted(path.stem for path in (ROOT / 'configs' / 'imagenet').glob('*.py'))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize('imports', ['mmstvit, mmpretrain', 'mmpretrain, mmstvit'])
 def test_mmpretrain_lists_and_builds_our_classifiers(imports, tmp_path):
     code = f"""
