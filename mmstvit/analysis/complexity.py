@@ -83,6 +83,7 @@ def measure(cfg: Config, shape: Sequence[int] | None = None) -> Complexity:
     height, width = default_shape(cfg) if shape is None else shape
     divisor = (cfg.model.get('data_preprocessor') or {}).get('pad_size_divisor', 1)
     height, width = (ceil(side / divisor) * divisor for side in (height, width))
+    # Not built there: Swin and others compute their rates of stochastic depth with tensors.
     model = build_model(cfg).eval().to('meta')
     forward = _forward(cfg.default_scope, model)
     try:

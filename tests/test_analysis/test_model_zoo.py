@@ -1,9 +1,8 @@
 """Every row of the model zoo, recomputed; the files that are written from the configs."""
 
 import pytest
-from mmengine.config import Config
 
-from ..helpers import ROOT, load_tool
+from ..helpers import ROOT, load_config, load_tool
 
 zoo = load_tool('analysis_tools/model_zoo.py')
 ROWS = {row.name: row for row in zoo.ROWS}
@@ -66,7 +65,7 @@ def test_the_configs_of_a_row_train_one_model():
     rows = [row for row in zoo.ROWS if len(row.configs) > 1]
     assert rows
     for row in rows:
-        models = [Config.fromfile(ROOT / 'configs' / path).model for path in row.configs.values()]
+        models = [load_config(path.removesuffix('.py')).model for path in row.configs.values()]
         assert all(model == models[0] for model in models)
 
 

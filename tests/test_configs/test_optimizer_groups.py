@@ -4,13 +4,14 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
-from mmengine.registry import MODELS, DefaultScope
+from mmengine.registry import DefaultScope
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from mmstvit.apis import build_model
 from mmstvit.checkpoint import convert_official
 
-from ..helpers import ROOT, official_shapes
+from ..helpers import ROOT, load_config, official_shapes
 
 FAMILIES = ('imagenet', 'mask_rcnn', 'cascade_mask_rcnn', 'upernet')
 CONFIGS = {p.stem: p for family in FAMILIES for p in (ROOT / 'configs' / family).glob('*.py') if '-nano' not in p.name}
@@ -20,11 +21,10 @@ DOWNSTREAM = sorted(set(CONFIGS) - set(IMAGENET))
 
 def build(name: str) -> tuple[Config, nn.Module, dict[str, float]]:
     """A config, its model without memory, and the weight decay of every parameter in its optimiser."""
-    cfg = Config.fromfile(CONFIGS[name])
-    cfg.model.backbone.init_cfg = None
+    cfg = load_config(f'{CONFIGS[name].parent.name}/{name}')
+    with torch.device('meta'):
+        model = build_model(cfg)
     with DefaultScope.overwrite_default_scope(cfg.default_scope):
-        with torch.device('meta'):
-            model = MODELS.build(cfg.model)
         groups = build_optim_wrapper(model, cfg.optim_wrapper).optimizer.param_groups
     assert {group['lr'] for group in groups} == {cfg.optim_wrapper.optimizer.lr}
     by_id = {id(p): group['weight_decay'] for group in groups for p in group['params']}

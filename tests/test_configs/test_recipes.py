@@ -1,16 +1,21 @@
-"""The other families' configs state the recipes of the paper and of the released training code."""
+"""The configs state the recipes of the paper and of the released training code."""
 
 import pytest
+import torch
 from mmengine.config import Config
 from mmengine.model import convert_sync_batchnorm
-from mmengine.registry import MODELS, TRANSFORMS, DefaultScope
+from mmengine.registry import TRANSFORMS, DefaultScope
 from torch import nn
 
+from mmstvit.apis import build_model
 from mmstvit.models.arch import ARCHS
 
-from ..helpers import ROOT
+from ..helpers import load_config
 
 SIZES = ('small', 'base', 'large')
+DROP_PATH = {'small': 0.1, 'base': 0.3, 'large': 0.5}  # of detectors and segmentors
+MASK_RCNN = 'mask_rcnn/mask-rcnn_stvit-{}_fpn_1x_coco'
+MASK_RCNN_3X = 'mask_rcnn/mask-rcnn_stvit-{}_fpn_ms-3x_coco'
 CASCADE = 'cascade_mask_rcnn/cascade-mask-rcnn_stvit-{}_fpn_4conv1fc-giou_ms-3x_coco'
 UPERNET = 'upernet/stvit-{}_upernet_8xb2-160k_ade20k-512x512'
 IN224 = 'imagenet/stvit-{}_8xb128_in1k'
@@ -18,13 +23,7 @@ IN384 = 'imagenet/stvit-{}_8xb64_in1k-384px'
 
 
 def load(name: str, size: str) -> Config:
-    return Config.fromfile(ROOT / 'configs' / f'{name.format(size)}.py')
-
-
-def build(cfg: Config) -> nn.Module:
-    with DefaultScope.overwrite_default_scope(cfg.default_scope):
-        cfg.model.backbone.init_cfg = None
-        return MODELS.build(cfg.model)
+    return load_config(name.format(size))
 
 
 def only(pipeline: list[dict], kind: str) -> dict:
@@ -85,9 +84,31 @@ class TestImageNet:
 
 
 @pytest.mark.parametrize('size', SIZES)
+class TestMaskRCNN:
+    @pytest.mark.parametrize(('name', 'epochs', 'milestones'), [(MASK_RCNN, 12, [8, 11]), (MASK_RCNN_3X, 36, [27, 33])])
+    def test_states_the_papers_recipe(self, size, name, epochs, milestones):
+        cfg = load(name, size)
+        assert cfg.model.backbone.type == 'mmstvit.STViT'
+        assert cfg.model.backbone.arch == size
+        assert cfg.model.backbone.drop_path_rate == DROP_PATH[size]
+        assert tuple(cfg.model.neck.in_channels) == ARCHS[size].channels
+        assert cfg.model.backbone.init_cfg.checkpoint == f'checkpoints/stvit-{size}-224_mm.pth'
+        assert cfg.optim_wrapper.optimizer == dict(type='AdamW', lr=1e-4, betas=(0.9, 0.999), weight_decay=0.05)
+        assert cfg.auto_scale_lr.base_batch_size == 16
+        assert cfg.train_cfg.max_epochs == cfg.param_scheduler[-1].end == epochs
+        assert cfg.param_scheduler[-1].milestones == milestones
+
+    def test_multi_scale_draws_the_short_side_from_480_to_800(self, size):
+        pipeline = load(MASK_RCNN_3X, size).train_dataloader.dataset.pipeline
+        (resize,) = [step for step in pipeline if 'Resize' in step.type]
+        assert resize.type == 'RandomChoiceResize' and resize.keep_ratio
+        assert [tuple(scale) for scale in resize.scales] == [(side, 1333) for side in range(480, 801, 32)]
+
+
+@pytest.mark.parametrize('size', SIZES)
 def test_cascade_is_mask_rcnns_recipe_with_three_heads(size):
     cfg = load(CASCADE, size)
-    mask_rcnn = load('mask_rcnn/mask-rcnn_stvit-{}_fpn_ms-3x_coco', size)
+    mask_rcnn = load(MASK_RCNN_3X, size)
     for key in ('optim_wrapper', 'param_scheduler', 'train_cfg', 'train_dataloader', 'tta_pipeline', 'sync_bn'):
         assert cfg[key] == mask_rcnn[key]
     assert cfg.model.backbone == mask_rcnn.model.backbone
@@ -107,7 +128,7 @@ def test_cascade_is_mask_rcnns_recipe_with_three_heads(size):
 def test_upernet_is_swins_recipe(size):
     cfg = load(UPERNET, size)
     assert cfg.model.backbone.arch == size
-    assert cfg.model.backbone.drop_path_rate == {'small': 0.1, 'base': 0.3, 'large': 0.5}[size]
+    assert cfg.model.backbone.drop_path_rate == DROP_PATH[size]
     assert tuple(cfg.model.decode_head.in_channels) == ARCHS[size].channels
     assert cfg.model.auxiliary_head.in_channels == ARCHS[size].channels[2]
     assert cfg.model.decode_head.num_classes == cfg.model.auxiliary_head.num_classes == 150
@@ -123,7 +144,8 @@ def test_every_batch_norm_of_a_detector_and_a_segmentor_is_synchronised_when_dis
     for name in (CASCADE, UPERNET):
         cfg = load(name, 'small')
         assert cfg.sync_bn == 'torch'
-        model = build(cfg)
+        with torch.device('meta'):
+            model = build_model(cfg)
         plain = sum(type(m) is nn.BatchNorm2d for m in model.modules())
         assert plain > 30
         converted = convert_sync_batchnorm(model, cfg.sync_bn)
@@ -131,7 +153,7 @@ def test_every_batch_norm_of_a_detector_and_a_segmentor_is_synchronised_when_dis
         assert not any(type(m) is nn.BatchNorm2d for m in converted.modules())
 
 
-@pytest.mark.parametrize('name', [CASCADE, UPERNET, 'mask_rcnn/mask-rcnn_stvit-{}_fpn_1x_coco'])
+@pytest.mark.parametrize('name', [CASCADE, UPERNET, MASK_RCNN])
 def test_augmented_tests_see_every_scale_flipped_and_not(name):
     cfg = load(name, 'small')
     with DefaultScope.overwrite_default_scope(cfg.default_scope):
