@@ -25,6 +25,12 @@ def is_local(path: str) -> bool:
     return '://' not in path
 
 
+def type_name(node: Mapping) -> str:
+    """Name of the class that a config builds, without its scope; ``type`` may be the class itself."""
+    kind = node.get('type')
+    return kind.__name__ if isinstance(kind, type) else str(kind).rpartition('.')[2]
+
+
 def check_data(cfg: Config, *splits: str) -> None:
     """Refuse a config whose data set is not there.
 
@@ -82,7 +88,7 @@ def _data_paths(reader: Mapping) -> Iterator[tuple[str, str]]:
     files = [('ann_file', file) for file in _as_list(reader.get('ann_file'))]
     folders = [('data_prefix', folder) for part in _as_list(prefixes) for folder in _as_list(part)]
     # MMPreTrain's ImageNet reads the folder of the split when no prefix is given.
-    if not any(folder for _, folder in folders) and str(reader.get('type')).rpartition('.')[2] == 'ImageNet':
+    if not any(folder for _, folder in folders) and type_name(reader) == 'ImageNet':
         folders.append(('split', reader.get('split')))
     for name, path in [*files, *folders]:
         if path:
@@ -116,7 +122,7 @@ def check_pretrained(cfg: Config) -> None:
 def _pretrained(node: object, key: str) -> Iterator[tuple[str, ConfigDict]]:
     """Every ``Pretrained`` initialiser inside a model config, with its dotted key."""
     if isinstance(node, dict):
-        if str(node.get('type')).rpartition('.')[2] == 'Pretrained' and 'checkpoint' in node:
+        if type_name(node) == 'Pretrained' and 'checkpoint' in node:
             yield key, node
             return
         children = node.items()

@@ -23,7 +23,7 @@ from torch import distributed, nn
 
 from mmstvit.dependencies import LIBRARIES, require_library
 
-from .checks import UserError, check_match
+from .checks import UserError, check_match, type_name
 
 
 @contextlib.contextmanager
@@ -178,7 +178,7 @@ def _check_strategy(strategy: ConfigDict, launcher: str) -> None:
     Raises:
         UserError: See above.
     """
-    kind = str(strategy.type).rpartition('.')[2]
+    kind = type_name(strategy)
     if kind not in ('SingleDeviceStrategy', 'DDPStrategy', 'FSDPStrategy'):
         raise UserError(
             f'strategy.type must be SingleDeviceStrategy, DDPStrategy or mmstvit.FSDPStrategy, but got {kind}, whose '

@@ -9,7 +9,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.logging import print_log
 from mmengine.runner import find_latest_checkpoint
 
-from .checks import UserError, is_local
+from .checks import UserError, is_local, type_name
 
 # Samplers of MMEngine, MMDetection and MMPreTrain whose indices are integers, which alone can carry a seed.
 _SAMPLERS = (
@@ -43,12 +43,11 @@ def make_restartable(cfg: Config) -> None:
     loader = cfg.train_dataloader
     if loader.dataset.type == 'mmstvit.SeededDataset':  # the config of an earlier run, from its work dir, has it all
         return
-    sampler = loader.sampler.type
-    name = sampler.rpartition('.')[2] if isinstance(sampler, str) else sampler.__name__
-    if name not in _SAMPLERS:
+    sampler = type_name(loader.sampler)
+    if sampler not in _SAMPLERS:
         print_log(
             f'random numbers will not be repeated when this training is resumed: that is for the samplers '
-            f'{", ".join(_SAMPLERS)}, but train_dataloader has {name}',
+            f'{", ".join(_SAMPLERS)}, but train_dataloader has {sampler}',
             logger='current',
             level=logging.WARNING,
         )

@@ -1,12 +1,14 @@
 """The same global batch, in one process or two, at once or in parts, gives the same training."""
 
 import copy
+import functools
 import re
 from collections import OrderedDict
 from pathlib import Path
 
 import pytest
 import torch
+from mmengine._strategy import DeepSpeedStrategy
 from mmengine.config import Config
 from mmengine.model import MMDistributedDataParallel
 from mmengine.registry import DefaultScope
@@ -60,6 +62,19 @@ def one(run, folder):
     return folder / 'one'
 
 
+@pytest.fixture(scope='module')
+def two(run, folder):
+    """Two processes, each with half of the batch."""
+
+    @functools.cache
+    def train(config: str) -> Path:
+        work_dir = folder / Path(config).stem
+        run('dist_train.sh', config, 2, '--work-dir', work_dir.name, *HALF)
+        return work_dir
+
+    return train
+
+
 def losses(work_dir: Path) -> torch.Tensor:
     """(processes, iterations)"""
     files = sorted(work_dir.glob('losses_*.txt'))
@@ -89,15 +104,26 @@ def accuracy(output: str) -> float:
 
 @pytest.mark.long
 @pytest.mark.parametrize(('config', 'copies'), [('plain.py', 2), ('sharded.py', 1)])
-def test_two_processes_train_as_one(run, one, folder, config, copies):
+def test_two_processes_train_as_one(one, two, config, copies):
     """Replicated, and sharded by FSDP; the augmentation is on."""
-    work_dir = folder / Path(config).stem
-    run('dist_train.sh', config, 2, '--work-dir', work_dir.name, *HALF)
+    work_dir = two(config)
     assert losses(work_dir).shape == (2, 10)
     torch.testing.assert_close(losses(work_dir).mean(dim=0, keepdim=True), losses(one), rtol=1e-5, atol=0)
     assert_near(weights(work_dir), weights(one), 5e-5)
     assert sum(numbers(work_dir)) == copies * sum(numbers(one))
     assert_gloo_is_gone(work_dir)
+
+
+@pytest.mark.long
+def test_four_processes_resume_what_two_sharded(run, one, two, folder):
+    """The second epoch goes as if one process had trained both."""
+    checkpoint = two('sharded.py') / 'epoch_1.pth'
+    options = ['--resume', checkpoint, '--cfg-options', 'train_dataloader.batch_size=2']
+    run('dist_train.sh', 'sharded.py', 4, '--work-dir', 'four', *options)
+    assert losses(folder / 'four').shape == (4, 5)
+    resumed = losses(folder / 'four').mean(dim=0, keepdim=True)
+    torch.testing.assert_close(resumed, losses(one)[:, 5:], rtol=1e-5, atol=0)
+    assert_near(weights(folder / 'four'), weights(one), 5e-5)
 
 
 @pytest.mark.long
@@ -173,6 +199,7 @@ def test_the_config_says_how_the_model_is_wrapped(group_of_one, tmp_path, wrappe
     ({'state_dict_cfg': 'local'}, 'pytorch', "must be 'full', but got 'local'"),
     ({'state_dict_cfg': None}, 'pytorch', "must be 'full', but got None"),
     ({'type': 'DeepSpeedStrategy'}, 'pytorch', 'but got DeepSpeedStrategy'),
+    ({'type': DeepSpeedStrategy}, 'pytorch', 'but got DeepSpeedStrategy'),
 ])  # fmt: skip
 def test_a_strategy_that_does_not_go_is_refused(tmp_path, strategy, launcher, words):
     cfg = copy.deepcopy(FSDP)
