@@ -1,21 +1,27 @@
-"""``tools/test.py --tta`` on the bundled scenes, as a user runs it."""
+"""``tools/test.py --tta`` with every family on the bundled scenes, as a user runs it."""
 
 import pickle
 import re
+from collections.abc import Callable
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 import torch
-from mmengine.config import Config
-from mmengine.registry import MODELS, DefaultScope
+import torch.nn.functional as F
 from pycocotools import mask as rle
+from torch import Tensor, nn
 
-from ..helpers import ROOT
+from ..helpers import ROOT, load_config, save_untrained
 
-CONFIG = ROOT / 'configs' / 'mask_rcnn' / 'mask-rcnn_stvit-nano_fpn_scenes.py'
+MASK_RCNN = 'mask_rcnn/mask-rcnn_stvit-nano_fpn_scenes'
+CASCADE = 'cascade_mask_rcnn/cascade-mask-rcnn_stvit-nano_fpn_scenes'
+UPERNET = 'upernet/stvit-nano_upernet_scenes'
+CLASSIFIER = 'imagenet/stvit-nano_scenes'
 
 MULTI_SCALE = f"""
-_base_ = {str(CONFIG)!r}
+_base_ = {str(ROOT / 'configs' / f'{MASK_RCNN}.py')!r}
 tta_model = dict(type='mmstvit.InstanceSegTTAModel', tta_cfg=dict(max_per_img=7))
 tta_pipeline = [
     dict(type='LoadImageFromFile'),
@@ -29,33 +35,47 @@ tta_pipeline = [
     ),
 ]
 """
+MEAN = torch.tensor([123.675, 116.28, 103.53])[:, None, None]
+STD = torch.tensor([58.395, 57.12, 57.375])[:, None, None]
 
 
 @pytest.fixture
-def checkpoint(workspace: Path) -> Path:
-    """Of a detector that learned nothing, but finds something everywhere."""
-    torch.manual_seed(0)
-    with DefaultScope.overwrite_default_scope('mmdet'):
-        model = MODELS.build(Config.fromfile(CONFIG).model)
-    torch.save(dict(state_dict=model.state_dict()), workspace / 'random.pth')
-    return workspace / 'random.pth'
+def run(workspace: Path, tool: Callable) -> Callable[..., dict[str, float]]:
+    """Run ``test.py --tta`` with the untrained checkpoint of the workspace; returns its metrics."""
+
+    def run(config: Path, *args: object) -> dict[str, float]:
+        done = tool('test.py', config, 'untrained.pth', '--tta', '--work-dir', 'run', *args, cwd=workspace)
+        assert done.returncode == 0, done.stderr[-3000:]
+        return {k: float(v) for k, v in re.findall(r'^(\S+) +(-?\d+\.\d{4})$', done.stdout, re.MULTILINE)}
+
+    return run
+
+
+def read(path: Path) -> Tensor:
+    """An image as the networks see it, (1, 3, H, W)."""
+    return normalise(cv2.imread(str(path)))
+
+
+def normalise(image: np.ndarray) -> Tensor:
+    return ((torch.from_numpy(image[..., ::-1].copy()).permute(2, 0, 1) - MEAN) / STD)[None]
 
 
 @pytest.mark.long
-@pytest.mark.parametrize('multi_scale', [False, True])
-def test_masks_are_on_the_original_images_and_evaluated(multi_scale, workspace, checkpoint, tool):
-    config = CONFIG
+@pytest.mark.parametrize(
+    ('name', 'multi_scale'),
+    [(MASK_RCNN, False), (MASK_RCNN, True), (CASCADE, False)],
+    ids=['flip', 'scales', 'cascade'],
+)
+def test_masks_are_on_the_original_images_and_evaluated(name, multi_scale, workspace, run):
+    save_untrained(name, workspace / 'untrained.pth')  # learned nothing, but finds something everywhere
+    config = ROOT / 'configs' / f'{name}.py'
     if multi_scale:
         config = workspace / 'multi_scale.py'
         config.write_text(MULTI_SCALE)
-    out = workspace / 'predictions.pkl'
-    args = [config, checkpoint, '--tta', '--out', out, '--work-dir', 'run', '--show-dir', workspace / 'painted']
-    done = tool('test.py', *args, cwd=workspace)
-    assert done.returncode == 0, done.stderr[-3000:]
-    metrics = set(re.findall(r'^(coco/\S+) +-?\d+\.\d{4}$', done.stdout, re.MULTILINE))
-    assert {'coco/bbox_mAP', 'coco/segm_mAP'} <= metrics
+    metrics = run(config, '--out', 'predictions.pkl', '--show-dir', workspace / 'painted')
+    assert {'coco/bbox_mAP', 'coco/segm_mAP'} <= set(metrics)
     # Written by the command above, so not a stranger's file.
-    predictions = pickle.loads(out.read_bytes())
+    predictions = pickle.loads((workspace / 'predictions.pkl').read_bytes())
     assert len(predictions) == 6
     for prediction in predictions:
         found = prediction['pred_instances']
@@ -65,3 +85,53 @@ def test_masks_are_on_the_original_images_and_evaluated(multi_scale, workspace, 
         height, width = prediction['ori_shape']
         assert (found['bboxes'] >= 0).all() and (found['bboxes'] <= torch.tensor([width, height] * 2) + 1e-3).all()
     assert len(list((workspace / 'painted').rglob('*.jpg'))) == 6
+
+
+def label_probabilities(model: nn.Module, image: np.ndarray, side: int, flip: bool) -> Tensor:
+    """Of every pixel (classes, H, W), from the image resized to ``side`` and perhaps flipped."""
+    view = normalise(cv2.resize(image, (side, side)))
+    logits = model.decode_head(model.backbone(view.flip(-1) if flip else view))
+    logits = F.interpolate(logits, view.shape[-2:], mode='bilinear')
+    logits = F.interpolate(logits.flip(-1) if flip else logits, image.shape[:2], mode='bilinear')
+    return logits.softmax(1)[0]
+
+
+@pytest.mark.long
+@torch.no_grad()
+def test_a_segmentor_averages_every_scale_flipped_and_not(workspace, run):
+    """The pipeline of the config, against the same views made by hand."""
+    model = save_untrained(UPERNET, workspace / 'untrained.pth')
+    metrics = run(ROOT / 'configs' / f'{UPERNET}.py', '--out', 'labels')
+    assert {'aAcc', 'mIoU'} <= set(metrics)
+    files = sorted((workspace / 'data' / 'scenes' / 'ade20k' / 'images' / 'validation').iterdir())
+    assert len(files) == 6
+    right = plain = total = 0
+    for file in files:
+        image = cv2.imread(str(file))
+        views = {(s, f): label_probabilities(model, image, s, f) for s in (160, 192, 224) for f in (False, True)}
+        labels = torch.from_numpy(cv2.imread(str(workspace / 'labels' / f'{file.stem}.png'), cv2.IMREAD_UNCHANGED))
+        right += (sum(views.values()).argmax(0) == labels).sum().item()
+        plain += (views[192, False].argmax(0) == labels).sum().item()
+        total += labels.numel()
+    assert right > 0.9999 * total  # but for ties
+    assert plain < 0.99 * total  # the view without augmentation alone says something else
+
+
+@pytest.mark.long
+@torch.no_grad()
+def test_a_classifier_averages_an_image_and_its_mirror_image(workspace, run):
+    """Without a word in the config; against the two views made by hand."""
+    assert 'tta_model' not in load_config(CLASSIFIER)
+    model = save_untrained(CLASSIFIER, workspace / 'untrained.pth')
+    model.head.fc.weight *= 50  # else the scores hardly depend on the image
+    torch.save(dict(state_dict=model.state_dict()), workspace / 'untrained.pth')
+    metrics = run(ROOT / 'configs' / f'{CLASSIFIER}.py', '--out', 'predictions.pkl')
+    predictions = pickle.loads((workspace / 'predictions.pkl').read_bytes())
+    images = [read(workspace / prediction['img_path']) for prediction in predictions]
+    views = [torch.cat([image, image.flip(-1)]) for image in images]
+    scores = torch.stack([model(view, mode='tensor').softmax(-1) for view in views])
+    actual = torch.stack([prediction['pred_score'] for prediction in predictions])
+    torch.testing.assert_close(actual, scores.mean(1), rtol=1e-5, atol=1e-6)
+    assert not torch.allclose(actual, scores[:, 0], atol=1e-4)  # the unflipped view alone says something else
+    truth = torch.cat([prediction['gt_label'] for prediction in predictions])
+    assert metrics['accuracy/top1'] == pytest.approx(100 * (actual.argmax(1) == truth).float().mean().item(), abs=1e-3)
