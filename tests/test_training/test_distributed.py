@@ -29,6 +29,7 @@ train_dataloader = dict(batch_size=8, dataset=dict(indices=40))
 optim_wrapper = dict(_delete_=True, type='OptimWrapper', optimizer=dict(type='SGD', lr=0.05, momentum=0.9))
 param_scheduler = None
 train_cfg = dict(max_epochs=2)
+default_hooks = dict(checkpoint=dict(max_keep_ckpts=2))
 """
 FSDP = Config.fromfile(ROOT / 'configs' / 'imagenet' / 'stvit-large_fsdp_8xb128_in1k.py')
 HALF = ('--cfg-options', 'train_dataloader.batch_size=4')
