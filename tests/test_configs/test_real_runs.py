@@ -21,8 +21,11 @@ TWO_ITERATIONS = ['train_cfg.max_iters=2', 'train_cfg.val_interval=2', 'default_
 
 DETECTION = [
     *ONE_EPOCH, 'model.backbone.init_cfg=None', 'val_dataloader.dataset.pipeline.1.scale="(224,224)"',
-    'model.test_cfg.rcnn.score_thr=0', 'model.test_cfg.rcnn.max_per_img=9',  # the scores of an untrained model are low
+    # The scores of an untrained model are low; then every class of every proposal goes through NMS.
+    'model.test_cfg.rcnn.score_thr=0', 'model.test_cfg.rcnn.max_per_img=9', 'model.test_cfg.rpn.max_per_img=20',
 ]  # fmt: skip
+MASK_RCNN = [*DETECTION, 'model.train_cfg.rcnn.sampler.num=32']
+CASCADE = [*DETECTION, *(f'model.train_cfg.rcnn.{stage}.sampler.num=32' for stage in range(3))]
 SINGLE_SCALE = 'train_dataloader.dataset.pipeline.2.scale="(224,224)"'
 MULTI_SCALE = 'train_dataloader.dataset.pipeline.2.scales="[(192,224),(224,224)]"'
 SEGMENTATION = [
@@ -39,12 +42,12 @@ CLASSIFICATION = [
 # family -> options, what the training log has, what validation reports
 FAMILIES = {
     'mask_rcnn': (
-        DETECTION,
+        MASK_RCNN,
         {'loss_rpn_cls', 'loss_cls', 'loss_bbox', 'loss_mask'},
         {'coco/bbox_mAP', 'coco/segm_mAP'},
     ),
     'cascade_mask_rcnn': (
-        DETECTION,
+        CASCADE,
         {f's{stage}.loss_{kind}' for stage in range(3) for kind in ('cls', 'bbox', 'mask')},
         {'coco/bbox_mAP', 'coco/segm_mAP'},
     ),

@@ -47,8 +47,8 @@ def iterations(number: int) -> list[str]:
     [
         # Guessing is right once in five.
         (CLASSIFIER, epochs(8), {'accuracy/top1': 20.0}),
-        (MASK_RCNN, [*epochs(5), 'train_cfg.val_interval=5'], {'coco/bbox_mAP': 0.03, 'coco/segm_mAP': 0.03}),
-        (CASCADE, [*epochs(5), 'train_cfg.val_interval=5'], {'coco/bbox_mAP': 0.03, 'coco/segm_mAP': 0.03}),
+        (MASK_RCNN, [*epochs(3), 'train_cfg.val_interval=3'], {'coco/bbox_mAP': 0.03, 'coco/segm_mAP': 0.03}),
+        (CASCADE, [*epochs(3), 'train_cfg.val_interval=3'], {'coco/bbox_mAP': 0.03, 'coco/segm_mAP': 0.03}),
         # Calling everything background has an mIoU of 15.
         (UPERNET, iterations(240), {'mIoU': 18.0}),
     ],
@@ -56,7 +56,8 @@ def iterations(number: int) -> list[str]:
 )
 def test_a_short_training_beats_an_untrained_model(config, options, margins, folder, tool):
     path, run = ROOT / 'configs' / f'{config}.py', folder / Path(config).name
-    done = tool('train.py', path, '--work-dir', run, '--cfg-options', *options, 'param_scheduler.0.end=50', cwd=folder)
+    options = [*options, 'param_scheduler.0.end=50']
+    done = tool('train.py', path, '--work-dir', run, '--cfg-options', *options, cwd=folder, timeout=900)
     assert done.returncode == 0, done.stderr[-3000:]
     save_untrained(config, run / 'untrained.pth')
     reached = {}
@@ -76,8 +77,8 @@ def test_a_short_training_beats_an_untrained_model(config, options, margins, fol
     [
         (MASK_RCNN, dict.fromkeys(DETECTOR, 0.70)),
         (CASCADE, dict.fromkeys(DETECTOR, 0.65)),
-        (UPERNET, {'mIoU': 40.0}),
-        (CLASSIFIER, {'accuracy/top1': 85.0}),
+        (UPERNET, {'mIoU': 35.0}),
+        (CLASSIFIER, {'accuracy/top1': 80.0}),
     ],
     ids=['mask_rcnn', 'cascade', 'upernet', 'classifier'],
 )
