@@ -16,6 +16,8 @@ from .helpers import ROOT, link_scenes
 
 # The tensors are small: a second thread gains nothing, and waits for the first when the machine is busy.
 torch.set_num_threads(1)
+if 'PYTEST_XDIST_WORKER' in os.environ:  # nor for a tool that a test starts: the other cores have tests of their own
+    os.environ['OMP_NUM_THREADS'] = '1'
 settings.register_profile('mmstvit', derandomize=True, deadline=None, max_examples=150)
 settings.load_profile('mmstvit')
 
@@ -28,8 +30,6 @@ def run_tool(
     command = [script] if tool.endswith('.sh') else [sys.executable, script]
     path = f'{Path(sys.executable).parent}{os.pathsep}{os.environ["PATH"]}'
     env = {**os.environ, 'PATH': path, 'GOMP_SPINCOUNT': '1000', 'PYTHONWARNINGS': 'ignore', **(env or {})}
-    if 'PYTEST_XDIST_WORKER' in env:  # the other cores have tests of their own
-        env['OMP_NUM_THREADS'] = '1'
     return subprocess.run(
         [*map(str, [*command, *args])], cwd=cwd, env=env, capture_output=True, text=True, timeout=timeout
     )
