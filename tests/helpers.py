@@ -6,6 +6,7 @@ import functools
 import importlib.util
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -132,6 +133,11 @@ def save_untrained(name: str, checkpoint: Path) -> nn.Module:
     model.init_weights()
     torch.save(dict(state_dict=model.state_dict()), checkpoint)
     return model.eval()
+
+
+def metrics(output: str) -> dict[str, float]:
+    """The table that test.py ends with."""
+    return {name: float(value) for name, value in re.findall(r'^(\S+) +(-?\d+\.\d{4})$', output, re.MULTILINE)}
 
 
 def load_tool(path: str) -> ModuleType:

@@ -3,23 +3,17 @@
 All through ``tools/train.py`` and ``tools/test.py``, on the held-out split of the bundled scenes.
 """
 
-import re
 from pathlib import Path
 
 import pytest
 
-from ..helpers import ROOT, link_scenes, save_untrained
+from ..helpers import ROOT, link_scenes, metrics, save_untrained
 
 DETECTOR = ('coco/bbox_mAP', 'coco/segm_mAP')
 MASK_RCNN = 'mask_rcnn/mask-rcnn_stvit-nano_fpn_scenes'
 CASCADE = 'cascade_mask_rcnn/cascade-mask-rcnn_stvit-nano_fpn_scenes'
 UPERNET = 'upernet/stvit-nano_upernet_scenes'
 CLASSIFIER = 'imagenet/stvit-nano_scenes'
-
-
-def metrics(output: str) -> dict[str, float]:
-    """The table that test.py ends with."""
-    return {name: float(value) for name, value in re.findall(r'^(\S+) +(-?\d+\.\d{4})$', output, re.MULTILINE)}
 
 
 @pytest.fixture(scope='module')
