@@ -29,9 +29,9 @@ def profile(step: Callable[[], object], backbone: nn.Module | None, device: torc
         device: Where it computes; on a GPU times are those of its kernels.
 
     Returns:
-        ``stages``: ``name``, ``forward_ms`` and ``backward_ms`` of each stage, then of all parts of the step, with
-        what lies outside of the stages. ``operators``: ``name``, ``calls`` and ``ms`` of those that take longest,
-        without what they call.
+        ``stages``: ``name``, ``forward_ms`` and ``backward_ms`` of each stage, then ``elsewhere`` (what lies outside
+        of the stages), ``all`` and, where there is one, ``optimizer``. ``operators``: ``name``, ``calls`` and ``ms`` of
+        those that take longest, without what they call.
     """
     names, hooks = [], []
     if isinstance(backbone, PublishedSTViT):
@@ -113,7 +113,8 @@ def _by_stage(events: EventList, names: list[str], clock: str) -> list[dict]:
         inside = [sum(times) for times in list(zip(*rows, strict=True))[1:]]
         rows.append(('elsewhere', forward['forward'] - inside[0], backward['backward'] - inside[1]))
     rows.append(('all', forward['forward'], backward['backward']))
-    rows.append(('optimizer', forward['optimizer'], 0.0))
+    if 'optimizer' in forward:
+        rows.append(('optimizer', forward['optimizer'], 0.0))
     return [dict(name=name, forward_ms=there / 1e3, backward_ms=back / 1e3) for name, there, back in rows]
 
 

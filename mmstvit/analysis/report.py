@@ -18,6 +18,7 @@ _PACKAGES = ('mmstvit', 'torch', 'mmengine', 'mmcv', 'mmdet', 'mmpretrain', 'tri
 # Environment variables that change how fast tensors are computed.
 _VARIABLES = re.compile(r'(G?OMP|KMP|MKL|ONEDNN|DNNL|MALLOC|CUDA|CUBLAS|PYTORCH|TORCH|MMSTVIT)_|LD_PRELOAD')
 
+_MIB = 2**20
 _HEADER = ('backbone', 'M params', 'ms', '± ms', 'images/s', 'time ×', 'MiB', 'MiB ×')
 
 
@@ -85,7 +86,7 @@ def format_table(rows: Sequence[Row], baseline: int, batch_size: int) -> str:
     notes = []
     for row in rows:
         ratio = row.ratios(rows[baseline]).get('ratio_within_rounds')
-        memory = None if row.memory is None else row.memory / 2**20
+        memory = None if row.memory is None else row.memory / _MIB
         lines.append(
             (
                 row.label,
@@ -100,13 +101,17 @@ def format_table(rows: Sequence[Row], baseline: int, batch_size: int) -> str:
         )
         if row.error:
             notes.append(f'{row.label}: {row.error}')
+        if row.agreement:
+            errors = ', '.join(f'{kind} {error:.1e}' for kind, error in row.agreement.items())
+            notes.append(f'{row.label} agrees with the published algorithm; largest errors: {errors}')
     return '\n'.join([*_align(lines), *notes])
 
 
 def format_profile(row: Row) -> str:
     """Where a step of a backbone spends its time, as text."""
     stages = [('part', 'forward ms', 'backward ms')]
-    stages += [(s['name'], _number(s['forward_ms'], 1), _number(s['backward_ms'], 1)) for s in row.profile['stages']]
+    for stage in row.profile['stages']:
+        stages.append((stage['name'], *(_number(stage[key] or None, 1) for key in ('forward_ms', 'backward_ms'))))
     operators = [('operator', 'calls', 'ms')]
     operators += [(o['name'], str(o['calls']), _number(o['ms'], 1)) for o in row.profile['operators']]
     return '\n'.join([*_align(stages), '', *_align(operators)])
@@ -138,7 +143,7 @@ def plot(table: Sequence[Sequence[Row]], title: str, file: str) -> None:
     figure.suptitle(title)
     values = {
         'time of a step, ms': lambda row: row.median and row.median * 1e3,
-        'peak memory of a step, MiB': lambda row: row.memory and row.memory / 2**20,
+        'peak memory of a step, MiB': lambda row: row.memory and row.memory / _MIB,
     }
     for panel, (name, value) in zip(panels, values.items(), strict=True):
         if len(table) == 1:

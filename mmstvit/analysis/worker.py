@@ -70,6 +70,7 @@ class Bench:
         self.device = torch.device(setting.device)
         if setting.threads is not None:
             torch.set_num_threads(setting.threads)
+        self.compiled = entry.compile or setting.compile
         # fp32 means fp32: on CUDA, convolutions would round to TF32 by default.
         torch.backends.cudnn.allow_tf32 = False
 
@@ -87,7 +88,7 @@ class Bench:
             return None
         setting = self.setting
         errors = check_agreement(self.entry.text, model, self._finish, setting.train, setting.dtype, self.device)
-        torch.compiler.reset()  # what was compiled for the images of the check
+        self._forget_compiled()
         return errors
 
     def prepare(self, shape: Sequence[int]) -> dict[str, int]:
@@ -102,7 +103,8 @@ class Bench:
         Raises:
             UserError: The backbone cannot run, or does not return four maps.
         """
-        self.backbone = build_backbone(self.entry).to(self.device).train(self.setting.train)
+        self.backbone = build_backbone(self.entry).to(self.device)
+        self.backbone.train(self.setting.train)  # some return nothing
         parameters = sum(p.numel() for p in self.backbone.parameters())
         if self.setting.train:
             learned = [p for p in self.backbone.parameters() if p.requires_grad]
@@ -128,7 +130,12 @@ class Bench:
             if not hasattr(backbone, 'switch_to_deploy'):
                 raise UserError(f'{self.entry.text}: {type(backbone).__name__} has no switch_to_deploy().')
             backbone.switch_to_deploy()
-        return torch.compile(backbone) if self.entry.compile or self.setting.compile else backbone
+        return torch.compile(backbone) if self.compiled else backbone
+
+    def _forget_compiled(self) -> None:
+        """Else the next shape is compiled as one of varying size."""
+        if self.compiled:
+            torch.compiler.reset()
 
     def _step(self) -> Sequence[Tensor]:
         with record_function('forward'), torch.set_grad_enabled(self.setting.train):
@@ -175,14 +182,13 @@ class Bench:
 
     def profile(self) -> dict[str, list[dict]]:
         """Where a step spends its time; see :func:`mmstvit.analysis.profiling.profile`."""
-        compiled = self.entry.compile or self.setting.compile
-        return profile(self._step, None if compiled else self.backbone, self.device)
+        return profile(self._step, None if self.compiled else self.backbone, self.device)
 
     def release(self) -> None:
         """Let go of what :meth:`prepare` made."""
         self.backbone = self.forward = self.optimizer = self.images = self.cotangents = None
         gc.collect()
-        torch.compiler.reset()
+        self._forget_compiled()
         _trim()
         if self.device.type == 'cuda':
             torch.cuda.empty_cache()

@@ -44,7 +44,9 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('entries', nargs='+', metavar='BACKBONE', help='what to measure; see below')
     parser.add_argument('--mode', choices=['inference', 'train'], default='inference', help='what a step is')
-    parser.add_argument('--dtype', choices=['fp32', 'bf16', 'fp16'], default='fp32', help='autocast below fp32')
+    parser.add_argument(
+        '--dtype', choices=['fp32', 'bf16', 'fp16'], default='fp32', help='autocast below fp32; no TF32'
+    )
     parser.add_argument('--compile', action='store_true', help='all of them through torch.compile')
     parser.add_argument(
         '--shape',
