@@ -42,13 +42,15 @@ def count_macs(model: nn.Module, forward: Callable[[], object]) -> dict[str, Cou
     for name, module in model.named_modules():
         hooks.append(module.register_forward_pre_hook(counter.entering(name)))
         hooks.append(module.register_forward_hook(counter.leaving))
-    fused = torch.backends.mha.get_fastpath_enabled()
+    fused, onednn = torch.backends.mha.get_fastpath_enabled(), torch.backends.mkldnn.enabled
     torch.backends.mha.set_fastpath_enabled(False)  # nn.MultiheadAttention as one operator, its products out of sight
+    torch.backends.mkldnn.enabled = False  # on CPU our linear layers would be its convolutions
     try:
         with torch.inference_mode(), counter:
             forward()
     finally:
         torch.backends.mha.set_fastpath_enabled(fused)
+        torch.backends.mkldnn.enabled = onednn
         for hook in hooks:
             hook.remove()
     return dict(counter.by_module)
