@@ -4,6 +4,8 @@ from torch import Tensor, nn
 
 from mmstvit.ops import super_token
 
+from .linear import Linear
+
 
 class SuperTokenAttention(nn.Module):
     """Super token attention, STA (Sec. 3.2 of the paper).
@@ -37,15 +39,15 @@ class SuperTokenAttention(nn.Module):
         self.stoken_size = stoken_size
         self.n_iter = n_iter
         self.attn_drop_rate = attn_drop_rate
-        self.qkv = nn.Linear(embed_dims, 3 * embed_dims)
-        self.proj = nn.Linear(embed_dims, embed_dims)
+        self.qkv = Linear(embed_dims, 3 * embed_dims)
+        self.proj = Linear(embed_dims, embed_dims)
         self.proj_drop = nn.Dropout(proj_drop_rate)
 
     def refine(self, tokens: Tensor) -> Tensor:
         """Self-attention among super tokens: (B, h, w, C) -> (B, h, w, C)."""
         dropout = self.attn_drop_rate if self.training else 0.0
         out = self.ops.self_attention(self.qkv(tokens).flatten(1, 2), self.num_heads, dropout)  # (B, h·w, C)
-        return self.proj_drop(self.proj(out)).view_as(tokens)
+        return self.proj_drop(self.proj(out.view(tokens.shape)))
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, C) -> (B, H, W, C)"""

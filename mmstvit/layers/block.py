@@ -6,10 +6,15 @@ channels_last format, so no step copies for layout's sake.
 
 import torch
 import torch.nn.functional as F
+import torch.utils.checkpoint as cp
 from mmcv.cnn.bricks import DropPath
 from torch import Tensor, nn
 
+from mmstvit.ops import conv_ffn
+from mmstvit.ops.dense import is_traced, runs_onednn
+
 from .attention import SuperTokenAttention
+from .linear import Linear, ResidualDepthwiseConv
 
 
 def apply_nchw(module: nn.Module, x: Tensor) -> Tensor:
@@ -29,16 +34,38 @@ class STViTFFN(nn.Module):
     def __init__(self, embed_dims: int, mlp_ratio: float = 4.0, drop_rate: float = 0.0) -> None:
         super().__init__()
         hidden = int(embed_dims * mlp_ratio)
-        self.fc1 = nn.Linear(embed_dims, hidden)
-        self.dwconv = nn.Conv2d(hidden, hidden, 3, padding=1, groups=hidden)
-        self.fc2 = nn.Linear(hidden, embed_dims)
+        self.fc1 = Linear(embed_dims, hidden)
+        self.dwconv = ResidualDepthwiseConv(hidden)
+        self.fc2 = Linear(hidden, embed_dims)
         self.drop = nn.Dropout(drop_rate)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, C) -> (B, H, W, C)"""
-        x = self.drop(F.gelu(self.fc1(x)))
-        x = x + apply_nchw(self.dwconv, x)
-        return self.drop(self.fc2(x))
+        if self._may_cut(x) and conv_ffn.is_large(x, self.fc1.out_features):
+            weights = [t for layer in (self.fc1, self.dwconv, self.fc2) for t in (layer.weight, layer.bias)]
+            return conv_ffn.conv_ffn_by_strips(x, *weights)
+        h = self.fc1(x)
+        if torch.is_grad_enabled() and not runs_onednn(x) and not torch.compiler.is_compiling():
+            # Keep one of the three hidden maps: the activation and the depthwise convolution cost little to repeat. The
+            # compiler decides on its own what to keep.
+            return cp.checkpoint(self._tail, h, use_reentrant=False, preserve_rng_state=self._drops())
+        return self._tail(h)
+
+    def _tail(self, h: Tensor) -> Tensor:
+        """From the hidden map before the activation to the output."""
+        return self.drop(self.fc2(self.dwconv(self.drop(F.gelu(h)))))
+
+    def _drops(self) -> bool:
+        return self.training and self.drop.p > 0
+
+    def _may_cut(self, x: Tensor) -> bool:
+        """Whether strips give what the layers do: nothing is dropped, and nobody replaced a layer or listens to it."""
+        if not runs_onednn(x) or self._drops() or is_traced():
+            return False
+        layers = self.fc1, self.dwconv, self.fc2
+        plain = [type(layer) for layer in layers] == [Linear, ResidualDepthwiseConv, Linear]
+        hooks = ('_forward_hooks', '_forward_pre_hooks', '_backward_hooks', '_backward_pre_hooks')
+        return plain and not any(getattr(layer, name) for layer in layers for name in hooks)
 
 
 class STViTBlock(nn.Module):
@@ -71,7 +98,7 @@ class STViTBlock(nn.Module):
         layer_scale_init_value: float = 0.0,
     ) -> None:
         super().__init__()
-        self.pos_embed = nn.Conv2d(embed_dims, embed_dims, 3, padding=1, groups=embed_dims)
+        self.pos_embed = ResidualDepthwiseConv(embed_dims)
         self.norm1 = nn.LayerNorm(embed_dims, eps=1e-6)
         self.attn = SuperTokenAttention(embed_dims, num_heads, stoken_size, n_iter, attn_drop_rate, drop_rate)
         self.norm2 = nn.BatchNorm2d(embed_dims)
@@ -85,7 +112,7 @@ class STViTBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, C) -> (B, H, W, C)"""
-        x = x + apply_nchw(self.pos_embed, x)
+        x = self.pos_embed(x)
         attn = self.attn(self.norm1(x))
         x = x + self.drop_path(attn if self.gamma1 is None else self.gamma1 * attn)
         ffn = self.ffn(apply_nchw(self.norm2, x))

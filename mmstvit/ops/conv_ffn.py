@@ -1,0 +1,108 @@
+"""The convolutional FFN on CPU, a strip of the map at a time.
+
+The hidden map is several times the size of the input, too large for the cache and large enough that the allocator asks
+the system for fresh pages on every call; at detection resolution that costs more than the arithmetic. A strip's hidden
+rows stay in the cache and the next strip reuses their memory. For the backward pass only the input is kept: computing a
+strip again is cheaper than writing its hidden rows to memory and reading them back.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from .dense import linear, residual_dwconv
+
+# Larger hidden maps are cut. The C library's allocator gives a freed block above this size back to the system at once,
+# so that every such map costs a page fault for each of its pages; below it, plain layers are as fast or faster.
+LARGE_BYTES = 32 << 20
+# Hidden bytes of a strip: a few of them fit the last-level cache of today's processors.
+STRIP_BYTES = 8 << 20
+# The row above and the row below a strip are computed twice; a strip of at least so many rows keeps that small.
+MIN_ROWS = 8
+
+Strip = tuple[slice, int, int, int, int]
+
+
+def conv_ffn(x: Tensor, w1: Tensor, b1: Tensor, wd: Tensor, bd: Tensor, w2: Tensor, b2: Tensor) -> Tensor:
+    """Linear, GELU, ``h + dwconv3x3(h)``, linear.
+
+    Args:
+        x: Map, (B, H, W, C).
+        w1: Weights of the first linear layer, (rC, C); ``b1`` its bias, (rC).
+        wd: Weights of the depthwise convolution, (rC, 1, 3, 3); ``bd`` its bias, (rC).
+        w2: Weights of the second linear layer, (C, rC); ``b2`` its bias, (C).
+
+    Returns:
+        (B, H, W, C)
+    """
+    return linear(residual_dwconv(F.gelu(linear(x, w1, b1)), wd, bd), w2, b2)
+
+
+def is_large(x: Tensor, hidden: int) -> bool:
+    """Whether the hidden map of (B, H, W, C), with ``hidden`` channels, is worth cutting into strips."""
+    return x[..., 0].numel() * hidden * x.element_size() > LARGE_BYTES
+
+
+def conv_ffn_by_strips(x: Tensor, *weights: Tensor) -> Tensor:
+    """:func:`conv_ffn`, a strip at a time; backward keeps ``x`` alone and computes each strip again.
+
+    Values and gradients are those of :func:`conv_ffn` up to the order of sums. There is no second derivative.
+    """
+    if torch.is_autocast_enabled('cpu'):
+        dtype = torch.get_autocast_dtype('cpu')
+        x, *weights = (t.to(dtype) for t in (x, *weights))
+    return _ByStrips.apply(x, *weights)
+
+
+def _strips(x: Tensor, hidden: int) -> list[Strip]:
+    """Images, rows above the strip, first and last row, rows below: whole images if they fit, else rows of one."""
+    batch, height, width, _ = x.shape
+    row_bytes = width * hidden * x.element_size()
+    images = STRIP_BYTES // (height * row_bytes)
+    if images:
+        return [(slice(i, i + images), 0, 0, height, 0) for i in range(0, batch, images)]
+    count = -(-height // max(MIN_ROWS, STRIP_BYTES // row_bytes))
+    edges = [height * i // count for i in range(count + 1)]
+    rows = [(min(a, 1), a, b, min(height - b, 1)) for a, b in zip(edges, edges[1:], strict=False)]
+    return [(slice(i, i + 1), *strip) for i in range(batch) for strip in rows]
+
+
+def _run(x: Tensor, above: int, below: int, weights: tuple[Tensor, ...]) -> Tensor:
+    """The output of a strip that comes with the rows around it."""
+    w1, b1, wd, bd, w2, b2 = weights
+    h = residual_dwconv(F.gelu(linear(x, w1, b1)), wd, bd)
+    return linear(h[:, above : h.shape[1] - below], w2, b2)
+
+
+class _ByStrips(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: torch.autograd.function.FunctionCtx, x: Tensor, *weights: Tensor) -> Tensor:
+        ctx.save_for_backward(x, *weights)
+        out = torch.empty_like(x, memory_format=torch.contiguous_format)
+        with torch.autocast('cpu', enabled=False):
+            for images, above, top, bottom, below in _strips(x, len(weights[0])):
+                part = x[images, top - above : bottom + below]
+                out[images, top:bottom] = _run(part, above, below, weights)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: torch.autograd.function.FunctionCtx, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, *weights = ctx.saved_tensors
+        needs = ctx.needs_input_grad
+        weights = [w.detach().requires_grad_(need) for w, need in zip(weights, needs[1:], strict=True)]
+        sums: list[Tensor | None] = [torch.zeros_like(x) if needs[0] else None]
+        sums += [torch.zeros_like(w) if w.requires_grad else None for w in weights]
+        with torch.autocast('cpu', enabled=False):
+            for images, above, top, bottom, below in _strips(x, len(weights[0])):
+                rows = images, slice(top - above, bottom + below)
+                part = x[rows].detach().requires_grad_(needs[0])
+                with torch.enable_grad():
+                    out = _run(part, above, below, weights)
+                wanted = [t for t in (part, *weights) if t.requires_grad]
+                grads = iter(torch.autograd.grad(out, wanted, grad[images, top:bottom]))
+                for total, need in zip(sums, needs, strict=True):
+                    if need:
+                        (total[rows] if total is sums[0] else total).add_(next(grads))
+        return tuple(sums)
