@@ -10,7 +10,7 @@ model_wrapper_cfg = dict(type='MMDistributedDataParallel', broadcast_buffers=Tru
 max_epochs = 300
 optim_wrapper = dict(
     type='OptimWrapper',
-    optimizer=dict(type='AdamW', lr=0.001, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.05),
+    optimizer=dict(type='AdamW', lr=0.001, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.05, fused=True),
     # timm's groups: neither biases nor norms decay. Layer scales do: the release keeps them as (C, 1, 1) maps, which
     # timm takes for weights.
     paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0),

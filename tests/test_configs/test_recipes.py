@@ -53,7 +53,7 @@ class TestImageNet:
     def test_224_is_the_releases_regime(self, size):
         cfg = load(IN224, size)
         assert cfg.optim_wrapper.optimizer == dict(
-            type='AdamW', lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.05
+            type='AdamW', lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.05, fused=True
         )
         assert 'clip_grad' not in cfg.optim_wrapper
         assert cfg.train_cfg.max_epochs == 300 and cfg.auto_scale_lr.base_batch_size == 1024
@@ -93,7 +93,9 @@ class TestMaskRCNN:
         assert cfg.model.backbone.drop_path_rate == DROP_PATH[size]
         assert tuple(cfg.model.neck.in_channels) == ARCHS[size].channels
         assert cfg.model.backbone.init_cfg.checkpoint == f'checkpoints/stvit-{size}-224_mm.pth'
-        assert cfg.optim_wrapper.optimizer == dict(type='AdamW', lr=1e-4, betas=(0.9, 0.999), weight_decay=0.05)
+        assert cfg.optim_wrapper.optimizer == dict(
+            type='AdamW', lr=1e-4, betas=(0.9, 0.999), weight_decay=0.05, fused=True
+        )
         assert cfg.auto_scale_lr.base_batch_size == 16
         assert cfg.train_cfg.max_epochs == cfg.param_scheduler[-1].end == epochs
         assert cfg.param_scheduler[-1].milestones == milestones
@@ -133,7 +135,7 @@ def test_upernet_is_swins_recipe(size):
     assert cfg.model.auxiliary_head.in_channels == ARCHS[size].channels[2]
     assert cfg.model.decode_head.num_classes == cfg.model.auxiliary_head.num_classes == 150
     assert cfg.model.test_cfg == dict(mode='whole')
-    assert cfg.optim_wrapper.optimizer == dict(type='AdamW', lr=6e-5, betas=(0.9, 0.999), weight_decay=0.01)
+    assert cfg.optim_wrapper.optimizer == dict(type='AdamW', lr=6e-5, betas=(0.9, 0.999), weight_decay=0.01, fused=True)
     assert (cfg.train_cfg.max_iters, cfg.train_dataloader.batch_size) == (160000, 2)
     warmup, poly = cfg.param_scheduler
     assert (warmup.type, warmup.end, poly.type, poly.begin, poly.end) == ('LinearLR', 1500, 'PolyLR', 1500, 160000)
