@@ -1,5 +1,15 @@
-"""Functions on tensors; torch and the standard library only."""
+"""Functions on tensors; torch and the standard library only, and Triton where it is used."""
 
-from . import naive, super_token
+from . import backend, naive, super_token
+from .backend import describe, get_backend, select, set_backend, use_backend
 
-__all__ = ['naive', 'super_token']
+__all__ = [
+    'backend',
+    'describe',
+    'get_backend',
+    'naive',
+    'select',
+    'set_backend',
+    'super_token',
+    'use_backend',
+]
