@@ -6,6 +6,9 @@ rows stay in the cache and the next strip reuses their memory. For the backward 
 strip again is cheaper than writing its hidden rows to memory and reading them back.
 """
 
+import itertools
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -24,7 +27,9 @@ MIN_ROWS = 8
 Strip = tuple[slice, int, int, int, int]
 
 
-def conv_ffn(x: Tensor, w1: Tensor, b1: Tensor, wd: Tensor, bd: Tensor, w2: Tensor, b2: Tensor) -> Tensor:
+def conv_ffn(
+    x: Tensor, w1: Tensor, b1: Tensor, wd: Tensor, bd: Tensor, w2: Tensor, b2: Tensor, residual: bool = True
+) -> Tensor:
     """Linear, GELU, ``h + dwconv3x3(h)``, linear.
 
     Args:
@@ -32,11 +37,21 @@ def conv_ffn(x: Tensor, w1: Tensor, b1: Tensor, wd: Tensor, bd: Tensor, w2: Tens
         w1: Weights of the first linear layer, (rC, C); ``b1`` its bias, (rC).
         wd: Weights of the depthwise convolution, (rC, 1, 3, 3); ``bd`` its bias, (rC).
         w2: Weights of the second linear layer, (C, rC); ``b2`` its bias, (C).
+        residual: Whether to add ``h``; False if the depthwise kernel already has the identity in it.
 
     Returns:
         (B, H, W, C)
     """
-    return linear(residual_dwconv(F.gelu(linear(x, w1, b1)), wd, bd), w2, b2)
+    return linear(_hidden(x, (w1, b1, wd, bd), residual), w2, b2)
+
+
+def _hidden(x: Tensor, weights: Sequence[Tensor], residual: bool) -> Tensor:
+    """From the input to the map before the last linear layer: (B, H, W, C) -> (B, H, W, rC)."""
+    w1, b1, wd, bd = weights
+    h = F.gelu(linear(x, w1, b1))
+    if residual:
+        return residual_dwconv(h, wd, bd)
+    return F.conv2d(h.permute(0, 3, 1, 2), wd, bd, padding=1, groups=len(wd)).permute(0, 2, 3, 1)
 
 
 def is_large(x: Tensor, hidden: int) -> bool:
@@ -44,15 +59,18 @@ def is_large(x: Tensor, hidden: int) -> bool:
     return x[..., 0].numel() * hidden * x.element_size() > LARGE_BYTES
 
 
-def conv_ffn_by_strips(x: Tensor, *weights: Tensor) -> Tensor:
+def conv_ffn_by_strips(
+    x: Tensor, w1: Tensor, b1: Tensor, wd: Tensor, bd: Tensor, w2: Tensor, b2: Tensor, residual: bool = True
+) -> Tensor:
     """:func:`conv_ffn`, a strip at a time; backward keeps ``x`` alone and computes each strip again.
 
     Values and gradients are those of :func:`conv_ffn` up to the order of sums. There is no second derivative.
     """
+    tensors = x, w1, b1, wd, bd, w2, b2
     if torch.is_autocast_enabled('cpu'):
         dtype = torch.get_autocast_dtype('cpu')
-        x, *weights = (t.to(dtype) for t in (x, *weights))
-    return _ByStrips.apply(x, *weights)
+        tensors = (t.to(dtype) for t in tensors)
+    return _ByStrips.apply(residual, *tensors)
 
 
 def _strips(x: Tensor, hidden: int) -> list[Strip]:
@@ -64,33 +82,33 @@ def _strips(x: Tensor, hidden: int) -> list[Strip]:
         return [(slice(i, i + images), 0, 0, height, 0) for i in range(0, batch, images)]
     count = -(-height // max(MIN_ROWS, STRIP_BYTES // row_bytes))
     edges = [height * i // count for i in range(count + 1)]
-    rows = [(min(a, 1), a, b, min(height - b, 1)) for a, b in zip(edges, edges[1:], strict=False)]
+    rows = [(min(a, 1), a, b, min(height - b, 1)) for a, b in itertools.pairwise(edges)]
     return [(slice(i, i + 1), *strip) for i in range(batch) for strip in rows]
 
 
-def _run(x: Tensor, above: int, below: int, weights: tuple[Tensor, ...]) -> Tensor:
+def _run(x: Tensor, above: int, below: int, weights: Sequence[Tensor], residual: bool) -> Tensor:
     """The output of a strip that comes with the rows around it."""
-    w1, b1, wd, bd, w2, b2 = weights
-    h = residual_dwconv(F.gelu(linear(x, w1, b1)), wd, bd)
-    return linear(h[:, above : h.shape[1] - below], w2, b2)
+    h = _hidden(x, weights[:4], residual)
+    return linear(h[:, above : h.shape[1] - below], *weights[4:])
 
 
 class _ByStrips(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: torch.autograd.function.FunctionCtx, x: Tensor, *weights: Tensor) -> Tensor:
+    def forward(ctx: torch.autograd.function.FunctionCtx, residual: bool, x: Tensor, *weights: Tensor) -> Tensor:
+        ctx.residual = residual
         ctx.save_for_backward(x, *weights)
         out = torch.empty_like(x, memory_format=torch.contiguous_format)
         with torch.autocast('cpu', enabled=False):
             for images, above, top, bottom, below in _strips(x, len(weights[0])):
                 part = x[images, top - above : bottom + below]
-                out[images, top:bottom] = _run(part, above, below, weights)
+                out[images, top:bottom] = _run(part, above, below, weights, residual)
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: torch.autograd.function.FunctionCtx, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, *weights = ctx.saved_tensors
-        needs = ctx.needs_input_grad
+        needs = ctx.needs_input_grad[1:]
         weights = [w.detach().requires_grad_(need) for w, need in zip(weights, needs[1:], strict=True)]
         sums: list[Tensor | None] = [torch.zeros_like(x) if needs[0] else None]
         sums += [torch.zeros_like(w) if w.requires_grad else None for w in weights]
@@ -99,10 +117,10 @@ class _ByStrips(torch.autograd.Function):
                 rows = images, slice(top - above, bottom + below)
                 part = x[rows].detach().requires_grad_(needs[0])
                 with torch.enable_grad():
-                    out = _run(part, above, below, weights)
+                    out = _run(part, above, below, weights, ctx.residual)
                 wanted = [t for t in (part, *weights) if t.requires_grad]
                 grads = iter(torch.autograd.grad(out, wanted, grad[images, top:bottom]))
                 for total, need in zip(sums, needs, strict=True):
                     if need:
                         (total[rows] if total is sums[0] else total).add_(next(grads))
-        return tuple(sums)
+        return None, *sums

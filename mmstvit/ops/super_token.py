@@ -14,14 +14,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from . import row_attention
 from .dense import is_traced, runs_onednn
 
 # The release's guard against division by zero in the normaliser of Eq. 5.
 EPS = 1e-12
-# On CPU, attention among so many tokens and more goes by rows; with fewer, PyTorch's fused kernel is as fast.
-MIN_TOKENS_BY_ROWS = 1024
-# Bytes of the rows of an attention map that are worked on at a time: they should fit the last-level cache, twice.
-ROWS_BYTES = 3 << 20
 
 
 def _no_autocast(x: Tensor) -> contextlib.AbstractContextManager:
@@ -140,32 +137,11 @@ def self_attention(qkv: Tensor, num_heads: int, dropout: float = 0.0) -> Tensor:
     d = c3 // 3 // num_heads
     # (B, heads, N, d) each, as views. Taken apart in this order, the gradients come together in a single copy.
     q, k, v = (t.transpose(1, 2) for t in qkv.reshape(b, n, num_heads, 3, d).unbind(3))
-    inference = dropout == 0 and not torch.is_grad_enabled() and not is_traced()
-    if inference and n >= MIN_TOKENS_BY_ROWS and runs_onednn(qkv):
-        return _attention_by_rows(q, k, v)
-    out = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
+    if n >= row_attention.MIN_TOKENS and dropout == 0 and runs_onednn(qkv) and not is_traced():
+        out = row_attention.attend_by_rows(q, k, v)
+    else:
+        out = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
     return out.transpose(1, 2).reshape(b, n, c3 // 3)
-
-
-def _attention_by_rows(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Attention on CPU without gradient, some rows of a head's map at a time: (B, heads, N, d) each -> (B, N, heads·d).
-
-    PyTorch's fused kernel multiplies with the BLAS library; oneDNN is up to twice as fast (see :mod:`.dense`), in bf16
-    more. Its matrix product has no public name, only that of the operator to which the compiler lowers linear layers.
-    """
-    linear = torch.ops.mkldnn._linear_pointwise.default  # x, weight, bias, nothing fused behind it
-    b, heads, n, d = q.shape
-    rows = max(64, ROWS_BYTES // (n * q.element_size()))
-    out = q.new_empty(b, n, heads, d)
-    for i in range(b):
-        for head in range(heads):
-            queries = (q[i, head] * d**-0.5).contiguous()
-            keys = k[i, head].contiguous()
-            values = v[i, head].t().contiguous()  # (d, N)
-            for top in range(0, n, rows):
-                attn = linear(queries[top : top + rows], keys, None, 'none', [], '').softmax(dim=-1)
-                out[i, top : top + rows, head] = linear(attn, values, None, 'none', [], '')
-    return out.flatten(2)
 
 
 def upsample_super_tokens(tokens: Tensor, affinity: Tensor, size: tuple[int, int]) -> Tensor:

@@ -370,26 +370,6 @@ class TestPrecision:
         assert relative_error(out.float(), layer(x)) < 2e-2
 
 
-class TestAttentionByRows:
-    """Inference among many tokens on CPU."""
-
-    @pytest.mark.parametrize(('dtype', 'tolerance'), [(torch.float32, 2e-6), (torch.bfloat16, 2e-2)])
-    @pytest.mark.parametrize(('batch', 'tokens', 'heads', 'head_dim'), [(2, 70, 3, 8), (1, 130, 1, 64), (1, 64, 2, 5)])
-    def test_equals_naive(self, batch, tokens, heads, head_dim, dtype, tolerance, monkeypatch):
-        monkeypatch.setattr(super_token, 'MIN_TOKENS_BY_ROWS', 64)
-        monkeypatch.setattr(super_token, 'ROWS_BYTES', 1)  # 64 rows at a time, the least
-        qkv = image(batch, tokens, 3 * heads * head_dim, dtype=dtype)
-        with mock.patch.object(super_token, '_attention_by_rows', wraps=super_token._attention_by_rows) as by_rows:
-            with torch.no_grad():
-                out = super_token.self_attention(qkv, heads)
-            assert by_rows.call_count == 1
-            with_gradient = super_token.self_attention(qkv.requires_grad_(), heads)
-            assert by_rows.call_count == 1
-        assert out.dtype == dtype and out.is_contiguous()
-        assert relative_error(out.float(), naive.self_attention(qkv.float(), heads)) < tolerance
-        assert relative_error(with_gradient.float(), out.float()) < tolerance
-
-
 @both
 class TestAttentionDropout:
     def test_drops_whole_weights_and_keeps_the_mean(self, ops):

@@ -1,0 +1,88 @@
+"""Self-attention on CPU, some rows of a head's map at a time, with oneDNN's matrix product.
+
+PyTorch's fused kernel multiplies with the BLAS library; oneDNN is up to twice as fast where that is MKL and the
+processor is not Intel's (see :mod:`.dense`), and in bf16 more. Its product has no public name, only that of the operator
+to which the compiler lowers linear layers. The rows in work stay in the cache; for the backward pass only queries, keys
+and values are kept, and the rows are computed again.
+
+Letters: B batch · N tokens · d channels per head · R rows.
+"""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+# With fewer tokens PyTorch's fused kernel is as fast.
+MIN_TOKENS = 512
+# Bytes of the rows in work: they should fit the last-level cache a few times.
+ROWS_BYTES = 3 << 20
+MIN_ROWS = 64
+
+
+def attend_by_rows(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """:func:`torch.nn.functional.scaled_dot_product_attention` for fp32 and bf16 on CPU.
+
+    Values and gradients are the same up to the order of sums. There is no second derivative.
+
+    Args:
+        q: Queries, (B, heads, N, d); keys ``k`` and values ``v`` alike, in any strides.
+
+    Returns:
+        (B, heads, N, d), a view of (B, N, heads, d)
+    """
+    return _AttendByRows.apply(q, k, v)
+
+
+def _product(a: Tensor, b: Tensor) -> Tensor:
+    """a bᵀ: (M, K) and (N, K) -> (M, N)."""
+    return torch.ops.mkldnn._linear_pointwise.default(a, b, None, 'none', [], '')
+
+
+def _heads(x: Tensor) -> Iterator[tuple[int, int]]:
+    return ((image, head) for image in range(x.shape[0]) for head in range(x.shape[1]))
+
+
+def _rows(x: Tensor) -> Iterator[slice]:
+    n = x.shape[2]
+    step = max(MIN_ROWS, ROWS_BYTES // (n * x.element_size()))
+    return (slice(top, min(top + step, n)) for top in range(0, n, step))
+
+
+class _AttendByRows(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: torch.autograd.function.FunctionCtx, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        ctx.save_for_backward(q, k, v)
+        b, heads, n, d = q.shape
+        out = q.new_empty(b, n, heads, d).transpose(1, 2)
+        for at in _heads(q):
+            queries, keys = (q[at] * d**-0.5).contiguous(), k[at].contiguous()
+            values_t = v[at].t().contiguous()  # (d, N)
+            for rows in _rows(q):
+                attn = _product(queries[rows], keys).softmax(dim=-1)  # (R, N)
+                out[at][rows] = _product(attn, values_t)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: torch.autograd.function.FunctionCtx, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        q, k, v = ctx.saved_tensors
+        n, d = q.shape[2:]
+        grads = [torch.empty_like(t.transpose(1, 2), memory_format=torch.contiguous_format) for t in (q, k, v)]
+        grad_q, grad_k, grad_v = (t.transpose(1, 2) for t in grads)
+        for at in _heads(q):
+            queries, keys, values = (q[at] * d**-0.5).contiguous(), k[at].contiguous(), v[at].contiguous()
+            keys_t = keys.t().contiguous()
+            # Sums over all rows, in fp32 whatever the dtype: (d, N)
+            sum_k, sum_v = torch.zeros(d, n), torch.zeros(d, n)
+            for rows in _rows(q):
+                grad_out = grad[at][rows].contiguous()
+                attn = _product(queries[rows], keys).softmax(dim=-1)  # (R, N)
+                sum_v += _product(grad_out.t().contiguous(), attn.t())
+                grad_attn = _product(grad_out, values)
+                grad_logits = torch._softmax_backward_data(grad_attn, attn, -1, attn.dtype)
+                sum_k += _product(queries[rows].t().contiguous(), grad_logits.t())
+                grad_q[at][rows] = _product(grad_logits, keys_t) * d**-0.5
+            grad_k[at], grad_v[at] = sum_k.t(), sum_v.t()
+        return grad_q, grad_k, grad_v
