@@ -1,9 +1,9 @@
 """Self-attention on CPU, some rows of a head's map at a time, with oneDNN's matrix product.
 
 PyTorch's fused kernel multiplies with the BLAS library; oneDNN is up to twice as fast where that is MKL and the
-processor is not Intel's (see :mod:`.dense`), and in bf16 more. Its product has no public name, only that of the operator
-to which the compiler lowers linear layers. The rows in work stay in the cache; for the backward pass only queries, keys
-and values are kept, and the rows are computed again.
+processor is not Intel's (see :mod:`.dense`), and in bf16 more. Its product has no public name, only that of the
+operator to which the compiler lowers linear layers. The rows in work stay in the cache; for the backward pass only
+queries, keys and values are kept, and the rows are computed again.
 
 Letters: B batch · N tokens · d channels per head · R rows.
 """
