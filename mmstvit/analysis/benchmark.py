@@ -34,7 +34,8 @@ class Row:
         agreement: Largest errors against the published algorithm, of a backbone of ours.
         memory: Bytes that a step adds at its peak; see :meth:`mmstvit.analysis.worker.Bench.memory`.
         memory_source: Where they come from.
-        seconds: One step of every round.
+        seconds: Time of one step of every round.
+        cpu_seconds: Time that processors spent on it, see :meth:`mmstvit.analysis.worker.Bench.step`.
         profile: Where a step spends its time; see :func:`mmstvit.analysis.profiling.profile`.
     """
 
@@ -46,6 +47,7 @@ class Row:
     memory: int | None = None
     memory_source: str | None = None
     seconds: list[float] = field(default_factory=list)
+    cpu_seconds: list[float] = field(default_factory=list)
     profile: dict[str, list[dict]] | None = None
 
     @property
@@ -199,9 +201,10 @@ def _measure_time(
                 turns = alive()
                 order.shuffle(turns)
                 for i in turns:
-                    seconds = team.call(i, rows[i], 'step')
+                    times = team.call(i, rows[i], 'step')
                     if not rows[i].error:
-                        rows[i].seconds.append(seconds)
+                        rows[i].seconds.append(times[0])
+                        rows[i].cpu_seconds.append(times[1])
             if profile:
                 for i in alive():
                     rows[i].profile = team.call(i, rows[i], 'profile')

@@ -1,9 +1,12 @@
 """What a benchmark found, as text, JSON and a picture; and on what machine."""
 
+import importlib
 import importlib.metadata
+import importlib.util
 import os
 import platform
 import re
+import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from math import sqrt
@@ -11,6 +14,7 @@ from pathlib import Path
 
 import torch
 
+from .agreement import AUTOCAST_DTYPES
 from .benchmark import RATIOS, Row
 from .worker import Setting
 
@@ -19,7 +23,7 @@ _PACKAGES = ('mmstvit', 'torch', 'mmengine', 'mmcv', 'mmdet', 'mmpretrain', 'tri
 _VARIABLES = re.compile(r'(G?OMP|KMP|MKL|ONEDNN|DNNL|MALLOC|CUDA|CUBLAS|PYTORCH|TORCH|MMSTVIT)_|LD_PRELOAD')
 
 _MIB = 2**20
-_HEADER = ('backbone', 'M params', 'ms', '± ms', 'images/s', 'time ×', 'MiB', 'MiB ×')
+_HEADER = ('backbone', 'M params', 'ms', '± ms', 'CPU ms', 'images/s', 'time ×', 'MiB', 'MiB ×')
 
 
 def environment(setting: Setting) -> dict[str, str]:
@@ -35,6 +39,9 @@ def environment(setting: Setting) -> dict[str, str]:
         'threads': str(setting.threads or torch.get_num_threads()),
         'variables': ' '.join(variables) or 'none that matter',
     }
+    if importlib.util.find_spec('mmstvit.ops.backend'):
+        backend = importlib.import_module('mmstvit.ops.backend')
+        found['backend'] = backend.describe(setting.device, AUTOCAST_DTYPES.get(setting.dtype, torch.float32))
     if torch.device(setting.device).type == 'cuda':
         found['gpu'] = f'{torch.cuda.get_device_name(setting.device)}, cuDNN {torch.backends.cudnn.version()}'
     return found
@@ -62,6 +69,7 @@ def as_dict(table: Sequence[Sequence[Row]], baseline: int) -> dict:
         'definitions': {
             **RATIOS,
             'seconds': 'one step per round; the same index is the same round',
+            'cpu_seconds': 'time that processors spent on it, all threads together',
             'median, spread': 'of seconds; the spread is the interquartile range',
             'memory': 'bytes that a step adds at its peak to parameters, optimiser state and images',
         },
@@ -93,6 +101,7 @@ def format_table(rows: Sequence[Row], baseline: int, batch_size: int) -> str:
                 _number(row.parameters and row.parameters / 1e6, 2),
                 _number(row.median and row.median * 1e3, 1),
                 _number(row.spread and row.spread * 1e3, 1),
+                _number(statistics.median(row.cpu_seconds) * 1e3 if row.median and row.cpu_seconds else None, 1),
                 _number(row.median and batch_size / row.median, 2),
                 _number(ratio, 3),
                 _number(memory, 0),

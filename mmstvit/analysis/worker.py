@@ -148,13 +148,18 @@ class Bench:
                 self.optimizer.zero_grad()
         return maps
 
-    def step(self) -> float:
-        """Take a step; returns its time in seconds."""
+    def step(self) -> tuple[float, float]:
+        """Take a step.
+
+        Returns:
+            Its time, and the time that processors spent on it, all threads together; in seconds. On CPU, less than
+            ``threads`` times as much says that others used the processors; on a GPU, that it did not wait for Python.
+        """
         self._synchronize()
-        start = time.perf_counter()
+        start, cpu_start = time.perf_counter(), time.process_time()
         self._step()
         self._synchronize()
-        return time.perf_counter() - start
+        return time.perf_counter() - start, time.process_time() - cpu_start
 
     def _synchronize(self) -> None:
         if self.device.type == 'cuda':

@@ -39,12 +39,12 @@ def test_what_failed_has_no_time_and_gives_no_ratio():
 
 def test_the_table_says_what_was_measured():
     rows = [
-        row('one', 0.1, 0.1, memory=2**22, parameters=2_500_000),
+        row('one', 0.1, 0.1, cpu_seconds=[0.2, 0.2], memory=2**22, parameters=2_500_000),
         row('two', 0.05, 0.05, memory=2**20, parameters=1_000_000, agreement={'features': 1.5e-6}),
     ]
     lines = format_table(rows, 0, 4).splitlines()
-    assert lines[1].split() == ['one', '2.50', '100.0', '0.0', '40.00', '1.000', '4', '1.000']
-    assert lines[2].split() == ['two', '1.00', '50.0', '0.0', '80.00', '0.500', '1', '0.250']
+    assert lines[1].split() == ['one', '2.50', '100.0', '0.0', '200.0', '40.00', '1.000', '4', '1.000']
+    assert lines[2].split() == ['two', '1.00', '50.0', '0.0', '–', '80.00', '0.500', '1', '0.250']
     assert lines[3] == 'two agrees with the published algorithm; largest errors: features 1.5e-06'
     assert as_dict([rows], 1)['results'][0]['ratio_within_rounds'] == 2
 
@@ -70,7 +70,7 @@ def test_rounds_are_shuffled_and_every_backbone_has_its_turn_in_each(monkeypatch
 
         def call(self, method, *arguments):
             calls.append((method, *self.name))
-            return {'prepare': dict(parameters=1), 'memory': dict(bytes=1, source='')}.get(method, 0.5)
+            return {'prepare': dict(parameters=1), 'memory': dict(bytes=1, source='')}.get(method, (0.5, 0.4))
 
         def close(self):
             calls.append(('close', *self.name))
@@ -78,7 +78,7 @@ def test_rounds_are_shuffled_and_every_backbone_has_its_turn_in_each(monkeypatch
     monkeypatch.setattr('mmstvit.analysis.benchmark.Worker', Logged)
     names = ['stvit-nano', 'naive-nano', 'swin-tiny']
     (rows,) = run([parse_entry(name) for name in names], Setting(), [(64, 64)], rounds=20, warmup=1)
-    assert [len(row.seconds) for row in rows] == [20] * 3
+    assert all(row.seconds == [0.5] * 20 and row.cpu_seconds == [0.4] * 20 for row in rows)
     steps = [name for method, name, _ in calls if method == 'step']
     rounds = [tuple(steps[i : i + 3]) for i in range(0, len(steps), 3)]
     assert len(rounds) == 21

@@ -1,6 +1,7 @@
 """What happens in the process of a backbone."""
 
 import gc
+from pathlib import Path
 
 import pytest
 import torch
@@ -26,8 +27,8 @@ def test_the_peak_counts_and_not_what_is_left():
 
     measured = peak_growth(step)
     assert measured['source'] == 'VmHWM'
-    assert measured['bytes'] == pytest.approx(128 * MIB, rel=0.05)
-    assert peak_growth(lambda: None)['bytes'] < 4 * MIB
+    assert measured['bytes'] == pytest.approx(128 * MIB, abs=16 * MIB)
+    assert peak_growth(lambda: None)['bytes'] < 16 * MIB
 
 
 def test_where_the_peak_cannot_be_reset_its_growth_is_taken_and_said(monkeypatch, tmp_path):
@@ -41,7 +42,7 @@ def test_a_step_of_inference_leaves_the_model_as_it_is():
     subject = bench()
     parameters = subject.prepare((64, 96))['parameters']
     before = {name: value.clone() for name, value in subject.backbone.state_dict().items()}
-    assert subject.step() > 0
+    assert all(seconds > 0 for seconds in subject.step())
     assert_equal(subject.backbone.state_dict(), before)
     assert parameters == sum(p.numel() for p in subject.backbone.parameters())
 
@@ -141,10 +142,12 @@ def test_a_worker_that_dies_is_mourned_in_one_line():
 def test_a_worker_calls_its_bench_and_ends():
     member = Worker(parse_entry('stvit-nano'), Setting(batch_size=2), for_memory=True)
     try:
-        assert member.call('prepare', (64, 64))['parameters'] > 1e6
+        assert member.call('prepare', (192, 192))['parameters'] > 1e6
+        # The first to go when memory runs out, before the process that reports it.
+        assert Path(f'/proc/{member._process.pid}/oom_score_adj').read_text() == '1000\n'
         first, second = (member.call('memory')['bytes'] for _ in range(2))
-        assert first > MIB
-        assert second == pytest.approx(first, rel=0.05)
+        assert first > 8 * MIB
+        assert second == pytest.approx(first, abs=2 * MIB)
         with pytest.raises(WorkerError, match=r'^ValueError: STViT needs images of at least 32×32'):
             member.call('prepare', (16, 16))
         with pytest.raises(WorkerError, match='its process ended with exit code 1'):

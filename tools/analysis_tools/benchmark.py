@@ -31,10 +31,11 @@ method:
   Every backbone has a process of its own. In every round each takes one step, in random order, while the others wait.
   Weights are those of seed 0, images are random. A step is a forward pass in evaluation mode or, with --mode train, a
   forward and backward pass and a step of AdamW in training mode. All stvit-* are first compared with the published
-  algorithm on random weights; one that disagrees stops the run. Memory is what a step adds at its peak to parameters,
-  optimiser state and images: activations, gradients and workspace. It is measured in processes of its own; on CPU it
-  is resident memory, with a malloc that gives every block of 64 KiB pages of its own, so that fragmentation of the
-  heap (10-50 %, by chance) does not count.
+  algorithm on random weights; one that disagrees stops the run. CPU ms is the time that processors spent on a step:
+  with one thread on CPU, much less than ms says that the machine was busy with something else. Memory is what a step
+  adds at its peak to parameters, optimiser state and images: activations, gradients and workspace. It is measured in
+  processes of its own; on CPU it is resident memory, with a malloc that gives every block of 64 KiB pages of its own,
+  so that fragmentation of the heap (10-50 %, by chance) does not count.
 """
 
 
