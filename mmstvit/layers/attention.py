@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from mmstvit.ops import super_token
+from mmstvit.ops import backend
 
 from .linear import Linear
 
@@ -21,9 +21,6 @@ class SuperTokenAttention(nn.Module):
         attn_drop_rate: Dropout of the attention weights.
         proj_drop_rate: Dropout after the output projection.
     """
-
-    # The functions behind the layer; `mmstvit.ops.naive` has the same ones.
-    ops = super_token
 
     def __init__(
         self,
@@ -46,15 +43,17 @@ class SuperTokenAttention(nn.Module):
     def refine(self, tokens: Tensor) -> Tensor:
         """Self-attention among super tokens: (B, h, w, C) -> (B, h, w, C)."""
         dropout = self.attn_drop_rate if self.training else 0.0
-        out = self.ops.self_attention(self.qkv(tokens).flatten(1, 2), self.num_heads, dropout)  # (B, h·w, C)
+        attend = backend.select(tokens).self_attention
+        out = attend(self.qkv(tokens).flatten(1, 2), self.num_heads, dropout)  # (B, h·w, C)
         return self.proj_drop(self.proj(out.view(tokens.shape)))
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, C) -> (B, H, W, C)"""
         if self.stoken_size == 1:
             return self.refine(x)
-        tokens, affinity = self.ops.sample_super_tokens(x, self.stoken_size, self.n_iter)
-        return self.ops.upsample_super_tokens(self.refine(tokens), affinity, x.shape[1:3])
+        ops = backend.select(x)
+        tokens, affinity = ops.sample_super_tokens(x, self.stoken_size, self.n_iter)
+        return ops.upsample_super_tokens(self.refine(tokens), affinity, x.shape[1:3])
 
     def extra_repr(self) -> str:
         return f'num_heads={self.num_heads}, stoken_size={self.stoken_size}, n_iter={self.n_iter}'
