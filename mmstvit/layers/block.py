@@ -14,6 +14,7 @@ from mmstvit.ops import conv_ffn
 from mmstvit.ops.dense import is_traced, runs_onednn
 
 from .attention import SuperTokenAttention
+from .fold import affine_of, fold_after, fold_before
 from .linear import Linear, ResidualDepthwiseConv
 
 
@@ -43,7 +44,7 @@ class STViTFFN(nn.Module):
         """(B, H, W, C) -> (B, H, W, C)"""
         if self._may_cut(x) and conv_ffn.is_large(x, self.fc1.out_features):
             weights = [t for layer in (self.fc1, self.dwconv, self.fc2) for t in (layer.weight, layer.bias)]
-            return conv_ffn.conv_ffn_by_strips(x, *weights)
+            return conv_ffn.conv_ffn_by_strips(x, *weights, self.dwconv.residual)
         h = self.fc1(x)
         if torch.is_grad_enabled() and not runs_onednn(x) and not torch.compiler.is_compiling():
             # Keep one of the three hidden maps: the activation and the depthwise convolution cost little to repeat. The
@@ -117,3 +118,20 @@ class STViTBlock(nn.Module):
         x = x + self.drop_path(attn if self.gamma1 is None else self.gamma1 * attn)
         ffn = self.ffn(apply_nchw(self.norm2, x))
         return x + self.drop_path(ffn if self.gamma2 is None else self.gamma2 * ffn)
+
+    def switch_to_deploy(self) -> None:
+        """Fold norm2, the layer scales and the identities of the depthwise convolutions into the weights.
+
+        Upsampling is linear in the super tokens, so γ1 may scale them instead of the tokens. LayerNorm stays: its
+        statistics are those of the data.
+        """
+        if isinstance(self.norm2, nn.Identity):
+            return
+        fold_before(self.ffn.fc1, *affine_of(self.norm2))
+        self.norm2 = nn.Identity()
+        if self.gamma1 is not None:
+            fold_after(self.attn.proj, self.gamma1)
+            fold_after(self.ffn.fc2, self.gamma2)
+            self.gamma1 = self.gamma2 = None
+        self.pos_embed.switch_to_deploy()
+        self.ffn.dwconv.switch_to_deploy()

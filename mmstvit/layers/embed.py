@@ -4,9 +4,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .fold import affine_of, fold_after
+
 
 class ConvStem(nn.Module):
     """Four 3×3 convolutions, each followed by GELU and *then* BatchNorm (order of the release); output stride 4.
+
+    The norms stay in the inference form: the next convolution pads their output with zeros, which the shift of a norm
+    does not reach. Folded into that convolution it would, and everything near the border would change.
 
     Args:
         in_channels: Channels of the image.
@@ -44,3 +49,9 @@ class Downsample(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C', ⌈H/2⌉, ⌈W/2⌉)"""
         return self.norm(self.conv(x))
+
+    def switch_to_deploy(self) -> None:
+        """Fold the norm into the convolution."""
+        if not isinstance(self.norm, nn.Identity):
+            fold_after(self.conv, *affine_of(self.norm))
+            self.norm = nn.Identity()

@@ -1,5 +1,6 @@
 """Linear layers and depthwise convolutions on (B, H, W, C) maps."""
 
+import torch
 from torch import Tensor, nn
 
 from mmstvit.ops import dense
@@ -16,13 +17,25 @@ class Linear(nn.Linear):
 class ResidualDepthwiseConv(nn.Conv2d):
     """``x + conv(x)`` with a depthwise 3×3 convolution.
 
+    ``residual`` says whether the layer adds its input; False once the kernel does (:meth:`switch_to_deploy`).
+
     Args:
         channels: Channels C.
     """
 
     def __init__(self, channels: int) -> None:
         super().__init__(channels, channels, 3, padding=1, groups=channels)
+        self.residual = True
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, C) -> (B, H, W, C)"""
-        return dense.residual_dwconv(x, self.weight, self.bias)
+        if self.residual:
+            return dense.residual_dwconv(x, self.weight, self.bias)
+        return super().forward(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)  # views, (B, C, H, W) in channels_last format
+
+    @torch.no_grad()
+    def switch_to_deploy(self) -> None:
+        """Put the identity into the kernel, a one in its middle."""
+        if self.residual:
+            self.weight[:, :, 1, 1] += 1
+            self.residual = False

@@ -1,33 +1,53 @@
 """The tail of the STViT classifier, between backbone and linear head."""
 
 import torch.nn.functional as F
-from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from mmstvit.layers.fold import affine_of, fold_after
 from mmstvit.registry import MODELS
 
 from .arch import positive_integer
+from .deploy import Deployable
 
 
 @MODELS.register_module()
-class STViTNeck(BaseModule):
+class STViTNeck(Deployable):
     """1×1 convolution → BatchNorm → SiLU → global average pooling.
 
     Args:
         in_channels: Channels of the backbone's last stage.
         out_channels: Channels of the pooled vector; 1024 in the release.
+        deploy: Whether to build the inference form, with the norm folded into the convolution, for checkpoints that
+            tools/model_converters/reparameterize_model.py wrote. It cannot be trained.
         init_cfg: Initialisation config of MMEngine; None keeps PyTorch's, as the release does.
 
     Raises:
-        ValueError: A number of channels is not a positive integer.
+        ValueError: A number of channels is not a positive integer, or ``deploy`` is no truth value.
     """
 
-    def __init__(self, in_channels: int, out_channels: int = 1024, init_cfg: dict | list[dict] | None = None) -> None:
+    training_keys = r'norm\.'
+    common_keys = r'conv\.'
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int = 1024,
+        deploy: bool = False,
+        init_cfg: dict | list[dict] | None = None,
+    ) -> None:
         super().__init__(init_cfg=init_cfg)
         in_channels = positive_integer('in_channels', in_channels)
         out_channels = positive_integer('out_channels', out_channels)
         self.conv = nn.Conv2d(in_channels, out_channels, 1)
         self.norm = nn.BatchNorm2d(out_channels)
+        if not isinstance(deploy, bool):
+            raise ValueError(f'deploy must be True or False, but got {deploy!r}.')
+        if deploy:
+            self.switch_to_deploy()
+
+    def _fold(self) -> None:
+        fold_after(self.conv, *affine_of(self.norm))
+        self.norm = nn.Identity()
 
     def forward(self, inputs: Tensor | tuple[Tensor, ...]) -> tuple[Tensor]:
         """Pool the last map.

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 import torch.utils.checkpoint as cp
-from mmengine.model import BaseModule
 from packaging.version import Version
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -16,13 +15,14 @@ from mmstvit.layers import ConvStem, Downsample, STViTBlock
 from mmstvit.registry import MODELS
 
 from .arch import NUM_STAGES, check_rate, is_number, per_stage, positive_integer, resolve_arch
+from .deploy import Deployable
 
 # The stages have strides 4 to 32; below 32 pixels the last one has nothing to see.
 MIN_SIDE = 32
 
 
 @MODELS.register_module()
-class STViT(BaseModule):
+class STViT(Deployable):
     """STViT backbone.
 
     A PyTorch implementation of `Vision Transformer with Super Token Sampling <https://arxiv.org/abs/2211.11167>`_,
@@ -45,6 +45,10 @@ class STViT(BaseModule):
         norm_eval: Whether BatchNorms keep their statistics during training.
         with_cp: Whether to recompute the blocks in the backward pass to save memory. Values, gradients and
             BatchNorm statistics stay the same.
+        deploy: Whether to build the inference form, which :meth:`switch_to_deploy` makes of a trained backbone: the
+            norms after a downsampling and before an FFN, layer scales and the identities beside depthwise convolutions
+            are folded into the weights. It loads checkpoints that tools/model_converters/reparameterize_model.py wrote,
+            and cannot be trained.
         init_cfg: Initialisation config of MMEngine. The default None leaves PyTorch's initialisation of
             convolutions and linears, which is what the release does.
 
@@ -56,6 +60,9 @@ class STViT(BaseModule):
         >>> [tuple(x.shape) for x in model(torch.rand(1, 3, 224, 224))]
         [(1, 64, 56, 56), (1, 128, 28, 28), (1, 320, 14, 14), (1, 512, 7, 7)]
     """
+
+    training_keys = r'stages\.\d+\.\d+\.norm2\.'
+    common_keys = r'stages\.\d+\.\d+\.ffn\.fc1\.'
 
     def __init__(
         self,
@@ -69,6 +76,7 @@ class STViT(BaseModule):
         frozen_stages: int = -1,
         norm_eval: bool = False,
         with_cp: bool = False,
+        deploy: bool = False,
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
@@ -84,7 +92,7 @@ class STViT(BaseModule):
                 f'frozen_stages must be -1 (nothing), 0 (the stem) or up to {num_stages} (the stages built for '
                 f'out_indices={self.out_indices}), but got {frozen_stages!r}.'
             )
-        for name, flag in (('norm_eval', norm_eval), ('with_cp', with_cp)):
+        for name, flag in (('norm_eval', norm_eval), ('with_cp', with_cp), ('deploy', deploy)):
             if not isinstance(flag, bool):
                 raise ValueError(f'{name} must be True or False, but got {flag!r}.')
         self.frozen_stages = frozen_stages
@@ -112,6 +120,8 @@ class STViT(BaseModule):
             self.stages.append(nn.ModuleList(blocks))
         self.set_drop_path_rate(drop_path_rate)
         self._freeze_stages()
+        if deploy:
+            self.switch_to_deploy()
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Compute the feature maps.
@@ -185,8 +195,16 @@ class STViT(BaseModule):
             module.eval()
             module.requires_grad_(False)
 
+    def _fold(self) -> None:
+        for module in (*self.downsamples, *(block for blocks in self.stages for block in blocks)):
+            module.switch_to_deploy()
+
     def train(self, mode: bool = True) -> 'STViT':
-        """Set the training mode; frozen stages, and with ``norm_eval`` all BatchNorms, stay in eval mode."""
+        """Set the training mode; frozen stages, and with ``norm_eval`` all BatchNorms, stay in eval mode.
+
+        Raises:
+            RuntimeError: Training is asked of the inference form.
+        """
         super().train(mode)
         self._freeze_stages()
         if mode and self.norm_eval:
