@@ -14,6 +14,7 @@ from .launch import (
     user_errors,
 )
 from .restart import find_checkpoint, make_restartable
+from .safe import load_safely
 
 __all__ = [
     'UserError',
@@ -30,6 +31,7 @@ __all__ = [
     'leave_process_group',
     'load_checkpoint',
     'load_config',
+    'load_safely',
     'make_restartable',
     'read_config',
     'user_errors',

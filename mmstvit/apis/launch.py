@@ -22,6 +22,7 @@ from mmengine.runner import Runner
 from torch import distributed, nn
 
 from mmstvit.dependencies import LIBRARIES, require_library
+from mmstvit.models.deploy import FormError
 
 from .checks import UserError, check_match, type_name
 
@@ -216,9 +217,13 @@ def load_checkpoint(runner: Runner, path: str) -> None:
     """Load weights into the runner's model.
 
     Raises:
-        UserError: Not one of the checkpoint's keys is the model's.
+        UserError: Not one of the checkpoint's keys is the model's, or one of the two is in the inference form.
     """
-    check_match(runner.model, runner.load_checkpoint(path), path)
+    try:
+        checkpoint = runner.load_checkpoint(path)
+    except FormError as error:
+        raise UserError(f'{path}: {error}') from error
+    check_match(runner.model, checkpoint, path)
 
 
 def leave_process_group() -> None:

@@ -10,6 +10,10 @@ from torch import Tensor
 _CONVERTER = 'tools/model_converters/reparameterize_model.py'
 
 
+class FormError(RuntimeError):
+    """Something was asked of the inference form that only the training form has, or the other way round."""
+
+
 class Deployable(BaseModule):
     """A module that can change from the form that learns into one for inference, with fewer layers and other keys.
 
@@ -40,8 +44,8 @@ class Deployable(BaseModule):
         """
         if self.deploy:
             return
-        self.eval()
         self._fold()
+        self.eval()
         self.requires_grad_(False)
         self.deploy = True
 
@@ -49,10 +53,10 @@ class Deployable(BaseModule):
         """Set the training mode.
 
         Raises:
-            RuntimeError: Training is asked of the inference form.
+            FormError: Training is asked of the inference form.
         """
         if mode and self.deploy:
-            raise RuntimeError(
+            raise FormError(
                 f'{type(self).__name__} is in its inference form (deploy=True, or after switch_to_deploy()), in which '
                 f'norms and layer scales are folded into the weights: it cannot be trained. Build the model anew '
                 f'without deploy=True and load the checkpoint of the training. For inference call eval().'
@@ -66,13 +70,13 @@ class Deployable(BaseModule):
         common = next((name for name in names if re.match(self.common_keys, name)), None)
         kind = type(self).__name__
         if self.deploy and trained is not None:
-            raise RuntimeError(
+            raise FormError(
                 f'{kind} is in its inference form (deploy=True), but the weights are those of the training form: they '
                 f'have {prefix}{trained}. Convert the checkpoint with {_CONVERTER}, or build the model without '
                 f'deploy=True.'
             )
         if not self.deploy and common is not None and trained is None:
-            raise RuntimeError(
+            raise FormError(
                 f'{kind} is in its training form, but the weights are those of the inference form: they have '
                 f'{prefix}{common}, but no norms. Build it with deploy=True (in a config model.backbone.deploy=True, '
                 f'and model.neck.deploy=True for STViTNeck), or load the checkpoint that was converted.'

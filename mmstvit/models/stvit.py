@@ -203,7 +203,7 @@ class STViT(Deployable):
         """Set the training mode; frozen stages, and with ``norm_eval`` all BatchNorms, stay in eval mode.
 
         Raises:
-            RuntimeError: Training is asked of the inference form.
+            FormError: Training is asked of the inference form.
         """
         super().train(mode)
         self._freeze_stages()

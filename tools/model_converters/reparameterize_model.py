@@ -9,26 +9,30 @@ The second command is printed by the first, with what the model needs.
 """
 
 import argparse
+import io
 import os
-import pickle
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from mmengine.logging.history_buffer import HistoryBuffer
 from torch import Tensor, nn
 
-from mmstvit.apis import UserError, add_cfg_options, build_model, read_config, user_errors
+from mmstvit.apis import UserError, add_cfg_options, build_model, load_safely, read_config, user_errors
+from mmstvit.models.deploy import Deployable
 
 TOLERANCE = 1e-5
 
 
-def _no_method(*_: object) -> None:
-    """Stands in for ``getattr``, by which the log of a training names its methods, and a harmful file anything."""
+def _named(name: str, function: Callable) -> Callable:
+    """``function``, to be called by a file that asks for ``name``."""
 
+    def stand_in(*args: object) -> object:
+        return function(*args)
 
-_no_method.__module__, _no_method.__name__, _no_method.__qualname__ = 'builtins', 'getattr', 'getattr'
+    stand_in.__module__, _, stand_in.__name__ = name.rpartition('.')
+    stand_in.__qualname__ = stand_in.__name__
+    return stand_in
 
 
 def load_trained(path: Path) -> dict:
@@ -37,15 +41,16 @@ def load_trained(path: Path) -> dict:
     Raises:
         UserError: It is damaged, holds something else, or no weights.
     """
-    multiarray = getattr(np, '_core', None) or np.core
+    # The log goes no further, so it need not be one: MMEngine's class would take its methods from the file, which names
+    # them by getattr, as a harmful file may name anything.
+    log = type('HistoryBuffer', (), dict(__module__='mmengine.logging.history_buffer'))
     numbers = [type(np.dtype(kind)) for kind in (np.float32, np.float64, np.int32, np.int64, bool)]
-    arrays = [multiarray.multiarray._reconstruct, multiarray.multiarray.scalar, np.ndarray, np.dtype]
-    torch.serialization.add_safe_globals([_no_method, HistoryBuffer, *arrays, *numbers])
-    try:
-        content = torch.load(path, map_location='cpu', weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f'{path} is not a checkpoint that can be loaded safely: {reason}') from error
+    allowed = [log, _named('builtins.getattr', lambda *_: None), np.ndarray, np.dtype, *numbers]
+    for package in ('numpy._core', 'numpy.core'):  # of numpy 2, of numpy 1; the log may come from either
+        for array in (np.empty(0), np.float64()):
+            function = array.__reduce__()[0]
+            allowed.append(_named(f'{package}.multiarray.{function.__name__}', function))
+    content = load_safely(path, allowed)
     if not isinstance(content, dict) or not isinstance(content.get('state_dict', content), dict):
         raise UserError(f'{path} holds {type(content).__name__}, not a checkpoint (a dict with state_dict).')
     return content if 'state_dict' in content else dict(state_dict=content)
@@ -60,18 +65,14 @@ def load_weights(model: nn.Module, weights: dict[str, Tensor], path: Path) -> No
         raise UserError(f'{path} does not fit the model of the config: {reason}') from error
 
 
-def find_deployable(model: nn.Module) -> dict[str, nn.Module]:
-    """The outermost modules that have an inference form, by name."""
-    found: dict[str, nn.Module] = {}
-    for name, module in model.named_modules():
-        inside = any(name.startswith(f'{outer}.') for outer in found)
-        if hasattr(module, 'switch_to_deploy') and not inside:
-            found[name] = module
+def find_deployable(model: nn.Module) -> dict[str, Deployable]:
+    """The modules of a model that have an inference form, by name; raises UserError if none is to be changed."""
+    found = {name: module for name, module in model.named_modules() if isinstance(module, Deployable)}
     if not found:
-        raise UserError('no module of the model has an inference form (a method switch_to_deploy).')
-    done = [name for name, module in found.items() if getattr(module, 'deploy', False)]
-    if done:
-        raise UserError(f'the config builds the inference form already: remove model.{done[0]}.deploy.')
+        raise UserError('the model of the config has neither STViT nor STViTNeck, which alone have an inference form.')
+    for name, module in found.items():
+        if module.deploy:
+            raise UserError(f'the config builds the inference form already: remove model.{name}.deploy.')
     return found
 
 
@@ -88,6 +89,22 @@ def largest_error(actual: Sequence[Tensor], expected: Sequence[Tensor]) -> float
     return max(error if error == error else float('inf') for error in errors)
 
 
+def write(content: dict, path: Path) -> None:
+    """Write a checkpoint, whole or not at all; raises UserError if that is impossible."""
+    buffer = io.BytesIO()  # writing straight to a full disk, torch.save raises an error that does not say so
+    torch.save(content, buffer)
+    partial = path.with_name(path.name + '.partial')
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            partial.write_bytes(buffer.getbuffer())
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(f'{path} cannot be written: {error}') from error
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config', help='config of the training')
@@ -98,12 +115,13 @@ def main() -> None:
     args = parser.parse_args()
     target = args.save_path
     with user_errors():
-        if not args.checkpoint.is_file():
-            raise UserError(f'the checkpoint {args.checkpoint} does not exist.')
-        if target.exists() and not args.force:
-            raise UserError(f'{target} exists; choose another name, or overwrite it with --force.')
-        if target.exists() and os.path.samefile(target, args.checkpoint):
-            raise UserError(f'{target} is the checkpoint of the training, which nothing brings back: choose another.')
+        if target.exists():
+            if args.checkpoint.exists() and os.path.samefile(target, args.checkpoint):
+                raise UserError(
+                    f"{target} is the training's checkpoint, which nothing brings back; choose another name."
+                )
+            if not args.force:
+                raise UserError(f'{target} exists; choose another name, or overwrite it with --force.')
         model = build_model(read_config(args.config, args.cfg_options)).eval()
         modules = find_deployable(model)
         content = load_trained(args.checkpoint)
@@ -117,12 +135,11 @@ def main() -> None:
                 f'the inference form disagrees with the trained one: features differ by {error:.2g} of their size, and '
                 f'{TOLERANCE:g} is allowed. Nothing was written. Are all weights of {args.checkpoint} finite?'
             )
-    # What resumes a training (optimizer, schedules, log) has no use here.
-    kept = dict(meta=content['meta']) if 'meta' in content else {}
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(target.name + '.partial')
-    torch.save(dict(kept, state_dict=model.state_dict()), partial)
-    os.replace(partial, target)
+        # What resumes a training (optimizer, schedules, log) has no use here.
+        kept = dict(meta=content['meta']) if 'meta' in content else {}
+        write(dict(kept, state_dict=model.state_dict()), target)
+    if 'ema_state_dict' in content:
+        print('Converted: the averaged weights (EMA), which MMEngine keeps under state_dict and evaluates.')
     options = ' '.join(f'model.{name}.deploy=True' for name in modules)
     print(f'{target}: {", ".join(modules)} in the inference form; features differ by {error:.1g} of their size')
     print(f'Use it with: --cfg-options {options}')

@@ -7,12 +7,11 @@ Example::
 
 import argparse
 import os
-import pickle
 from pathlib import Path
 
 import torch
 
-from mmstvit.apis import UserError, user_errors
+from mmstvit.apis import UserError, load_safely, user_errors
 from mmstvit.checkpoint import convert_official
 
 
@@ -21,14 +20,7 @@ def load_published(path: Path) -> object:
 
     Tensors, plain containers and the training's arguments are all it may hold; nothing of it is executed.
     """
-    if not path.is_file():
-        raise UserError(f'the checkpoint {path} does not exist.')
-    torch.serialization.add_safe_globals([argparse.Namespace])
-    try:
-        content = torch.load(path, map_location='cpu', weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f'{path} is not a checkpoint that can be loaded safely: {reason}') from error
+    content = load_safely(path, [argparse.Namespace])
     return content.get('model', content) if isinstance(content, dict) else content
 
 
