@@ -16,11 +16,12 @@ from torch.autograd.function import once_differentiable
 
 from .dense import linear, residual_dwconv
 
-# Larger hidden maps are cut. The C library's allocator gives a freed block above this size back to the system at once,
-# so that every such map costs a page fault for each of its pages; below it, plain layers are as fast or faster.
-LARGE_BYTES = 32 << 20
+# Larger hidden maps are cut. The C library's allocator gives what is freed at the end of a step back to the system, a
+# block above 32 MiB at once, so that large maps cost a page fault for each of their pages. Below this size, plain
+# layers are as fast or faster.
+LARGE_BYTES = 6 << 20
 # Hidden bytes of a strip: a few of them fit the last-level cache of today's processors.
-STRIP_BYTES = 8 << 20
+STRIP_BYTES = 4 << 20
 # The row above and the row below a strip are computed twice; a strip of at least so many rows keeps that small.
 MIN_ROWS = 8
 

@@ -27,10 +27,13 @@ def is_traced() -> bool:
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """:func:`torch.nn.functional.linear` of a map: (B, H, W, C) and weights (C', C) -> (B, H, W, C')."""
-    if not runs_onednn(x):
+    if not runs_onednn(x) or len(x) == 0:  # no image is no tall image either
         return F.linear(x, weight, bias)
-    # The permutes are views: (B, C, H, W) in channels_last format.
-    return F.conv2d(x.permute(0, 3, 1, 2), weight[:, :, None, None], bias).permute(0, 2, 3, 1)
+    b, h, w, c = x.shape
+    # One tall image: oneDNN's blocks do not cross images, and small maps would fill them badly. Reshaping and permuting
+    # are views: (1, C, B·H, W) in channels_last format.
+    maps = x.reshape(1, b * h, w, c).permute(0, 3, 1, 2)
+    return F.conv2d(maps, weight[:, :, None, None], bias).permute(0, 2, 3, 1).view(b, h, w, -1)
 
 
 def residual_dwconv(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
