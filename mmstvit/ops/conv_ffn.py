@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from .dense import linear, residual_dwconv
+from .dense import linear, linear_backward, residual_dwconv
 
 # Larger hidden maps are cut. The C library's allocator gives what is freed at the end of a step back to the system, a
 # block above 32 MiB at once, so that large maps cost a page fault for each of their pages. Below this size, plain
@@ -110,6 +110,7 @@ class _ByStrips(torch.autograd.Function):
     def backward(ctx: torch.autograd.function.FunctionCtx, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, *weights = ctx.saved_tensors
         needs = ctx.needs_input_grad[1:]
+        before_last = any(needs[:5])  # whether the gradient goes on to what is before the last linear layer
         weights = [w.detach().requires_grad_(need) for w, need in zip(weights, needs[1:], strict=True)]
         sums: list[Tensor | None] = [torch.zeros_like(x) if needs[0] else None]
         sums += [torch.zeros_like(w) if w.requires_grad else None for w in weights]
@@ -118,10 +119,14 @@ class _ByStrips(torch.autograd.Function):
                 rows = images, slice(top - above, bottom + below)
                 part = x[rows].detach().requires_grad_(needs[0])
                 with torch.enable_grad():
-                    out = _run(part, above, below, weights, ctx.residual)
-                wanted = [t for t in (part, *weights) if t.requires_grad]
-                grads = iter(torch.autograd.grad(out, wanted, grad[images, top:bottom]))
-                for total, need in zip(sums, needs, strict=True):
-                    if need:
-                        (total[rows] if total is sums[0] else total).add_(next(grads))
+                    h = _hidden(part, weights[:4], ctx.residual)
+                    inner = h[:, above : h.shape[1] - below]
+                # The output is not computed again, only what its gradient needs.
+                grad_h, *last = linear_backward(grad[images, top:bottom], inner, weights[4], (before_last, *needs[5:]))
+                wanted = [t for t in (part, *weights[:4]) if t.requires_grad]
+                first = iter(torch.autograd.grad(inner, wanted, grad_h) if wanted else ())
+                grads = [next(first) if need else None for need in needs[:5]] + last
+                for total, part_grad in zip(sums, grads, strict=True):
+                    if part_grad is not None:
+                        (total[rows] if total is sums[0] else total).add_(part_grad)
         return None, *sums

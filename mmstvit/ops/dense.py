@@ -5,6 +5,8 @@ the processor can do, not by who made it. Where the BLAS library is MKL and the 
 convolution is twice as fast as the same linear layer; elsewhere the two should be about equal.
 """
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -29,11 +31,37 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """:func:`torch.nn.functional.linear` of a map: (B, H, W, C) and weights (C', C) -> (B, H, W, C')."""
     if not runs_onednn(x) or len(x) == 0:  # no image is no tall image either
         return F.linear(x, weight, bias)
+    return F.conv2d(_tall(x), weight[:, :, None, None], bias).permute(0, 2, 3, 1).view(*x.shape[:3], -1)
+
+
+def linear_backward(grad: Tensor, x: Tensor, weight: Tensor, needs: Sequence[bool]) -> list[Tensor | None]:
+    """Gradients of :func:`linear` where :func:`runs_onednn`, without its output.
+
+    Args:
+        grad: Gradient of the output, (B, H, W, C').
+        x: Map, (B, H, W, C).
+        weight: (C', C)
+        needs: Whether the gradient of the map, of the weights and of the bias is wanted.
+
+    Returns:
+        The three gradients, None for what is not wanted.
+    """
+    grads = torch.ops.aten.convolution_backward(
+        _tall(grad), _tall(x), weight[:, :, None, None], [len(weight)], [1, 1], [0, 0], [1, 1], False, [0, 0], 1, needs
+    )
+    grad_x, grad_weight, grad_bias = (g if need else None for g, need in zip(grads, needs, strict=True))
+    if grad_x is not None:
+        grad_x = grad_x.permute(0, 2, 3, 1).view(x.shape)
+    return [grad_x, None if grad_weight is None else grad_weight.flatten(1), grad_bias]
+
+
+def _tall(x: Tensor) -> Tensor:
+    """The images of (B, H, W, C), one below the other, as an NCHW map: (1, C, B·H, W) in channels_last format.
+
+    oneDNN's blocks do not cross images, and small maps would fill them badly. For a contiguous map it is a view.
+    """
     b, h, w, c = x.shape
-    # One tall image: oneDNN's blocks do not cross images, and small maps would fill them badly. Reshaping and permuting
-    # are views: (1, C, B·H, W) in channels_last format.
-    maps = x.reshape(1, b * h, w, c).permute(0, 3, 1, 2)
-    return F.conv2d(maps, weight[:, :, None, None], bias).permute(0, 2, 3, 1).view(b, h, w, -1)
+    return x.reshape(1, b * h, w, c).permute(0, 3, 1, 2)
 
 
 def residual_dwconv(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

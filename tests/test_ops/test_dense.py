@@ -55,3 +55,21 @@ def test_onednn_can_be_switched_off():
         assert not dense.runs_onednn(x)
     finally:
         torch.backends.mkldnn.enabled = enabled
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize('needs', [(True, True, True), (False, True, False), (True, False, True)])
+def test_gradients_of_linear_without_its_output(needs, dtype):
+    x, weight, bias = torch.randn(2, 5, 7, 24), torch.randn(40, 24), torch.randn(40)
+    x, weight, bias = (t.to(dtype).requires_grad_() for t in (x, weight, bias))
+    out = torch.nn.functional.linear(x, weight, bias)
+    grad = torch.randn_like(out)
+    expected = torch.autograd.grad(out, (x, weight, bias), grad)
+    with torch.no_grad():
+        actual = dense.linear_backward(grad, x, weight, needs)
+    for a, e, need in zip(actual, expected, needs, strict=True):
+        assert (a is not None) == need
+        if need:
+            assert a.shape == e.shape and a.dtype == dtype
+            error = (a - e).abs().max() / e.abs().max()
+            assert error <= (1e-6 if dtype == torch.float32 else 1e-2)
