@@ -17,8 +17,10 @@ from pathlib import Path
 import torch
 from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.logging import print_log
+from mmengine.model import is_model_wrapper
 from mmengine.registry import MODELS, RUNNERS, DefaultScope
 from mmengine.runner import Runner
+from mmengine.runner import load_checkpoint as load_weights
 from torch import distributed, nn
 
 from mmstvit.dependencies import LIBRARIES, require_library
@@ -163,8 +165,10 @@ def build_runner(cfg: Config, train: bool = False) -> Runner:
     Raises:
         UserError: The config or the launcher asks for what this machine, or one process, does not have.
     """
-    if not train and cfg.pop('strategy', None) is not None:
-        cfg.pop('runner_type', None)
+    if not train:
+        cfg.load_from, cfg.resume = None, False  # else the run would load that over what load_checkpoint has loaded
+        if cfg.pop('strategy', None) is not None:
+            cfg.pop('runner_type', None)
     launcher = cfg.get('launcher', 'none')
     if cfg.get('strategy') is not None:
         _check_strategy(cfg.strategy, launcher)
@@ -219,8 +223,10 @@ def load_checkpoint(runner: Runner, path: str) -> None:
     Raises:
         UserError: Not one of the checkpoint's keys is the model's, or one of the two is in the inference form.
     """
+    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
     try:
-        checkpoint = runner.load_checkpoint(path)
+        # Not the runner's own method: it tells the hooks, and EMAHook is not ready for that before the run begins.
+        checkpoint = load_weights(model, path, map_location='cpu')
     except FormError as error:
         raise UserError(f'{path}: {error}') from error
     check_match(runner.model, checkpoint, path)
