@@ -16,14 +16,20 @@ from torch.autograd.function import once_differentiable
 
 from .dense import linear, linear_backward, residual_dwconv
 
-# Larger hidden maps are cut. The C library's allocator gives what is freed at the end of a step back to the system, a
-# block above 32 MiB at once, so that large maps cost a page fault for each of their pages. Below this size, plain
-# layers are as fast or faster.
-LARGE_BYTES = 6 << 20
+# Larger hidden maps are cut: without a gradient such as do not stay in the cache anyway; with one, where computing a
+# strip again costs less than what it saves.
+LARGE_BYTES = 4 << 20
+LARGE_BYTES_WITH_GRAD = 16 << 20
 # Hidden bytes of a strip: a few of them fit the last-level cache of today's processors.
 STRIP_BYTES = 4 << 20
 # The row above and the row below a strip are computed twice; a strip of at least so many rows keeps that small.
 MIN_ROWS = 8
+
+# The C library takes a block above some size from the system and gives it back when it is freed, and keeps no more than
+# twice that size at the end of its heap: the next use of the memory costs a page fault for every 4 KiB. The limit starts
+# at 128 KiB and grows with the blocks that are freed, up to 32 MiB. One large block, never written to, sets it there, so
+# that one strip takes the memory of the last. An allocator without such a limit takes no notice.
+torch.empty((32 << 20) - (64 << 10), dtype=torch.uint8)
 
 Strip = tuple[slice, int, int, int, int]
 
@@ -57,7 +63,8 @@ def _hidden(x: Tensor, weights: Sequence[Tensor], residual: bool) -> Tensor:
 
 def is_large(x: Tensor, hidden: int) -> bool:
     """Whether the hidden map of (B, H, W, C), with ``hidden`` channels, is worth cutting into strips."""
-    return x[..., 0].numel() * hidden * x.element_size() > LARGE_BYTES
+    limit = LARGE_BYTES_WITH_GRAD if torch.is_grad_enabled() else LARGE_BYTES
+    return x[..., 0].numel() * hidden * x.element_size() > limit
 
 
 def conv_ffn_by_strips(

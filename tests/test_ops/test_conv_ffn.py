@@ -18,6 +18,7 @@ SHAPES = [(5, 6, 5, 8), (3, 12, 8, 8), (1, 40, 9, 8), (2, 37, 11, 8), (1, 120, 1
 def small_strips(monkeypatch):
     monkeypatch.setattr(conv_ffn, 'STRIP_BYTES', 12_000)
     monkeypatch.setattr(conv_ffn, 'LARGE_BYTES', 12_000)
+    monkeypatch.setattr(conv_ffn, 'LARGE_BYTES_WITH_GRAD', 24_000)
     monkeypatch.setattr(conv_ffn, 'MIN_ROWS', 3)
 
 
@@ -103,16 +104,22 @@ class TestLayer:
 
     def test_cuts_large_maps_alone(self, monkeypatch):
         calls, ffn = self.count(monkeypatch), self.ffn()
-        ffn(image(1, 5, 5, 8))
+        with torch.no_grad():
+            ffn(image(1, 9, 10, 8))  # 4 bytes × 32 channels for every token
+            assert not calls
+            ffn(image(1, 10, 10, 8))
+            assert calls
+        calls.clear()
+        ffn(image(1, 18, 10, 8))
         assert not calls
-        ffn(image(1, 20, 20, 8))
+        ffn(image(1, 19, 10, 8))
         assert calls
 
     def test_gives_the_same_either_way(self, monkeypatch):
         x = image(2, 33, 20, 8)
         results = []
         for large in (0, 1 << 30):
-            monkeypatch.setattr(conv_ffn, 'LARGE_BYTES', large)
+            monkeypatch.setattr(conv_ffn, 'LARGE_BYTES_WITH_GRAD', large)
             ffn = self.ffn()
             out = ffn(x)
             out.backward(image(*x.shape, seed=1))
