@@ -26,9 +26,9 @@ STRIP_BYTES = 4 << 20
 MIN_ROWS = 8
 
 # The C library takes a block above some size from the system and gives it back when it is freed, and keeps no more than
-# twice that size at the end of its heap: the next use of the memory costs a page fault for every 4 KiB. The limit starts
-# at 128 KiB and grows with the blocks that are freed, up to 32 MiB. One large block, never written to, sets it there, so
-# that one strip takes the memory of the last. An allocator without such a limit takes no notice.
+# twice that size at the end of its heap: the next use of the memory costs a page fault for every 4 KiB. The limit
+# starts at 128 KiB and grows with the blocks that are freed, up to 32 MiB. One large block, never written to, sets it
+# there, so that one strip takes the memory of the last. An allocator without such a limit takes no notice.
 torch.empty((32 << 20) - (64 << 10), dtype=torch.uint8)
 
 Strip = tuple[slice, int, int, int, int]

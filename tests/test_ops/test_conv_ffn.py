@@ -18,7 +18,7 @@ SHAPES = [(5, 6, 5, 8), (3, 12, 8, 8), (1, 40, 9, 8), (2, 37, 11, 8), (1, 120, 1
 def small_strips(monkeypatch):
     monkeypatch.setattr(conv_ffn, 'STRIP_BYTES', 12_000)
     monkeypatch.setattr(conv_ffn, 'LARGE_BYTES', 12_000)
-    monkeypatch.setattr(conv_ffn, 'LARGE_BYTES_WITH_GRAD', 24_000)
+    monkeypatch.setattr(conv_ffn, 'LARGE_BYTES_WITH_GRAD', 12_000)
     monkeypatch.setattr(conv_ffn, 'MIN_ROWS', 3)
 
 
@@ -103,6 +103,7 @@ class TestLayer:
         return calls
 
     def test_cuts_large_maps_alone(self, monkeypatch):
+        monkeypatch.setattr(conv_ffn, 'LARGE_BYTES_WITH_GRAD', 24_000)
         calls, ffn = self.count(monkeypatch), self.ffn()
         with torch.no_grad():
             ffn(image(1, 9, 10, 8))  # 4 bytes × 32 channels for every token
