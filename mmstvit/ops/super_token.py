@@ -137,8 +137,11 @@ def self_attention(qkv: Tensor, num_heads: int, dropout: float = 0.0) -> Tensor:
     d = c3 // 3 // num_heads
     # (B, heads, N, d) each, as views. Taken apart in this order, the gradients come together in a single copy.
     q, k, v = (t.transpose(1, 2) for t in qkv.reshape(b, n, num_heads, 3, d).unbind(3))
-    if n >= row_attention.MIN_TOKENS and dropout == 0 and runs_onednn(qkv) and not is_traced():
+    ours = dropout == 0 and runs_onednn(qkv) and not is_traced()
+    if ours and n >= row_attention.MIN_TOKENS:
         out = row_attention.attend_by_rows(q, k, v)
+    elif ours and qkv.dtype == torch.bfloat16 and not torch.is_grad_enabled():
+        out = row_attention.attend_whole(q, k, v)
     else:
         out = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
     return out.transpose(1, 2).reshape(b, n, c3 // 3)

@@ -1,4 +1,4 @@
-"""Attention by rows equals the naive one, in values and in every gradient."""
+"""Attention with oneDNN equals the naive one, in values and in every gradient."""
 
 from unittest import mock
 
@@ -65,3 +65,20 @@ def test_there_is_no_second_derivative():
     (grad,) = torch.autograd.grad(super_token.self_attention(qkv, 1).square().sum(), qkv, create_graph=True)
     with pytest.raises(RuntimeError, match='once_differentiable'):
         grad.sum().backward()
+
+
+def test_few_tokens_in_bf16_without_a_gradient():
+    qkv = image(3, 49, 3 * 2 * 64, dtype=torch.bfloat16)
+    expected = naive.self_attention(qkv.float(), 2)
+    with mock.patch.object(row_attention, 'attend_whole', wraps=row_attention.attend_whole) as whole:
+        with_gradient = super_token.self_attention(qkv, 2)
+        assert whole.call_count == 0
+        with torch.no_grad():
+            out = super_token.self_attention(qkv, 2)
+            assert whole.call_count == 1
+            super_token.self_attention(qkv, 2, dropout=0.5)
+            super_token.self_attention(qkv.float(), 2)
+            assert whole.call_count == 1
+    assert out.dtype == torch.bfloat16 and out.is_contiguous()
+    assert relative_error(out.float(), expected) < 1e-2
+    assert relative_error(with_gradient.float(), expected) < 1e-2
