@@ -71,7 +71,7 @@ def parse_entry(text: str) -> Entry:
     """Read ``NAME[+OPTION…]``.
 
     An option is ``compile``, ``deploy`` or an argument of the backbone, ``key=value`` with a Python literal or else a
-    string: ``stvit-small+with_cp=True``, ``stvit-small+arch.stoken_size=8,4,2,1``.
+    string: ``stvit-small+with_cp=True``, ``stvit-small+stoken_size=8,4,2,1``.
 
     Raises:
         UserError: The name is unknown, or an option is none of these.

@@ -129,6 +129,11 @@ class TestArguments:
         message = refusal(ValueError, n_iter=value)
         assert 'n_iter[' in message and f'must be an integer of at least 1, but got {shown}' in message
 
+    @pytest.mark.parametrize('value', [8, (8, 4), '8421', (8, 4, 0, 1), (8, 4, 1.0, 1), (8, 4, True, 1)])
+    def test_stoken_size_must_be_four_positive_integers(self, value):
+        message = refusal(ValueError, stoken_size=value)
+        assert message.startswith('stoken_size') and repr(value) in message
+
     @pytest.mark.parametrize('value', [(1, 1, 1), (), '1', None, 1.0])
     def test_n_iter_must_be_one_or_four_numbers(self, value):
         message = refusal(ValueError, n_iter=value)

@@ -8,8 +8,19 @@ from mmcv.cnn.bricks import DropPath
 from torch import nn
 
 from mmstvit import STViT
+from mmstvit.analysis.published import PublishedSTViT
 
-from ..helpers import TINY, assert_equal, assert_near, batch_norms, cotangent_loss, gradients, image, tiny
+from ..helpers import (
+    TINY,
+    assert_equal,
+    assert_near,
+    batch_norms,
+    cotangent_loss,
+    gradients,
+    image,
+    relative_error,
+    tiny,
+)
 
 X = (2, 3, 64, 64)
 
@@ -214,6 +225,33 @@ class TestDrop:
         torch.manual_seed(0)
         assert any(names_differ(model.train()(x), model.train()(x)))
         assert not any(names_differ(plain.train()(x), plain.train()(x)))
+
+
+class TestStokenSize:
+    def test_reaches_every_block_and_changes_no_weight(self):
+        plain, model = tiny(), tiny(stoken_size=(4, 2, 2, 1))
+        assert_equal(model.state_dict(), plain.state_dict())
+        assert model.arch.stoken_size == (4, 2, 2, 1) and plain.arch.stoken_size == (4, 2, 1, 1)
+        assert [{block.attn.stoken_size for block in blocks} for blocks in model.stages] == [{4}, {2}, {2}, {1}]
+
+    def test_of_the_arch_is_the_default(self):
+        arch = {**TINY, 'stoken_size': (4, 2, 2, 1)}
+        assert STViT(arch).arch == tiny(stoken_size=[4, 2, 2, 1]).arch
+        assert STViT(arch, stoken_size=(4, 2, 1, 1)).arch == tiny().arch
+
+    @pytest.mark.parametrize('shape', [(2, 3, 64, 64), (1, 3, 72, 104)])
+    def test_equals_the_published_algorithm(self, shape):
+        """The third stage's map has an odd side in the second shape: its last cells are padded."""
+        model = tiny(stoken_size=(4, 2, 2, 1)).double().eval()
+        x = image(*shape, dtype=torch.float64)
+        expected = PublishedSTViT(model).eval()(x)
+        assert names_differ(model(x), tiny().double().eval()(x)) == [False, False, True, True]
+        assert max(relative_error(a, b) for a, b in zip(model(x), expected, strict=True)) < 1e-10
+
+    def test_takes_published_weights(self):
+        small = STViT('small', stoken_size=(8, 4, 2, 1))
+        shapes = {name: tuple(value.shape) for name, value in small.state_dict().items()}
+        assert shapes == {name: tuple(value.shape) for name, value in STViT('small').state_dict().items()}
 
 
 class TestIterations:

@@ -25,7 +25,7 @@ options of a backbone follow its name, each with a plus sign:
   stvit-small+compile               through torch.compile
   stvit-small+deploy                after its switch_to_deploy()
   stvit-small+with_cp=True          an argument of the backbone; a value is a Python literal, else a string
-  stvit-small+arch.stoken_size=8,4,2,1   a dotted key reaches into an argument that is a dict
+  stvit-small+stoken_size=8,4,2,1   a sequence
 
 method:
   Every backbone has a process of its own. In every round each takes one step, in random order, while the others wait.
