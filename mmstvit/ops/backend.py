@@ -20,7 +20,7 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
-from . import naive, super_token
+from . import naive, opaque, super_token
 
 BACKENDS = ('auto', 'torch', 'triton', 'naive')
 VARIABLE = 'MMSTVIT_BACKEND'
@@ -118,14 +118,15 @@ def select(x: Tensor) -> ModuleType:
         x: The map; its device and dtype count.
 
     Returns:
-        :mod:`~mmstvit.ops.super_token`, :mod:`~mmstvit.ops.triton` or :mod:`~mmstvit.ops.naive`.
+        :mod:`~mmstvit.ops.super_token` (compiled: :mod:`~mmstvit.ops.opaque`), :mod:`~mmstvit.ops.triton` or
+        :mod:`~mmstvit.ops.naive`.
 
     Raises:
         RuntimeError: ``triton`` was asked for by name, and cannot run there.
     """
     name, reason = _resolve(x.device.type, x.device.index, x.dtype)
     if name == 'torch':
-        return super_token
+        return opaque if opaque.is_wanted() else super_token
     if name == 'naive':
         return naive
     if reason:

@@ -27,7 +27,7 @@ def _no_autocast(x: Tensor) -> contextlib.AbstractContextManager:
     return torch.autocast(device, enabled=False) if device != 'meta' else contextlib.nullcontext()
 
 
-def _partition(x: Tensor, s: int) -> Tensor:
+def partition(x: Tensor, s: int) -> Tensor:
     """Cut a map into cells, zero-padding at the right and bottom: (B, H, W, C) -> (B, h, w, s², C)."""
     b, height, width, c = x.shape
     if height % s or width % s:
@@ -94,10 +94,19 @@ def aggregate(cells: Tensor, affinity: Tensor) -> Tensor:
         Super tokens, (B, h, w, C), in the dtype of ``cells``.
     """
     with _no_autocast(cells):
-        with torch.no_grad():
-            normaliser = _fold(affinity.sum(dim=3).unsqueeze(-1)) + EPS  # (B, h, w, 1)
-        sums = affinity.to(cells.dtype).transpose(-1, -2) @ cells  # (B, h, w, 9, C)
-        return (_fold(sums.to(affinity.dtype)) / normaliser).to(cells.dtype)
+        return (weighted_sums(cells, affinity) / total_weights(affinity)).to(cells.dtype)
+
+
+def weighted_sums(cells: Tensor, affinity: Tensor) -> Tensor:
+    """Σ Q x for every super token: (B, h, w, s², C), (B, h, w, s², 9) -> (B, h, w, C), in the association's dtype."""
+    sums = affinity.to(cells.dtype).transpose(-1, -2) @ cells  # (B, h, w, 9, C)
+    return _fold(sums.to(affinity.dtype))
+
+
+@torch.no_grad()
+def total_weights(affinity: Tensor) -> Tensor:
+    """Σ Q for every super token, the normaliser of Eq. 5, outside the graph: (B, h, w, s², 9) -> (B, h, w, 1)."""
+    return _fold(affinity.sum(dim=3).unsqueeze(-1)) + EPS
 
 
 def sample_super_tokens(x: Tensor, stoken_size: int, n_iter: int = 1) -> tuple[Tensor, Tensor]:
@@ -113,7 +122,7 @@ def sample_super_tokens(x: Tensor, stoken_size: int, n_iter: int = 1) -> tuple[T
         Super tokens (B, h, w, C) and association (B, h, w, s², 9), with h = ⌈H / s⌉ and w = ⌈W / s⌉. Only the last
         weighted sum carries gradient.
     """
-    cells = _partition(x, stoken_size)
+    cells = partition(x, stoken_size)
     with torch.no_grad():
         tokens = cells.mean(dim=3)
         for _ in range(n_iter - 1):
