@@ -3,7 +3,8 @@
 Every backbone lives in a process of its own. In every round each takes one step, in an order drawn anew, while the
 others wait: when the machine slows down, it slows down for all of them, and a ratio is taken within a round. Before
 anything is timed, backbones of ours are compared with the published algorithm, and memory is measured in processes
-that nothing is timed in.
+that nothing is timed in. After the backbones of every round a large matrix product has its turn: it tells how many
+operations per second the processor could do in that round.
 """
 
 import random
@@ -11,9 +12,12 @@ import statistics
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from math import prod
+
+import torch
 
 from .backbones import Entry
-from .worker import Setting, Worker, WorkerError
+from .worker import PROBES, Setting, Worker, WorkerError
 
 # What the ratios are.
 RATIOS = {
@@ -31,6 +35,9 @@ class Row:
         shape: Height and width of the images.
         error: Why something is missing; None if nothing is.
         parameters: Number of parameters.
+        flops: Floating-point operations of a step; see :meth:`mmstvit.analysis.worker.Bench.count`.
+        uncounted: Why they are not known, of a backbone that runs and cannot be counted.
+        peak_flops: Floating-point operations per second of a large matrix product in the same rounds.
         agreement: Largest errors against the published algorithm, of a backbone of ours.
         memory: Bytes that a step adds at its peak; see :meth:`mmstvit.analysis.worker.Bench.memory`.
         memory_source: Where they come from.
@@ -43,6 +50,9 @@ class Row:
     shape: tuple[int, int]
     error: str | None = None
     parameters: int | None = None
+    flops: int | None = None
+    uncounted: str | None = None
+    peak_flops: float | None = None
     agreement: dict[str, float] | None = None
     memory: int | None = None
     memory_source: str | None = None
@@ -62,6 +72,13 @@ class Row:
             return None
         first, _, third = statistics.quantiles(self.seconds, n=4, method='inclusive')
         return third - first
+
+    @property
+    def peak_ratio(self) -> float | None:
+        """Floating-point operations per second over those of the matrix product."""
+        if self.median is None or self.flops is None or self.peak_flops is None:
+            return None
+        return self.flops / self.median / self.peak_flops
 
     def ratios(self, baseline: 'Row') -> dict[str, float]:
         """Time over the baseline's time, by the names in :data:`RATIOS`; empty if one of the two has none."""
@@ -116,9 +133,9 @@ def _labels(entries: Sequence[Entry]) -> list[str]:
 
 
 class _Team:
-    """A worker for every entry, a new one where the last is gone."""
+    """A worker for every entry, a new one where the last is gone; None among the entries stands for the probe."""
 
-    def __init__(self, entries: Sequence[Entry], setting: Setting, for_memory: bool) -> None:
+    def __init__(self, entries: Sequence[Entry | None], setting: Setting, for_memory: bool) -> None:
         self._start = lambda i: Worker(entries[i], setting, for_memory)
         self._workers: list[Worker | None] = [None] * len(entries)
 
@@ -172,6 +189,11 @@ def _measure_memory(
                     row.parameters = built['parameters']
                     row.memory, row.memory_source = memory['bytes'], memory['source']
                     team.call(i, row, 'release')
+                flops = None if row.error else team.call(i, row, 'count', row.shape)
+                if isinstance(flops, str):
+                    row.uncounted = flops
+                else:
+                    row.flops = flops
 
 
 def _measure_time(
@@ -184,29 +206,44 @@ def _measure_time(
     log: Callable[[str], None],
 ) -> None:
     order = random.Random(0)
-    with _Team(entries, setting, for_memory=False) as team:
+    with _Team([*entries, None], setting, for_memory=False) as team:
         for rows in table:
 
             def alive(rows: list[Row] = rows) -> list[int]:
                 return [i for i, row in enumerate(rows) if not row.error]
 
             log(f'time at {rows[0].shape[0]}×{rows[0].shape[1]}')
+            probe = Row('matrix product', rows[0].shape, flops=2 * prod(PROBES[torch.device(setting.device).type]))
             team.start(alive())
             for i in alive():
                 team.call(i, rows[i], 'prepare', rows[i].shape)
+            team.call(len(rows), probe, 'prepare')
             for _ in range(warmup):
                 for i in alive():
                     team.call(i, rows[i], 'step')
+                if not probe.error:
+                    team.call(len(rows), probe, 'step')
             for _ in range(rounds):
                 turns = alive()
                 order.shuffle(turns)
                 for i in turns:
-                    times = team.call(i, rows[i], 'step')
-                    if not rows[i].error:
-                        rows[i].seconds.append(times[0])
-                        rows[i].cpu_seconds.append(times[1])
+                    _take_step(team, i, rows[i])
+                _take_step(team, len(rows), probe)
+            if probe.error:
+                log(f'{probe.label}: {probe.error}')
+            for row in rows:
+                row.peak_flops = probe.flops / probe.median if probe.median else None
             if profile:
                 for i in alive():
                     rows[i].profile = team.call(i, rows[i], 'profile')
             for i in alive():
                 team.call(i, rows[i], 'release')
+
+
+def _take_step(team: _Team, i: int, row: Row) -> None:
+    if row.error:
+        return
+    times = team.call(i, row, 'step')
+    if not row.error:
+        row.seconds.append(times[0])
+        row.cpu_seconds.append(times[1])

@@ -16,14 +16,14 @@ import torch
 
 from .agreement import AUTOCAST_DTYPES
 from .benchmark import RATIOS, Row
-from .worker import Setting
+from .worker import PROBES, Setting
 
 _PACKAGES = ('mmstvit', 'torch', 'mmengine', 'mmcv', 'mmdet', 'mmpretrain', 'triton')
 # Environment variables that change how fast tensors are computed.
 _VARIABLES = re.compile(r'(G?OMP|KMP|MKL|ONEDNN|DNNL|MALLOC|CUDA|CUBLAS|PYTORCH|TORCH|MMSTVIT)_|LD_PRELOAD')
 
 _MIB = 2**20
-_HEADER = ('backbone', 'M params', 'ms', '± ms', 'CPU ms', 'images/s', 'time ×', 'MiB', 'MiB ×')
+_HEADER = ('backbone', 'M params', 'ms', '± ms', 'CPU ms', 'images/s', 'time ×', 'MiB', 'MiB ×', 'GFLOP', '% peak')
 
 
 def environment(setting: Setting) -> dict[str, str]:
@@ -72,6 +72,9 @@ def as_dict(table: Sequence[Sequence[Row]], baseline: int) -> dict:
             'cpu_seconds': 'time that processors spent on it, all threads together',
             'median, spread': 'of seconds; the spread is the interquartile range',
             'memory': 'bytes that a step adds at its peak to parameters, optimiser state and images',
+            'flops': 'of a step: 2 per multiply-accumulate of the forward pass, 3 times as many in training',
+            'peak_flops': 'per second, of a large matrix product: its flops / its median time in the same rounds',
+            'peak_ratio': 'flops / median / peak_flops',
         },
         'baseline': table[0][baseline].label,
         'results': [
@@ -81,6 +84,7 @@ def as_dict(table: Sequence[Sequence[Row]], baseline: int) -> dict:
                 'spread': row.spread,
                 **{name: row.ratios(rows[baseline]).get(name) for name in RATIOS},
                 'memory_ratio': row.memory_ratio(rows[baseline]),
+                'peak_ratio': row.peak_ratio,
             }
             for rows in table
             for row in rows
@@ -106,14 +110,28 @@ def format_table(rows: Sequence[Row], baseline: int, batch_size: int) -> str:
                 _number(ratio, 3),
                 _number(memory, 0),
                 _number(row.memory_ratio(rows[baseline]), 3),
+                _number(row.flops and row.flops / 1e9, 2),
+                _number(row.peak_ratio and row.peak_ratio * 100, 1),
             )
         )
         if row.error:
             notes.append(f'{row.label}: {row.error}')
+        if row.uncounted:
+            notes.append(f'{row.label}: its operations cannot be counted: {row.uncounted}')
         if row.agreement:
             errors = ', '.join(f'{kind} {error:.1e}' for kind, error in row.agreement.items())
             notes.append(f'{row.label} agrees with the published algorithm; largest errors: {errors}')
     return '\n'.join([*_align(lines), *notes])
+
+
+def format_peak(rows: Sequence[Row], setting: Setting) -> str:
+    """The peak that the rows of one shape are compared with, as text."""
+    m, k, n = PROBES[torch.device(setting.device).type]
+    peak = rows[0].peak_flops
+    return (
+        f'peak  {_number(peak and peak / 1e9, 1)} GFLOP/s: a matrix product of {m}×{k} by {k}×{n} in {setting.dtype} '
+        'in the same rounds'
+    )
 
 
 def format_profile(row: Row) -> str:

@@ -1,6 +1,7 @@
 """One backbone in a process of its own: what :mod:`mmstvit.analysis.benchmark` asks it to do.
 
-A process of its own, so that no backbone sees the memory, the caches, the compiled code or the death of another.
+A process of its own, so that no backbone sees the memory, the caches, the compiled code or the death of another. The
+matrix product that tells the peak of the processor has one, too.
 """
 
 import contextlib
@@ -21,14 +22,18 @@ from torch.profiler import record_function
 
 from mmstvit.apis import UserError
 from mmstvit.models import STViT
+from mmstvit.ops import dense
 
-from .agreement import backward, check_agreement, in_dtype
+from .agreement import AUTOCAST_DTYPES, backward, check_agreement, in_dtype
 from .backbones import Entry, build_backbone
+from .counter import count_macs
 from .profiling import profile
 
 NUM_MAPS = 4
-# AdamW as in the recipes, at a rate that leaves the weights where they are.
-_OPTIMIZER = dict(lr=1e-6, weight_decay=0.05)
+# AdamW as in the recipes, fused, at a rate that leaves the weights where they are.
+_OPTIMIZER = dict(lr=1e-6, weight_decay=0.05, fused=True)
+# (M, K, N) of the product (M, K) × (K, N) that tells the peak: large enough to run at it, by the type of the device.
+PROBES = {'cpu': (64 * 64, 1024, 1024), 'cuda': (8192, 8192, 8192)}
 
 _STATUS = Path('/proc/self/status')
 _CLEAR_REFS = Path('/proc/self/clear_refs')
@@ -67,12 +72,8 @@ class Bench:
     def __init__(self, entry: Entry, setting: Setting) -> None:
         self.entry = entry
         self.setting = setting
-        self.device = torch.device(setting.device)
-        if setting.threads is not None:
-            torch.set_num_threads(setting.threads)
+        self.device = _set_up(setting)
         self.compiled = entry.compile or setting.compile
-        # fp32 means fp32: on CUDA, convolutions would round to TF32 by default.
-        torch.backends.cudnn.allow_tf32 = False
 
     def check(self) -> dict[str, float] | None:
         """Compare a backbone of ours with the published algorithm; see :func:`check_agreement`.
@@ -122,15 +123,42 @@ class Bench:
             )
         return dict(parameters=parameters)
 
+    def count(self, shape: Sequence[int]) -> int | str:
+        """Count the floating-point operations of a step, on the meta device.
+
+        Two for every multiply-accumulate of the forward pass, see :mod:`mmstvit.analysis.counter`; in training three
+        times as many, as the backward pass has two products of the same size for each of the forward pass. What is
+        computed again in the backward pass, or not at all because it is frozen, makes no difference.
+
+        Args:
+            shape: Height and width of the images.
+
+        Returns:
+            Their number, or why a backbone cannot be counted that runs.
+        """
+        backbone = build_backbone(self.entry)
+        self._deploy(backbone)
+        backbone.to('meta').train(False)
+        images = torch.empty(self.setting.batch_size, 3, *shape, device='meta')
+        try:
+            macs = count_macs(backbone, lambda: backbone(images))
+        except RuntimeError as error:  # it looks at values, or an operator of its own has no meta kernel
+            return str(error).strip().partition('\n')[0]
+        return 2 * sum(kinds.total() for kinds in macs.values()) * (3 if self.setting.train else 1)
+
     def _finish(self, backbone: nn.Module) -> Callable[[Tensor], tuple[Tensor, ...]]:
         """From a backbone as built to what is timed."""
-        if self.entry.deploy:
-            if self.setting.train:
-                raise UserError(f'{self.entry.text}: what is deployed does not train; use --mode inference.')
-            if not hasattr(backbone, 'switch_to_deploy'):
-                raise UserError(f'{self.entry.text}: {type(backbone).__name__} has no switch_to_deploy().')
-            backbone.switch_to_deploy()
+        self._deploy(backbone)
         return torch.compile(backbone) if self.compiled else backbone
+
+    def _deploy(self, backbone: nn.Module) -> None:
+        if not self.entry.deploy:
+            return
+        if self.setting.train:
+            raise UserError(f'{self.entry.text}: what is deployed does not train; use --mode inference.')
+        if not hasattr(backbone, 'switch_to_deploy'):
+            raise UserError(f'{self.entry.text}: {type(backbone).__name__} has no switch_to_deploy().')
+        backbone.switch_to_deploy()
 
     def _forget_compiled(self) -> None:
         """Else the next shape is compiled as one of varying size."""
@@ -155,15 +183,7 @@ class Bench:
             Its time, and the time that processors spent on it, all threads together; in seconds. On CPU, less than
             ``threads`` times as much says that others used the processors; on a GPU, that it did not wait for Python.
         """
-        self._synchronize()
-        start, cpu_start = time.perf_counter(), time.process_time()
-        self._step()
-        self._synchronize()
-        return time.perf_counter() - start, time.process_time() - cpu_start
-
-    def _synchronize(self) -> None:
-        if self.device.type == 'cuda':
-            torch.cuda.synchronize(self.device)
+        return _timed(self._step, self.device)
 
     def memory(self) -> dict[str, int | str]:
         """Take a step and see how far memory grows above what was held before it.
@@ -197,6 +217,57 @@ class Bench:
         _trim()
         if self.device.type == 'cuda':
             torch.cuda.empty_cache()
+
+
+class Probe:
+    """A large matrix product through the fastest kernel that the package knows, for what the processor can do.
+
+    Args:
+        setting: Its type, device and threads.
+    """
+
+    def __init__(self, setting: Setting) -> None:
+        self.setting = setting
+        self.device = _set_up(setting)
+
+    def prepare(self) -> None:
+        """Make the matrices, and multiply once."""
+        rows, inner, columns = PROBES[self.device.type]
+        options = dict(device=self.device, dtype=AUTOCAST_DTYPES.get(self.setting.dtype, torch.float32))
+        if self.device.type == 'cpu':
+            x = torch.randn(1, 64, rows // 64, inner, **options)
+            weight = torch.randn(columns, inner, **options)
+            self._product = lambda: dense.linear(x, weight, None)
+        else:
+            x, weight = torch.randn(rows, inner, **options), torch.randn(inner, columns, **options)
+            self._product = lambda: torch.mm(x, weight)
+        self._product()
+
+    def step(self) -> tuple[float, float]:
+        """Multiply; returns what :meth:`Bench.step` returns."""
+        return _timed(self._product, self.device)
+
+
+def _set_up(setting: Setting) -> torch.device:
+    if setting.threads is not None:
+        torch.set_num_threads(setting.threads)
+    # fp32 means fp32: on CUDA, convolutions would round to TF32 by default.
+    torch.backends.cudnn.allow_tf32 = False
+    return torch.device(setting.device)
+
+
+def _timed(step: Callable[[], object], device: torch.device) -> tuple[float, float]:
+    """Seconds that a step takes, and that processors spend on it."""
+    _synchronize(device)
+    start, cpu_start = time.perf_counter(), time.process_time()
+    step()
+    _synchronize(device)
+    return time.perf_counter() - start, time.process_time() - cpu_start
+
+
+def _synchronize(device: torch.device) -> None:
+    if device.type == 'cuda':
+        torch.cuda.synchronize(device)
 
 
 def steady_malloc() -> None:
@@ -256,14 +327,16 @@ class Failure:
     refused: bool
 
 
-def serve(connection: Connection, entry: Entry, setting: Setting, for_memory: bool) -> None:
-    """Main function of a worker: call the methods of a :class:`Bench` by name until the other end is closed."""
+def serve(connection: Connection, entry: Entry | None, setting: Setting, for_memory: bool) -> None:
+    """Main function of a worker: call the methods of a :class:`Bench`, or of a :class:`Probe` where there is no entry,
+    by name until the other end is closed.
+    """
     # When memory runs out, Linux shall end this process and not the one that reports it.
     with contextlib.suppress(FileNotFoundError):
         Path('/proc/self/oom_score_adj').write_text('1000')
     if for_memory:
         steady_malloc()
-    bench = Bench(entry, setting)
+    bench = Probe(setting) if entry is None else Bench(entry, setting)
     while True:
         try:
             method, arguments = connection.recv()
@@ -285,12 +358,12 @@ class Worker:
     """The parent's end of a worker; the process starts at once.
 
     Args:
-        entry: The backbone.
+        entry: The backbone; None for the probe of the peak.
         setting: How to run it.
         for_memory: Whether to measure memory in it, with a slower malloc, and not time.
     """
 
-    def __init__(self, entry: Entry, setting: Setting, for_memory: bool = False) -> None:
+    def __init__(self, entry: Entry | None, setting: Setting, for_memory: bool = False) -> None:
         context = multiprocessing.get_context('spawn')
         self._connection, theirs = context.Pipe()
         self._process = context.Process(target=serve, args=(theirs, entry, setting, for_memory), daemon=True)
@@ -298,7 +371,7 @@ class Worker:
         theirs.close()
 
     def call(self, method: str, *arguments: object) -> object:
-        """Call a method of the worker's :class:`Bench` and wait for it.
+        """Call a method of the worker's :class:`Bench` or :class:`Probe` and wait for it.
 
         Raises:
             UserError: The command is at fault.

@@ -8,10 +8,11 @@ import torch
 
 from mmstvit.analysis import worker
 from mmstvit.analysis.backbones import parse_entry
-from mmstvit.analysis.worker import Bench, Setting, Worker, WorkerError, peak_growth
+from mmstvit.analysis.complexity import measure
+from mmstvit.analysis.worker import Bench, Probe, Setting, Worker, WorkerError, peak_growth
 from mmstvit.apis import UserError
 
-from ..helpers import assert_equal
+from ..helpers import assert_equal, load_config
 
 MIB = 2**20
 
@@ -55,6 +56,50 @@ def test_a_step_of_training_moves_every_parameter_and_holds_no_gradient():
     assert not [name for name, p in subject.backbone.named_parameters() if torch.equal(p, before[name])]
     assert not [name for name, p in subject.backbone.named_parameters() if p.grad is not None]
     assert subject.backbone.training
+
+
+def test_operations_are_counted_for_the_batch_the_mode_and_what_is_run(monkeypatch):
+    """The same number as that of the tool for configs; compiled or not, and computed nowhere."""
+    monkeypatch.setattr(torch, 'compile', None)
+    cost = measure(load_config('mask_rcnn/mask-rcnn_stvit-nano_fpn_scenes'), (64, 96)).modules['backbone']
+    assert bench().count((64, 96)) == 2 * cost.everything
+    assert bench('stvit-nano+compile', batch_size=2).count((64, 96)) == 4 * cost.everything
+    assert bench(train=True, dtype='bf16').count((64, 96)) == 6 * cost.everything
+    assert bench('stvit-nano+with_cp=True', train=True).count((64, 96)) == 6 * cost.everything
+    # Without the BatchNorms that are folded into layers.
+    assert 0.9 * 2 * cost.everything < bench('stvit-nano+deploy').count((64, 96)) < 2 * cost.everything
+
+
+def test_what_runs_and_cannot_be_counted_says_why(monkeypatch):
+    class Curious(torch.nn.Module):
+        def forward(self, x):
+            return [x] * 4 if x.mean().item() < 1 else None
+
+    monkeypatch.setattr(worker, 'build_backbone', lambda entry: Curious())
+    assert 'meta' in bench('swin-tiny').count((64, 64))
+
+
+@pytest.mark.parametrize('dtype', ['fp32', 'bf16', 'fp16'])
+def test_the_probe_multiplies_in_the_type_of_the_run(dtype, monkeypatch):
+    monkeypatch.setitem(worker.PROBES, 'cpu', (128, 32, 48))
+    products = []
+    linear = worker.dense.linear
+    monkeypatch.setattr(worker.dense, 'linear', lambda *args: products.append(linear(*args)))
+    probe = Probe(Setting(dtype=dtype))
+    probe.prepare()
+    seconds, cpu_seconds = probe.step()
+    assert seconds > 0 and cpu_seconds > 0
+    assert [tuple(x.shape) for x in products] == [(1, 64, 2, 48)] * 2
+    assert {x.dtype for x in products} == {dict(fp32=torch.float32, bf16=torch.bfloat16, fp16=torch.float16)[dtype]}
+
+
+def test_a_worker_without_a_backbone_is_the_probe():
+    member = Worker(None, Setting(threads=1))
+    try:
+        assert member.call('prepare') is None
+        assert min(member.call('step')) > 0
+    finally:
+        member.close()
 
 
 def test_training_holds_activations_and_gradients():

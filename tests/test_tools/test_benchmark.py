@@ -1,6 +1,7 @@
 """The benchmark as a user runs it."""
 
 import json
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -59,23 +60,31 @@ def test_training_over_several_shapes_with_a_backbone_that_is_killed(run, config
     killed = rows.pop((str(mortal), 64, 96))
     assert killed['error'] == 'out of memory or killed (signal 9)'
     assert killed['seconds'] == [] and killed['memory'] is None and killed['ratio_within_rounds'] is None
+    assert killed['flops'] is None and killed['peak_ratio'] is None
     for row in rows.values():
         assert row['error'] is None
         assert len(row['seconds']) == len(row['cpu_seconds']) == 2
         assert min(row['seconds'] + row['cpu_seconds']) > 0
         assert row['median'] == sum(row['seconds']) / 2
         assert row['memory'] > 0 and row['memory_source'] == 'VmHWM'
+        assert row['peak_ratio'] == row['flops'] / row['median'] / row['peak_flops']
     for width in (64, 96):
         ours = rows['stvit-nano', 64, width]
         assert set(ours['agreement']) == {'features', 'gradients', 'statistics'}
         assert ours['ratio_within_rounds'] == ours['ratio_of_medians'] == ours['memory_ratio'] == 1
         assert ours['parameters'] > 1e6
+        assert ours['flops'] > 6 * 2e7 and ours['peak_flops'] > 0
+    # One peak for the rounds of a shape.
+    assert rows['stvit-nano', 64, 64]['flops'] < rows['stvit-nano', 64, 96]['flops']
+    assert rows['stvit-nano', 64, 64]['peak_flops'] == rows[str(mortal), 64, 64]['peak_flops']
     simple = rows[str(mortal), 64, 64]
     assert simple['parameters'] == 1 and simple['agreement'] is None
     assert simple['ratio_of_medians'] == simple['median'] / rows['stvit-nano', 64, 64]['median']
     assert '1 × 3 × 64 × 96, train, fp32, 2 rounds' in text
     assert f'{mortal}: out of memory or killed (signal 9)' in text
     assert 'stvit-nano agrees with the published algorithm' in text
+    peaks = re.findall(r'^peak  (\S+) GFLOP/s: a matrix product of 4096×1024 by 1024×1024 in fp32', text, re.M)
+    assert [float(peak) > 0 for peak in peaks] == [True, True]
     assert (tmp_path / 'plot.png').stat().st_size > 10_000
 
 

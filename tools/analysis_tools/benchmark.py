@@ -11,7 +11,7 @@ import torch
 
 from mmstvit.analysis.backbones import NAMES, parse_entry
 from mmstvit.analysis.benchmark import RATIOS, run
-from mmstvit.analysis.report import as_dict, environment, format_profile, format_table, plot
+from mmstvit.analysis.report import as_dict, environment, format_peak, format_profile, format_table, plot
 from mmstvit.analysis.worker import Setting
 from mmstvit.apis import UserError, user_errors
 
@@ -35,7 +35,10 @@ method:
   with one thread on CPU, much less than ms says that the machine was busy with something else. Memory is what a step
   adds at its peak to parameters, optimiser state and images: activations, gradients and workspace. It is measured in
   processes of its own; on CPU it is resident memory, with a malloc that gives every block of 64 KiB pages of its own,
-  so that fragmentation of the heap (10-50 %, by chance) does not count.
+  so that fragmentation of the heap (10-50 %, by chance) does not count. GFLOP is what a step computes: two operations
+  for every multiply-accumulate of the forward pass, three times as many in training; what a backbone computes again
+  does not count. % peak is how near that comes, per second, to a large matrix product in the same type and number of
+  threads, which has a process of its own, too, and its turn after the backbones of every round.
 """
 
 
@@ -115,6 +118,7 @@ def main() -> None:
         height, width = rows[0].shape
         print(f'\n{args.batch_size} × 3 × {height} × {width}, {how}')
         print(format_table(rows, baseline, args.batch_size))
+        print(format_peak(rows, setting))
     print(f'\ntime × is {RATIOS["ratio_within_rounds"]}; baseline: {args.entries[baseline]}')
     for row in (row for rows in table for row in rows if row.profile):
         print(f'\n{row.label} at {row.shape[0]}×{row.shape[1]}, one step\n{format_profile(row)}')
