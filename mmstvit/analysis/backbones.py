@@ -46,6 +46,8 @@ _RIVALS = {
     ),
 }
 NAMES = [*(f'stvit-{arch}' for arch in ARCHS), *(f'naive-{arch}' for arch in ARCHS), *_RIVALS]
+# fp32, or autocast.
+DTYPES = ('fp32', 'bf16', 'fp16')
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,7 @@ class Entry:
         arguments: Arguments of the backbone to set; a dotted key reaches into an argument that is a dict.
         compile: Whether to run it through ``torch.compile``.
         deploy: Whether to call its ``switch_to_deploy()``.
+        dtype: ``'fp32'``, ``'bf16'`` or ``'fp16'`` for this one alone; None for that of the run.
     """
 
     text: str
@@ -65,13 +68,14 @@ class Entry:
     arguments: Mapping[str, object] = field(default_factory=dict)
     compile: bool = False
     deploy: bool = False
+    dtype: str | None = None
 
 
 def parse_entry(text: str) -> Entry:
     """Read ``NAME[+OPTION…]``.
 
-    An option is ``compile``, ``deploy`` or an argument of the backbone, ``key=value`` with a Python literal or else a
-    string: ``stvit-small+with_cp=True``, ``stvit-small+stoken_size=8,4,2,1``.
+    An option is ``compile``, ``deploy``, one of :data:`DTYPES` or an argument of the backbone, ``key=value`` with a
+    Python literal or else a string: ``stvit-small+with_cp=True``, ``stvit-small+stoken_size=8,4,2,1``.
 
     Raises:
         UserError: The name is unknown, or an option is none of these.
@@ -90,9 +94,14 @@ def parse_entry(text: str) -> Entry:
         key, equals, value = option.partition('=')
         if key and equals:
             arguments[key] = _literal(value)
-        elif option not in ('compile', 'deploy'):
-            raise UserError(f'{text}: an option is compile, deploy or key=value, but got {option!r}.')
-    return Entry(text, name, arguments, 'compile' in options, 'deploy' in options)
+        elif option not in ('compile', 'deploy', *DTYPES):
+            raise UserError(
+                f'{text}: an option is compile, deploy, {", ".join(DTYPES)} or key=value, but got {option!r}.'
+            )
+    dtypes = [option for option in options if option in DTYPES]
+    if len(dtypes) > 1:
+        raise UserError(f'{text}: there can be one of {", ".join(DTYPES)}, but got {", ".join(dtypes)}.')
+    return Entry(text, name, arguments, 'compile' in options, 'deploy' in options, *dtypes)
 
 
 def _literal(text: str) -> object:

@@ -12,7 +12,7 @@ import platform
 import resource
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -71,7 +71,7 @@ class Bench:
 
     def __init__(self, entry: Entry, setting: Setting) -> None:
         self.entry = entry
-        self.setting = setting
+        self.setting = setting if entry.dtype is None else replace(setting, dtype=entry.dtype)
         self.device = _set_up(setting)
         self.compiled = entry.compile or setting.compile
 

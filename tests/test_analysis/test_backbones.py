@@ -58,13 +58,13 @@ def test_nothing_is_dropped_at_random():
 
 
 def test_options_set_arguments():
-    entry = parse_entry('stvit-nano+with_cp=True+arch.stoken_size=8,4,2,1+norm_eval=False+compile+deploy')
-    assert entry.compile and entry.deploy
+    entry = parse_entry('stvit-nano+with_cp=True+arch.stoken_size=8,4,2,1+norm_eval=False+compile+deploy+bf16')
+    assert entry.compile and entry.deploy and entry.dtype == 'bf16'
     model = build_backbone(entry)
     assert isinstance(model, STViT) and model.with_cp
     assert model.arch.stoken_size == (8, 4, 2, 1)
     plain = parse_entry('stvit-nano')
-    assert not plain.compile and not plain.deploy
+    assert not plain.compile and not plain.deploy and plain.dtype is None
     assert build_backbone(plain).arch.stoken_size == (8, 4, 1, 1)
     swin = build_backbone(parse_entry('swin-tiny+depths=1,1,1,1+norm_cfg={"type":"BN"}'))
     assert [len(stage.blocks) for stage in swin.stages] == [1, 1, 1, 1]
@@ -83,7 +83,8 @@ def test_backbones_of_configs():
     ('text', 'message'),
     [
         ('stvit-smal', "unknown backbone 'stvit-smal'. Did you mean 'stvit-small'"),
-        ('stvit-small+fast', "option is compile, deploy or key=value, but got 'fast'"),
+        ('stvit-small+fast', "option is compile, deploy, fp32, bf16, fp16 or key=value, but got 'fast'"),
+        ('stvit-small+bf16+fp16', 'there can be one of fp32, bf16, fp16, but got bf16, fp16'),
         ('stvit-small+=3', "but got '=3'"),
         ('nowhere/config.py', 'nowhere/config.py does not exist'),
         ('stvit-nano+arch.channel=8,8,8,8', 'cannot be built: .*channel'),

@@ -200,3 +200,13 @@ def test_a_worker_calls_its_bench_and_ends():
     finally:
         member.close()
     assert not member._process.is_alive()
+
+
+@pytest.mark.parametrize(('option', 'dtype'), [('', torch.float32), ('+bf16', torch.bfloat16)])
+def test_a_precision_of_its_own(option, dtype):
+    subject = Bench(parse_entry(f'stvit-nano{option}'), Setting())
+    subject.prepare((64, 64))
+    seen = []
+    subject.backbone.stages[0][0].attn.qkv.register_forward_hook(lambda _, args, out: seen.append(out.dtype))
+    subject.step()
+    assert seen == [dtype]

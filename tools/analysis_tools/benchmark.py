@@ -24,6 +24,7 @@ backbones:
 options of a backbone follow its name, each with a plus sign:
   stvit-small+compile               through torch.compile
   stvit-small+deploy                after its switch_to_deploy()
+  stvit-small+bf16                  in another precision than --dtype; % peak refers to that of --dtype
   stvit-small+with_cp=True          an argument of the backbone; a value is a Python literal, else a string
   stvit-small+stoken_size=8,4,2,1   a sequence
 
