@@ -186,7 +186,12 @@ def plot(table: Sequence[Sequence[Row]], title: str, file: str) -> None:
                 panel.plot([side for side, _ in points], [y for _, y in points], marker='o', label=rows[0].label)
             panel.set_xlabel('side of the image, √(H·W)')
             panel.set_ylabel(name)
-            panel.set_ylim(bottom=0)
+            # Straight lines where cost grows with a power of the side: 2 with the tokens, 4 with their pairs.
+            panel.set_xscale('log', base=2)
+            panel.set_yscale('log')
+            sides = sorted({sqrt(rows[0].shape[0] * rows[0].shape[1]) for rows in table})
+            panel.set_xticks(sides, [f'{side:.0f}' for side in sides])
+            panel.minorticks_off()
             panel.grid(alpha=0.3)
             panel.legend()
     figure.savefig(file, dpi=120)
