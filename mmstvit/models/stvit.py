@@ -3,7 +3,8 @@
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+import types
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from .deploy import Deployable
 
 # The stages have strides 4 to 32; below 32 pixels the last one has nothing to see.
 MIN_SIDE = 32
+_COMPILE_OPTIONS = {'backend', 'dynamic', 'fullgraph', 'mode'}
 
 
 @MODELS.register_module()
@@ -54,6 +56,9 @@ class STViT(Deployable):
             norms after a downsampling and before an FFN, layer scales and the identities beside depthwise convolutions
             are folded into the weights. It loads checkpoints that tools/model_converters/reparameterize_model.py wrote,
             and cannot be trained.
+        compile: Whether to run through ``torch.compile``: stem and stages, one graph each, compiled at the first image
+            for images of any size. A dict holds arguments for ``torch.compile``, such as ``dict(dynamic=False)`` for
+            images of one size. Keys of the state dict stay the same. See docs/compile.md.
         init_cfg: Initialisation config of MMEngine. The default None leaves PyTorch's initialisation of
             convolutions and linears, which is what the release does.
 
@@ -83,6 +88,7 @@ class STViT(Deployable):
         norm_eval: bool = False,
         with_cp: bool = False,
         deploy: bool = False,
+        compile: bool | Mapping = False,
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
@@ -106,6 +112,7 @@ class STViT(Deployable):
         self.frozen_stages = frozen_stages
         self.norm_eval = norm_eval
         self.with_cp = with_cp
+        self.compile_options = _check_compile(compile, with_cp)
 
         channels, depths = self.arch.channels, self.arch.depths
         self.patch_embed = ConvStem(in_channels, channels[0])
@@ -146,26 +153,21 @@ class STViT(Deployable):
             TypeError: The input is not a floating-point tensor.
         """
         self._check_input(x)
-        x = self.patch_embed(x)
+        x = self._piece('stem', _run_stem)(self.patch_embed, x)
         outs = []
         for i, blocks in enumerate(self.stages):
-            if i > 0:
-                x = self.downsamples[i - 1](x)
-            x = x.permute(0, 2, 3, 1)  # (B, H, W, C)
-            for block in blocks:
-                x = self._run_block(block, x)
-            x = x.permute(0, 3, 1, 2)  # (B, C, H, W) in channels_last format
-            if i in self.out_indices:
-                # mmcv's RoIAlign reads channels_last memory as if it were NCHW, without an error.
-                outs.append(x.contiguous())
+            run = self._piece(f'stage{i}', _run_stage)
+            downsample = self.downsamples[i] if i + 1 < len(self.stages) else None
+            out, x = run(blocks, downsample, i in self.out_indices, self.with_cp, x)
+            if out is not None:
+                outs.append(out)
         return tuple(outs)
 
-    def _run_block(self, block: STViTBlock, x: Tensor) -> Tensor:
-        if not (self.with_cp and torch.is_grad_enabled()):
-            return block(x)
-        if torch.compiler.is_compiling():
-            return _checkpoint_compiled(block, x)
-        return _checkpoint(block, x)
+    def _piece(self, name: str, function: Callable) -> Callable:
+        """A piece of the forward pass, compiled if it is to be; inside another compiled function it is that one's."""
+        if self.compile_options is None or torch.compiler.is_compiling():
+            return function
+        return _compiled(name, function, *sorted(self.compile_options.items()))
 
     def _check_input(self, x: Tensor) -> None:
         if not isinstance(x, Tensor):
@@ -272,10 +274,63 @@ def _checkpoint(block: STViTBlock, x: Tensor) -> Tensor:
 
 # The compiler takes no context_fn. Since torch 2.11 (tried) it needs none, it updates BatchNorm's statistics once; with
 # 2.4 (tried) it updates them twice, so there a checkpointed block runs outside the compiled graph.
-if Version(torch.__version__) >= Version('2.11'):
+_TRACES_CHECKPOINT = Version(torch.__version__) >= Version('2.11')
+if _TRACES_CHECKPOINT:
     _checkpoint_compiled = functools.partial(cp.checkpoint, use_reentrant=False)
 else:
     _checkpoint_compiled = torch.compiler.disable(_checkpoint)
+
+
+def _run_stem(stem: ConvStem, x: Tensor) -> Tensor:
+    """(B, in_channels, H, W) -> (B, C, ⌈H/4⌉, ⌈W/4⌉)"""
+    return stem(x)
+
+
+def _run_stage(
+    blocks: nn.ModuleList, downsample: Downsample | None, is_output: bool, with_cp: bool, x: Tensor
+) -> tuple[Tensor | None, Tensor | None]:
+    """Run the blocks of a stage: (B, C, H, W) -> the same as an output, and (B, C', ⌈H/2⌉, ⌈W/2⌉) for the next."""
+    x = x.permute(0, 2, 3, 1)  # (B, H, W, C)
+    for block in blocks:
+        x = _run_block(block, x) if with_cp and torch.is_grad_enabled() else block(x)
+    x = x.permute(0, 3, 1, 2)  # (B, C, H, W) in channels_last format
+    # mmcv's RoIAlign reads channels_last memory as if it were NCHW, without an error.
+    return x.contiguous() if is_output else None, None if downsample is None else downsample(x)
+
+
+def _run_block(block: STViTBlock, x: Tensor) -> Tensor:
+    return _checkpoint_compiled(block, x) if torch.compiler.is_compiling() else _checkpoint(block, x)
+
+
+@functools.cache
+def _compiled(name: str, function: Callable, *items: tuple[str, Any]) -> Callable:
+    """A compiled function, for all backbones that ask for it with the same options.
+
+    No module holds it: copies and pickles of a module run it too, and hooks around the forward pass of the backbone,
+    such as those that switch autocast on, stay outside.
+    """
+    options = dict(items)
+    if options.get('backend', 'inductor') == 'inductor':
+        mode = torch._inductor.list_mode_options(options.pop('mode', 'default'))
+        # Maps have channels-last memory as it is, and the pass that would give it to them fails in training with sizes
+        # that vary (torch 2.11: it compares strides that it knows by name alone).
+        options['options'] = {**mode, 'layout_optimization': False}
+    # By code the compiler counts how often it compiled anew, and gives up: each piece has its own.
+    own = types.FunctionType(function.__code__.replace(co_name=name), function.__globals__, name)
+    return torch.compile(own, **options)
+
+
+def _check_compile(compile: Any, with_cp: bool) -> dict[str, Any] | None:
+    """Arguments for torch.compile, or None."""
+    if isinstance(compile, bool):
+        compile = {} if compile else None
+    elif not isinstance(compile, Mapping) or not set(compile) <= _COMPILE_OPTIONS:
+        raise ValueError(
+            f'compile must be True, False or a dict with arguments of torch.compile out of '
+            f'{sorted(_COMPILE_OPTIONS)}, but got {compile!r}.'
+        )
+    fullgraph = _TRACES_CHECKPOINT or not with_cp
+    return None if compile is None else {'fullgraph': fullgraph, 'dynamic': True, **compile}
 
 
 def _check_out_indices(out_indices: Any) -> tuple[int, ...]:

@@ -144,8 +144,13 @@ def self_attention(qkv: Tensor, num_heads: int, dropout: float = 0.0) -> Tensor:
     """
     b, n, c3 = qkv.shape
     d = c3 // 3 // num_heads
+    parts = qkv.reshape(b, n, num_heads, 3, d).unbind(3)
+    if torch.compiler.is_compiling() and torch.is_grad_enabled():
+        # Inductor keeps copies for the backward pass, which it expects in the strides that it saw first (torch 2.11);
+        # views of a tensor in this order have the strides of a copy, for any N.
+        parts = torch.stack(parts).unbind()
     # (B, heads, N, d) each, as views. Taken apart in this order, the gradients come together in a single copy.
-    q, k, v = (t.transpose(1, 2) for t in qkv.reshape(b, n, num_heads, 3, d).unbind(3))
+    q, k, v = (t.transpose(1, 2) for t in parts)
     ours = dropout == 0 and runs_onednn(qkv) and not is_traced()
     if ours and n >= row_attention.MIN_TOKENS:
         out = row_attention.attend_by_rows(q, k, v)
