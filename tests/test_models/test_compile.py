@@ -30,6 +30,10 @@ from ..helpers import (
 # Multiples of 32 and not, cells that divide the maps and not, larger and smaller batches.
 IMAGES = [(2, 3, 72, 100), (3, 3, 64, 96), (2, 3, 97, 131), (2, 3, 160, 96), (3, 3, 33, 50), (2, 3, 128, 128)]
 PIECES = 5  # the stem and four stages, each one graph
+# With Inductor the stem twice: sums over more than 4096 numbers, here BatchNorm's, have code of their own.
+INDUCTOR_TRAINING = PIECES + 1
+# For what has nothing to do with sizes: traced once and not compiled, which is fast.
+FAST = dict(backend='eager', dynamic=False)
 CLASSIFIER = ROOT / 'tests/test_training/tiny_classifier.py'
 
 
@@ -63,7 +67,7 @@ def check_inference(backend: str, tolerance: float) -> None:
     assert graphs() == PIECES
 
 
-def check_training(backend: str, tolerance: float, **options: object) -> None:
+def check_training(backend: str, tolerance: float, most_graphs: int = PIECES, **options: object) -> None:
     compiled, eager = twins(backend, True, **options)
     for size in IMAGES:
         results = []
@@ -79,16 +83,16 @@ def check_training(backend: str, tolerance: float, **options: object) -> None:
         results = [{name: value.double().clone() for name, value in result.items()} for result in results]
         assert_near(*results, tolerance)
     assert {norm.num_batches_tracked.item() for norm in batch_norms(compiled).values()} == {len(IMAGES)}
-    assert graphs() == PIECES
+    assert PIECES <= graphs() <= most_graphs
 
 
-def test_inference_compiles_once_for_all_sizes():
-    check_inference('aot_eager', 1e-5)
+def test_inference_is_traced_once_for_all_sizes():
+    check_inference('eager', 1e-5)
 
 
 @pytest.mark.parametrize('with_cp', [False, True])
-def test_training_compiles_once_for_all_sizes(with_cp):
-    check_training('eager' if with_cp else 'aot_eager', 1e-4, with_cp=with_cp)
+def test_training_is_traced_once_for_all_sizes(with_cp):
+    check_training('eager', 1e-4, with_cp=with_cp)
 
 
 @pytest.mark.long
@@ -99,7 +103,7 @@ def test_inductor_inference():
 @pytest.mark.long
 @pytest.mark.parametrize('with_cp', [False, True])
 def test_inductor_training(with_cp):
-    check_training('inductor', 1e-4, with_cp=with_cp)
+    check_training('inductor', 1e-4, INDUCTOR_TRAINING, with_cp=with_cp)
 
 
 @pytest.mark.long
@@ -117,7 +121,7 @@ def test_every_architecture_is_traced_once(arch, training):
 
 
 def test_autocast():
-    compiled, eager = twins('eager', True)
+    compiled, eager = tiny(compile=FAST).train(), tiny().train()
     with torch.autocast('cpu', torch.bfloat16):
         outputs, expected = compiled(image(*IMAGES[0])), eager(image(*IMAGES[0]))
     for actual, value in zip(outputs, expected, strict=True):
@@ -128,15 +132,15 @@ def test_autocast():
 
 
 def test_drop_path_drops_and_follows_its_rate():
-    model = tiny(compile=dict(backend='eager'), drop_path_rate=0.9).train()
-    x = image(4, 3, 64, 64)
+    model = tiny(compile=FAST, drop_path_rate=0.9).train()
+    x = image(4, 3, 33, 50)
     assert not torch.equal(model(x)[-1], model(x)[-1])
     model.set_drop_path_rate(0.0)
     assert torch.equal(model(x)[-1], model(x)[-1])
 
 
 def test_checkpoints_copies_and_pickles():
-    model = tiny(compile=dict(backend='eager')).eval()
+    model = tiny(compile=FAST).eval()
     assert model.state_dict().keys() == tiny().state_dict().keys()
     x = image(*IMAGES[0])
     with torch.no_grad():
@@ -149,7 +153,7 @@ def test_checkpoints_copies_and_pickles():
 
 
 def test_two_backbones_share_what_is_compiled():
-    models = [tiny(seed, compile=dict(backend='eager')).eval() for seed in (0, 1)]
+    models = [tiny(seed, compile=FAST).eval() for seed in (0, 1)]
     with torch.no_grad():
         outputs = [model(image(*IMAGES[0]))[-1] for model in models]
         for seed, output in enumerate(outputs):
@@ -158,7 +162,7 @@ def test_two_backbones_share_what_is_compiled():
 
 
 def test_hooks_run_and_inference_form_compiles():
-    model = tiny(compile=dict(backend='eager')).eval()
+    model = tiny(compile=FAST).eval()
     expected = tiny().eval()(image(*IMAGES[0]))
     seen = []
     model.register_forward_hook(lambda module, args, outputs: seen.append(len(outputs)))
