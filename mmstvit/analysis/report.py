@@ -1,8 +1,6 @@
 """What a benchmark found, as text, JSON and a picture; and on what machine."""
 
-import importlib
 import importlib.metadata
-import importlib.util
 import os
 import platform
 import re
@@ -13,6 +11,8 @@ from math import sqrt
 from pathlib import Path
 
 import torch
+
+from mmstvit.ops import describe
 
 from .agreement import AUTOCAST_DTYPES
 from .benchmark import RATIOS, Row
@@ -39,9 +39,7 @@ def environment(setting: Setting) -> dict[str, str]:
         'threads': str(setting.threads or torch.get_num_threads()),
         'variables': ' '.join(variables) or 'none that matter',
     }
-    if importlib.util.find_spec('mmstvit.ops.backend'):
-        backend = importlib.import_module('mmstvit.ops.backend')
-        found['backend'] = backend.describe(setting.device, AUTOCAST_DTYPES.get(setting.dtype, torch.float32))
+    found['backend'] = describe(setting.device, AUTOCAST_DTYPES.get(setting.dtype, torch.float32))
     if torch.device(setting.device).type == 'cuda':
         found['gpu'] = f'{torch.cuda.get_device_name(setting.device)}, cuDNN {torch.backends.cudnn.version()}'
     return found

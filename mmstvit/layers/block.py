@@ -46,7 +46,7 @@ class STViTFFN(nn.Module):
             weights = [t for layer in (self.fc1, self.dwconv, self.fc2) for t in (layer.weight, layer.bias)]
             return conv_ffn.conv_ffn_by_strips(x, *weights, self.dwconv.residual)
         h = self.fc1(x)
-        if torch.is_grad_enabled() and not runs_onednn(x) and not torch.compiler.is_compiling():
+        if torch.is_grad_enabled() and not runs_onednn(x) and not is_traced():
             # Keep one of the three hidden maps: the activation and the depthwise convolution cost little to repeat. The
             # compiler decides on its own what to keep.
             return cp.checkpoint(self._tail, h, use_reentrant=False, preserve_rng_state=self._drops())
@@ -63,8 +63,10 @@ class STViTFFN(nn.Module):
         """Whether strips give what the layers do: nothing is dropped, and nobody replaced a layer or listens to it."""
         if not runs_onednn(x) or self._drops() or is_traced():
             return False
-        layers = self.fc1, self.dwconv, self.fc2
-        plain = [type(layer) for layer in layers] == [Linear, ResidualDepthwiseConv, Linear]
+        if torch.is_autocast_enabled('cpu') and torch.get_autocast_dtype('cpu') != torch.bfloat16:
+            return False  # the hidden map would have a type that oneDNN does not compute everywhere
+        layers = self.fc1, self.dwconv, self.fc2, self.drop
+        plain = [type(layer) for layer in layers] == [Linear, ResidualDepthwiseConv, Linear, nn.Dropout]
         hooks = ('_forward_hooks', '_forward_pre_hooks', '_backward_hooks', '_backward_pre_hooks')
         return plain and not any(getattr(layer, name) for layer in layers for name in hooks)
 

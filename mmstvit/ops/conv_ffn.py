@@ -16,8 +16,8 @@ from torch.autograd.function import once_differentiable
 
 from .dense import linear, linear_backward, residual_dwconv
 
-# Larger hidden maps are cut: without a gradient such as do not stay in the cache anyway; with one, where computing a
-# strip again costs less than what it saves.
+# Hidden maps above these sizes are cut. Without a gradient: those that would not stay in the cache anyway. With one:
+# those whose memory is worth computing the strips twice.
 LARGE_BYTES = 4 << 20
 LARGE_BYTES_WITH_GRAD = 16 << 20
 # Hidden bytes of a strip: a few of them fit the last-level cache of today's processors.
@@ -29,7 +29,7 @@ MIN_ROWS = 8
 # twice that size at the end of its heap: the next use of the memory costs a page fault for every 4 KiB. The limit
 # starts at 128 KiB and grows with the blocks that are freed, up to 32 MiB. One large block, never written to, sets it
 # there, so that one strip takes the memory of the last. An allocator without such a limit takes no notice.
-torch.empty((32 << 20) - (64 << 10), dtype=torch.uint8)
+torch.empty((32 << 20) - (64 << 10), dtype=torch.uint8, device='cpu')
 
 Strip = tuple[slice, int, int, int, int]
 
@@ -119,8 +119,11 @@ class _ByStrips(torch.autograd.Function):
         needs = ctx.needs_input_grad[1:]
         before_last = any(needs[:5])  # whether the gradient goes on to what is before the last linear layer
         weights = [w.detach().requires_grad_(need) for w, need in zip(weights, needs[1:], strict=True)]
-        sums: list[Tensor | None] = [torch.zeros_like(x) if needs[0] else None]
-        sums += [torch.zeros_like(w) if w.requires_grad else None for w in weights]
+        # In fp32 at least: what a strip adds to the sum over all others would vanish in half precision.
+        sums = [
+            torch.zeros_like(t, dtype=torch.promote_types(t.dtype, torch.float32)) if need else None
+            for t, need in zip((x, *weights), needs, strict=True)
+        ]
         with torch.autocast('cpu', enabled=False):
             for images, above, top, bottom, below in _strips(x, len(weights[0])):
                 rows = images, slice(top - above, bottom + below)
@@ -136,4 +139,4 @@ class _ByStrips(torch.autograd.Function):
                 for total, part_grad in zip(sums, grads, strict=True):
                     if part_grad is not None:
                         (total[rows] if total is sums[0] else total).add_(part_grad)
-        return None, *sums
+        return None, *(None if total is None else total.to(x.dtype) for total in sums)

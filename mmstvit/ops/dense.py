@@ -12,11 +12,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 HAS_ONEDNN = torch.backends.mkldnn.is_available()
+# Below AVX-512, convolutions fall back to something slow, and plain products raise an error.
+HAS_BF16 = HAS_ONEDNN and torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 def runs_onednn(x: Tensor) -> bool:
-    """Whether a convolution of ``x`` is oneDNN's: on CPU, in fp32 or bf16, the types that it computes everywhere."""
+    """Whether oneDNN can compute with ``x``: on CPU, in fp32, and in bf16 where the processor has the instructions."""
     if x.device.type != 'cpu' or x.dtype not in (torch.float32, torch.bfloat16):
+        return False
+    if x.dtype == torch.bfloat16 and not HAS_BF16:
         return False
     # The compiler cannot trace the switch; who compiles for a CPU has not turned oneDNN off.
     return HAS_ONEDNN and (torch.compiler.is_compiling() or torch.backends.mkldnn.enabled)
@@ -68,7 +72,8 @@ def residual_dwconv(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """``x + dwconv(x)`` with zero padding: (B, H, W, C) and weights (C, 1, 3, 3) -> (B, H, W, C)."""
     maps = x.permute(0, 3, 1, 2)  # (B, C, H, W) in channels_last format
     if runs_onednn(x):
-        # The identity is a kernel with a one in the middle: one pass over the map instead of two.
+        # The identity is a kernel with a one in the middle: one pass over the map instead of two. In bf16 the weight in
+        # the middle is rounded with it, to steps of 2^-8, an error of the size of the output's own rounding.
         weight = weight + F.pad(weight.new_ones(1, 1, 1, 1), (1, 1, 1, 1))
         maps = F.conv2d(maps, weight, bias, padding=1, groups=x.shape[3])
     else:

@@ -20,7 +20,10 @@ __all__ = ['is_wanted', 'sample_super_tokens', 'self_attention', 'upsample_super
 
 
 def is_wanted() -> bool:
-    """Whether the compiler looks on, and not to export: a program for elsewhere would name operators of ours."""
+    """Whether the compiler looks on, and not to export, which torch 2.7 or later tells apart.
+
+    An exported program would name operators of ours, and run nowhere else.
+    """
     return torch.compiler.is_compiling() and not _exports()
 
 

@@ -84,7 +84,7 @@ class _AttendByRows(torch.autograd.Function):
             queries, keys, values = (q[at] * d**-0.5).contiguous(), k[at].contiguous(), v[at].contiguous()
             keys_t = keys.t().contiguous()
             # Sums over all rows, in fp32 whatever the dtype: (d, N)
-            sum_k, sum_v = torch.zeros(d, n), torch.zeros(d, n)
+            sum_k, sum_v = (q.new_zeros(d, n, dtype=torch.float32) for _ in range(2))
             for rows in _rows(q):
                 grad_out = grad[at][rows].contiguous()
                 attn = _product(queries[rows], keys).softmax(dim=-1)  # (R, N)

@@ -212,6 +212,8 @@ def _sample_context(ctx, inputs, output):
 
 
 def _sample_backward(ctx, grad, *_):
+    if grad is None:
+        return None, None, None
     affinity, normaliser = ctx.saved_tensors
     return _upsample((grad / normaliser).to(grad.dtype), affinity, *ctx.size), None, None
 

@@ -91,6 +91,18 @@ def test_there_is_no_second_derivative():
         grad.sum().backward()
 
 
+def test_gradients_of_many_strips_add_up_in_fp32(monkeypatch):
+    """Added up in bf16, what each of the sixty strips contributes would be lost to the sum of those before it."""
+    monkeypatch.setattr(conv_ffn, 'STRIP_BYTES', 1)
+    inputs = arguments((1, 180, 8, 8), torch.bfloat16)
+    exact = [t.detach().double().requires_grad_() for t in inputs]
+    actual = values_and_gradients(conv_ffn.conv_ffn_by_strips, inputs)
+    expected = values_and_gradients(conv_ffn.conv_ffn, exact)
+    for name in NAMES[1:]:
+        assert actual[name].dtype == torch.bfloat16
+        assert relative_error(actual[name].double(), expected[name]) < 1e-2, name
+
+
 class TestLayer:
     def ffn(self):
         torch.manual_seed(0)
@@ -127,7 +139,10 @@ class TestLayer:
             results.append({'out': out.detach(), **gradients(ffn)})
         assert_near(*results, 2e-6)
 
-    @pytest.mark.parametrize('change', ['dropout', 'forward hook', 'replaced layer', 'double precision'])
+    @pytest.mark.parametrize(
+        'change',
+        ['dropout', 'forward hook', 'hook on the dropout', 'replaced layer', 'double precision', 'fp16 autocast'],
+    )
     def test_calls_the_layers_where_strips_would_change_something(self, change, monkeypatch):
         calls, ffn, x = self.count(monkeypatch), self.ffn(), image(1, 20, 20, 8)
         seen = []
@@ -135,13 +150,16 @@ class TestLayer:
             ffn.drop.p = 0.5
         elif change == 'forward hook':
             ffn.fc1.register_forward_hook(lambda *_: seen.append(1))
+        elif change == 'hook on the dropout':
+            ffn.drop.register_forward_hook(lambda *_: seen.append(1))
         elif change == 'replaced layer':
             ffn.fc2 = nn.Linear(32, 8)
-        else:
+        elif change == 'double precision':
             ffn, x = ffn.double(), x.double()
-        ffn(x)
+        with torch.autocast('cpu', torch.float16, enabled=change == 'fp16 autocast'):
+            ffn(x)
         assert not calls
-        assert bool(seen) == (change == 'forward hook')
+        assert bool(seen) == ('hook' in change)
 
     def test_in_double_precision_keeps_one_hidden_map(self):
         """Where nothing is cut, the maps after the activation are computed again in the backward pass."""

@@ -5,7 +5,7 @@ from unittest import mock
 import pytest
 import torch
 
-from mmstvit.ops import naive, row_attention, super_token
+from mmstvit.ops import dense, naive, row_attention, super_token
 
 from ..helpers import image, relative_error
 
@@ -46,11 +46,14 @@ def test_large_logits_stay_finite():
     assert out.isfinite().all() and grad.isfinite().all()
 
 
-@pytest.mark.parametrize('case', ['few tokens', 'dropout', 'double precision', 'oneDNN off'])
-def test_is_not_used_for(case):
+@pytest.mark.parametrize('case', ['few tokens', 'dropout', 'double precision', 'oneDNN off', 'bf16 not supported'])
+def test_is_not_used_for(case, monkeypatch):
     qkv, dropout = image(1, 63 if case == 'few tokens' else 64, 24), 0.5 if case == 'dropout' else 0.0
     if case == 'double precision':
         qkv = qkv.double()
+    elif case == 'bf16 not supported':
+        qkv = qkv.bfloat16()
+        monkeypatch.setattr(dense, 'HAS_BF16', False)
     enabled = torch.backends.mkldnn.enabled
     torch.backends.mkldnn.enabled = enabled and case != 'oneDNN off'
     try:

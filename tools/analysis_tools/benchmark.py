@@ -22,7 +22,8 @@ backbones:
   naive-* is the published algorithm, as published, on the weights of stvit-*.
 
 options of a backbone follow its name, each with a plus sign:
-  stvit-small+compile               through torch.compile
+  stvit-small+compile               through torch.compile, as a whole and for each shape anew
+  stvit-small+compile=True          its own switch, for images of any size
   stvit-small+deploy                after its switch_to_deploy()
   stvit-small+bf16                  in another precision than --dtype; % peak refers to that of --dtype
   stvit-small+with_cp=True          an argument of the backbone; a value is a Python literal, else a string
