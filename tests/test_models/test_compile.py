@@ -200,8 +200,8 @@ def test_from_a_config():
 RUNS = {
     'classifier, averaged weights': dict(base=CLASSIFIER, fields="custom_hooks = [dict(type='EMAHook')]"),
     'classifier, mixed precision': dict(base=CLASSIFIER, arguments=['--amp'], tolerance=0.05),
-    'classifier, two processes': dict(base=CLASSIFIER, script='dist_train.sh', processes=[2]),
-    'detector': dict(base=ROOT / 'configs/mask_rcnn/mask-rcnn_stvit-nano_fpn_scenes.py'),
+    'classifier, two processes': dict(base=CLASSIFIER, script='dist_train.sh', processes=[2], backend='aot_eager'),
+    'detector': dict(base=ROOT / 'configs/mask_rcnn/mask-rcnn_stvit-nano_fpn_scenes.py', backend='aot_eager'),
     'segmentor': dict(
         base=ROOT / 'configs/upernet/stvit-nano_upernet_scenes.py',
         fields="train_cfg = dict(type='IterBasedTrainLoop', max_iters=3, val_interval=3)",
@@ -225,7 +225,8 @@ default_hooks = dict(logger=dict(interval=1), checkpoint=dict(interval=3, by_epo
 """
     )
     losses, keys, tables = {}, {}, {}
-    for switch in ('model.backbone.compile=False', 'model.backbone.compile.backend=aot_eager'):
+    backend = run.get('backend', 'eager')
+    for switch in ('model.backbone.compile=False', f'model.backbone.compile.backend={backend}'):
         arguments = [*run['processes'], '--work-dir', switch, *run['arguments'], '--cfg-options', switch]
         done = tool(run['script'], 'config.py', *arguments, cwd=folder, env=free_port())
         assert done.returncode == 0, done.stderr[-3000:]
