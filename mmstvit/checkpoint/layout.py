@@ -1,54 +1,74 @@
-"""Published STViT checkpoints: their keys as the keys of an mmpretrain classifier with an STViT backbone."""
+"""The two layouts of an STViT classifier's weights: the release's, and that of an mmpretrain classifier of our modules.
+
+Pure functions on dicts of tensors; no file is touched here.
+"""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
+from .errors import CheckpointError
+
+_AFFINE = ('weight', 'bias')
+_NORM = (*_AFFINE, 'running_mean', 'running_var', 'num_batches_tracked')
+_BLOCK = re.compile(r'(?:layers\.([0-3])\.blocks|backbone\.stages\.([0-3]))\.(\d{1,4})\.')
 # Constant identity kernels that the release registered as parameters: dropped by name.
-_DROPPED = re.compile(r'layers\.\d+\.blocks\.\d+\.attn\.(unfold|fold)\.weights')
-
-_NORM = r'(?:weight|bias|running_mean|running_var|num_batches_tracked)'
-_AFFINE = r'(?:weight|bias)'
-# Published key -> ours. The stem's convolutions sit at 0, 3, 6, 9 of a Sequential, its norms at 2, 5, 8, 11.
-_RULES = [
-    (rf'patch_embed\.proj\.(0|3|6|9)\.({_AFFINE})', lambda m: f'backbone.patch_embed.convs.{int(m[1]) // 3}.{m[2]}'),
-    (rf'patch_embed\.proj\.(2|5|8|11)\.({_NORM})', lambda m: f'backbone.patch_embed.norms.{int(m[1]) // 3}.{m[2]}'),
-    (rf'layers\.([012])\.downsample\.proj\.0\.({_AFFINE})', r'backbone.downsamples.\1.conv.\2'),
-    (rf'layers\.([012])\.downsample\.proj\.1\.({_NORM})', r'backbone.downsamples.\1.norm.\2'),
-    (rf'{{block}}\.pos_embed\.conv\.({_AFFINE})', r'{ours}.pos_embed.\3'),
-    (rf'{{block}}\.norm1\.norm\.({_AFFINE})', r'{ours}.norm1.\3'),
-    (rf'{{block}}\.attn\.stoken_refine\.(qkv|proj)\.({_AFFINE})', r'{ours}.attn.\3.\4'),
-    (rf'{{block}}\.norm2\.({_NORM})', r'{ours}.norm2.\3'),
-    (rf'{{block}}\.mlp2\.(fc1|fc2)\.({_AFFINE})', r'{ours}.ffn.\3.\4'),
-    (rf'{{block}}\.mlp2\.conv\.conv\.({_AFFINE})', r'{ours}.ffn.dwconv.\3'),
-    (r'{block}\.gamma_([12])', r'{ours}.gamma\3'),
-    (rf'proj\.({_AFFINE})', r'neck.conv.\1'),
-    (rf'norm\.({_NORM})', r'neck.norm.\1'),
-    (rf'head\.({_AFFINE})', r'head.fc.\1'),
-]
-_BLOCK = {'{block}': r'layers\.([0-3])\.blocks\.(\d+)', '{ours}': r'backbone.stages.\1.\2'}
-# Published 1×1 convolutions that are linear layers here, and layer scales stored as (C, 1, 1) maps.
-_LINEAR = re.compile(r'backbone\.stages\.\d+\.\d+\.(attn\.(qkv|proj)|ffn\.(fc1|fc2))\.weight')
-_GAMMA = re.compile(r'backbone\.stages\.\d+\.\d+\.gamma[12]')
+CONSTANT = re.compile(r'layers\.[0-3]\.blocks\.\d+\.attn\.(unfold|fold)\.weights')
+# No other model has this part: other transformers too have `layers.0.blocks.0`, `patch_embed.proj`, `norm`, `head`.
+_RELEASE = re.compile(r'layers\.[0-3]\.blocks\.\d+\.attn\.stoken_refine\..+')
 
 
-def _expand(text: str) -> str:
-    for name, value in _BLOCK.items():
-        text = text.replace(name, value)
-    return text
+class _Entry(NamedTuple):
+    """One entry of a published classifier: its key, ours (None for a constant), and how the shapes differ."""
+
+    published: str
+    ours: str | None
+    kind: str = 'same'  # or 'linear', a 1×1 convolution there; or 'scale', (1, C, 1, 1) there
 
 
-_RULES = [(re.compile(_expand(p)), r if callable(r) else _expand(r)) for p, r in _RULES]
+def _module(published: str, ours: str, names: Iterable[str] = _AFFINE, kind: str = 'same') -> Iterator[_Entry]:
+    for name in names:
+        yield _Entry(f'{published}.{name}', f'{ours}.{name}', kind if name == 'weight' else 'same')
 
 
-def _rename(key: str) -> str | None:
-    """Our key for a published one; None if no rule knows it."""
-    for pattern, replacement in _RULES:
-        match = pattern.fullmatch(str(key))
-        if match:
-            return replacement(match) if callable(replacement) else match.expand(replacement)
-    return None
+def _block(published: str, ours: str) -> Iterator[_Entry]:
+    for i in (1, 2):
+        yield _Entry(f'{published}.gamma_{i}', f'{ours}.gamma{i}', 'scale')
+    yield from _module(f'{published}.pos_embed.conv', f'{ours}.pos_embed')
+    yield from _module(f'{published}.norm1.norm', f'{ours}.norm1')
+    for name in ('unfold', 'fold'):
+        yield _Entry(f'{published}.attn.{name}.weights', None)
+    for name in ('qkv', 'proj'):
+        yield from _module(f'{published}.attn.stoken_refine.{name}', f'{ours}.attn.{name}', kind='linear')
+    yield from _module(f'{published}.norm2', f'{ours}.norm2', _NORM)
+    for name in ('fc1', 'fc2'):
+        yield from _module(f'{published}.mlp2.{name}', f'{ours}.ffn.{name}', kind='linear')
+    yield from _module(f'{published}.mlp2.conv.conv', f'{ours}.ffn.dwconv')
+
+
+def _entries(keys: Iterable[str]) -> Iterator[_Entry]:
+    """All entries, in the release's order, of a classifier with the blocks that occur in the keys of either layout."""
+    blocks = {(int(m[1] or m[2]), int(m[3])) for m in map(_BLOCK.match, keys) if m}
+    for i in range(4):  # a Sequential of convolution, GELU, norm, four times
+        yield from _module(f'patch_embed.proj.{3 * i}', f'backbone.patch_embed.convs.{i}')
+        yield from _module(f'patch_embed.proj.{3 * i + 2}', f'backbone.patch_embed.norms.{i}', _NORM)
+    for i in range(4):
+        for j in sorted(j for stage, j in blocks if stage == i):
+            yield from _block(f'layers.{i}.blocks.{j}', f'backbone.stages.{i}.{j}')
+        if i < 3:
+            yield from _module(f'layers.{i}.downsample.proj.0', f'backbone.downsamples.{i}.conv')
+            yield from _module(f'layers.{i}.downsample.proj.1', f'backbone.downsamples.{i}.norm', _NORM)
+    yield from _module('proj', 'neck.conv')
+    yield from _module('norm', 'neck.norm', _NORM)
+    yield from _module('head', 'head.fc')
+
+
+def is_official(keys: Iterable[str]) -> bool:
+    """Whether keys are those of a published STViT, of a classifier or of its backbone alone."""
+    return any(_RELEASE.fullmatch(str(key)) for key in keys)
 
 
 def convert_official(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -59,35 +79,95 @@ def convert_official(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     ``attn.fold.weights``, constant identity kernels).
 
     Args:
-        state_dict: Weights of a published file, which holds them under ``'model'``.
+        state_dict: Weights of a published file, which holds them under ``'model'``: all of them, or some.
 
     Returns:
         A new dict; the tensors share memory with the input.
 
     Raises:
-        ValueError: A key is not one of the release's, or its value is not a tensor; the message names it.
+        CheckpointError: A key is not one of the release's, or its value is not a tensor; the message names it.
     """
+    _check_not_empty(state_dict)
+    entries = {entry.published: entry for entry in _entries(map(str, state_dict))}
+    _check_all_known(
+        state_dict,
+        entries,
+        "a published STViT checkpoint: {}. Pass the weights themselves (a published file holds them under 'model'), "
+        "without prefixes such as 'module.'.",
+    )
+    converted = {}
+    for key, value in state_dict.items():
+        entry = entries[key]
+        if entry.ours is None:
+            continue
+        if entry.kind == 'linear' and value.dim() == 4:
+            value = value.flatten(1)
+        elif entry.kind == 'scale':
+            value = value.flatten()
+        converted[entry.ours] = value
+    return converted
+
+
+def convert_to_official(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Convert the weights of our classifier to the release's layout, the reverse of :func:`convert_official`.
+
+    Args:
+        state_dict: Weights of an mmpretrain ``ImageClassifier`` with STViT, STViTNeck and LinearClsHead, in the form
+            that is trained; or of its backbone alone, with ``backbone.`` before every key.
+
+    Returns:
+        A new dict in the release's order, with the constant identity kernels that the release registered as
+        parameters. Its other tensors share memory with the input.
+
+    Raises:
+        CheckpointError: A key is not one of such a classifier, or its value is not a tensor; or the weights are those
+            of the inference form, in which norms are folded.
+    """
+    _check_not_empty(state_dict)
+    entries = {entry.ours: entry for entry in _entries(map(str, state_dict)) if entry.ours is not None}
+    _check_all_known(
+        state_dict,
+        entries,
+        'an STViT classifier: {}. Only such a classifier (MMPreTrain, with STViT, STViTNeck and LinearClsHead: keys '
+        'backbone.…, neck.…, head.fc.…) has a published layout.',
+    )
+    if is_inference_form(state_dict):
+        raise CheckpointError(
+            'the weights are those of the inference form, with norms folded into them, which the release does not '
+            'have: convert the checkpoint of the training.'
+        )
+    like = next((value for value in state_dict.values() if value.is_floating_point()), torch.empty(0))
+    converted = {}
+    for published, ours, kind in _entries(map(str, state_dict)):
+        if ours is None:
+            converted[published] = torch.eye(9, dtype=like.dtype, device=like.device).reshape(9, 1, 3, 3)
+        elif ours in state_dict:
+            value = state_dict[ours]
+            if kind == 'linear' and value.dim() == 2:
+                value = value[:, :, None, None]
+            elif kind == 'scale':
+                value = value.reshape(1, -1, 1, 1)
+            converted[published] = value
+    return converted
+
+
+def is_inference_form(keys: Collection[str]) -> bool:
+    """Whether keys of ours, with any prefix, are of a model built with ``deploy=True``: FFNs, but no norms before."""
+    blocks = (re.match(r'(?:.*\.)?stages\.\d+\.\d+\.(?=ffn\.fc1\.)', str(key)) for key in keys)
+    block = next(filter(None, blocks), None)
+    return block is not None and f'{block[0]}norm2.weight' not in keys
+
+
+def _check_not_empty(state_dict: Mapping[str, Tensor]) -> None:
     if not isinstance(state_dict, Mapping) or not state_dict:
-        raise ValueError(
+        raise CheckpointError(
             f'a state dict with at least one key is needed, but got {type(state_dict).__name__} without any.'
         )
-    converted, unknown = {}, []
-    for key, value in state_dict.items():
-        if _DROPPED.fullmatch(str(key)):
-            continue
-        name = _rename(key)
-        if name is None or not isinstance(value, Tensor):
-            unknown.append(key)
-        elif _LINEAR.fullmatch(name):
-            converted[name] = value.flatten(1)
-        elif _GAMMA.fullmatch(name):
-            converted[name] = value.flatten()
-        else:
-            converted[name] = value
+
+
+def _check_all_known(state_dict: Mapping[str, Tensor], known: Mapping[str, _Entry], message: str) -> None:
+    """Refuse keys that are unknown and values that are no tensors; ``message`` has a place for their names."""
+    unknown = [key for key, value in state_dict.items() if key not in known or not isinstance(value, Tensor)]
     if unknown:
         shown = ', '.join(map(repr, unknown[:5])) + (', …' if len(unknown) > 5 else '')
-        raise ValueError(
-            f'{len(unknown)} of {len(state_dict)} entries are not of a published STViT checkpoint: {shown}. Pass the '
-            f"weights themselves (a published file holds them under 'model'), without prefixes such as 'module.'."
-        )
-    return converted
+        raise CheckpointError(f'{len(unknown)} of {len(state_dict)} entries are not of {message.format(shown)}')
