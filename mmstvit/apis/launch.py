@@ -23,6 +23,7 @@ from mmengine.runner import Runner
 from mmengine.runner import load_checkpoint as load_weights
 from torch import distributed, nn
 
+from mmstvit.checkpoint import CheckpointError
 from mmstvit.dependencies import LIBRARIES, require_library
 from mmstvit.models.deploy import FormError
 
@@ -31,10 +32,12 @@ from .checks import UserError, check_match, type_name
 
 @contextlib.contextmanager
 def user_errors() -> Iterator[None]:
-    """Print a :class:`UserError`, or an ImportError of the dependency check, as one message and exit with 1."""
+    """Print a :class:`UserError`, a CheckpointError, or an ImportError of the dependency check, as one message and exit
+    with 1.
+    """
     try:
         yield
-    except (UserError, ImportError) as error:
+    except (UserError, CheckpointError, ImportError) as error:
         sys.exit(f'error: {error}')
 
 

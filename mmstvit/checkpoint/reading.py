@@ -1,0 +1,184 @@
+"""Files of strangers: read, never executed."""
+
+import os
+import re
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from .errors import CheckpointError
+from .pickles import settle, stand_ins
+
+_DOWNLOAD = "Download it again, in a browser if need be, and compare its size or sha256 with the publisher's."
+_EXPECTED = 'A checkpoint written by torch.save, or a .safetensors file, was expected.'
+# First bytes of files that people take for checkpoints.
+_FORMATS = {
+    b'\x1f\x8b': 'a gzip archive: unpack it first',
+    b'BZh': 'a bzip2 archive: unpack it first',
+    b'\xfd7zXZ': 'an xz archive: unpack it first',
+    b'7z\xbc\xaf': 'a 7z archive: unpack it first',
+    b'Rar!': 'a RAR archive: unpack it first',
+    b'\x89PNG': 'a PNG image',
+    b'\xff\xd8\xff': 'a JPEG image',
+    b'%PDF': 'a PDF document',
+    b'\x89HDF': 'an HDF5 file',
+    b'\x93NUMPY': 'a NumPy array',
+    b'\x7fELF': 'a program',
+}
+Location = str | torch.device | Callable
+
+
+def read_checkpoint(
+    path: str | Path, trust: bool = False, map_location: Location = 'cpu', mmap: bool = False
+) -> object:
+    """The content of a local checkpoint file; nothing of it is executed.
+
+    Besides tensors and plain containers the file may hold the options of a training (``argparse.Namespace``), arrays
+    and numbers of NumPy and MMEngine's log (``HistoryBuffer``). A ``.safetensors`` file gives a dict of tensors.
+
+    Args:
+        path: The file.
+        trust: Whether the file may execute code: it may hold anything that pickle can make.
+        map_location: Where the tensors go, as for ``torch.load``.
+        mmap: Whether tensors stay in the file until they are used, for a look at a part of it. Damage to them then goes
+            unnoticed.
+
+    Returns:
+        What was saved.
+
+    Raises:
+        CheckpointError: The file is missing, damaged, of another kind, or would have to execute code.
+    """
+    path = Path(os.path.expanduser(path))
+    kind = _kind(path)
+    if kind == 'safetensors':
+        return _read_safetensors(path, map_location)
+    options = dict(map_location=map_location, mmap=mmap and kind == 'zip')
+    try:
+        if trust:
+            return torch.load(path, weights_only=False, **options)
+        with stand_ins():
+            content = torch.load(path, weights_only=True, **options)
+        return settle(content)
+    except Exception as error:  # a damaged or harmful pickle makes the unpickler raise anything
+        raise CheckpointError(_reason(path, kind, error)) from error
+
+
+def _kind(path: Path) -> str:
+    """'zip' or 'pickle' (of torch.save) or 'safetensors'; raises CheckpointError for anything else."""
+    if path.is_dir():
+        raise CheckpointError(f'{path} is a folder. {_EXPECTED}')
+    try:
+        with open(path, 'rb') as file:
+            head = file.read(512)
+    except FileNotFoundError:
+        raise CheckpointError(f'the checkpoint {path} does not exist.') from None
+    except OSError as error:
+        raise CheckpointError(f'the checkpoint {path} cannot be read: {error.strerror}') from error
+    if not head:
+        raise CheckpointError(f'{path} is empty (0 bytes), as a failed download or a full disk leaves it. {_DOWNLOAD}')
+    if head.startswith(b'PK\x03\x04'):
+        return _kind_of_zip(path)
+    if path.suffix == '.safetensors' or head[8:10] == b'{"':
+        return 'safetensors'
+    if head.startswith(b'\x80'):
+        return 'pickle'
+    raise CheckpointError(f'{path} is {_describe(head)}')
+
+
+def _kind_of_zip(path: Path) -> str:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = {name.rpartition('/')[2] for name in archive.namelist()}
+    except (zipfile.BadZipFile, EOFError, OSError, ValueError) as error:
+        raise CheckpointError(
+            f'{path} is truncated or damaged: {path.stat().st_size} bytes without the index that a whole file of '
+            f'torch.save ends with. {_DOWNLOAD}'
+        ) from error
+    if 'constants.pkl' in names:
+        raise CheckpointError(f'{path} is a TorchScript program. {_EXPECTED}')
+    if 'data.pkl' not in names:
+        raise CheckpointError(
+            f'{path} is a zip archive of something else ({", ".join(sorted(names)[:3])}). {_EXPECTED}'
+        )
+    return 'zip'
+
+
+def _describe(head: bytes) -> str:
+    """What a file is that is no checkpoint, from its first bytes."""
+    text = head.lstrip(b'\xef\xbb\xbf \t\r\n').lower()
+    if text.startswith((b'<!doctype', b'<html', b'<head', b'<?xml', b'<!--')):
+        return (
+            f'a web page (HTML), not weights: what a failed download leaves, from Google Drive above all. {_DOWNLOAD}'
+        )
+    if text.startswith(b'version https://git-lfs'):
+        return 'a pointer of Git LFS, not weights. Fetch the file itself: git lfs pull'
+    for magic, name in _FORMATS.items():
+        if head.startswith(magic):
+            return f'{name}. {_EXPECTED}'
+    if head[257:262] == b'ustar':
+        return f'a tar archive: unpack it first. {_EXPECTED}'
+    if head[:1] == b'\x08' and head[2:3] == b'\x12':
+        return f'an ONNX model or the like. {_EXPECTED}'
+    if all(byte >= 32 or byte in b'\t\r\n' for byte in head):
+        shown = head[:40].decode(errors='replace').splitlines()[0]
+        return f'a text file that begins with {shown!r}, not weights. {_DOWNLOAD}'
+    return f'of an unknown format (first bytes {head[:8].hex(" ")}). {_EXPECTED}'
+
+
+def _reason(path: Path, kind: str, error: Exception) -> str:
+    """Why a file of torch.save cannot be loaded, from what torch raised."""
+    text = str(error)
+    wanted = re.search(r'GLOBAL (\S+)', text)
+    if wanted:
+        return (
+            f'{path} wants to run {wanted[1]}, as a harmful file would; nothing of it was executed. If you trust where '
+            f'it comes from, tools/train.py and tools/test.py load it with --trust-checkpoint.'
+        )
+    if (kind == 'pickle' and 'magic number' in text) or 'Unsupported operand' in text:
+        return f'{path} is a pickle of something else, and was not executed. {_EXPECTED}'
+    first = text.splitlines()[0] if text else ''
+    return f'{path} is damaged and cannot be loaded ({type(error).__name__}: {first}). {_DOWNLOAD}'
+
+
+def _read_safetensors(path: Path, map_location: Location) -> dict[str, Tensor]:
+    try:
+        import safetensors
+        from safetensors.torch import load_file
+    except ModuleNotFoundError as error:
+        raise CheckpointError(f'{path} needs the package safetensors. Run: pip install safetensors') from error
+    try:
+        weights = load_file(path)
+    except (safetensors.SafetensorError, OSError) as error:
+        raise CheckpointError(f'{path} is damaged, or no safetensors file ({error}). {_DOWNLOAD}') from error
+    if isinstance(map_location, (str, torch.device)):
+        weights = {key: tensor.to(map_location) for key, tensor in weights.items()}
+    return weights
+
+
+def check_finite(weights: Mapping[str, Tensor], path: str | Path) -> None:
+    """Refuse weights that are not numbers.
+
+    Args:
+        weights: Tensors by name; other values, and integers, are passed over.
+        path: Where from, for the message.
+
+    Raises:
+        CheckpointError: Names the first tensor with NaN or Inf, and says how many have them.
+    """
+    bad = {}
+    for key, tensor in weights.items():
+        if isinstance(tensor, Tensor) and tensor.is_floating_point():
+            tensor = tensor.float() if tensor.element_size() == 1 else tensor  # no isfinite for 8-bit floats
+            if not torch.isfinite(tensor).all():
+                bad[key] = tensor
+    if bad:
+        key, tensor = next(iter(bad.items()))
+        nans, infs = torch.isnan(tensor).sum(), torch.isinf(tensor).sum()
+        raise CheckpointError(
+            f'{path} has NaN or Inf in {len(bad)} of {len(weights)} tensors, first in {key} ({nans} NaN and {infs} Inf '
+            f'of {tensor.numel()}): the training that wrote it had diverged. Take an earlier checkpoint.'
+        )
