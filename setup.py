@@ -46,7 +46,8 @@ onedl = [
     'faster-coco-eval',
 ]
 scenes = ['scikit-learn>=1.3', 'scikit-image>=0.22', 'opencv-python', 'pycocotools', 'tqdm', 'tensorboard']
-tests = ['pytest>=8', 'pytest-xdist>=3.5', 'hypothesis>=6.100']
+safetensors = ['safetensors>=0.4']
+tests = [*safetensors, 'pytest>=8', 'pytest-xdist>=3.5', 'hypothesis>=6.100']
 
 setup(
     # mmengine and mmcv are not listed: the original and the OneDL distributions share one import folder, and pip
@@ -54,6 +55,7 @@ setup(
     install_requires=['torch>=2.4', 'numpy', 'packaging'],
     extras_require={
         'onedl': onedl,
+        'safetensors': safetensors,
         'scenes': scenes,
         'tests': scenes + tests,
         'dev': scenes + tests + ['ruff', 'pre-commit'],
