@@ -196,8 +196,6 @@ def adapt_stem(weights: Mapping[str, Tensor], in_channels: int) -> dict[str, Ten
     stems = [key for key, value in weights.items() if _STEM.fullmatch(key) and value.dim() == 4]
     if not stems:
         raise CheckpointError(f'there is no stem of an STViT in these weights: they are {_describe(weights)}.')
-    if in_channels < 1 or in_channels == 2:
-        raise CheckpointError(f'a stem can be converted to 1 channel or to more than 3, not to {in_channels}.')
     adapted = dict(weights)
     for key in stems:
         kernel = weights[key]
@@ -208,6 +206,8 @@ def adapt_stem(weights: Mapping[str, Tensor], in_channels: int) -> dict[str, Ten
                 f'only a stem for 3 channels can be converted, but {key} is for {kernel.shape[1]} (asked for: '
                 f'{in_channels}).'
             )
+        if in_channels < 1 or in_channels == 2:
+            raise CheckpointError(f'a stem can be converted to 1 channel or to more than 3, not to {in_channels}.')
         if in_channels == 1:
             adapted[key] = kernel.sum(dim=1, keepdim=True)
         else:

@@ -1,4 +1,4 @@
-"""Published keys and shapes against an mmpretrain classifier."""
+"""Published keys and shapes against an mmpretrain classifier, there and back."""
 
 import copy
 import functools
@@ -8,10 +8,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from mmstvit.checkpoint import convert_official
+from mmstvit import STViT
+from mmstvit.checkpoint import (
+    CheckpointError,
+    convert_official,
+    convert_to_official,
+    is_inference_form,
+    is_official,
+)
 from mmstvit.models.arch import ARCHS
 
-from .helpers import DATA, official_shapes
+from ..helpers import DATA, assert_equal, official_shapes, tiny
 
 SIZES = ['small', 'base', 'large']
 CONSTANT = re.compile(r'layers\.\d\.blocks\.\d+\.attn\.(unfold|fold)\.weights')
@@ -156,3 +163,83 @@ class TestRefusal:
     def test_an_entry_that_is_no_named_tensor_is_refused(self, entry):
         with pytest.raises(ValueError, match=f'1 of 1 entries .*{next(iter(entry))!r}'):
             convert_official(entry)
+
+    @pytest.mark.parametrize('key', ['layers.0.blocks.99999.gamma_1', f'layers.0.blocks.{"9" * 5000}.gamma_1'])
+    def test_a_block_of_an_absurd_number_is_unknown(self, weights, key):
+        with pytest.raises(ValueError, match=r'1 of .* entries are not of a published STViT'):
+            convert_official({**weights, key: torch.zeros(1)})
+
+    def test_a_tensor_of_an_unexpected_rank_is_left_to_the_load(self):
+        for shape in ((), (3,), (3, 3)):
+            (value,) = convert_official({'layers.0.blocks.0.mlp2.fc1.weight': torch.zeros(shape)}).values()
+            assert value.shape == shape
+
+
+class TestReverse:
+    @pytest.mark.parametrize('size', SIZES)
+    def test_of_a_classifier_the_published_keys_and_shapes_in_the_release_s_order(self, size):
+        converted = convert_to_official(classifier(size).state_dict())
+        assert [(key, tuple(value.shape)) for key, value in converted.items()] == list(official_shapes(size).items())
+
+    @pytest.mark.parametrize('case', ['divisible', 'padded_layerscale', 'two_iterations', 'one_supertoken'])
+    def test_there_and_back_is_the_same_bit_for_bit(self, case):
+        published = torch.load(DATA / f'{case}.pt', weights_only=True)['state_dict']
+        back = convert_to_official(convert_official(published))
+        assert list(back) == list(published)
+        assert_equal(back, published)
+        assert all(back[key].dtype == published[key].dtype for key in published)
+
+    @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16, torch.float64])
+    def test_back_and_there_too_in_every_type(self, weights, dtype):
+        ours = {
+            key: value.to(dtype) if value.is_floating_point() else value
+            for key, value in convert_official(weights).items()
+        }
+        published = convert_to_official(ours)
+        assert_equal(convert_official(published), ours)
+        assert {value.dtype for value in published.values()} == {dtype, torch.int64}
+
+    def test_of_a_backbone_alone(self):
+        ours = {f'backbone.{key}': value for key, value in tiny().state_dict().items()}
+        published = convert_to_official(ours)
+        assert not [key for key in published if key.startswith(('proj.', 'norm.', 'head.'))]
+        assert_equal(convert_official(published), ours)
+
+    @pytest.mark.parametrize(
+        'key', ['stages.0.0.gamma1', 'backbone.stages.4.0.gamma1', 'rpn_head.conv.weight', 'gamma1']
+    )
+    def test_a_key_that_has_no_place_is_named(self, weights, key):
+        ours = convert_official(weights)
+        with pytest.raises(CheckpointError, match=f'1 of {len(ours) + 1} entries are not .* classifier: {key!r}'):
+            convert_to_official({**ours, key: torch.zeros(1)})
+
+    def test_the_inference_form_has_no_place_either(self):
+        form = {f'backbone.{key}': value for key, value in STViT('nano', deploy=True).state_dict().items()}
+        with pytest.raises(CheckpointError, match='those of the inference form'):
+            convert_to_official(form)
+
+
+class TestRecognition:
+    @pytest.mark.parametrize('size', SIZES)
+    def test_published(self, size):
+        assert is_official(published(size))
+        assert is_official([key for key in published(size) if key.startswith('layers.')])
+        assert not is_official(classifier(size).state_dict())
+        assert not is_official(key for key in published(size) if 'stoken_refine' not in key)
+
+    def test_keys_need_not_be_strings(self):
+        assert not is_official({3: 4})
+
+    def test_other_models_are_not(self):
+        registry = pytest.importorskip('mmpretrain.registry')
+        arch = {'embed_dims': 8, 'depths': [1, 1, 1, 1], 'num_heads': [1, 1, 1, 1]}
+        swin = registry.MODELS.build({'type': 'mmpretrain.SwinTransformer', 'arch': arch})
+        keys = [key.replace('stages', 'layers') for key in swin.state_dict()]  # as Swin's authors name them
+        assert any(key.startswith('layers.0.blocks.0.attn') for key in keys)
+        assert not is_official(keys)
+
+    def test_inference_form(self):
+        assert is_inference_form(STViT('nano', deploy=True).state_dict())
+        assert is_inference_form([f'a.backbone.{key}' for key in STViT('nano', deploy=True).state_dict()])
+        assert not is_inference_form(tiny().state_dict())
+        assert not is_inference_form(['neck.conv.weight'])
