@@ -7,6 +7,7 @@ default_hooks = dict(
     checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=16000),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     visualization=dict(type='SegVisualizationHook'),
+    check_finite=dict(type='mmstvit.CheckFiniteHook'),
 )
 env_cfg = dict(
     cudnn_benchmark=True,

@@ -10,7 +10,7 @@ from torch import nn
 from mmstvit.apis import build_model
 from mmstvit.models.arch import ARCHS
 
-from ..helpers import load_config
+from ..helpers import ROOT, load_config
 
 SIZES = ('small', 'base', 'large')
 DROP_PATH = {'small': 0.1, 'base': 0.3, 'large': 0.5}  # of detectors and segmentors
@@ -164,3 +164,9 @@ def test_augmented_tests_see_every_scale_flipped_and_not(name):
     assert len(augment.subroutines) == 2 * scales
     views = {(view.transforms[0].scale, view.transforms[1].prob) for view in augment.subroutines}
     assert len(views) == 2 * scales and {prob for _, prob in views} == {0.0, 1.0}
+
+
+@pytest.mark.parametrize('path', sorted((ROOT / 'configs').glob('[!_]*/*.py')), ids=lambda path: path.stem)
+def test_a_diverged_training_stops(path):
+    cfg = load_config(f'{path.parent.name}/{path.stem}')
+    assert cfg.default_hooks.check_finite == dict(type='mmstvit.CheckFiniteHook')
