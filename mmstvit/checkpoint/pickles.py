@@ -75,6 +75,11 @@ def _nothing(*_: object) -> None:
     return None
 
 
+def _no_bytes() -> bytes:
+    """How pickle writes ``b''``, which the array of an empty log has."""
+    return b''
+
+
 def _named(name: str, target: type | Callable) -> type | Callable:
     """``target`` under the name by which a file asks for it."""
     if isinstance(target, type):
@@ -92,6 +97,7 @@ def _named(name: str, target: type | Callable) -> type | Callable:
 _ALLOWED = [
     argparse.Namespace,  # the options of the training, in published files
     _named('builtins.getattr', _nothing),
+    _named('builtins.bytes', _no_bytes),
     _named('mmengine.logging.history_buffer.HistoryBuffer', _Log),
     _named('numpy.dtype', _Dtype),
     _named('numpy.ndarray', _Array),
@@ -129,7 +135,9 @@ def _settle(content: object, seen: set[int]) -> object:
     if isinstance(content, _Log):
         return content.rebuild()
     if isinstance(content, tuple) and type(content) is tuple:
-        return tuple(_settle(entry, seen) for entry in content)
+        settled = tuple(_settle(entry, seen) for entry in content)
+        # One that is in several places stays one, if nothing in it changes: MMEngine compares by what pickle writes.
+        return content if all(a is b for a, b in zip(content, settled, strict=True)) else settled
     if id(content) in seen:
         return content
     if isinstance(content, argparse.Namespace):

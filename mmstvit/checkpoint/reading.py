@@ -53,7 +53,7 @@ def read_checkpoint(
         CheckpointError: The file is missing, damaged, of another kind, or would have to execute code.
     """
     path = Path(os.path.expanduser(path))
-    kind = _kind(path)
+    kind = _kind(path, check=not mmap)
     if kind == 'safetensors':
         return _read_safetensors(path, map_location)
     options = dict(map_location=map_location, mmap=mmap and kind == 'zip')
@@ -67,8 +67,11 @@ def read_checkpoint(
         raise CheckpointError(_reason(path, kind, error)) from error
 
 
-def _kind(path: Path) -> str:
-    """'zip' or 'pickle' (of torch.save) or 'safetensors'; raises CheckpointError for anything else."""
+def _kind(path: Path, check: bool) -> str:
+    """'zip' or 'pickle' (of torch.save) or 'safetensors'; raises CheckpointError for anything else.
+
+    With ``check``, the checksums of a zip are compared with its content.
+    """
     if path.is_dir():
         raise CheckpointError(f'{path} is a folder. {_EXPECTED}')
     try:
@@ -81,23 +84,26 @@ def _kind(path: Path) -> str:
     if not head:
         raise CheckpointError(f'{path} is empty (0 bytes), as a failed download or a full disk leaves it. {_DOWNLOAD}')
     if head.startswith(b'PK\x03\x04'):
-        return _kind_of_zip(path)
-    if path.suffix == '.safetensors' or head[8:10] == b'{"':
+        return _kind_of_zip(path, check)
+    if path.suffix == '.safetensors' or head[4:10] == b'\0\0\0\0{"':
         return 'safetensors'
     if head.startswith(b'\x80'):
         return 'pickle'
     raise CheckpointError(f'{path} is {_describe(head)}')
 
 
-def _kind_of_zip(path: Path) -> str:
+def _kind_of_zip(path: Path, check: bool) -> str:
     try:
         with zipfile.ZipFile(path) as archive:
             names = {name.rpartition('/')[2] for name in archive.namelist()}
-    except (zipfile.BadZipFile, EOFError, OSError, ValueError) as error:
+            damaged = archive.testzip() if check else None  # torch would not notice
+    except Exception as error:  # damage makes zipfile raise anything
         raise CheckpointError(
-            f'{path} is truncated or damaged: {path.stat().st_size} bytes without the index that a whole file of '
-            f'torch.save ends with. {_DOWNLOAD}'
+            f'{path} is truncated or damaged ({path.stat().st_size} bytes): the index that a file of torch.save ends '
+            f'with cannot be read. {_DOWNLOAD}'
         ) from error
+    if damaged is not None:
+        raise CheckpointError(f'{path} is damaged: the checksum of {damaged} in it does not agree. {_DOWNLOAD}')
     if 'constants.pkl' in names:
         raise CheckpointError(f'{path} is a TorchScript program. {_EXPECTED}')
     if 'data.pkl' not in names:
@@ -132,8 +138,8 @@ def _describe(head: bytes) -> str:
 def _reason(path: Path, kind: str, error: Exception) -> str:
     """Why a file of torch.save cannot be loaded, from what torch raised."""
     text = str(error)
-    wanted = re.search(r'GLOBAL (\S+)', text)
-    if wanted:
+    wanted = re.search(r'GLOBAL (\S+) (was not an allowed|whose module)', text)
+    if wanted and not (kind == 'pickle' and _ends_with(path, wanted[1])):
         return (
             f'{path} wants to run {wanted[1]}, as a harmful file would; nothing of it was executed. If you trust where '
             f'it comes from, tools/train.py and tools/test.py load it with --trust-checkpoint.'
@@ -142,6 +148,14 @@ def _reason(path: Path, kind: str, error: Exception) -> str:
         return f'{path} is a pickle of something else, and was not executed. {_EXPECTED}'
     first = text.splitlines()[0] if text else ''
     return f'{path} is damaged and cannot be loaded ({type(error).__name__}: {first}). {_DOWNLOAD}'
+
+
+def _ends_with(path: Path, name: str) -> bool:
+    """Whether a file was cut off in the middle of a name, which is then none that anybody wanted."""
+    with open(path, 'rb') as file:
+        file.seek(-min(200, path.stat().st_size), os.SEEK_END)
+        tail = file.read().replace(b'\n', b'.')
+    return tail[:-1].endswith(name.rstrip('.').encode())  # torch takes the last byte for the end of the line
 
 
 def _read_safetensors(path: Path, map_location: Location) -> dict[str, Tensor]:

@@ -1,7 +1,7 @@
 """What models with an inference form have in common."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 from mmengine.model import BaseModule
@@ -63,9 +63,17 @@ class Deployable(BaseModule):
             )
         return super().train(mode)
 
-    def _load_from_state_dict(self, state_dict: Mapping[str, Tensor], prefix: str, *args: Any) -> None:
-        # MMEngine logs keys that do not match and goes on; with weights of the other form that is never meant.
-        names = [key[len(prefix) :] for key in state_dict if key.startswith(prefix)]
+    def check_form(self, keys: Iterable[str], prefix: str = '') -> None:
+        """Refuse weights of the other form: MMEngine logs keys that do not match and goes on, which is never meant.
+
+        Args:
+            keys: Names of weights.
+            prefix: What stands before those of this module.
+
+        Raises:
+            FormError: They are of the other form.
+        """
+        names = [key[len(prefix) :] for key in keys if key.startswith(prefix)]
         trained = next((name for name in names if re.match(self.training_keys, name)), None)
         common = next((name for name in names if re.match(self.common_keys, name)), None)
         kind = type(self).__name__
@@ -81,4 +89,7 @@ class Deployable(BaseModule):
                 f'{prefix}{common}, but no norms. Build it with deploy=True (in a config model.backbone.deploy=True, '
                 f'and model.neck.deploy=True for STViTNeck), or load the checkpoint that was converted.'
             )
+
+    def _load_from_state_dict(self, state_dict: Mapping[str, Tensor], prefix: str, *args: Any) -> None:
+        self.check_form(state_dict, prefix)
         super()._load_from_state_dict(state_dict, prefix, *args)

@@ -9,10 +9,12 @@ from typing import Any
 
 import torch
 import torch.utils.checkpoint as cp
+from mmengine.model import PretrainedInit, update_init_info
 from packaging.version import Version
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from mmstvit.checkpoint import load_weights, read_backbone
 from mmstvit.layers import ConvStem, Downsample, STViTBlock
 from mmstvit.registry import MODELS
 
@@ -60,7 +62,8 @@ class STViT(Deployable):
             for images of any size. A dict holds arguments for ``torch.compile``, such as ``dict(dynamic=False)`` for
             images of one size. Keys of the state dict stay the same. See docs/compile.md.
         init_cfg: Initialisation config of MMEngine. The default None leaves PyTorch's initialisation of
-            convolutions and linears, which is what the release does.
+            convolutions and linears, which is what the release does. ``dict(type='Pretrained', checkpoint=PATH)`` takes
+            a published file as well as ours, of a whole model or of the backbone; see :meth:`init_weights`.
 
     Raises:
         ValueError: An argument is out of range.
@@ -196,6 +199,25 @@ class STViT(Deployable):
                 f'Resize or pad the input.'
             )
 
+    def init_weights(self) -> None:
+        """Initialise the weights as ``init_cfg`` says; pretrained ones are read without executing the file.
+
+        Of ``dict(type='Pretrained', checkpoint=PATH)`` the backbone's weights are taken, from a file of the release or
+        of a model of ours, with or without ``prefix``. What was loaded and what was not is logged.
+
+        Raises:
+            CheckpointError: The file cannot be used, or does not have all weights that this backbone needs.
+        """
+        given = self.init_cfg
+        configs = [given] if isinstance(given, dict) else list(given or [])
+        configs = [{**config, 'type': PretrainedBackbone} if _is_pretrained(config) else config for config in configs]
+        # Others would overwrite what was loaded.
+        self.init_cfg = sorted(configs, key=lambda config: config['type'] is PretrainedBackbone)
+        try:
+            super().init_weights()
+        finally:
+            self.init_cfg = given
+
     def _freeze_stages(self) -> None:
         if self.frozen_stages < 0:
             return
@@ -264,6 +286,19 @@ class STViT(Deployable):
         if group == 'stages':
             return sum(depths[: int(indices[0])]) + int(indices[1]) + 1, num_layers
         return num_layers - 1, num_layers
+
+
+class PretrainedBackbone(PretrainedInit):
+    """MMEngine's ``Pretrained`` for an STViT: see :meth:`STViT.init_weights`."""
+
+    def __call__(self, module: STViT) -> None:
+        load_weights(module, read_backbone(self.checkpoint, self.prefix))
+        update_init_info(module, init_info=f'Pretrained: load from {self.checkpoint}')
+
+
+def _is_pretrained(config: Mapping) -> bool:
+    kind = config.get('type')
+    return kind is PretrainedInit or str(kind).rpartition('.')[2] == 'Pretrained'
 
 
 def _checkpoint(block: STViTBlock, x: Tensor) -> Tensor:

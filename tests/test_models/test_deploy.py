@@ -10,6 +10,7 @@ from mmengine.runner import load_checkpoint
 from torch import nn
 
 from mmstvit import STViT, STViTNeck
+from mmstvit.checkpoint import CheckpointError
 from mmstvit.layers.fold import affine_of, fold_after, fold_before
 from mmstvit.models.deploy import FormError
 from mmstvit.ops import conv_ffn, dense
@@ -250,7 +251,7 @@ class TestErrors:
         weights = {f'backbone.{name}': value for name, value in tiny(deploy=not deploy).state_dict().items()}
         torch.save(dict(state_dict=weights), tmp_path / 'other.pth')
         init_cfg = dict(type='Pretrained', checkpoint=str(tmp_path / 'other.pth'), prefix='backbone.')
-        with pytest.raises(FormError, match=r'they have stages\.0\.0'):
+        with pytest.raises(CheckpointError, match=r'they have stages\.0\.0'):
             STViT(TINY, deploy=deploy, init_cfg=init_cfg).init_weights()
 
     def test_part_of_the_weights_may_still_be_loaded(self):
