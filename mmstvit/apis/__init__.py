@@ -1,9 +1,10 @@
 """What the command-line tools share."""
 
-from .checks import UserError, check_checkpoint, check_data, check_match, check_pretrained
+from .checks import UserError, check_checkpoint, check_data, check_pretrained, check_weights, read_matching
 from .launch import (
     add_cfg_options,
     add_common_arguments,
+    add_trust,
     build_model,
     build_runner,
     check_model,
@@ -20,13 +21,14 @@ __all__ = [
     'UserError',
     'add_cfg_options',
     'add_common_arguments',
+    'add_trust',
     'build_model',
     'build_runner',
     'check_checkpoint',
     'check_data',
-    'check_match',
     'check_model',
     'check_pretrained',
+    'check_weights',
     'find_checkpoint',
     'leave_process_group',
     'load_checkpoint',
@@ -34,5 +36,6 @@ __all__ = [
     'load_safely',
     'make_restartable',
     'read_config',
+    'read_matching',
     'user_errors',
 ]

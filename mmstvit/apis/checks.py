@@ -1,14 +1,26 @@
 """Checks of a config before anything is built: data, pretrained weights, checkpoints."""
 
 import os
-import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from mmengine.config import Config, ConfigDict
+from mmengine.runner import find_latest_checkpoint
 from torch import nn
 
+from mmstvit.checkpoint import (
+    CheckpointError,
+    Source,
+    compare,
+    find_weights,
+    is_local,
+    read_backbone,
+    read_content,
+    read_weights,
+)
+from mmstvit.models import STViT
+
 # Folder of a data set -> how to get it.
-_DATA_REMEDIES = {
+DATA_REMEDIES = {
     'data/scenes': 'Make it with: python tools/dataset_converters/scenes.py',
     'data/coco': 'Download COCO 2017 and unpack it there as annotations/, train2017/ and val2017/',
     'data/ade': 'Download ADE20K (SceneParsing) as MMSegmentation describes it',
@@ -18,11 +30,6 @@ _DATA_REMEDIES = {
 
 class UserError(Exception):
     """A command cannot be carried out; the message says why and what to do."""
-
-
-def is_local(path: str) -> bool:
-    """Whether a path is on this machine's file system; URLs and object stores are MMEngine's business."""
-    return '://' not in path
 
 
 def type_name(node: Mapping) -> str:
@@ -56,7 +63,7 @@ def check_data(cfg: Config, *splits: str) -> None:
 
 
 def _remedy(path: str) -> str:
-    for folder, remedy in _DATA_REMEDIES.items():
+    for folder, remedy in DATA_REMEDIES.items():
         if path == folder or path.startswith(folder + '/'):
             return f'{remedy}.'
     return ''
@@ -140,26 +147,58 @@ def check_checkpoint(path: str) -> None:
         raise UserError(f'the checkpoint {path} does not exist.')
 
 
-def check_match(model: nn.Module, checkpoint: Mapping, path: str) -> None:
-    """Refuse a checkpoint that has nothing of the model; MMEngine only logs that.
+def check_weights(cfg: Config, model: nn.Module) -> None:
+    """Refuse a training whose pretrained weights, or the checkpoint of ``load_from``, do not fit the model.
 
     Args:
-        model: The model, perhaps inside wrappers under ``module``.
-        checkpoint: What MMEngine read.
-        path: Where from, for the message.
+        cfg: The config.
+        model: What it builds; no weight is changed.
 
     Raises:
-        UserError: Not one key matches.
+        CheckpointError: A local file cannot be used: it is damaged, would execute code, has nothing of the part of the
+            model that it is for, or less than an STViT needs; or a training cannot be resumed from it.
     """
-    weights = checkpoint.get('state_dict', checkpoint)
-    own = {_bare(key) for key in model.state_dict()}
-    if not own & {_bare(key) for key in weights}:
-        raise UserError(
-            f"{path} has no weight of this model: its keys are like {next(iter(weights), None)!r}, the model's like "
-            f'{min(own)!r}. A published STViT checkpoint is converted with tools/model_converters/stvit_to_mm.py.'
+    for part in model.modules():
+        configs = getattr(part, 'init_cfg', None) or []
+        for _, init_cfg in _pretrained(configs, 'init_cfg'):
+            path = init_cfg['checkpoint']
+            if path and is_local(path):
+                prefix = init_cfg.get('prefix')
+                compare(part, read_backbone(path, prefix) if isinstance(part, STViT) else read_weights(path, prefix))
+    path = cfg.get('load_from')
+    if cfg.get('resume'):
+        path = path or find_latest_checkpoint(cfg.work_dir)
+        if path and is_local(path):
+            _check_resume(model, path)
+    elif path and is_local(path):
+        compare(model, read_weights(path))
+
+
+def _check_resume(model: nn.Module, path: str) -> None:
+    """Refuse a checkpoint from which a training of the model cannot go on; raises CheckpointError."""
+    content = read_content(path)
+    absent = [key for key in ('optimizer', 'meta', 'message_hub') if key not in content]
+    if absent:
+        raise CheckpointError(
+            f'{path} has weights, but no {" and no ".join(absent)}: no training can go on from it. Start a new one '
+            f'from its weights: --cfg-options load_from={path}'
+        )
+    report = compare(model, Source(path, find_weights(content)[0]))
+    if report.missing or report.unexpected or report.mismatched:
+        raise CheckpointError(
+            f'{path} is of a training with another model:\n{report.table()}\nResume it with the config of that '
+            f'training (in its work dir), or start a new one from its weights: --cfg-options load_from={path}'
         )
 
 
-def _bare(key: str) -> str:
-    """A key without the prefixes of wrappers; test-time augmentation inside DistributedDataParallel adds two."""
-    return re.sub(r'^(module\.)+', '', key)
+def read_matching(model: nn.Module, path: str) -> Source | str:
+    """The weights of a local file, compared with the model; an address as it is, to be read when the run has begun.
+
+    Raises:
+        CheckpointError: The file cannot be used, or does not fit the model.
+    """
+    if not is_local(path):
+        return path
+    source = read_weights(path)
+    compare(model, source)
+    return source

@@ -17,17 +17,15 @@ from pathlib import Path
 import torch
 from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.logging import print_log
-from mmengine.model import is_model_wrapper
 from mmengine.registry import MODELS, RUNNERS, DefaultScope
 from mmengine.runner import Runner
-from mmengine.runner import load_checkpoint as load_weights
 from torch import distributed, nn
 
-from mmstvit.checkpoint import CheckpointError
+from mmstvit.checkpoint import CheckpointError, Source, load_weights, read_weights
 from mmstvit.dependencies import LIBRARIES, require_library
-from mmstvit.models.deploy import FormError
+from mmstvit.models.deploy import Deployable
 
-from .checks import UserError, check_match, type_name
+from .checks import UserError, type_name
 
 
 @contextlib.contextmanager
@@ -59,6 +57,15 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='job launcher')
     # torch.distributed.launch passes --local-rank, torchrun sets LOCAL_RANK.
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
+
+
+def add_trust(parser: argparse.ArgumentParser) -> None:
+    """Add ``--trust-checkpoint``."""
+    parser.add_argument(
+        '--trust-checkpoint',
+        action='store_true',
+        help='load checkpoints even if that executes code that they hold: only from people whom you trust',
+    )
 
 
 def load_config(args: argparse.Namespace) -> Config:
@@ -149,13 +156,27 @@ def build_model(cfg: Config) -> nn.Module:
             raise UserError(f'the model of the config cannot be built: {error}') from error
 
 
-def check_model(cfg: Config) -> None:
-    """Build the model once and throw it away, so that a bad option is refused before anything is written.
+def check_model(cfg: Config, train: bool = False) -> nn.Module:
+    """Build the model once, to be thrown away, so that a bad option is refused before anything is written.
+
+    Args:
+        cfg: The config.
+        train: Whether the model is to be trained.
+
+    Returns:
+        The model, to compare checkpoints with.
 
     Raises:
-        UserError: As :func:`build_model`.
+        UserError: As :func:`build_model`; or what shall be trained is in the inference form.
     """
-    build_model(cfg)
+    model = build_model(cfg)
+    for name, module in model.named_modules():
+        if train and isinstance(module, Deployable) and module.deploy:
+            raise UserError(
+                f'model.{name}.deploy=True builds the inference form of {type(module).__name__}, which cannot be '
+                f'trained. Remove it, or set --cfg-options model.{name}.deploy=False'
+            )
+    return model
 
 
 def build_runner(cfg: Config, train: bool = False) -> Runner:
@@ -220,19 +241,20 @@ def _prepare_cpu_processes(cfg: Config) -> None:
         print_log('no GPU: BatchNorm is not synchronised (PyTorch does that on GPUs alone)', logger='current')
 
 
-def load_checkpoint(runner: Runner, path: str) -> None:
-    """Load weights into the runner's model.
+def load_checkpoint(runner: Runner, checkpoint: str | Source) -> None:
+    """Load weights into the runner's model, and log what was loaded and what was not.
+
+    Args:
+        runner: The runner.
+        checkpoint: File or address, or the weights that were read from it.
 
     Raises:
-        UserError: Not one of the checkpoint's keys is the model's, or one of the two is in the inference form.
+        CheckpointError: The file cannot be used, has no weight of the model, less than its STViT needs, or weights of
+            the other of the two forms.
     """
-    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-    try:
-        # Not the runner's own method: it tells the hooks, and EMAHook is not ready for that before the run begins.
-        checkpoint = load_weights(model, path, map_location='cpu')
-    except FormError as error:
-        raise UserError(f'{path}: {error}') from error
-    check_match(runner.model, checkpoint, path)
+    # Not the runner's own method: it tells the hooks, and EMAHook is not ready for that before the run begins.
+    source = checkpoint if isinstance(checkpoint, Source) else read_weights(checkpoint)
+    load_weights(runner.model, source)
 
 
 def leave_process_group() -> None:

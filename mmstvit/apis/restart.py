@@ -4,12 +4,13 @@ import logging
 import zipfile
 from pathlib import Path
 
-import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.logging import print_log
 from mmengine.runner import find_latest_checkpoint
 
-from .checks import UserError, is_local, type_name
+from mmstvit.checkpoint import CheckpointError, is_local, read_checkpoint
+
+from .checks import UserError, type_name
 
 # Samplers of MMEngine, MMDetection and MMPreTrain whose indices are integers, which alone can carry a seed.
 _SAMPLERS = (
@@ -89,6 +90,10 @@ def find_checkpoint(work_dir: str) -> str | None:
 def _latest_whole(folder: Path) -> Path | None:
     """The latest checkpoint of a folder that a run can go on from: the best and the published have no optimizer."""
     for path in sorted(folder.glob('*.pth'), key=lambda path: path.stat().st_mtime, reverse=True):
-        if zipfile.is_zipfile(path) and 'optimizer' in torch.load(path, 'cpu', weights_only=False, mmap=True):
+        try:
+            content = read_checkpoint(path, mmap=True)
+        except CheckpointError:
+            continue
+        if isinstance(content, dict) and 'optimizer' in content:
             return path
     return None

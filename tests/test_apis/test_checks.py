@@ -1,12 +1,18 @@
 """``mmstvit.apis.checks``: what a config names and is not there is refused, and what is there is not."""
 
 import os
+from typing import ClassVar
 
 import pytest
+import torch
 from mmengine.config import Config
+from mmengine.model import BaseModule
 from torch import nn
 
-from mmstvit.apis import UserError, check_checkpoint, check_data, check_match, check_pretrained
+from mmstvit.apis import UserError, check_checkpoint, check_data, check_pretrained, check_weights, read_matching
+from mmstvit.checkpoint import CheckpointError
+
+from ..helpers import assert_equal, tiny
 
 
 @pytest.fixture
@@ -151,20 +157,101 @@ def test_a_folder_is_no_checkpoint(tmp_path):
         check_checkpoint(str(tmp_path))
 
 
-class TestMatch:
-    model = nn.Sequential(nn.Linear(2, 2))
+class Model(BaseModule):
+    """A model with a backbone and something after it."""
 
-    @pytest.mark.parametrize('prefix', ['', 'module.'])
-    def test_one_common_key_is_enough(self, prefix):
-        check_match(self.model, {'state_dict': {f'{prefix}0.weight': 0, 'other': 1}}, 'a.pth')
+    def __init__(self, init_cfg: dict | None = None, backbone: dict | None = None) -> None:
+        super().__init__(init_cfg)
+        self.backbone = tiny(init_cfg=backbone)
+        self.head = nn.Linear(24, 5)
 
-    def test_wrappers_inside_wrappers_are_seen_through(self):
-        wrapped = nn.ModuleDict({'module': nn.ModuleDict({'module': self.model})})
-        check_match(wrapped, {'state_dict': {'0.weight': 0}}, 'a.pth')
-        with pytest.raises(UserError, match='no weight of this model'):
-            check_match(wrapped, {'state_dict': {'submodule.0.weight': 0}}, 'a.pth')
 
-    @pytest.mark.parametrize('checkpoint', [{'state_dict': {'backbone.x': 0}}, {'model': {'0.weight': 0}}, {}])
-    def test_none_is_refused_with_examples_of_both(self, checkpoint):
-        with pytest.raises(UserError, match=r"a\.pth has no weight of this model.*'0\.bias'.*stvit_to_mm\.py"):
-            check_match(self.model, checkpoint, 'a.pth')
+class TestWeights:
+    @pytest.fixture
+    def file(self, tmp_path):
+        path = tmp_path / 'file.pth'
+        torch.save({'state_dict': Model().state_dict()}, path)
+        return str(path)
+
+    def test_what_fits_passes_and_changes_nothing(self, file):
+        pretrained = {'type': 'Pretrained', 'checkpoint': file}
+        for model in (
+            Model(pretrained),
+            Model(backbone=pretrained),
+            Model([{'type': 'Constant', 'val': 0.0, 'layer': 'Linear'}, pretrained]),
+        ):
+            before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+            check_weights(Config({'load_from': file}), model)
+            assert_equal(model.state_dict(), before)
+
+    @pytest.mark.parametrize(
+        ('model', 'load_from', 'words'),
+        [
+            ({'backbone': PRETRAINED}, None, 'does not exist'),
+            ({'init_cfg': PRETRAINED}, None, 'does not exist'),
+            ({'init_cfg': [PRETRAINED]}, None, 'does not exist'),
+            ({}, 'gone.pth', 'does not exist'),
+            ({'backbone': {**PRETRAINED, 'checkpoint': 'other.pth'}}, None, 'there is no STViT'),
+            ({'init_cfg': {**PRETRAINED, 'checkpoint': 'other.pth'}}, None, 'that the backbone .* needs'),
+            ({}, 'other.pth', 'that the backbone .* needs'),
+            ({'init_cfg': {**PRETRAINED, 'checkpoint': 'other.pth', 'prefix': 'x.'}}, None, "has the prefix 'x.'"),
+            ({'backbone': {**PRETRAINED, 'checkpoint': 'page.pth'}}, None, 'a web page'),
+            ({}, 'page.pth', 'a web page'),
+        ],
+    )
+    def test_what_does_not_fit_is_refused(self, tmp_path, monkeypatch, model, load_from, words):
+        monkeypatch.chdir(tmp_path)
+        torch.save({'state_dict': nn.Linear(2, 2).state_dict()}, 'other.pth')
+        (tmp_path / 'page.pth').write_text('<html>')
+        with pytest.raises(CheckpointError, match=words):
+            check_weights(Config({'load_from': load_from}), Model(**model))
+
+    @pytest.mark.parametrize('address', ['https://example.org/weights.pth', 's3://bucket/weights.pth'])
+    def test_addresses_are_read_when_the_run_has_begun(self, address):
+        pretrained = {'type': 'Pretrained', 'checkpoint': address}
+        check_weights(Config({'load_from': address}), Model(pretrained, pretrained))
+        assert read_matching(Model(), address) == address
+
+    def test_a_test_reads_what_fits(self, file):
+        source = read_matching(Model(), file)
+        assert_equal(source.weights, Model().state_dict())
+        with pytest.raises(CheckpointError, match='no weight of this model'):
+            read_matching(nn.Conv2d(1, 1, 1), file)
+
+
+class TestResume:
+    training: ClassVar = {'state_dict': Model().state_dict(), 'optimizer': {}, 'meta': {}, 'message_hub': {}}
+
+    @pytest.fixture
+    def resume(self, tmp_path):
+        def resume(content: dict, auto: bool) -> None:
+            path = tmp_path / 'epoch_1.pth'
+            torch.save(content, path)
+            (tmp_path / 'last_checkpoint').write_text(str(path))
+            cfg = {'resume': True, 'load_from': None if auto else str(path), 'work_dir': str(tmp_path)}
+            check_weights(Config(cfg), Model())
+
+        return resume
+
+    @pytest.mark.parametrize('auto', [False, True])
+    def test_a_training_of_the_same_model_passes(self, resume, auto):
+        resume(self.training, auto)
+
+    @pytest.mark.parametrize('auto', [False, True])
+    def test_weights_alone_are_refused(self, resume, auto):
+        with pytest.raises(CheckpointError, match=r'no optimizer and no meta and no message_hub: .* load_from='):
+            resume({'state_dict': self.training['state_dict']}, auto)
+
+    @pytest.mark.parametrize('change', [
+        lambda weights: weights.pop('head.bias'),
+        lambda weights: weights.update({'neck.weight': torch.zeros(1)}),
+        lambda weights: weights.update({'head.weight': torch.zeros(7, 24)}),
+    ], ids=['missing', 'unexpected', 'shape'])  # fmt: skip
+    def test_another_model_is_refused_with_the_table(self, resume, change):
+        weights = Model().state_dict()
+        change(weights)
+        with pytest.raises(CheckpointError, match=r'with another model:\nweights of (.|\n)*shape mismatch .*'):
+            resume({**self.training, 'state_dict': weights}, False)
+
+    def test_a_run_that_has_no_checkpoint_yet_begins_anew(self, tmp_path):
+        check_weights(Config({'resume': True, 'work_dir': str(tmp_path)}), Model())
