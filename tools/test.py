@@ -12,6 +12,7 @@ from mmengine.runner import Runner
 from mmstvit.apis import (
     UserError,
     add_common_arguments,
+    add_trust,
     build_runner,
     check_checkpoint,
     check_data,
@@ -19,8 +20,10 @@ from mmstvit.apis import (
     leave_process_group,
     load_checkpoint,
     load_config,
+    read_matching,
     user_errors,
 )
+from mmstvit.checkpoint import use_safe_loading
 
 
 def parse_args() -> argparse.Namespace:
@@ -35,6 +38,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--show-dir', help='directory where painted images will be saved')
     parser.add_argument('--wait-time', type=float, default=2, help='display time of every window in seconds')
     parser.add_argument('--tta', action='store_true', help='test-time augmentation')
+    add_trust(parser)
     add_common_arguments(parser)
     return parser.parse_args()
 
@@ -117,6 +121,7 @@ def print_metrics(metrics: dict) -> None:
 def main() -> None:
     args = parse_args()
     with user_errors():
+        use_safe_loading(args.trust_checkpoint)
         cfg = load_config(args)
         check_checkpoint(args.checkpoint)
         if args.show or args.show_dir:
@@ -126,12 +131,13 @@ def main() -> None:
         if args.out:
             apply_out(cfg, args.out)
         check_data(cfg, 'test')
-        check_model(cfg)
+        weights = read_matching(check_model(cfg), args.checkpoint)
         runner = build_runner(cfg)
-        load_checkpoint(runner, args.checkpoint)
+        load_checkpoint(runner, weights)
     if args.out:
         dump_predictions(runner, cfg.default_scope, args.out)
-    metrics = runner.test()
+    with user_errors():
+        metrics = runner.test()
     print_metrics(metrics)
 
 

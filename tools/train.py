@@ -9,17 +9,20 @@ from mmengine.logging import print_log
 from mmstvit.apis import (
     UserError,
     add_common_arguments,
+    add_trust,
     build_runner,
     check_checkpoint,
     check_data,
     check_model,
     check_pretrained,
+    check_weights,
     find_checkpoint,
     leave_process_group,
     load_config,
     make_restartable,
     user_errors,
 )
+from mmstvit.checkpoint import use_safe_loading
 
 
 def parse_args() -> argparse.Namespace:
@@ -36,6 +39,7 @@ def parse_args() -> argparse.Namespace:
         const='auto',
         help='resume from this checkpoint; without a path, from the latest one in the work dir',
     )
+    add_trust(parser)
     add_common_arguments(parser)
     return parser.parse_args()
 
@@ -91,6 +95,7 @@ def apply_resume(cfg: Config, resume: str) -> None:
 def main() -> None:
     args = parse_args()
     with user_errors():
+        use_safe_loading(args.trust_checkpoint)
         cfg = load_config(args)
         if args.amp:
             apply_amp(cfg)
@@ -101,10 +106,11 @@ def main() -> None:
         # Also before resuming: MMEngine initialises the weights first, whatever is loaded over them.
         check_pretrained(cfg)
         check_data(cfg, 'train', 'val')
-        check_model(cfg)
+        check_weights(cfg, check_model(cfg, train=True))
         make_restartable(cfg)
         runner = build_runner(cfg, train=True)
-    runner.train()
+    with user_errors():
+        runner.train()
 
 
 if __name__ == '__main__':

@@ -21,10 +21,13 @@ from mmstvit.apis import (
     build_runner,
     check_checkpoint,
     check_data,
+    check_model,
     load_checkpoint,
     load_config,
+    read_matching,
     user_errors,
 )
+from mmstvit.checkpoint import use_safe_loading
 
 CAPTION_HEIGHT = 28
 GAP = 8
@@ -95,14 +98,16 @@ def main() -> None:
     if min(args.num, args.columns, args.side) < 1:
         parser.error('--num, --columns and --side must be at least 1')
     with user_errors():
+        use_safe_loading()
         cfg = load_config(args)
         if cfg.default_scope != 'mmdet' or 'mask_head' not in cfg.model.get('roi_head', {}):
             raise UserError(f'{args.config} is not a detector with masks.')
         check_checkpoint(args.checkpoint)
         check_data(cfg, 'test')
+        weights = read_matching(check_model(cfg), args.checkpoint)
         cfg.visualizer.vis_backends = None  # draws only; nothing is logged
         runner = build_runner(cfg)
-        load_checkpoint(runner, args.checkpoint)
+        load_checkpoint(runner, weights)
     sheet = tile(draw_pairs(runner, args.num, args.side, args.score_thr), args.columns, ('ground truth', 'prediction'))
     args.out.parent.mkdir(parents=True, exist_ok=True)
     if not cv2.imwrite(str(args.out), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR)):
