@@ -2,14 +2,20 @@
 
 Importing the package registers its models; a config names them ``mmstvit.STViT`` in any OpenMMLab scope. MMPreTrain,
 imported before or after, then has our classifiers in ``mmpretrain.list_models()``.
+
+``python -m mmstvit.doctor`` says what is wrong where the import fails.
 """
 
-from .dependencies import check_core
+from .doctor import is_starting
 from .version import __version__
 
-check_core()
+# The doctor looks for what keeps the rest from being imported, and imports the rest itself.
+if not is_starting():
+    from .dependencies import check_core
 
-from . import checkpoint, hub  # noqa: E402
-from .models import STViT, STViTNeck  # noqa: E402
+    check_core()
+
+    from . import checkpoint, hub
+    from .models import STViT, STViTNeck
 
 __all__ = ['STViT', 'STViTNeck', '__version__', 'checkpoint', 'hub']

@@ -7,10 +7,8 @@ distributions say nothing: a version is read off the module itself.
 import importlib
 from types import ModuleType
 
-from packaging.version import InvalidVersion, Version
-
 # import name -> (lowest version that works, what to install)
-_CORE = {
+CORE = {
     'torch': ('2.4.0', 'pip install "torch>=2.4"'),
     'mmengine': ('0.10.0', 'pip install "onedl-mmengine>=0.10.8"'),
     'mmcv': ('2.0.0', 'pip install onedl-mim && mim install onedl-mmcv (CUDA), or make env (CPU)'),
@@ -23,20 +21,35 @@ LIBRARIES = {
 }
 
 
-def _require(name: str, minimum: str, remedy: str) -> ModuleType:
+def require(name: str, minimum: str, remedy: str) -> ModuleType:
+    """Import a package and check its version.
+
+    Args:
+        name: Import name.
+        minimum: Lowest version that works.
+        remedy: The command that installs or mends it, for the message.
+
+    Returns:
+        The module.
+
+    Raises:
+        ImportError: It is missing, broken or too old; the message says which, and has the remedy.
+    """
+    # Here, so that the doctor can read the tables above where nothing is installed.
+    from packaging.version import InvalidVersion, Version
+
     try:
         module = importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name != name:
             raise ImportError(
-                f'mmstvit needs {name}, and importing it fails because {error.name} is missing. Install it with: '
-                f'{remedy}'
+                f'mmstvit needs {name}, and importing it fails because {error.name} is missing. Run: {remedy}'
             ) from error
         raise ImportError(f'mmstvit needs {name} >= {minimum}, which is not installed. Run: {remedy}') from error
     except Exception as error:  # a broken binary raises OSError, a library's own version check AssertionError
         raise ImportError(
             f'mmstvit needs {name} >= {minimum}; it is installed but does not import: {type(error).__name__}: {error}. '
-            f'Its parts do not fit together; run: {remedy}'
+            f'Its parts do not fit together. Run: {remedy}'
         ) from error
     version = getattr(module, '__version__', None)
     try:
@@ -53,8 +66,8 @@ def _require(name: str, minimum: str, remedy: str) -> ModuleType:
 
 def check_core() -> None:
     """Check torch, mmengine and mmcv; raises ImportError naming the piece and the command that mends it."""
-    for name, (minimum, remedy) in _CORE.items():
-        _require(name, minimum, remedy)
+    for name, (minimum, remedy) in CORE.items():
+        require(name, minimum, remedy)
 
 
 def require_library(name: str) -> ModuleType:
@@ -78,6 +91,6 @@ def require_library(name: str) -> ModuleType:
     except ImportError as error:
         raise ImportError(
             f'{name} needs mmcv with compiled ops, but mmcv._ext does not import ({error}). mmcv was built without '
-            f'ops or against another torch. Run: {_CORE["mmcv"][1]}'
+            f'ops or against another torch. Run: {CORE["mmcv"][1]}'
         ) from error
-    return _require(name, minimum, remedy)
+    return require(name, minimum, remedy)
