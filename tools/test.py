@@ -23,6 +23,7 @@ from mmstvit.apis import (
     read_matching,
     user_errors,
 )
+from mmstvit.apis.data import data_errors, guard_data
 from mmstvit.checkpoint import use_safe_loading
 
 
@@ -132,11 +133,12 @@ def main() -> None:
             apply_out(cfg, args.out)
         check_data(cfg, 'test')
         weights = read_matching(check_model(cfg), args.checkpoint)
+        guard_data(cfg, 'test')
         runner = build_runner(cfg)
         load_checkpoint(runner, weights)
     if args.out:
         dump_predictions(runner, cfg.default_scope, args.out)
-    with user_errors():
+    with user_errors(), data_errors():
         metrics = runner.test()
     print_metrics(metrics)
 

@@ -22,6 +22,7 @@ from mmstvit.apis import (
     make_restartable,
     user_errors,
 )
+from mmstvit.apis.data import data_errors, guard_data
 from mmstvit.checkpoint import use_safe_loading
 
 
@@ -107,9 +108,10 @@ def main() -> None:
         check_pretrained(cfg)
         check_data(cfg, 'train', 'val')
         check_weights(cfg, check_model(cfg, train=True))
+        guard_data(cfg, 'train', 'val')
         make_restartable(cfg)
         runner = build_runner(cfg, train=True)
-    with user_errors():
+    with user_errors(), data_errors():
         runner.train()
 
 

@@ -19,6 +19,8 @@ from torch.utils.data import Dataset, Sampler
 
 from mmstvit.registry import DATA_SAMPLERS, DATASETS
 
+from .wrapper import TransparentDataset
+
 
 def seed_everything(*key: int) -> None:
     """Start the random numbers of Python, NumPy and PyTorch (all devices) from a few non-negative integers."""
@@ -83,32 +85,17 @@ class SeededSampler(Sampler):
 
 
 @DATASETS.register_module()
-class SeededDataset(Dataset):
-    """Another dataset, seen through its own attributes, whose samples start from the key of their index.
+class SeededDataset(TransparentDataset):
+    """Another dataset whose samples start from the key of their index.
 
     Args:
         dataset: Config of the other dataset.
     """
 
     def __init__(self, dataset: dict) -> None:
-        self.dataset = MMENGINE_DATASETS.build(dataset)
+        super().__init__(MMENGINE_DATASETS.build(dataset))
 
     def __getitem__(self, index: int) -> object:
         if isinstance(index, SeededIndex):
             seed_everything(*index.key)
         return self.dataset[int(index)]
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    # Hooks read the dataset's classes, and some exchange its pipeline.
-    def __getattr__(self, name: str) -> object:
-        if name == 'dataset' or name.startswith('__'):  # while being unpickled; special methods
-            raise AttributeError(name)
-        return getattr(self.dataset, name)
-
-    def __setattr__(self, name: str, value: object) -> None:
-        if name == 'dataset':
-            super().__setattr__(name, value)
-        else:
-            setattr(self.dataset, name, value)
