@@ -9,51 +9,36 @@ The second command is printed by the first, with what the model needs.
 """
 
 import argparse
-import io
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mmstvit.apis import UserError, add_cfg_options, build_model, load_safely, read_config, user_errors
+from mmstvit.apis import UserError, add_cfg_options, build_model, read_config, user_errors
+from mmstvit.checkpoint import (
+    CheckpointError,
+    check_finite,
+    convert_official,
+    find_weights,
+    is_official,
+    read_checkpoint,
+)
+from mmstvit.checkpoint.writing import check_target, plain_meta, serialize, write_atomically
 from mmstvit.models.deploy import Deployable
 
 TOLERANCE = 1e-5
 
 
-def _named(name: str, function: Callable) -> Callable:
-    """``function``, to be called by a file that asks for ``name``."""
-
-    def stand_in(*args: object) -> object:
-        return function(*args)
-
-    stand_in.__module__, _, stand_in.__name__ = name.rpartition('.')
-    stand_in.__qualname__ = stand_in.__name__
-    return stand_in
-
-
-def load_trained(path: Path) -> dict:
-    """The content of a checkpoint. Besides tensors, plain containers and MMEngine's log it may hold nothing.
-
-    Raises:
-        UserError: It is damaged, holds something else, or no weights.
-    """
-    # The log goes no further, so it need not be one: MMEngine's class would take its methods from the file, which names
-    # them by getattr, as a harmful file may name anything.
-    log = type('HistoryBuffer', (), dict(__module__='mmengine.logging.history_buffer'))
-    numbers = [type(np.dtype(kind)) for kind in (np.float32, np.float64, np.int32, np.int64, bool)]
-    allowed = [log, _named('builtins.getattr', lambda *_: None), np.ndarray, np.dtype, *numbers]
-    for package in ('numpy._core', 'numpy.core'):  # of numpy 2, of numpy 1; the log may come from either
-        for array in (np.empty(0), np.float64()):
-            function = array.__reduce__()[0]
-            allowed.append(_named(f'{package}.multiarray.{function.__name__}', function))
-    content = load_safely(path, allowed)
-    if not isinstance(content, dict) or not isinstance(content.get('state_dict', content), dict):
-        raise UserError(f'{path} holds {type(content).__name__}, not a checkpoint (a dict with state_dict).')
-    return content if 'state_dict' in content else dict(state_dict=content)
+def find_trained(content: object, path: Path) -> tuple[dict[str, Tensor], str]:
+    """The weights of a checkpoint, in our layout, and in words where they were; raises CheckpointError."""
+    try:
+        weights, where = find_weights(content)
+        weights = convert_official(weights) if is_official(weights) else weights
+    except CheckpointError as error:
+        raise CheckpointError(f'{path}: {error}') from error
+    check_finite(weights, path)
+    return weights, where
 
 
 def load_weights(model: nn.Module, weights: dict[str, Tensor], path: Path) -> None:
@@ -89,22 +74,6 @@ def largest_error(actual: Sequence[Tensor], expected: Sequence[Tensor]) -> float
     return max(error if error == error else float('inf') for error in errors)
 
 
-def write(content: dict, path: Path) -> None:
-    """Write a checkpoint, whole or not at all; raises UserError if that is impossible."""
-    buffer = io.BytesIO()  # writing straight to a full disk, torch.save raises an error that does not say so
-    torch.save(content, buffer)
-    partial = path.with_name(path.name + '.partial')
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            partial.write_bytes(buffer.getbuffer())
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
-    except OSError as error:
-        raise UserError(f'{path} cannot be written: {error}') from error
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config', help='config of the training')
@@ -115,17 +84,12 @@ def main() -> None:
     args = parser.parse_args()
     target = args.save_path
     with user_errors():
-        if target.exists():
-            if args.checkpoint.exists() and os.path.samefile(target, args.checkpoint):
-                raise UserError(
-                    f"{target} is the training's checkpoint, which nothing brings back; choose another name."
-                )
-            if not args.force:
-                raise UserError(f'{target} exists; choose another name, or overwrite it with --force.')
+        check_target(target, args.checkpoint, args.force)
         model = build_model(read_config(args.config, args.cfg_options)).eval()
         modules = find_deployable(model)
-        content = load_trained(args.checkpoint)
-        load_weights(model, content['state_dict'], args.checkpoint)
+        content = read_checkpoint(args.checkpoint)
+        weights, where = find_trained(content, args.checkpoint)
+        load_weights(model, weights, args.checkpoint)
         expected = extract_features(model)
         for module in modules.values():
             module.switch_to_deploy()
@@ -133,13 +97,15 @@ def main() -> None:
         if not error <= TOLERANCE:
             raise UserError(
                 f'the inference form disagrees with the trained one: features differ by {error:.2g} of their size, and '
-                f'{TOLERANCE:g} is allowed. Nothing was written. Are all weights of {args.checkpoint} finite?'
+                f'{TOLERANCE:g} is allowed. Nothing was written.'
             )
         # What resumes a training (optimizer, schedules, log) has no use here.
-        kept = dict(meta=content['meta']) if 'meta' in content else {}
-        write(dict(kept, state_dict=model.state_dict()), target)
-    if 'ema_state_dict' in content:
-        print('Converted: the averaged weights (EMA), which MMEngine keeps under state_dict and evaluates.')
+        meta, dropped = plain_meta(content)
+        kept = dict(meta=meta) if meta else {}
+        write_atomically(serialize(dict(kept, state_dict=model.state_dict())), target)
+    print(f'Converted: {args.checkpoint}, weights: {where}')
+    if dropped:
+        print(f'Left out, being no plain data: {", ".join(dropped)}')
     options = ' '.join(f'model.{name}.deploy=True' for name in modules)
     print(f'{target}: {", ".join(modules)} in the inference form; features differ by {error:.1g} of their size')
     print(f'Use it with: --cfg-options {options}')

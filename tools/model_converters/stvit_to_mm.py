@@ -3,45 +3,93 @@
 Example::
 
     python tools/model_converters/stvit_to_mm.py stvit-small-224.pth checkpoints/stvit-small-224_mm.pth
+
+Files for 224² and 384² convert alike: no weight depends on the size of the image. A published file also loads as it is,
+wherever a config names a checkpoint; converted, it loads with the libraries' own tools too, and for other channels.
 """
 
 import argparse
-import os
 from pathlib import Path
 
-import torch
+from torch import Tensor
 
-from mmstvit.apis import UserError, load_safely, user_errors
-from mmstvit.checkpoint import convert_official
+from mmstvit.apis import user_errors
+from mmstvit.apis.converters import count, summarize, verify_classifier
+from mmstvit.checkpoint import (
+    CheckpointError,
+    adapt_stem,
+    check_finite,
+    convert_official,
+    find_weights,
+    is_official,
+    read_checkpoint,
+    recognise_arch,
+)
+from mmstvit.checkpoint.writing import check_target, serialize, write_atomically
+
+STEM = 'backbone.patch_embed.convs.0.weight'
 
 
-def load_published(path: Path) -> object:
-    """The weights of a published file.
+def to_classifier(weights: dict[str, Tensor], adapts: bool) -> dict[str, Tensor]:
+    """The weights in our layout; those that are may only stay so if their stem is to be converted (``adapts``).
 
-    Tensors, plain containers and the training's arguments are all it may hold; nothing of it is executed.
+    Raises:
+        CheckpointError: There is nothing to convert, or the weights are not of an STViT classifier.
     """
-    content = load_safely(path, [argparse.Namespace])
-    return content.get('model', content) if isinstance(content, dict) else content
+    if is_official(weights):
+        return convert_official(weights)
+    arch = recognise_arch(weights)
+    if arch is None:
+        raise CheckpointError(
+            f'these are no published STViT weights, but {len(weights)} tensors such as {next(iter(weights))!r}.'
+        )
+    if not adapts:
+        raise CheckpointError(
+            f'the weights are in our layout already (STViT, {arch}): use the file as it is, or convert it to the '
+            f"release's layout with tools/model_converters/mm_to_stvit.py."
+        )
+    return weights
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('src', type=Path, help='published checkpoint')
-    parser.add_argument('dst', type=Path, help='file to write; it must not exist')
+    parser.add_argument('src', type=Path, help='published checkpoint, or .safetensors file')
+    parser.add_argument('dst', type=Path, help='file to write')
+    parser.add_argument('--force', action='store_true', help='overwrite the file if it exists')
+    parser.add_argument('--key', help="where in the file the weights are, such as model_ema; found if it isn't said")
+    parser.add_argument(
+        '--in-channels',
+        type=int,
+        metavar='N',
+        help='convert the stem to images of N channels: 1 (gray) or more than 3 (red, green, blue, others)',
+    )
     args = parser.parse_args()
     with user_errors():
-        if args.dst.exists():
-            raise UserError(f'{args.dst} exists; remove it or choose another name.')
-        published = load_published(args.src)
+        check_target(args.dst, args.src, args.force)
+        content = read_checkpoint(args.src)
         try:
-            converted = convert_official(published)
-        except ValueError as error:
-            raise UserError(f'{args.src}: {error}') from error
-    args.dst.parent.mkdir(parents=True, exist_ok=True)
-    partial = args.dst.with_name(args.dst.name + '.partial')
-    torch.save(dict(state_dict=converted), partial)
-    os.replace(partial, args.dst)
-    print(f'{args.dst}: {len(converted)} tensors of {len(published)}; dropped by name: attn.unfold/fold.weights')
+            published, where = find_weights(content, args.key)
+            whole = to_classifier(published, adapts=args.in_channels is not None)
+            converted = whole if args.in_channels is None else adapt_stem(whole, args.in_channels)
+            arch, parts = verify_classifier(converted)
+        except CheckpointError as error:
+            raise CheckpointError(f'{args.src}: {error}') from error
+        check_finite(converted, args.src)
+        data = serialize(dict(state_dict=converted))
+        sha256 = write_atomically(data, args.dst)
+    dropped = len(published) - len(converted)
+    before, after = (weights[STEM].shape[1] for weights in (whole, converted))
+    rows = {
+        'read': f'{args.src}, weights: {where}',
+        'architecture': f'STViT, {arch}; {count(converted):,} learned parameters in {", ".join(parts)}',
+        'mapped': f'{len(converted)} of {len(published)} tensors',
+        'dropped by name': f'{dropped} (attn.unfold.weights, attn.fold.weights: constants)' if dropped else 'none',
+        'stem': f'for {before} channels' if before == after else f'converted from {before} to {after} channels',
+        'verified': 'loads strictly, every weight is finite',
+        'written': f'{args.dst} ({len(data) / 1e6:.1f} MB)',
+        'sha256': sha256,
+    }
+    print(summarize(rows))
 
 
 if __name__ == '__main__':

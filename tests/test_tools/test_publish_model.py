@@ -1,0 +1,120 @@
+"""``tools/model_converters/publish_model.py``: what remains of a training's checkpoint, and under which name."""
+
+import hashlib
+import re
+from argparse import Namespace
+from collections import OrderedDict
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mmengine.logging import MessageHub
+from torch import nn
+
+from ..helpers import assert_equal, load_tool, tiny
+
+publish_model = load_tool('model_converters/publish_model.py')
+META = dict(epoch=3, iter=12, dataset_meta=dict(classes=('a', 'b'), palette=[(0, 0, 0)]), cfg='model = dict()')
+
+
+@pytest.fixture
+def trained() -> dict:
+    """What MMEngine puts into a checkpoint."""
+    model = tiny()
+    hub = MessageHub('test_publish_model')
+    hub.update_scalar('train/loss', torch.tensor(2.0))
+    hub.update_info('best_score', np.float64(0.5))
+    optimizer = torch.optim.AdamW(model.parameters())
+    model(torch.rand(2, 3, 32, 32))[-1].sum().backward()
+    optimizer.step()
+    return dict(
+        meta=dict(META),
+        state_dict=OrderedDict(model.state_dict()),
+        message_hub=hub.state_dict(),
+        optimizer=optimizer.state_dict(),
+        param_schedulers=[dict(last_step=3)],
+    )
+
+
+def published(output: str) -> Path:
+    """The file that the tool says it wrote."""
+    (name,) = re.findall(r'^ +written +(\S+)', output, re.MULTILINE)
+    return Path(name)
+
+
+def test_weights_and_description_remain_and_the_name_has_the_hash(trained, convert):
+    torch.save(trained, 'epoch_3.pth')
+    output = convert(publish_model, 'epoch_3.pth', 'new/stvit.pth')
+    path = published(output)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert str(path) == f'new/stvit-{digest[:8]}.pth' and list(Path('new').iterdir()) == [path]
+    assert digest in output
+    content = torch.load(path, weights_only=True)
+    assert set(content) == {'meta', 'state_dict'} and content['meta'] == META
+    assert_equal(content['state_dict'], trained['state_dict'])
+    assert path.stat().st_size < Path('epoch_3.pth').stat().st_size / 2
+    assert re.search(r'left out +message_hub, optimizer, param_schedulers$', output, re.MULTILINE)
+
+
+def test_torch_hub_accepts_name_and_content(trained, convert):
+    torch.save(trained, 'epoch_3.pth')
+    path = published(convert(publish_model, 'epoch_3.pth', 'stvit.pth'))
+    url = path.resolve().as_uri()
+    loaded = torch.hub.load_state_dict_from_url(url, model_dir='hub', check_hash=True, weights_only=True)
+    assert_equal(loaded['state_dict'], trained['state_dict'])
+
+
+def test_the_average_remains_and_the_weights_of_the_last_step_do_not(trained, convert):
+    raw = {f'module.{key}': value + 1 for key, value in trained['state_dict'].items()}
+    torch.save(dict(trained, ema_state_dict=dict(raw, steps=torch.tensor(3))), 'epoch_3.pth')
+    output = convert(publish_model, 'epoch_3.pth', 'stvit.pth')
+    assert_equal(torch.load(published(output))['state_dict'], trained['state_dict'])
+    assert 'averaged weights' in output
+    assert re.search(r'left out +.*ema_state_dict', output)
+
+
+def test_of_the_description_only_plain_data_remains(trained, convert):
+    trained['meta'] |= dict(seed=np.int64(3), args=Namespace(lr=1))
+    torch.save(trained, 'epoch_3.pth')
+    output = convert(publish_model, 'epoch_3.pth', 'stvit.pth')
+    meta = torch.load(published(output), weights_only=True)['meta']
+    assert meta == dict(META, seed=3) and type(meta['seed']) is int
+    assert 'meta.args (argparse.Namespace)' in output
+
+
+def test_weights_alone_and_parameters(convert):
+    model = nn.Linear(2, 3)
+    torch.save(dict(model.named_parameters()), 'alone.pth')
+    output = convert(publish_model, 'alone.pth', 'linear')
+    path = published(output)
+    assert re.fullmatch(r'linear-[0-9a-f]{8}\.pth', str(path))
+    weights = torch.load(path, weights_only=True)['state_dict']
+    assert_equal(weights, model.state_dict())
+    assert {type(value) for value in weights.values()} == {torch.Tensor}
+    assert re.search(r'left out +nothing$', output, re.MULTILINE)
+
+
+def test_again_only_by_force(trained, convert, refused):
+    torch.save(trained, 'epoch_3.pth')
+    path = published(convert(publish_model, 'epoch_3.pth', 'stvit.pth'))
+    refused(rf'{path} exists.*--force', publish_model, 'epoch_3.pth', 'stvit.pth')
+    assert published(convert(publish_model, 'epoch_3.pth', 'stvit.pth', '--force')) == path
+
+
+@pytest.mark.parametrize(
+    ('content', 'message'),
+    [
+        ([1], r'strange\.pth: a dict with weights is needed'),
+        ({'state_dict': {}, 'meta': {}}, r"strange\.pth: .* under 'state_dict' there is an empty dict"),
+        ({'state_dict': {'a': torch.tensor([1, torch.nan])}}, r'strange\.pth has NaN or Inf in 1 of 1 tensors.* a '),
+    ],
+)
+def test_what_has_no_weights_to_publish(content, message, refused, tmp_path):
+    torch.save(content, tmp_path / 'strange.pth')
+    refused(message, publish_model, 'strange.pth', 'new.pth')
+
+
+def test_a_folder_in_the_place_of_a_file(refused, tmp_path):
+    refused('is a folder; name a file', publish_model, 'gone.pth', '.')
+    refused(r'gone\.pth does not exist', publish_model, 'gone.pth', 'new.pth')
