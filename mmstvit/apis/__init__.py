@@ -15,7 +15,6 @@ from .launch import (
     user_errors,
 )
 from .restart import find_checkpoint, make_restartable
-from .safe import load_safely
 
 __all__ = [
     'UserError',
@@ -33,7 +32,6 @@ __all__ = [
     'leave_process_group',
     'load_checkpoint',
     'load_config',
-    'load_safely',
     'make_restartable',
     'read_config',
     'read_matching',
