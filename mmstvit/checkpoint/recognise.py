@@ -65,7 +65,7 @@ def find_weights(content: object, key: str | None = None) -> tuple[dict[str, Ten
     weights = content if place is None else content[place]
     where = 'the file itself' if place is None else f'under {place!r}'
     if place == 'state_dict' and 'ema_state_dict' in content:
-        where += " (averaged weights, which MMEngine evaluates; those of the last step, under 'ema_state_dict', are not used)"
+        where += " (averaged, as MMEngine evaluates them; not used: 'ema_state_dict', of the last step)"
     elif len(found) > 1 and key is None:
         where += f' (not used: {", ".join(map(repr, found[1:]))})'
 

@@ -64,7 +64,7 @@ class TestFindWeights:
     def test_of_mmengines_training_the_average_and_the_report_says_so(self):
         found, where = find_weights({'state_dict': {'a': torch.ones(1)}, 'ema_state_dict': {'a': torch.zeros(1)}})
         assert found['a'] == 1
-        assert 'averaged weights' in where
+        assert 'averaged, as MMEngine' in where
 
     @pytest.mark.parametrize('prefix', ['module.', 'module.module.', '_orig_mod.', 'module._orig_mod.'])
     def test_prefixes_of_all_keys_are_taken_away(self, prefix):

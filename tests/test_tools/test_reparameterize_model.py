@@ -125,7 +125,7 @@ def test_averaged_weights_are_those_that_mmengine_evaluates(real, run, tmp_path)
     save_learned(CLASSIFIER, tmp_path / 'trained.pth')
     run(config(CLASSIFIER), 'trained.pth', 'plain.pth')
     save_learned(CLASSIFIER, tmp_path / 'trained.pth', ema_state_dict={'steps': torch.tensor(3)}, **real)
-    assert 'averaged weights' in run(config(CLASSIFIER), 'trained.pth', 'deployed.pth')
+    assert 'averaged, as MMEngine' in run(config(CLASSIFIER), 'trained.pth', 'deployed.pth')
     plain, averaged = (torch.load(f'{name}.pth', weights_only=True) for name in ('plain', 'deployed'))
     assert set(averaged) == {'meta', 'state_dict'}
     assert_equal(averaged['state_dict'], plain['state_dict'])
@@ -266,7 +266,7 @@ def test_a_training_is_converted_and_tested(name, workspace, tool):
     done('train.py', short, '--work-dir', 'run')
     trained = Path((workspace / 'run' / 'last_checkpoint').read_text())
     output = done(TOOL, short, trained, 'deployed.pth')
-    assert 'averaged weights' in output
+    assert 'averaged, as MMEngine' in output
     # Whatever a training began from or was resumed from, test.py tests the checkpoint of the command.
     needed = ['--cfg-options', 'load_from=gone.pth', 'resume=True', *(f'{key}=True' for key in printed_options(output))]
     before = metrics(done('test.py', short, trained, '--work-dir', 'test'))

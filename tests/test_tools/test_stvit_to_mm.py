@@ -88,12 +88,18 @@ class TestConversion:
     def test_other_channels(self, channels, weights, published, convert):
         output = convert(stvit_to_mm, published, 'mm.pth', '--in-channels', channels)
         assert_equal(load('mm.pth')['state_dict'], adapt_stem(convert_official(weights), channels))
-        assert f'converted from 3 to {channels} channels' in output
+        assert re.search(rf'stem +3 → {channels} channels', output)
 
     def test_other_channels_for_what_is_in_our_layout(self, weights, convert):
-        torch.save({'state_dict': convert_official(weights)}, 'ours.pth')
-        convert(stvit_to_mm, 'ours.pth', 'gray.pth', '--in-channels', 1)
-        assert_equal(load('gray.pth')['state_dict'], adapt_stem(convert_official(weights), 1))
+        ours = {**convert_official(weights), 'rpn_head.weight': torch.ones(1)}
+        for prefix in ('', 'detector.'):
+            weights = {f'{prefix}{key}': value for key, value in ours.items()}
+            torch.save({'state_dict': weights, 'meta': {'epoch': 3}, 'optimizer': {}}, 'ours.pth')
+            output = convert(stvit_to_mm, 'ours.pth', 'gray.pth', '--in-channels', 1, '--force')
+            gray = load('gray.pth')
+            assert_equal(gray.pop('state_dict'), adapt_stem(weights, 1))
+            assert gray == {'meta': {'epoch': 3}}
+            assert 'backbone: strictly loaded' in output
 
     def test_a_backbone_alone(self, weights, convert):
         backbone = {key: value for key, value in weights.items() if not key.startswith(('proj.', 'norm.', 'head.'))}
@@ -221,6 +227,11 @@ class TestRefused:
     @pytest.mark.parametrize('channels', [0, 2, -3])
     def test_channels_without_a_meaning(self, channels, published, refused):
         refused('to 1 channel or to more than 3', stvit_to_mm, published, 'mm.pth', '--in-channels', channels)
+
+    def test_the_inference_form_for_other_channels(self, weights, refused, tmp_path):
+        torch.save(strange('inference form', weights), tmp_path / 'strange.pth')
+        message = r'strange\.pth: the weights do not fit STViT \(nano\): .* inference form'
+        refused(message, stvit_to_mm, 'strange.pth', 'mm.pth', '--in-channels', 1)
 
     def test_a_key_that_is_not_there(self, published, refused):
         refused("published.pth: the file has nothing under 'ema'", stvit_to_mm, published, 'mm.pth', '--key', 'ema')

@@ -61,7 +61,7 @@ def main() -> None:
         'architecture': f'STViT, {arch}; {count(ours):,} learned parameters in {", ".join(parts)}',
         'mapped': f'all of {len(ours)} tensors',
         'added': f'{len(published) - len(ours)} (attn.unfold.weights, attn.fold.weights: constants of the release)',
-        'verified': 'loads strictly, every weight is finite and comes back bit for bit',
+        'verified': f'{", ".join(parts)}: strictly loaded; every weight is finite and comes back bit for bit',
         'written': f"{args.dst} ({len(data) / 1e6:.1f} MB), weights under 'model'",
         'sha256': sha256,
     }

@@ -18,6 +18,7 @@ from mmstvit.apis.converters import count, summarize, verify_classifier
 from mmstvit.checkpoint import (
     CheckpointError,
     adapt_stem,
+    backbone_weights,
     check_finite,
     convert_official,
     find_weights,
@@ -25,16 +26,16 @@ from mmstvit.checkpoint import (
     read_checkpoint,
     recognise_arch,
 )
-from mmstvit.checkpoint.writing import check_target, serialize, write_atomically
+from mmstvit.checkpoint.writing import check_target, plain_meta, serialize, write_atomically
 
 STEM = 'backbone.patch_embed.convs.0.weight'
 
 
-def to_classifier(weights: dict[str, Tensor], adapts: bool) -> dict[str, Tensor]:
-    """The weights in our layout; those that are may only stay so if their stem is to be converted (``adapts``).
+def to_ours(weights: dict[str, Tensor], adapts: bool) -> dict[str, Tensor]:
+    """The weights in our layout; those that are already have to have a stem that is to be converted (``adapts``).
 
     Raises:
-        CheckpointError: There is nothing to convert, or the weights are not of an STViT classifier.
+        CheckpointError: There is nothing to convert, or there is no STViT in the weights.
     """
     if is_official(weights):
         return convert_official(weights)
@@ -51,6 +52,13 @@ def to_classifier(weights: dict[str, Tensor], adapts: bool) -> dict[str, Tensor]
     return weights
 
 
+def provable(weights: dict[str, Tensor], found: dict[str, Tensor]) -> dict[str, Tensor]:
+    """What can be loaded strictly: all of a published classifier; of a model of ours, whatever it is, the backbone."""
+    if is_official(found):
+        return weights
+    return {f'backbone.{key}': value for key, value in backbone_weights(weights)[0].items()}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('src', type=Path, help='published checkpoint, or .safetensors file')
@@ -61,31 +69,34 @@ def main() -> None:
         '--in-channels',
         type=int,
         metavar='N',
-        help='convert the stem to images of N channels: 1 (gray) or more than 3 (red, green, blue, others)',
+        help='convert the stem to images of N channels: 1 (gray) or more than 3 (red, green, blue, others); '
+        'also of a file in our layout',
     )
     args = parser.parse_args()
     with user_errors():
         check_target(args.dst, args.src, args.force)
         content = read_checkpoint(args.src)
         try:
-            published, where = find_weights(content, args.key)
-            whole = to_classifier(published, adapts=args.in_channels is not None)
-            converted = whole if args.in_channels is None else adapt_stem(whole, args.in_channels)
-            arch, parts = verify_classifier(converted)
+            found, where = find_weights(content, args.key)
+            ours = to_ours(found, adapts=args.in_channels is not None)
+            converted = ours if args.in_channels is None else adapt_stem(ours, args.in_channels)
+            before, after = (provable(weights, found) for weights in (ours, converted))
+            arch, parts = verify_classifier(after)
         except CheckpointError as error:
             raise CheckpointError(f'{args.src}: {error}') from error
         check_finite(converted, args.src)
-        data = serialize(dict(state_dict=converted))
+        meta, _ = plain_meta(content)  # a published file has none
+        data = serialize(dict(dict(meta=meta) if meta else {}, state_dict=converted))
         sha256 = write_atomically(data, args.dst)
-    dropped = len(published) - len(converted)
-    before, after = (weights[STEM].shape[1] for weights in (whole, converted))
+    dropped = len(found) - len(converted)
+    channels = [weights[STEM].shape[1] for weights in (before, after)]
     rows = {
         'read': f'{args.src}, weights: {where}',
-        'architecture': f'STViT, {arch}; {count(converted):,} learned parameters in {", ".join(parts)}',
-        'mapped': f'{len(converted)} of {len(published)} tensors',
+        'architecture': f'STViT, {arch}; {count(after):,} learned parameters in {", ".join(parts)}',
+        'mapped': f'{len(converted)} of {len(found)} tensors',
         'dropped by name': f'{dropped} (attn.unfold.weights, attn.fold.weights: constants)' if dropped else 'none',
-        'stem': f'for {before} channels' if before == after else f'converted from {before} to {after} channels',
-        'verified': 'loads strictly, every weight is finite',
+        'stem': f'for {channels[0]} channels' if args.in_channels is None else '{} → {} channels'.format(*channels),
+        'verified': f'{", ".join(parts)}: strictly loaded; every weight is finite',
         'written': f'{args.dst} ({len(data) / 1e6:.1f} MB)',
         'sha256': sha256,
     }
