@@ -118,7 +118,7 @@ def check_pretrained(cfg: Config) -> None:
         check_checkpoint(cfg.load_from)
     for key, init_cfg in _pretrained(cfg.model, 'model'):
         path = init_cfg.get('checkpoint') or ''
-        if is_local(path) and not os.path.isfile(path):
+        if is_local(path) and not os.path.exists(path):
             raise UserError(
                 f'{key} starts from {path}, which does not exist. Convert the published weights (python '
                 f'tools/model_converters/stvit_to_mm.py SRC {path}), name another file with --cfg-options '
@@ -142,9 +142,16 @@ def _pretrained(node: object, key: str) -> Iterator[tuple[str, ConfigDict]]:
 
 
 def check_checkpoint(path: str) -> None:
-    """Refuse a local checkpoint that is not there; raises UserError."""
-    if is_local(path) and not os.path.isfile(path):
+    """Refuse a local checkpoint that is not there; raises UserError. What it is, its reader says."""
+    if is_local(path) and not os.path.exists(path):
         raise UserError(f'the checkpoint {path} does not exist.')
+
+
+def check_parts(cfg: Config, *keys: str) -> None:
+    """Refuse a config that lacks a part without which the run cannot begin; raises UserError."""
+    for key in keys:
+        if cfg.get(key) is None:
+            raise UserError(f'the config has no {key}, which this run needs.')
 
 
 def check_weights(cfg: Config, model: nn.Module) -> None:
@@ -155,22 +162,22 @@ def check_weights(cfg: Config, model: nn.Module) -> None:
         model: What it builds; no weight is changed.
 
     Raises:
-        CheckpointError: A local file cannot be used: it is damaged, would execute code, has nothing of the part of the
+        CheckpointError: A file cannot be used: it is damaged, would execute code, has nothing of the part of the
             model that it is for, or less than an STViT needs; or a training cannot be resumed from it.
     """
     for part in model.modules():
         configs = getattr(part, 'init_cfg', None) or []
         for _, init_cfg in _pretrained(configs, 'init_cfg'):
             path = init_cfg['checkpoint']
-            if path and is_local(path):
+            if path and _is_read_now(path):
                 prefix = init_cfg.get('prefix')
                 compare(part, read_backbone(path, prefix) if isinstance(part, STViT) else read_weights(path, prefix))
     path = cfg.get('load_from')
     if cfg.get('resume'):
         path = path or find_latest_checkpoint(cfg.work_dir)
-        if path and is_local(path):
+        if path and _is_read_now(path):
             _check_resume(model, path)
-    elif path and is_local(path):
+    elif path and _is_read_now(path):
         compare(model, read_weights(path))
 
 
@@ -192,13 +199,18 @@ def _check_resume(model: nn.Module, path: str) -> None:
 
 
 def read_matching(model: nn.Module, path: str) -> Source | str:
-    """The weights of a local file, compared with the model; an address as it is, to be read when the run has begun.
+    """The weights of a checkpoint, compared with the model; or the path itself, to be read when the run has begun.
 
     Raises:
         CheckpointError: The file cannot be used, or does not fit the model.
     """
-    if not is_local(path):
+    if not _is_read_now(path):
         return path
     source = read_weights(path)
     compare(model, source)
     return source
+
+
+def _is_read_now(path: str) -> bool:
+    """Whether a checkpoint is read before the run: of several processes on a machine, one fetches what is elsewhere."""
+    return is_local(path) or os.environ.get('LOCAL_RANK', '0') == '0'

@@ -10,12 +10,13 @@ import contextlib
 import os
 import urllib.error
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
 from mmengine.dist import barrier, get_rank
 from mmengine.runner import CheckpointLoader
+from mmengine.runner.checkpoint import get_deprecated_model_names, get_external_models, get_torchvision_models
 from mmengine.runner.checkpoint import load_from_local as mmengine_load_from_local
 
 from .errors import CheckpointError
@@ -151,6 +152,25 @@ def load_from_http_safely(filename: str, map_location: Location = None) -> dict:
     return _arrange(read_checkpoint(path, _trusted, map_location), str(path))
 
 
+def load_from_torchvision_safely(filename: str, map_location: Location = None) -> dict:
+    """For our tools: the address that TorchVision has for a name such as ``torchvision://resnet50``."""
+    return _load_named(filename, get_torchvision_models(), map_location)
+
+
+def load_from_openmmlab_safely(filename: str, map_location: Location = None) -> dict:
+    """For our tools: the address that MMEngine has for a name such as ``open-mmlab://resnet50_v1c``."""
+    scheme, _, name = filename.partition('://')
+    name = get_deprecated_model_names().get(name, name)
+    return _load_named(f'{scheme}://{name}', get_external_models(), map_location)
+
+
+def _load_named(filename: str, addresses: Mapping[str, str], map_location: Location) -> dict:
+    address = addresses.get(filename.partition('://')[2], '')
+    if not address.startswith(('http://', 'https://')):
+        raise CheckpointError(f'{filename} is unknown: there is no address for this name. Name a file.')
+    return load_from_http_safely(address, map_location)
+
+
 def _fetch(address: str, path: Path) -> None:
     if path.exists():
         return
@@ -170,11 +190,21 @@ def load_from_refused(filename: str, map_location: Location = None) -> dict:
     )
 
 
+_SAFE = {
+    '': load_from_local_safely,
+    'http://': load_from_http_safely,
+    'https://': load_from_http_safely,
+    'torchvision://': load_from_torchvision_safely,
+    'open-mmlab://': load_from_openmmlab_safely,
+    'openmmlab://': load_from_openmmlab_safely,
+}
+
+
 def use_safe_loading(trust: bool = False) -> None:
     """Let no checkpoint of this process execute anything from now on, whoever loads it through MMEngine.
 
-    Local files and those at http addresses are read by :func:`mmstvit.checkpoint.read_checkpoint`; other schemes are
-    refused.
+    Local files, those at http addresses and those that TorchVision and MMEngine have such addresses for are read by
+    :func:`mmstvit.checkpoint.read_checkpoint`; other schemes are refused.
 
     Args:
         trust: Whether to do none of this but execute what a file asks for.
@@ -185,8 +215,8 @@ def use_safe_loading(trust: bool = False) -> None:
         # MMEngine has no public list of the schemes, some of which other packages register.
         for scheme in list(CheckpointLoader._schemes):
             CheckpointLoader.register_scheme(scheme, load_from_refused, force=True)
-    CheckpointLoader.register_scheme(['http://', 'https://'], load_from_http_safely, force=True)
-    CheckpointLoader.register_scheme('', load_from_local_safely, force=True)
+    for scheme, function in _SAFE.items():
+        CheckpointLoader.register_scheme(scheme, function, force=True)
 
 
 CheckpointLoader.register_scheme('', load_from_local, force=True)

@@ -7,10 +7,11 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.model import BaseModule
+from mmengine.runner import CheckpointLoader
 from torch import nn
 
 from mmstvit.apis import UserError, check_checkpoint, check_data, check_pretrained, check_weights, read_matching
-from mmstvit.checkpoint import CheckpointError
+from mmstvit.checkpoint import CheckpointError, use_safe_loading
 
 from ..helpers import assert_equal, tiny
 
@@ -152,9 +153,12 @@ def test_a_missing_load_from_is_named():
         check_pretrained(Config({'model': {}, 'load_from': 'gone.pth'}))
 
 
-def test_a_folder_is_no_checkpoint(tmp_path):
-    with pytest.raises(UserError, match='does not exist'):
-        check_checkpoint(str(tmp_path))
+def test_a_checkpoint_that_is_not_there_is_refused_and_what_one_is_its_reader_says(tmp_path):
+    with pytest.raises(UserError, match=r'the checkpoint gone\.pth does not exist'):
+        check_checkpoint('gone.pth')
+    check_checkpoint(str(tmp_path))
+    with pytest.raises(CheckpointError, match='is a folder'):
+        read_matching(nn.Linear(2, 2), str(tmp_path))
 
 
 class Model(BaseModule):
@@ -206,11 +210,24 @@ class TestWeights:
         with pytest.raises(CheckpointError, match=words):
             check_weights(Config({'load_from': load_from}), Model(**model))
 
-    @pytest.mark.parametrize('address', ['https://example.org/weights.pth', 's3://bucket/weights.pth'])
-    def test_addresses_are_read_when_the_run_has_begun(self, address):
-        pretrained = {'type': 'Pretrained', 'checkpoint': address}
-        check_weights(Config({'load_from': address}), Model(pretrained, pretrained))
-        assert read_matching(Model(), address) == address
+    @pytest.mark.parametrize('address', ['http://127.0.0.1:9/weights.pth', 's3://bucket/weights.pth'])
+    @pytest.mark.parametrize('key', ['load_from', 'init_cfg', 'backbone', 'test'])
+    def test_one_process_tries_an_address_and_the_others_wait_for_the_run(self, tmp_path, monkeypatch, address, key):
+        monkeypatch.setattr(torch.hub, 'get_dir', lambda: str(tmp_path))
+        monkeypatch.setattr(CheckpointLoader, '_schemes', dict(CheckpointLoader._schemes))
+        use_safe_loading()
+        model = Model(**{key: {**PRETRAINED, 'checkpoint': address}}) if key in ('init_cfg', 'backbone') else Model()
+
+        def check() -> None:
+            if key == 'test':
+                assert read_matching(model, address) == address
+            else:
+                check_weights(Config({'load_from': address if key == 'load_from' else None}), model)
+
+        with pytest.raises(CheckpointError, match='Download it and name the file'):
+            check()
+        monkeypatch.setenv('LOCAL_RANK', '1')
+        check()
 
     def test_a_test_reads_what_fits(self, file):
         source = read_matching(Model(), file)

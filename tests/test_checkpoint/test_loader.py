@@ -215,9 +215,7 @@ class TestSafe:
         CheckpointLoader.load_checkpoint(str(tmp_path / 'file.pth'), 'cpu')
         assert (tmp_path / 'made').exists()
 
-    @pytest.mark.parametrize(
-        'address', ['s3://bucket/a.pth', 'open-mmlab://resnet', 'torchvision://resnet18', 'pavi://a']
-    )
+    @pytest.mark.parametrize('address', ['s3://bucket/a.pth', 'open-mmlab:s3://a', 'mmcls://vgg11', 'pavi://a'])
     def test_schemes_that_would_execute_are_refused(self, safe, address):
         with pytest.raises(CheckpointError, match='Download it and name the file'):
             CheckpointLoader.load_checkpoint(address, 'cpu')
@@ -233,6 +231,24 @@ class TestSafe:
         with pytest.raises(CheckpointError, match='nothing of it was executed'):
             read_weights(address)
         assert not (tmp_path / 'made').exists()
+
+    @pytest.mark.parametrize(
+        ('name', 'file'),
+        [
+            ('torchvision://resnet18', 'resnet18-f37072fd.pth'),
+            ('open-mmlab://resnet50_v1c', 'resnet50_v1c-2cccc1ad.pth'),
+        ],
+    )
+    def test_names_of_the_libraries_have_addresses(self, tmp_path, safe, monkeypatch, name, file):
+        monkeypatch.setattr(torch.hub, 'get_dir', lambda: str(tmp_path))
+        (tmp_path / 'checkpoints').mkdir()
+        torch.save({'weight': torch.ones(2), 'other': Harm(tmp_path / 'made')}, tmp_path / 'checkpoints' / file)
+        with pytest.raises(CheckpointError, match=f'{file} wants to run'):
+            CheckpointLoader.load_checkpoint(name, 'cpu')
+        torch.save({'weight': torch.ones(2)}, tmp_path / 'checkpoints' / file)
+        assert torch.equal(CheckpointLoader.load_checkpoint(name, 'cpu')['state_dict']['weight'], torch.ones(2))
+        with pytest.raises(CheckpointError, match='is unknown'):
+            CheckpointLoader.load_checkpoint(f'{name}0', 'cpu')
 
     def test_an_address_without_an_answer(self, tmp_path, safe, monkeypatch):
         monkeypatch.setattr(torch.hub, 'get_dir', lambda: str(tmp_path))
