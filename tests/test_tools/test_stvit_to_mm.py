@@ -230,7 +230,7 @@ class TestRefused:
 
     def test_the_inference_form_for_other_channels(self, weights, refused, tmp_path):
         torch.save(strange('inference form', weights), tmp_path / 'strange.pth')
-        message = r'strange\.pth: the weights do not fit STViT \(nano\): .* inference form'
+        message = r'strange\.pth: the weights are those of the inference form: convert .* training'
         refused(message, stvit_to_mm, 'strange.pth', 'mm.pth', '--in-channels', 1)
 
     def test_a_key_that_is_not_there(self, published, refused):

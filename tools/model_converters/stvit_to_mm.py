@@ -22,6 +22,7 @@ from mmstvit.checkpoint import (
     check_finite,
     convert_official,
     find_weights,
+    is_inference_form,
     is_official,
     read_checkpoint,
     recognise_arch,
@@ -49,6 +50,8 @@ def to_ours(weights: dict[str, Tensor], adapts: bool) -> dict[str, Tensor]:
             f'the weights are in our layout already (STViT, {arch}): use the file as it is, or convert it to the '
             f"release's layout with tools/model_converters/mm_to_stvit.py."
         )
+    if is_inference_form(weights):
+        raise CheckpointError('the weights are those of the inference form: convert the checkpoint of the training.')
     return weights
 
 
