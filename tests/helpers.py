@@ -177,3 +177,14 @@ def learned(model: nn.Module) -> nn.Module:
         if 'gamma' in name:
             parameter.uniform_(-1, 1, generator=random)
     return model.eval()
+
+
+def unwanted_super_token(c: int = 16) -> Tensor:
+    """A map for cells of 4×4, (1, 12, 12, C), among whose super tokens are some that hardly any token belongs to.
+
+    The tokens of the middle cells cancel: their super tokens are near 0, and those above and below attract them.
+    """
+    direction = image(c)
+    x = image(1, 12, 12, c, seed=1) * 0.1
+    sign = torch.tensor([1.0] * 4 + [1.0, -1.0] * 2 + [-1.0] * 4)
+    return x + 5 * direction / direction.norm() * sign[:, None, None] * c**0.25

@@ -59,7 +59,11 @@ def _(x, stoken_size, n_iter):
 
 @torch.library.custom_op('mmstvit::torch_sample_super_tokens_backward', mutates_args=())
 def _sample_grad(grad: Tensor, affinity: Tensor, height: int, width: int) -> Tensor:
-    grad = (grad / super_token.total_weights(affinity)).to(grad.dtype)
+    total = super_token.total_weights(affinity)
+    if grad.dtype == torch.float16:
+        affinity = super_token.normalise(affinity, total)
+    else:
+        grad = (grad / total).to(grad.dtype)
     return super_token.upsample_super_tokens(grad, affinity, (height, width)).contiguous()
 
 

@@ -94,7 +94,10 @@ def aggregate(cells: Tensor, affinity: Tensor) -> Tensor:
         Super tokens, (B, h, w, C), in the dtype of ``cells``.
     """
     with _no_autocast(cells):
-        return (weighted_sums(cells, affinity) / total_weights(affinity)).to(cells.dtype)
+        total = total_weights(affinity)
+        if cells.dtype == torch.float16:
+            return weighted_sums(cells, normalise(affinity, total)).to(cells.dtype)
+        return (weighted_sums(cells, affinity) / total).to(cells.dtype)
 
 
 def weighted_sums(cells: Tensor, affinity: Tensor) -> Tensor:
@@ -107,6 +110,22 @@ def weighted_sums(cells: Tensor, affinity: Tensor) -> Tensor:
 def total_weights(affinity: Tensor) -> Tensor:
     """Σ Q for every super token, the normaliser of Eq. 5, outside the graph: (B, h, w, s², 9) -> (B, h, w, 1)."""
     return _fold(affinity.sum(dim=3).unsqueeze(-1)) + EPS
+
+
+def normalise(affinity: Tensor, total: Tensor) -> Tensor:
+    """The association, over the normaliser of the super token that a weight is for: Q̂ of Eq. 5.
+
+    For fp16. A super token that hardly any token belongs to has a normaliser near 0, and a gradient over that is Inf
+    there, and NaN once it is multiplied by a Q of 0. Weights that add up to one overflow nowhere.
+
+    Args:
+        affinity: Association, (B, h, w, s², 9).
+        total: Normaliser, (B, h, w, 1).
+
+    Returns:
+        (B, h, w, s², 9); 0 where the super token is outside the grid.
+    """
+    return affinity * _neighbours(1 / total).transpose(-1, -2)  # (B, h, w, 1, 9)
 
 
 def sample_super_tokens(x: Tensor, stoken_size: int, n_iter: int = 1) -> tuple[Tensor, Tensor]:

@@ -4,7 +4,8 @@ Sampling is three kernels (:mod:`mmstvit.ops.kernels`): the mean of every cell; 
 that a tile of the map is fetched once for both; and the sum of the nine contributions to a super token with the
 division by their total weight. Association and normaliser are constants to the gradient, so
 
-- the backward pass of sampling is upsampling, of the gradient over the normaliser;
+- the backward pass of sampling is upsampling, of the gradient over the normaliser (in fp16, where that can overflow, by
+  the association over the normaliser);
 - the backward pass of upsampling is the weighted sum again, not normalised;
 
 and the association with one number per super token is all that is kept. Padding is never written: tokens beyond the
@@ -48,7 +49,7 @@ from torch import Tensor
 
 from . import kernels
 from .backend import TRITON_DTYPES
-from .super_token import self_attention
+from .super_token import normalise, self_attention
 
 __all__ = ['INTERPRETED', 'sample_super_tokens', 'self_attention', 'upsample_super_tokens']
 
@@ -215,6 +216,8 @@ def _sample_backward(ctx, grad, *_):
     if grad is None:
         return None, None, None
     affinity, normaliser = ctx.saved_tensors
+    if grad.dtype == torch.float16:
+        return _upsample(grad, normalise(affinity, normaliser), *ctx.size), None, None
     return _upsample((grad / normaliser).to(grad.dtype), affinity, *ctx.size), None, None
 
 

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from mmstvit.layers import SuperTokenAttention
-from mmstvit.ops import naive, super_token
+from mmstvit.ops import naive, opaque, super_token
 
-from ..helpers import OPS, assert_near, gradients, image, relative_error, use_ops
+from ..helpers import OPS, assert_near, gradients, image, relative_error, unwanted_super_token, use_ops
 
 # Errors are relative to the largest entry of each tensor; everything runs in fp64. With two iterations and a single
 # channel the order of sums alone makes 1e-12.
@@ -355,6 +355,20 @@ class TestPrecision:
         for value in (tokens, affinity, out, x.grad):
             assert value.isfinite().all()
         assert relative_error(affinity.sum(-1), torch.ones_like(affinity[..., 0])) <= 1e-6
+
+    @pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+    @pytest.mark.parametrize('ops', [super_token, opaque], ids=['fast', 'opaque'])
+    def test_a_super_token_that_nobody_wants_has_finite_gradients(self, ops, dtype):
+        """Its gradient over its normaliser does not fit into fp16, and times a weight of 0 would be NaN."""
+        x = unwanted_super_token().to(dtype)
+        results = []
+        for module, y in ((ops, x), (naive, x.double())):
+            y = y.requires_grad_()
+            tokens, affinity = module.sample_super_tokens(y, 4)
+            (grad,) = torch.autograd.grad(tokens, y, image(*tokens.shape, dtype=y.dtype) * 10)
+            results.append({'tokens': tokens.detach().double(), 'grad': grad.double()})
+        assert super_token.total_weights(affinity).min() < 1e-4
+        assert_near(*results, 4e-3 if dtype == torch.float16 else 3e-2)
 
     def test_double_input_has_an_association_in_fp64(self):
         _, affinity = super_token.sample_super_tokens(double(1, 4, 4, 2), 2)

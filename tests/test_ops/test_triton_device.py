@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from mmstvit.ops import naive, super_token
 
-from ..helpers import assert_equal, assert_near, image, relative_error
+from ..helpers import assert_equal, assert_near, image, relative_error, unwanted_super_token
 
 pytest.importorskip('triton', reason='needs Triton')
 
@@ -133,6 +133,14 @@ class TestValues:
         assert tokens.isfinite().all()
         assert (affinity.cpu().argmax(-1) == expected.argmax(-1)).all()
         assert relative_error(affinity.double().cpu(), expected) <= 1e-4  # errors of the logits, in an exponential
+
+    @dtypes
+    def test_a_super_token_that_nobody_wants(self, dtype):
+        """Its gradient over its normaliser does not fit into fp16."""
+        x, cotangent = unwanted_super_token().to(DEVICE, dtype), drawn(1, 3, 3, 16, dtype=dtype) * 10
+        actual = sample(ops, x, cotangent, 4, 1)['grad']
+        expected = sample(naive, *exactly(x, cotangent), 4, 1)['grad']
+        assert relative_error(actual.double().cpu(), expected) <= max(TOLERANCE[dtype], 1e-4)
 
     def test_normaliser_has_an_epsilon(self):
         """The first of two tokens belongs to its own cell by 2.5e-13 alone, which the epsilon outweighs."""
