@@ -83,17 +83,18 @@ def collect(cfg: Mapping, key: str, num_classes: Mapping[str, int], ignore_index
 
 def _build(cfg: Mapping, key: str) -> BaseDataset:
     """The dataset with all its samples in ``data_list``; COCO's without, since they are read from the file."""
+    cls = _find_class(cfg)
+    if isinstance(cls, type) and not issubclass(cls, BaseDataset):
+        raise DataError(f'{key} is a {cls.__name__}; it must be a BaseDataset of MMEngine to be verified.')
     cfg = {**cfg, 'serialize_data': False}
     if cfg.get('filter_cfg') is not None:
         cfg['filter_cfg'] = None
+    if not is_coco(cls):
+        return build_dataset(cfg, key)
     try:
-        lazy = is_coco(_find_class(cfg))
-        leaf = MMENGINE_DATASETS.build({**cfg, 'lazy_init': True}) if lazy else build_dataset(cfg, key)
+        return MMENGINE_DATASETS.build({**cfg, 'lazy_init': True})
     except BUILD_ERRORS as error:
         raise DataError(f'{key} cannot be built: {describe(error)}') from error
-    if not isinstance(leaf, BaseDataset):
-        raise DataError(f'{key} is a {type(leaf).__name__}; it must be a BaseDataset of MMEngine to be verified.')
-    return leaf
 
 
 def _find_class(cfg: Mapping) -> type | None:
