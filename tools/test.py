@@ -17,6 +17,7 @@ from mmstvit.apis import (
     check_checkpoint,
     check_data,
     check_model,
+    check_parts,
     leave_process_group,
     load_checkpoint,
     load_config,
@@ -65,7 +66,7 @@ def apply_tta(cfg: Config) -> None:
     dataset = cfg.test_dataloader.dataset
     while 'dataset' in dataset:
         dataset = dataset.dataset
-    if cfg.default_scope == 'mmseg' and not ('tta_model' in cfg and 'tta_pipeline' in cfg):
+    if cfg.default_scope == 'mmseg' and not (cfg.get('tta_model') and cfg.get('tta_pipeline')):
         # A default of ours would flip the ground truth too.
         raise UserError('--tta needs tta_model and tta_pipeline in a config for segmentation; one is missing.')
     if 'tta_model' not in cfg:
@@ -124,6 +125,7 @@ def main() -> None:
     with user_errors():
         use_safe_loading(args.trust_checkpoint)
         cfg = load_config(args)
+        check_parts(cfg, 'test_dataloader', 'test_cfg', 'test_evaluator')
         check_checkpoint(args.checkpoint)
         if args.show or args.show_dir:
             apply_show(cfg, args)

@@ -14,6 +14,7 @@ from mmstvit.apis import (
     check_checkpoint,
     check_data,
     check_model,
+    check_parts,
     check_pretrained,
     check_weights,
     find_checkpoint,
@@ -98,6 +99,7 @@ def main() -> None:
     with user_errors():
         use_safe_loading(args.trust_checkpoint)
         cfg = load_config(args)
+        check_parts(cfg, 'train_dataloader', 'train_cfg', 'optim_wrapper')
         if args.amp:
             apply_amp(cfg)
         if args.auto_scale_lr:

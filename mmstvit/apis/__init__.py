@@ -1,6 +1,6 @@
 """What the command-line tools share."""
 
-from .checks import UserError, check_checkpoint, check_data, check_pretrained, check_weights, read_matching
+from .checks import UserError, check_checkpoint, check_data, check_parts, check_pretrained, check_weights, read_matching
 from .launch import (
     add_cfg_options,
     add_common_arguments,
@@ -26,6 +26,7 @@ __all__ = [
     'check_checkpoint',
     'check_data',
     'check_model',
+    'check_parts',
     'check_pretrained',
     'check_weights',
     'find_checkpoint',

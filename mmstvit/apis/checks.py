@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 
 from mmengine.config import Config, ConfigDict
+from mmengine.logging import print_log
 from mmengine.runner import find_latest_checkpoint
 from torch import nn
 
@@ -178,7 +179,9 @@ def check_weights(cfg: Config, model: nn.Module) -> None:
         if path and _is_read_now(path):
             _check_resume(model, path)
     elif path and _is_read_now(path):
-        compare(model, read_weights(path))
+        report = compare(model, read_weights(path))
+        if os.environ.get('LOCAL_RANK', '0') == '0':  # what MMEngine logs later names every key
+            print_log(report.table(), logger='current')
 
 
 def _check_resume(model: nn.Module, path: str) -> None:

@@ -11,7 +11,8 @@ import difflib
 import gc
 import os
 import sys
-from collections.abc import Iterator, Mapping
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -44,11 +45,27 @@ def add_cfg_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
+        action=_KeyValues,
         help='override settings of the config, as key=value pairs. A list is key="[a,b]" or key=a,b; nested lists and '
         'tuples such as key="[(a,b),(c,d)]" are allowed. The quotation marks are necessary; no white space is '
         'allowed.',
     )
+
+
+class _KeyValues(DictAction):
+    """MMEngine's action, which ends in an error of its own where a value is missing."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Sequence[str],
+        option_string: str | None = None,
+    ) -> None:
+        for pair in values:
+            if '=' not in pair:
+                parser.error(f'{option_string} needs key=value, but got {pair!r}')
+        super().__call__(parser, namespace, values, option_string)
 
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
@@ -107,23 +124,41 @@ def read_config(file: str, cfg_options: Mapping | None) -> Config:
         ImportError: The library of the config's scope is missing or too old.
     """
     path = Path(file)
-    if not path.is_file():
+    if not path.exists():
         raise UserError(f'the config file {file} does not exist.{_nearest_config(path)}')
-    try:
-        cfg = Config.fromfile(str(path))
-    except ModuleNotFoundError as error:
-        raise UserError(f'{path} inherits from a package that is not installed: {error}') from error
+    cfg = _execute(path)
     scope = cfg.get('default_scope')
     if scope not in LIBRARIES:
         raise UserError(
             f'{path} has default_scope={scope!r}; it must be one of {sorted(LIBRARIES)}, the library that runs it.'
         )
+    if 'model' not in cfg:
+        raise UserError(f'{path} has no model. Is it a base of configs (_base_), not one itself?')
     require_library(scope)
     if scope == 'mmpretrain':
         _complete_dataloaders(cfg)
     if cfg_options is not None:
-        cfg.merge_from_dict(cfg_options)
+        try:
+            cfg.merge_from_dict(cfg_options)
+        except (AssertionError, KeyError, TypeError) as error:
+            raise UserError(f'--cfg-options does not fit {path}: {error}') from error
     return cfg
+
+
+def _execute(path: Path) -> Config:
+    """The config of a file and its bases, or a UserError."""
+    if path.suffix not in ('.py', '.yml', '.yaml', '.json') or not path.is_file():
+        raise UserError(f'{path} is no config: that is a .py file (or .yml, .yaml, .json).')
+    try:
+        return Config.fromfile(str(path))
+    except ModuleNotFoundError as error:
+        raise UserError(f'{path} inherits from, or imports, a package that is not installed: {error}') from error
+    except SyntaxError as error:  # MMEngine parses it without its name
+        raise UserError(f'{path}, or a base of it, is not valid: {error.msg} in line {error.lineno}.') from error
+    except Exception as error:  # a config is code, and raises whatever it likes
+        place = next((f for f in reversed(traceback.extract_tb(error.__traceback__)) if f.name == '<module>'), None)
+        where = f' in line {place.lineno} of {place.filename}' if place else ''
+        raise UserError(f'{path} cannot be read: {type(error).__name__}{where}: {error}') from error
 
 
 def _complete_dataloaders(cfg: Config) -> None:
