@@ -13,6 +13,7 @@ from types import ModuleType, SimpleNamespace
 import mmcv.ops
 import pytest
 import torch
+from mmengine.runner import CheckpointLoader
 
 from mmstvit import STViT
 from mmstvit.dependencies import LIBRARIES
@@ -50,6 +51,12 @@ def doctor(folder: Path, *args: object, env: dict[str, str] | None = None, **stu
     findings = {check['name']: Finding(**check) for check in content['checks']}
     assert len(findings) == len(content['checks'])
     return SimpleNamespace(code=done.returncode, findings=findings, environment=content['environment'])
+
+
+@pytest.fixture(autouse=True)
+def loaders(monkeypatch):
+    """The doctor reads checkpoints as the tools do, which it sets for the whole process; set it back."""
+    monkeypatch.setattr(CheckpointLoader, '_schemes', dict(CheckpointLoader._schemes))
 
 
 def examine(name: str, *configs: object, options: Iterable[str] = ()) -> list[Finding]:

@@ -77,7 +77,9 @@ def check_configs(state: State) -> Iterator[Finding]:
 def _check_config(file: str, options: dict | None) -> Iterator[Finding]:
     from mmstvit.apis import UserError, check_data, check_model, check_pretrained, check_weights, read_config
     from mmstvit.apis.checks import type_name
-    from mmstvit.checkpoint import CheckpointError
+    from mmstvit.checkpoint import CheckpointError, use_safe_loading
+
+    use_safe_loading()  # as the tools do
 
     def attempt(name: str, action: Callable[..., object], *args: object, good: str) -> tuple[Finding, object]:
         try:
