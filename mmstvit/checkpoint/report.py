@@ -53,7 +53,7 @@ class LoadReport:
         """A line for each kind, with the number of weights and the names of the first."""
         shapes = [f'{name} (file {_times(a)}, model {_times(b)})' for name, (a, b) in self.mismatched.items()]
         rows = [
-            ('weights of', f'{self.source.path} ({self.source.where})' if self.source.where else self.source.path),
+            ('weights of', f'{self.source.path}, {self.source.where}' if self.source.where else self.source.path),
             ('loaded', str(len(self.loaded))),
             ('dropped by name', _count(sorted(self.source.dropped, key=lambda name: name.count('.')))),
             ('missing', _count(self.missing)),

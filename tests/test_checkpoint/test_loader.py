@@ -138,7 +138,7 @@ class TestBackbone:
         torch.save({'model': published()}, tmp_path / 'file.pth')
         STViT(TINY, init_cfg=dict(type='Pretrained', checkpoint=str(tmp_path / 'file.pth'))).init_weights()
         printed = next(message for message in log if message.startswith('weights of'))
-        assert f"{tmp_path / 'file.pth'} (under 'model')" in printed
+        assert f"{tmp_path / 'file.pth'}, under 'model'" in printed
         assert 'proj.weight' in printed and 'head.weight' in printed
         assert f'loaded           {len(tiny().state_dict())}\n' in printed
 

@@ -58,7 +58,7 @@ class TestTable:
         assert report.mismatched == {'head.weight': ((7, 24), (5, 24))}
         assert len(report.loaded) == len(model.state_dict()) - 2
         assert report.table().splitlines() == [
-            "weights of       file.pth (under 'model')",
+            "weights of       file.pth, under 'model'",
             f'loaded           {len(report.loaded)}',
             'dropped by name  2: proj.weight, proj.bias',
             'missing          1: head.bias',

@@ -1,0 +1,79 @@
+"""Whole runs from checkpoints of every kind: published, averaged, trusted."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from mmstvit.checkpoint import convert_to_official
+
+from ..helpers import ROOT, assert_equal, metrics, save_untrained
+
+NANO = 'imagenet/stvit-nano_scenes'
+CONFIG = ROOT / 'configs' / f'{NANO}.py'
+TINY = ROOT / 'tests' / 'test_training' / 'tiny_classifier.py'
+
+
+class Code:
+    """Makes a folder when it is unpickled."""
+
+    def __reduce__(self) -> tuple:
+        return os.mkdir, ('executed',)
+
+
+def test_a_published_file_is_tested_as_it_is_and_a_trusted_one_may_execute(tool, workspace):
+    """That it may not without --trust-checkpoint is in docs/bad_inputs.md."""
+    model = save_untrained(NANO, workspace / 'ours.pth')
+    published = convert_to_official(model.state_dict())
+    torch.save(dict(model=published, args=Code()), workspace / 'published.pth')
+    done = tool('test.py', CONFIG, 'published.pth', '--trust-checkpoint', cwd=workspace)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert (workspace / 'executed').exists()
+    assert 'accuracy/top1' in metrics(done.stdout)
+    table = done.stdout[done.stdout.index('weights of') :].splitlines()
+    assert table[1].split() == ['loaded', str(len(model.state_dict()))]
+    assert [line.split()[-1] for line in table[2:6]] == ['0'] * 4
+
+
+@pytest.mark.long
+def test_averaged_weights_are_saved_resumed_and_started_from(tool, workspace):
+    """A training with EMAHook, gone on from its checkpoint; then another one that starts from the average."""
+    (workspace / 'ema.py').write_text(
+        f"_base_ = '{TINY}'\ncustom_hooks = [dict(type='EMAHook', momentum=0.5)]\ntrain_cfg = dict(max_epochs=2)\n"
+        'default_hooks = dict(checkpoint=dict(max_keep_ckpts=-1))\n'
+    )
+    whole = tool('train.py', 'ema.py', '--work-dir', 'whole', cwd=workspace)
+    assert whole.returncode == 0, whole.stderr[-3000:]
+    parts = Path('parts')
+    copied = workspace / parts / 'epoch_1.pth'
+    copied.parent.mkdir()
+    copied.write_bytes((workspace / 'whole' / 'epoch_1.pth').read_bytes())
+    done = tool('train.py', 'ema.py', '--work-dir', parts, '--resume', copied, cwd=workspace)
+    assert done.returncode == 0, done.stderr[-3000:]
+    read = {name: torch.load(workspace / name / 'epoch_2.pth', weights_only=False) for name in ('whole', 'parts')}
+    for kind in ('state_dict', 'ema_state_dict'):
+        assert_equal(read['parts'][kind], read['whole'][kind])
+    assert list(read['parts']['message_hub']['log_scalars']['train/loss'].data[0]) == list(
+        read['whole']['message_hub']['log_scalars']['train/loss'].data[0]
+    ), 'the log goes on'
+
+    init_cfg = '{"type": "Pretrained", "checkpoint": "whole/epoch_2.pth"}'
+    (workspace / 'start.py').write_text(f"_base_ = '{TINY}'\nmodel = dict(backbone=dict(init_cfg={init_cfg}))\n")
+    done = tool('train.py', 'start.py', '--cfg-options', 'train_cfg.max_epochs=1', cwd=workspace)
+    assert done.returncode == 0, done.stderr[-3000:]
+    (log,) = (workspace / 'work_dirs' / 'start').rglob('*.log')
+    assert "weights of       whole/epoch_2.pth, under 'state_dict' (averaged" in log.read_text()
+
+
+@pytest.mark.long
+def test_load_from_a_published_file_says_what_it_does_not_have(tool, workspace):
+    model = save_untrained(NANO, workspace / 'ours.pth')
+    published = convert_to_official(model.state_dict())
+    published['head.weight'] = torch.zeros(1000, published['head.weight'].shape[1])
+    published['head.bias'] = torch.zeros(1000)
+    torch.save(dict(model=published), workspace / 'published.pth')
+    options = ['load_from=published.pth', 'train_cfg.max_epochs=1', 'train_dataloader.dataset.indices=4']
+    done = tool('train.py', CONFIG, '--cfg-options', *options, cwd=workspace)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert 'shape mismatch   2: head.fc.weight (file 1000×' in done.stdout
