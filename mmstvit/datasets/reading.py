@@ -95,7 +95,7 @@ def damage(content: bytes) -> str | None:
         return 'it is a web page, as a failed download leaves it'
     if start.startswith(b'version https://git-lfs'):
         return 'it is a pointer of Git LFS; fetch the file with: git lfs pull'
-    if content.startswith(_JPEG) and not _jpeg_is_whole(content):
+    if content.startswith(_JPEG) and not content.endswith(_JPEG_END) and not _jpeg_is_whole(content):
         return 'it is cut short: a JPEG without an end'
     if content.startswith(_PNG) and _PNG_END not in content:
         return 'it is cut short: a PNG without an end'

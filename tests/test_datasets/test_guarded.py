@@ -294,6 +294,12 @@ def test_empty_folders_are_an_error(library, serialize, tmp_path):
     assert 'train_dataloader.dataset' in str(error.value) and reasons[library] in str(error.value)
 
 
+def test_an_empty_list_of_files_is_an_error(tmp_path):
+    (tmp_path / 'list.txt').touch()
+    with DefaultScope.overwrite_default_scope('mmpretrain'), pytest.raises(DataError, match=r'list.txt lists none'):
+        guard({**MAKERS['mmpretrain'](tmp_path, 'train', 0), 'ann_file': 'list.txt', 'serialize_data': True})
+
+
 @pytest.mark.parametrize(('value', 'reduce'), [(255, False), (0, True)])
 def test_maps_without_a_label_are_an_error(value, reduce, tmp_path):
     cfg = {**MAKERS['mmseg'](tmp_path, 'train', 0), 'reduce_zero_label': reduce}
