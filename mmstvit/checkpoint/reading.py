@@ -2,6 +2,7 @@
 
 import os
 import re
+import tarfile
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -87,7 +88,8 @@ def _kind(path: Path, check: bool) -> str:
         return _kind_of_zip(path, check)
     if path.suffix == '.safetensors' or head[4:10] == b'\0\0\0\0{"':
         return 'safetensors'
-    if head.startswith(b'\x80'):
+    # torch.load looks for tar archives before all else and, before torch 2.6, executes what is in them.
+    if head.startswith(b'\x80') and not tarfile.is_tarfile(path):
         return 'pickle'
     raise CheckpointError(f'{path} is {_describe(head)}')
 

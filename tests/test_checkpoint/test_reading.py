@@ -223,10 +223,10 @@ def archive(**files: bytes) -> bytes:
     return buffer.getvalue()
 
 
-def tar() -> bytes:
+def tar(name: str = 'weights.pth') -> bytes:
     buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode='w') as file:
-        file.addfile(tarfile.TarInfo('weights.pth'))
+    with tarfile.open(fileobj=buffer, mode='w', format=tarfile.USTAR_FORMAT, encoding='latin-1') as file:
+        file.addfile(tarfile.TarInfo(name))
     return buffer.getvalue()
 
 
@@ -256,6 +256,7 @@ class TestWrongFiles:
         (json.dumps({'error': 404}).encode(), ['a text file', 'error']),
         (gzip.compress(b'weights'), ['gzip', 'unpack it first']),
         (tar(), ['tar', 'unpack it first']),
+        (tar('\x80\x02'), ['tar', 'unpack it first']),
         (b'\x89PNG\r\n\x1a\n' + bytes(100), ['PNG image', 'torch.save']),
         (b'\xff\xd8\xff\xe0' + bytes(100), ['JPEG image']),
         (b'\x89HDF\r\n\x1a\n' + bytes(100), ['HDF5']),
