@@ -101,3 +101,21 @@ def test_the_bundled_scenes_are_good(tool, workspace):
     assert done.returncode == 0, done.stdout + done.stderr
     assert 'test: test_dataloader.dataset: the same data as val_dataloader.dataset' in done.stdout
     assert '0 faults, 0 warnings' in done.stdout
+
+
+@pytest.mark.parametrize(
+    ('name', 'count'),
+    [
+        ('mask_rcnn/mask-rcnn_stvit-small_fpn_1x_coco', 16),
+        ('upernet/stvit-small_upernet_8xb2-160k_ade20k-512x512', 16),
+        ('imagenet/stvit-small_8xb128_in1k', 1000),
+    ],
+)
+def test_the_recipes_data_sets(main, trees, monkeypatch, tmp_path, name, count):
+    """COCO, ADE20K and ImageNet, a few images in their layouts; for ImageNet the same ones again and again."""
+    monkeypatch.chdir(trees)
+    out = tmp_path / 'report.json'
+    code, printed, _ = main(ROOT / 'configs' / f'{name}.py', '--num-workers', 0, '--split', 'train', '--out', out)
+    assert code == 0, printed
+    split = json.loads(out.read_text())['splits']['train']
+    assert split['images'] == count <= split['annotations']
