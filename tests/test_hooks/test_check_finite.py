@@ -320,6 +320,21 @@ class Harmful:
         return Path.touch, (self.path,)
 
 
+def test_large_numbers_are_numbers(make_runner):
+    """Though their sum is Inf."""
+    runner = make_runner(epochs=1, default_hooks=dict(check_finite=GUARD), **NO_VALIDATION)
+    runner.train()
+    runner.model.head.fc.bias.data.fill_(3e38)
+    guard_of(runner).before_val(runner)
+    runner.model.head.fc.bias.data[0] = INF
+    with pytest.raises(DivergedError, match=r'first in head\.fc\.bias: 1 Inf of 3 numbers'):
+        guard_of(runner).before_val(runner)
+
+
+def guard_of(runner) -> CheckFiniteHook:
+    return next(hook for hook in runner.hooks if isinstance(hook, CheckFiniteHook))
+
+
 def assert_guard_changes_nothing(make_runner, optimizer: dict) -> None:
     ends = []
     for enable in (False, True):
