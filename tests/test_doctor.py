@@ -323,6 +323,8 @@ class TestSystem:
         assert found.status == 'warning' and 'torch 2.12.0+cpu (2.11.0)' in found.detail
         assert 'ruff' not in str(found) and 'numpy' not in str(found)
         assert found.remedy == 'if something fails: pip install torch==2.11.0'
+        monkeypatch.setattr(system, '_installed', dict)
+        assert list(system._tested()) == []
 
     def test_mim_files(self, tmp_path, monkeypatch):
         assert system._mim().status == 'ok'
@@ -416,6 +418,9 @@ class TestTraining:
         assert found['pretrained'].status == 'FAILED' and 'stvit_to_mm.py' in found['pretrained'].detail
         assert found['data, train'].status == 'FAILED' and 'instances_train2017.json' in found['data, train'].detail
         assert found['data, val'].status == 'ok'
+        options = ['test_dataloader.dataset.ann_file=gone.json']
+        found = {f.name: f for f in examine('config', self.SMALL, options=options)}
+        assert found['data, test'].status == 'warning' and 'gone.json' in found['data, test'].detail
         options = ['model.backbone.init_cfg=None', 'model.backbone.arch=smal']
         found = {f.name: f for f in examine('config', self.SMALL, options=options)}
         assert found['model'].status == 'FAILED' and "'smal'" in found['model'].detail

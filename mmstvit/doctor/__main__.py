@@ -30,6 +30,7 @@ def main(args: list[str] | None = None) -> int:
     if args.probe is not None:
         answer(args.probe)
         return 0
+    sys.stdout.reconfigure(errors='replace')  # an arrow must not be what fails on a terminal that has none
     facts = system.facts()
     findings = []
 

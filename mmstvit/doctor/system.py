@@ -100,6 +100,8 @@ def _tested() -> Iterator[Finding]:
     tested = dict(line.split('==') for line in lines if line)
     installed = _installed()
     names = [name for name in tested if _is_reported(name) and name in installed]
+    if not names:
+        return
     newer = [name for name in names if _release(installed[name]) > _release(tested[name])]
     if newer:
         yield Finding(
