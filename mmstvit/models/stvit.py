@@ -9,17 +9,16 @@ from typing import Any
 
 import torch
 import torch.utils.checkpoint as cp
-from mmengine.model import PretrainedInit, update_init_info
 from packaging.version import Version
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from mmstvit.checkpoint import load_weights, read_backbone
 from mmstvit.layers import ConvStem, Downsample, STViTBlock
 from mmstvit.registry import MODELS
 
 from .arch import NUM_STAGES, check_rate, is_number, per_stage, positive_integer, resolve_arch
 from .deploy import Deployable
+from .pretrained import for_backbone
 
 # The stages have strides 4 to 32; below 32 pixels the last one has nothing to see.
 MIN_SIDE = 32
@@ -209,10 +208,7 @@ class STViT(Deployable):
             CheckpointError: The file cannot be used, or does not have all weights that this backbone needs.
         """
         given = self.init_cfg
-        configs = [given] if isinstance(given, dict) else list(given or [])
-        configs = [{**config, 'type': PretrainedBackbone} if _is_pretrained(config) else config for config in configs]
-        # Others would overwrite what was loaded.
-        self.init_cfg = sorted(configs, key=lambda config: config['type'] is PretrainedBackbone)
+        self.init_cfg = for_backbone(given)
         try:
             super().init_weights()
         finally:
@@ -286,19 +282,6 @@ class STViT(Deployable):
         if group == 'stages':
             return sum(depths[: int(indices[0])]) + int(indices[1]) + 1, num_layers
         return num_layers - 1, num_layers
-
-
-class PretrainedBackbone(PretrainedInit):
-    """MMEngine's ``Pretrained`` for an STViT: see :meth:`STViT.init_weights`."""
-
-    def __call__(self, module: STViT) -> None:
-        load_weights(module, read_backbone(self.checkpoint, self.prefix))
-        update_init_info(module, init_info=f'Pretrained: load from {self.checkpoint}')
-
-
-def _is_pretrained(config: Mapping) -> bool:
-    kind = config.get('type')
-    return kind is PretrainedInit or str(kind).rpartition('.')[2] == 'Pretrained'
 
 
 def _checkpoint(block: STViTBlock, x: Tensor) -> Tensor:
