@@ -4,6 +4,7 @@ Pure functions on dicts of tensors; no file is touched here.
 """
 
 import re
+from collections import OrderedDict
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -81,14 +82,25 @@ def find_weights(content: object, key: str | None = None) -> tuple[dict[str, Ten
 
 
 def _strip(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The weights without the prefixes that all of them have, and without counters beside such."""
-    weights = {str(key): value for key, value in weights.items()}
+    """The weights without the prefixes that all of them have, and without counters beside such.
+
+    The versions of the modules, which PyTorch keeps beside the weights, stay there: some heads of MMDetection take
+    weights without a version for those of old releases and rename them.
+    """
+    versions = getattr(weights, '_metadata', None)
+    weights = OrderedDict((str(key), value) for key, value in weights.items())
     while True:
         named = [key for key in weights if key not in _COUNTERS]
         prefix = next((p for p in _PREFIXES if named and all(key.startswith(p) for key in named)), None)
         if prefix is None:
-            return weights
-        weights = {key[len(prefix) :]: weights[key] for key in named}
+            break
+        weights = OrderedDict((key[len(prefix) :], weights[key]) for key in named)
+        if isinstance(versions, Mapping):
+            inner = {name: value for name, value in versions.items() if f'{name}.'.startswith(prefix)}
+            versions = {name[len(prefix) :]: value for name, value in inner.items()}
+    if isinstance(versions, Mapping):
+        weights._metadata = versions
+    return weights
 
 
 def _describe(value: object) -> str:

@@ -1,6 +1,7 @@
 """Comparing weights with a module before they are loaded, and saying what happened."""
 
 import dataclasses
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 
 from mmengine.logging import print_log
@@ -84,7 +85,10 @@ def load_weights(module: nn.Module, source: Source) -> LoadReport:
         CheckpointError: As :func:`compare`; the module is as it was then.
     """
     report = compare(module, source)
-    unwrap(module).load_state_dict({name: source.weights[name] for name in report.loaded}, strict=False)
+    loaded = OrderedDict((name, source.weights[name]) for name in report.loaded)
+    if hasattr(source.weights, '_metadata'):  # versions of the modules that had the weights
+        loaded._metadata = source.weights._metadata
+    unwrap(module).load_state_dict(loaded, strict=False)
     print_log(report.table(), logger='current')
     return report
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from mmengine.model import BaseTTAModel
 from torch import Tensor, nn
 
 from mmstvit import STViT
-from mmstvit.checkpoint import CheckpointError, Source, compare, load_weights, measure
+from mmstvit.checkpoint import CheckpointError, Source, compare, load_weights, measure, read_weights
 
 from ..helpers import TINY, assert_equal, tiny
 
@@ -155,3 +156,27 @@ class TestRefusals:
         model = tiny(0)
         assert 'NaN or Inf in 1 of' in refusal(model, weights)
         assert_equal(model.state_dict(), tiny(0).state_dict())
+
+
+class Versioned(nn.Module):
+    """A module that looks at the version of what it loads, as some heads of MMDetection do."""
+
+    _version = 7
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1))
+        self.seen = 'nothing loaded'
+
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, local_metadata: dict, *args: object) -> None:
+        self.seen = local_metadata.get('version')
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, *args)
+
+
+@pytest.mark.parametrize('wrapped', [False, True], ids=['plain', 'wrapped'])
+def test_modules_see_the_versions_of_what_they_load(tmp_path: Path, wrapped: bool) -> None:
+    saved = nn.ModuleDict(dict(head=Versioned()))
+    torch.save((nn.ModuleDict(dict(module=saved)) if wrapped else saved).state_dict(), tmp_path / 'a.pth')
+    module = nn.ModuleDict(dict(head=Versioned()))
+    load_weights(module, read_weights(str(tmp_path / 'a.pth')))
+    assert module['head'].seen == Versioned._version
