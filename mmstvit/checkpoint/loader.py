@@ -22,7 +22,7 @@ from mmengine.runner.checkpoint import load_from_local as mmengine_load_from_loc
 from .errors import CheckpointError
 from .layout import convert_official, is_official
 from .reading import Location, read_checkpoint
-from .recognise import backbone_weights, find_weights
+from .recognise import backbone_weights, find_weights, strip_prefixes
 from .report import Source
 
 _trusted = False
@@ -109,8 +109,11 @@ def _about(path: str) -> Iterator[None]:
 def _arrange(content: object, path: str) -> dict:
     """What MMEngine expects of a checkpoint: a dict with ``state_dict``, and that in our layout."""
     state_dict = content.get('state_dict') if isinstance(content, dict) else None
-    if isinstance(state_dict, dict) and not is_official(state_dict):
-        return content
+    if isinstance(state_dict, dict):
+        # MMEngine takes away one `module.`, and says nothing where other prefixes leave no name that it knows.
+        stripped = strip_prefixes(state_dict)
+        if not is_official(stripped):
+            return content if stripped.keys() == state_dict.keys() else {**content, 'state_dict': stripped}
     with _about(path):
         weights, _ = find_weights(content)
         if is_official(weights):

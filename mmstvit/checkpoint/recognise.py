@@ -78,11 +78,11 @@ def find_weights(content: object, key: str | None = None) -> tuple[dict[str, Ten
             f'a dict with weights is needed ({", ".join(_WRAPPERS[:-1])} or the weights alone), but {where} there is '
             f'{_describe(weights)}: {strange!r} is {_describe(weights[strange])}.'
         )
-    return _strip(weights), where
+    return strip_prefixes(weights), where
 
 
-def _strip(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The weights without the prefixes that all of them have, and without counters beside such.
+def strip_prefixes(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The weights without the prefixes (``module.``, ``_orig_mod.``) that all have, and without counters beside such.
 
     The versions of the modules, which PyTorch keeps beside the weights, stay there: some heads of MMDetection take
     weights without a version for those of old releases and rename them.
@@ -180,7 +180,7 @@ def backbone_weights(weights: Mapping[str, Tensor], prefix: str | None = None) -
             )
         (prefix,) = prefixes
     if not any(key.startswith(prefix) for key in ours):
-        known = ' or '.join(repr(known) if known else 'none' for known in prefixes)
+        known = ' or '.join(repr(known) if known else 'none: leave prefix out' for known in prefixes)
         raise CheckpointError(f'no weight has the prefix {prefix!r}; that of the backbone in them is {known}.')
     kept = {key[len(prefix) :]: value for key, value in ours.items() if key.startswith(prefix)}
     return kept, [key for key in ours if not key.startswith(prefix)] if dropped is None else dropped

@@ -89,11 +89,14 @@ LAYOUTS = {
     'published, bare': published,
     'published, beside its average': lambda: {'model': published(), 'model_ema': classifier_weights(2)},
     'published, parallel': lambda: {'model': {f'module.{name}': tensor for name, tensor in published().items()}},
+    'published, parallel, by timm': lambda: {'state_dict': {f'module.{k}': v for k, v in published().items()}},
     'converted': lambda: {'state_dict': classifier_weights()},
     'EMA': average,
     'EMA alone': lambda: {'steps': torch.tensor(3), **{f'module.{k}': v for k, v in classifier_weights().items()}},
     'model_ema': lambda: {'model_ema': classifier_weights()},
     'parallel': lambda: {'state_dict': {f'module.{k}': v for k, v in classifier_weights().items()}},
+    'parallel twice': lambda: {'state_dict': {f'module.module.{k}': v for k, v in classifier_weights().items()}},
+    'compiled': lambda: {'state_dict': {f'_orig_mod.{k}': v for k, v in classifier_weights().items()}},
     'plain': classifier_weights,
 }
 BACKBONES = {
@@ -163,6 +166,11 @@ class TestBackbone:
         with pytest.raises(CheckpointError, match=r"file\.pth: no weight has the prefix 'encoder\.'"):
             read_weights(str(tmp_path / 'file.pth'), 'encoder')
 
+    def test_a_prefix_for_names_without_one(self, tmp_path):
+        torch.save(tiny().state_dict(), tmp_path / 'file.pth')
+        with pytest.raises(CheckpointError, match='that of the backbone in them is none: leave prefix out'):
+            read_backbone(str(tmp_path / 'file.pth'), 'backbone')
+
     def test_a_harmful_file_is_not_executed_though_no_tool_of_ours_is_running(self, tmp_path, default):
         torch.save({'model': {**published(), 'head.weight': Harm(tmp_path / 'made')}}, tmp_path / 'file.pth')
         model = STViT(TINY, init_cfg=dict(type='Pretrained', checkpoint=str(tmp_path / 'file.pth')))
@@ -205,6 +213,13 @@ class TestSafe:
         model = Classifier()
         load_checkpoint(model, str(tmp_path / 'file.pth'))
         assert_equal(model.state_dict(), classifier_weights())
+
+    def test_what_is_beside_the_weights_stays_for_a_run_to_resume(self, tmp_path, safe):
+        content = {**LAYOUTS['compiled'](), 'meta': {'epoch': 3}, 'optimizer': {'state': {}}}
+        torch.save(content, tmp_path / 'file.pth')
+        read = CheckpointLoader.load_checkpoint(str(tmp_path / 'file.pth'), 'cpu')
+        assert_equal(read.pop('state_dict'), classifier_weights())
+        assert read == {'meta': {'epoch': 3}, 'optimizer': {'state': {}}}
 
     def test_harm_is_refused_unless_trusted(self, tmp_path, safe):
         torch.save({'state_dict': {}, 'other': Harm(tmp_path / 'made')}, tmp_path / 'file.pth')
