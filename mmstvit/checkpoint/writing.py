@@ -23,10 +23,16 @@ def check_target(target: Path, source: Path, force: bool = False) -> None:
         force: Whether another file may be overwritten.
 
     Raises:
-        CheckpointError: The target exists and may not be overwritten, or is no place for a file.
+        CheckpointError: The target exists and may not be overwritten, is no place for a file, or has the name of
+            another format.
     """
     if target.is_dir():
         raise CheckpointError(f'{target} is a folder; name a file, such as {target / source.name}.')
+    if target.suffix == '.safetensors':
+        raise CheckpointError(
+            f'{target} would be a file of torch.save under the name of another format: name it '
+            f'{target.with_suffix(".pth")}.'
+        )
     if target.exists() and source.exists() and os.path.samefile(target, source):
         raise CheckpointError(f'{target} is the file to read, which nothing brings back; choose another name.')
     if os.path.lexists(target) and not force:

@@ -43,6 +43,10 @@ class TestCheckTarget:
         with pytest.raises(CheckpointError, match=r'is a folder; name a file, such as .*source\.pth'):
             check_target(tmp_path, tmp_path / 'source.pth', force=True)
 
+    def test_the_name_of_another_format(self, tmp_path):
+        with pytest.raises(CheckpointError, match=r'file\.safetensors would be a file of torch\.save.*file\.pth\.$'):
+            check_target(tmp_path / 'file.safetensors', tmp_path / 'source.pth', force=True)
+
 
 class TestSerialize:
     def test_the_same_content_gives_the_same_bytes(self):
