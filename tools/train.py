@@ -23,7 +23,7 @@ from mmstvit.apis import (
     make_restartable,
     user_errors,
 )
-from mmstvit.apis.data import data_errors, guard_data
+from mmstvit.apis.data import guard_data
 from mmstvit.checkpoint import use_safe_loading
 
 
@@ -113,7 +113,7 @@ def main() -> None:
         guard_data(cfg, 'train', 'val')
         make_restartable(cfg)
         runner = build_runner(cfg, train=True)
-    with user_errors(), data_errors():
+    with user_errors():
         runner.train()
 
 

@@ -1,12 +1,8 @@
-"""Data that cannot be read, or have nothing in them: what the config says of them, and how a run ends for them."""
+"""Data that cannot be read, or have nothing in them: what the config says of them."""
 
-import contextlib
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 from mmengine.config import Config, ConfigDict
-
-from mmstvit.datasets import DataError
 
 from .checks import UserError
 
@@ -54,12 +50,3 @@ def _find_guard(dataset: ConfigDict) -> ConfigDict | None:
             return dataset
         dataset = dataset.get('dataset')
     return None
-
-
-@contextlib.contextmanager
-def data_errors() -> Iterator[None]:
-    """Print a :class:`DataError` of a run as one message and exit with 1."""
-    try:
-        yield
-    except DataError as error:
-        sys.exit(f'error: {error}')

@@ -23,7 +23,9 @@ from mmengine.runner import Runner
 from torch import distributed, nn
 
 from mmstvit.checkpoint import CheckpointError, Source, load_weights, read_weights
+from mmstvit.datasets import DataError
 from mmstvit.dependencies import LIBRARIES, require_library
+from mmstvit.hooks import DivergedError
 from mmstvit.models.deploy import Deployable
 
 from .checks import UserError, type_name
@@ -31,12 +33,14 @@ from .checks import UserError, type_name
 
 @contextlib.contextmanager
 def user_errors() -> Iterator[None]:
-    """Print a :class:`UserError`, a CheckpointError, or an ImportError of the dependency check, as one message and exit
-    with 1.
+    """Print what is no fault of the program as one message and exit with 1.
+
+    That is a :class:`UserError`, a CheckpointError, a DataError, a DivergedError, and an ImportError of the dependency
+    check.
     """
     try:
         yield
-    except (UserError, CheckpointError, ImportError) as error:
+    except (UserError, CheckpointError, DataError, DivergedError, ImportError) as error:
         sys.exit(f'error: {error}')
 
 

@@ -8,10 +8,10 @@ import pytest
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import DATASETS, DefaultScope
 
-from mmstvit.apis import UserError, make_restartable
-from mmstvit.apis.data import data_errors, guard_data
+from mmstvit.apis import UserError, make_restartable, user_errors
+from mmstvit.apis.data import guard_data
 from mmstvit.datasets import DataError
-from mmstvit.hooks import DataFaultHook
+from mmstvit.hooks import DataFaultHook, DivergedError
 
 from ..test_datasets.tiny_data import images, make_config
 
@@ -72,10 +72,11 @@ def test_bad_options_are_refused(faults, words):
         guard_data(config(data_faults=faults), 'train')
 
 
-def test_a_run_ends_with_one_line():
-    with pytest.raises(SystemExit) as done, data_errors():
-        raise DataError('cannot read a.jpg')
-    assert done.value.code == 'error: cannot read a.jpg'
+@pytest.mark.parametrize('error', [DataError('cannot read a.jpg'), DivergedError('diverged in iteration 7')])
+def test_a_run_ends_with_a_message(error):
+    with pytest.raises(SystemExit) as done, user_errors():
+        raise error
+    assert done.value.code == f'error: {error}'
 
 
 def runner(folder, **options: object) -> SimpleNamespace:

@@ -43,7 +43,7 @@ def edge() -> Tensor:
 IMAGES = {
     'ordinary': lambda: image(3, *SIZE),
     'not normalised': lambda: image(3, *SIZE).abs() * 100,
-    # Up to 12,000. fp16 ends at 65504, and the largest activation of STViT-large is seven times that of its image.
+    # Up to 12,000. fp16 ends at 65504, and the largest activation of STViT-large is twice that of its image.
     'huge': lambda: image(3, *SIZE) * 3e3,
     'tiny': lambda: image(3, *SIZE) * 1e-6,
     'black': lambda: torch.zeros(3, *SIZE),

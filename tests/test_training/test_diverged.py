@@ -40,7 +40,7 @@ def test_both_processes_stop(tool, scenes, tmp_path, sharded):
     assert done.returncode != 0
     output = done.stdout + done.stderr
     # Five iterations an epoch.
-    assert len(re.findall(r'DivergedError: the training has diverged in iteration 7 \(epoch 2\)', output)) == 2
+    assert len(re.findall(r'^error: the training has diverged in iteration 7 \(epoch 2\)', output, re.MULTILINE)) == 2
     if sharded:
         assert 'The model is sharded' in output
     else:
