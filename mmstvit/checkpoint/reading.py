@@ -148,6 +148,14 @@ def _reason(path: Path, kind: str, error: Exception) -> str:
         )
     if (kind == 'pickle' and 'magic number' in text) or 'Unsupported operand' in text:
         return f'{path} is a pickle of something else, and was not executed. {_EXPECTED}'
+    # Before its reason, torch recommends to load the file unsafely, whatever is the matter.
+    refused = re.search(r'WeightsUnpickler error:\s*(.+)', text)
+    if refused:
+        return (
+            f'{path} is damaged, or holds what no checkpoint needs ({refused[1].strip()}); nothing of it was executed. '
+            f'{_DOWNLOAD} If you trust where it comes from, tools/train.py and tools/test.py load it with '
+            f'--trust-checkpoint.'
+        )
     first = text.splitlines()[0] if text else ''
     return f'{path} is damaged and cannot be loaded ({type(error).__name__}: {first}). {_DOWNLOAD}'
 

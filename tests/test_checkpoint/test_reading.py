@@ -205,7 +205,23 @@ class TestHarm:
         ids=str,
     )
     def test_arrays_of_anything_but_numbers_and_strings(self, file, content):
-        refusal(saved(file, {'state_dict': WEIGHTS, 'meta': content}))
+        message = refusal(saved(file, {'state_dict': WEIGHTS, 'meta': content}))
+        assert 'holds what no checkpoint needs (arrays of dtype' in message and '--trust-checkpoint' in message
+
+    def test_a_call_of_what_getattr_gave(self, file):
+        """The refusal has the reason, not PyTorch's recommendation to load the file unsafely."""
+        pickled = (
+            b'\x80\x02cbuiltins\ngetattr\ncmmengine.logging.history_buffer\nHistoryBuffer\n'
+            b'X\x0e\x00\x00\x00__subclasses__\x86R)R.'
+        )
+        with zipfile.ZipFile(saved(file, WEIGHTS)) as archive:
+            parts = {name: archive.read(name) for name in archive.namelist()}
+        with zipfile.ZipFile(file, 'w') as archive:
+            for name, data in parts.items():
+                archive.writestr(name, pickled if name.endswith('data.pkl') else data)
+        message = refusal(file)
+        assert 'reduce for unrecognized function' in message and 'nothing of it was executed' in message
+        assert 'weights_only' not in message
 
     def test_a_whole_model_names_its_class(self, file):
         assert 'torch.nn.modules.linear.Linear' in refusal(saved(file, nn.Linear(2, 2)))
