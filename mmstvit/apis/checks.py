@@ -57,7 +57,7 @@ def check_data(cfg: Config, *splits: str) -> None:
                 for name, path in _data_paths(reader):
                     if is_local(path) and not os.path.exists(os.path.expanduser(path)):
                         raise UserError(
-                            f'{path} does not exist, but {key}.{name} reads it. {_remedy(path)} If it is elsewhere, '
+                            f'{path} does not exist, but {key}.{name} reads it.{_remedy(path)} If it is elsewhere, '
                             f'name it with --cfg-options {key}.{name}=... (and the same path wherever else the config '
                             f'has it: the dataloaders and evaluators of train, val and test).'
                         )
@@ -66,7 +66,7 @@ def check_data(cfg: Config, *splits: str) -> None:
 def _remedy(path: str) -> str:
     for folder, remedy in DATA_REMEDIES.items():
         if path == folder or path.startswith(folder + '/'):
-            return f'{remedy}.'
+            return f' {remedy}.'
     return ''
 
 

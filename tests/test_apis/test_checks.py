@@ -84,6 +84,7 @@ def test_what_is_missing_is_named_with_its_key(data, dataset, path, key):
     with pytest.raises(UserError) as caught:
         check_data(config(dataset), 'train')
     assert str(caught.value).startswith(f'{path} does not exist')
+    assert '  ' not in str(caught.value)
     assert f'{key} reads it' in str(caught.value)
 
 
