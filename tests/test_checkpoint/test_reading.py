@@ -3,6 +3,7 @@
 import argparse
 import gzip
 import io
+import itertools
 import json
 import os
 import pickle
@@ -285,7 +286,7 @@ class TestWrongFiles:
         (pickle.dumps({'weights': [1, 2]}, 5), ['pickle of something else']),
         (b'\x80', ['damaged']),
         (b'\x10\0\0\0\0\0\0\0{"a": not json at all', ['safetensors']),
-    ])  # fmt: skip
+    ], ids=itertools.count())  # fmt: skip
     def test_what_it_is_and_what_to_do(self, file, content, words):
         file.write_bytes(content)
         message = refusal(file)
