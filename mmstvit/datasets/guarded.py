@@ -8,11 +8,13 @@ from torch.utils.data import Dataset
 
 from mmstvit.registry import DATASETS
 
+from .errors import DataError
 from .pipeline import GuardedPipeline, find_loaders, shared_counts
 from .usable import build_dataset, check_usable
 from .wrapper import TransparentDataset, leaves
 
 _MEND = 'Mend the file or take it out of the data; tools/misc/verify_dataset.py CONFIG finds all such files'
+_NONE_LEFT = 'so many files cannot be read that none was found to take the place of others; the log names them.'
 _REMEDIES = {
     'train': f'{_MEND}. Or train without: --cfg-options data_faults.unreadable=skip',
     'val': f'{_MEND}. It is not skipped: the metrics would be those of other data.',
@@ -54,6 +56,21 @@ class GuardedDataset(TransparentDataset):
                 check_usable(leaf, key)
             skip = split == 'train' and (unreadable == 'skip' or (unreadable is None and _ignores_empty(leaf)))
             leaf.pipeline = GuardedPipeline(leaf.pipeline, shared_counts(len(leaf)) if skip else None, _REMEDIES[split])
+
+    def __getitem__(self, index: int) -> object:
+        """A sample, or another in its place.
+
+        Raises:
+            DataError: It cannot be read, or may be skipped and no other is found.
+        """
+        try:
+            return super().__getitem__(index)
+        except Exception as error:
+            # MMEngine has no class of its own for this; a pipeline that returns None for other reasons is not meant.
+            gave_up = type(error) is Exception and str(error).startswith('Cannot find valid image')
+            if gave_up and any(p.skips is not None and p.skips.any() for _, p in guarded_pipelines(self.dataset)):
+                raise DataError(f'{_NONE_LEFT} {_MEND}.') from error
+            raise
 
     def __setattr__(self, name: str, value: object) -> None:
         if name == 'pipeline' and isinstance(self.dataset, BaseDataset) and isinstance(value, Compose):

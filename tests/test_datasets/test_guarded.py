@@ -214,6 +214,14 @@ def test_everything_unreadable_is_fatal(tmp_path):
         dataset = guard({**MAKERS['mmpretrain'](tmp_path, 'train', 0), 'max_refetch': 9}, unreadable='skip')
         for path in images('mmpretrain', tmp_path, 'train'):
             spoil(path, 'empty')
+        with pytest.raises(DataError, match=r'so many files cannot be read .* Mend the file'):
+            dataset[0]
+
+
+def test_a_pipeline_that_gives_nothing_of_what_it_read_is_no_fault_of_the_files(tmp_path):
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        dataset = guard({**MAKERS['mmpretrain'](tmp_path, 'train', 0), 'max_refetch': 9}, unreadable='skip')
+        dataset.pipeline = Compose([*dataset.pipeline.transforms, lambda data: None])
         with pytest.raises(Exception, match='Cannot find valid image after 9'):
             dataset[0]
 
