@@ -141,6 +141,12 @@ def test_a_package_that_breaks_on_import_is_named_with_the_remedy(tmp_path):
     assert 'built for another torch' in line and CORE['mmcv'][1] in line
 
 
+def test_a_package_that_is_there_and_broken_is_installed_anew(tmp_path):
+    """pip finds its version good, and would do nothing."""
+    line = last_line('torch', "raise OSError('libcudart.so: cannot open shared object file')", tmp_path)
+    assert 'libcudart.so' in line and line.endswith('Run: pip install --force-reinstall "torch>=2.4"')
+
+
 def test_unknown_library_is_refused():
     with pytest.raises(ValueError, match="'mmdett'") as caught:
         require_library('mmdett')
