@@ -21,6 +21,11 @@ LIBRARIES = {
 }
 
 
+def reinstall(remedy: str) -> str:
+    """The command that installs anew: pip alone does nothing about a version that fits, broken or not."""
+    return remedy if ' mim ' in remedy else remedy.replace('pip install', 'pip install --force-reinstall')
+
+
 def require(name: str, minimum: str, remedy: str) -> ModuleType:
     """Import a package and check its version.
 
@@ -47,11 +52,9 @@ def require(name: str, minimum: str, remedy: str) -> ModuleType:
             ) from error
         raise ImportError(f'mmstvit needs {name} >= {minimum}, which is not installed. Run: {remedy}') from error
     except Exception as error:  # a broken binary raises OSError, a library's own version check AssertionError
-        # pip alone does nothing about a version that fits, broken or not.
-        again = remedy if ' mim ' in remedy else remedy.replace('pip install', 'pip install --force-reinstall')
         raise ImportError(
             f'mmstvit needs {name} >= {minimum}; it is installed but does not import: {type(error).__name__}: {error}. '
-            f'Its parts do not fit together. Run: {again}'
+            f'Its parts do not fit together. Run: {reinstall(remedy)}'
         ) from error
     version = getattr(module, '__version__', None)
     try:

@@ -205,12 +205,12 @@ def read_matching(model: nn.Module, path: str) -> Source | str:
     """The weights of a checkpoint, compared with the model; or the path itself, to be read when the run has begun.
 
     Raises:
-        CheckpointError: The file cannot be used, or does not fit the model.
+        CheckpointError: The file cannot be used, or does not have all that the model learns.
     """
     if not _is_read_now(path):
         return path
     source = read_weights(path)
-    compare(model, source)
+    compare(model, source, complete=True)
     return source
 
 

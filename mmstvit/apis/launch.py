@@ -288,12 +288,12 @@ def load_checkpoint(runner: Runner, checkpoint: str | Source) -> None:
         checkpoint: File or address, or the weights that were read from it.
 
     Raises:
-        CheckpointError: The file cannot be used, has no weight of the model, less than its STViT needs, or weights of
-            the other of the two forms.
+        CheckpointError: The file cannot be used, lacks a weight that the model learns, or has those of the other of the
+            two forms.
     """
     # Not the runner's own method: it tells the hooks, and EMAHook is not ready for that before the run begins.
     source = checkpoint if isinstance(checkpoint, Source) else read_weights(checkpoint)
-    load_weights(runner.model, source)
+    load_weights(runner.model, source, complete=True)
 
 
 def leave_process_group() -> None:

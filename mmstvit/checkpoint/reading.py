@@ -143,8 +143,9 @@ def _reason(path: Path, kind: str, error: Exception) -> str:
     wanted = re.search(r'GLOBAL (\S+) (was not an allowed|whose module)', text)
     if wanted and not (kind == 'pickle' and _ends_with(path, wanted[1])):
         return (
-            f'{path} wants to run {wanted[1]}, as a harmful file would; nothing of it was executed. If you trust where '
-            f'it comes from, tools/train.py and tools/test.py load it with --trust-checkpoint.'
+            f'{path} wants to run {wanted[1]}, as a harmful file would; nothing of it was executed. Ask for the '
+            f'weights alone (safetensors); or, if you trust where it comes from, tools/train.py and tools/test.py load '
+            f'it with --trust-checkpoint.'
         )
     if (kind == 'pickle' and 'magic number' in text) or 'Unsupported operand' in text:
         return f'{path} is a pickle of something else, and was not executed. {_EXPECTED}'

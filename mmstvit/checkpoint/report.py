@@ -1,6 +1,7 @@
 """Comparing weights with a module before they are loaded, and saying what happened."""
 
 import dataclasses
+import logging
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 
@@ -74,38 +75,41 @@ def _count(names: Sequence[str]) -> str:
     return f'{len(names)}: {", ".join(names[:_SHOWN])}' + (', …' if len(names) > _SHOWN else '')
 
 
-def load_weights(module: nn.Module, source: Source) -> LoadReport:
+def load_weights(module: nn.Module, source: Source, complete: bool = False) -> LoadReport:
     """Load what fits into a module, and log what happened as a table.
 
     Args:
         module: The module, perhaps inside wrappers for several processes or test-time augmentation.
         source: The weights.
+        complete: Whether all that the module learns must be there.
 
     Raises:
         CheckpointError: As :func:`compare`; the module is as it was then.
     """
-    report = compare(module, source)
+    report = compare(module, source, complete)
     loaded = OrderedDict((name, source.weights[name]) for name in report.loaded)
     if hasattr(source.weights, '_metadata'):  # versions of the modules that had the weights
         loaded._metadata = source.weights._metadata
     unwrap(module).load_state_dict(loaded, strict=False)
-    print_log(report.table(), logger='current')
+    level = logging.WARNING if report.missing or report.mismatched else logging.INFO
+    print_log(report.table(), logger='current', level=level)
     return report
 
 
-def compare(module: nn.Module, source: Source) -> LoadReport:
+def compare(module: nn.Module, source: Source, complete: bool = False) -> LoadReport:
     """Compare weights with a module without loading them.
 
     Args:
         module: The module, perhaps inside wrappers.
         source: The weights.
+        complete: Whether all that the module learns must be there, as for a test: else it would be of chance.
 
     Returns:
         What would happen.
 
     Raises:
         CheckpointError: Nothing matches; an STViT in the module would miss some of its weights, be it for its size or
-            its form; or weights have NaN or Inf.
+            its form, or with ``complete`` anything would; or weights have NaN or Inf.
     """
     from mmstvit.models.deploy import Deployable, FormError  # not above: models load checkpoints
 
@@ -137,8 +141,21 @@ def compare(module: nn.Module, source: Source) -> LoadReport:
             f'{source.path} has no weight of this model: its keys are like {next(iter(weights), None)!r}, the '
             f"model's like {next(iter(own), None)!r}.{_advice(source)}"
         )
+    if complete:
+        _check_complete(report, [name for name, _ in module.named_parameters()])
     check_finite({name: weights[name] for name in report.loaded}, source.path)
     return report
+
+
+def _check_complete(report: LoadReport, learned: list[str]) -> None:
+    """Refuse weights that leave a learned one as it was."""
+    loaded = set(report.loaded)
+    absent = [name for name in learned if name not in loaded]
+    if absent:
+        raise CheckpointError(
+            f'{report.source.path} has only {len(learned) - len(absent)} of the {len(learned)} weights that this model '
+            f'learns; it lacks {_count(absent)}. Is it the checkpoint of another config?'
+        )
 
 
 def unwrap(module: nn.Module) -> nn.Module:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..dependencies import CORE
+from ..dependencies import CORE, reinstall
 from . import stack, training
 from .findings import FAILED, WARNING, Finding
 
@@ -42,12 +42,12 @@ class Probe:
 _CORE = ('torch', 'mmengine', 'mmcv')
 _REINSTALL = f'{sys.executable} -m pip install -e {Path(__file__).resolve().parents[2]}'
 PROBES = {
-    'torch': Probe(stack.check_torch, remedy=CORE['torch'][1]),
+    'torch': Probe(stack.check_torch, remedy=reinstall(CORE['torch'][1])),
     'gpu': Probe(
         stack.check_gpu, ('torch',), 'nvidia-smi; if that works: pip install --force-reinstall torch torchvision'
     ),
     'torchvision': Probe(stack.check_torchvision, ('torch',), 'pip install --force-reinstall torch torchvision'),
-    'mmengine': Probe(stack.check_mmengine, ('torch',), CORE['mmengine'][1]),
+    'mmengine': Probe(stack.check_mmengine, ('torch',), reinstall(CORE['mmengine'][1])),
     'mmcv': Probe(stack.check_mmcv, ('mmengine',), CORE['mmcv'][1]),
     'mmcv ops': Probe(stack.check_mmcv_ops, ('mmcv',), CORE['mmcv'][1]),
     'mmcv ops, gpu': Probe(stack.check_mmcv_ops_on_gpu, ('mmcv ops', 'gpu'), CORE['mmcv'][1]),

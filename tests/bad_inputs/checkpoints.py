@@ -135,6 +135,11 @@ def _() -> None:
     save(dict(state_dict={'conv1.weight': torch.zeros(64, 3, 7, 7), 'fc.bias': torch.zeros(1000)}), 'resnet.pth')
 
 
+@checkpoint('A head for other classes, in a test', f'{TEST} classes.pth', 'Is it the checkpoint of another config?')
+def _() -> None:
+    save(dict(state_dict={**weights(), 'head.fc.bias': torch.zeros(7)}), 'classes.pth')
+
+
 @checkpoint('Weights of another size', f'{TRAIN} --cfg-options {INIT}=small.pth', 'this is STViT-small')
 def _() -> None:
     save(dict(state_dict=STViT('small').state_dict()), 'small.pth')

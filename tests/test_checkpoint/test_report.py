@@ -110,6 +110,20 @@ class TestRefusals:
         weights = {name: tensor for name, tensor in Detector().state_dict().items() if name.startswith('head')}
         assert 'that the backbone (backbone) needs' in refusal(Detector(), weights)
 
+    @pytest.mark.parametrize('absent', ['missing', 'of another shape'])
+    def test_a_test_needs_all_that_is_learned(self, absent):
+        weights = Detector(1).state_dict()
+        bias = weights.pop('head.bias')
+        if absent != 'missing':
+            weights['head.bias'] = bias[:3]
+        model = Detector(0)
+        before = model.head.weight.clone()
+        with pytest.raises(CheckpointError, match='that this model learns; it lacks 1: head'):
+            load_weights(model, source(weights), complete=True)
+        assert torch.equal(model.head.weight, before)
+        load_weights(model, source(weights))  # a training learns what is missing
+        assert torch.equal(model.head.weight, weights['head.weight'])
+
     def test_counters_of_batches_may_be_missing(self):
         weights = {k: v for k, v in tiny(1).state_dict().items() if not k.endswith('num_batches_tracked')}
         load_weights(tiny(0), source(weights))
