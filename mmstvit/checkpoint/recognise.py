@@ -70,13 +70,14 @@ def find_weights(content: object, key: str | None = None) -> tuple[dict[str, Ten
     elif len(found) > 1 and key is None:
         where += f' (not used: {", ".join(map(repr, found[1:]))})'
 
+    there = 'in the file itself' if place is None else where
     if not isinstance(weights, Mapping) or not weights:
-        raise CheckpointError(f'a dict with weights is needed, but {where} there is {_describe(weights)}.')
+        raise CheckpointError(f'a dict with weights is needed, but {there} there is {_describe(weights)}.')
     strange = next((name for name, value in weights.items() if not isinstance(value, Tensor)), None)
     if strange is not None:
         raise CheckpointError(
-            f'a dict with weights is needed ({", ".join(_WRAPPERS[:-1])} or the weights alone), but {where} there is '
-            f'{_describe(weights)}: {strange!r} is {_describe(weights[strange])}.'
+            f'a dict with weights is needed ({", ".join(_WRAPPERS[:-1])} or the weights alone), but {there} there is '
+            f'{_describe(weights)}, and {strange!r} is of type {type(weights[strange]).__name__}.'
         )
     return strip_prefixes(weights), where
 

@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from mmengine.dist import get_world_size
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapperDict
@@ -264,9 +265,10 @@ class CheckFiniteHook(Hook):
         except RuntimeError as error:  # such as too little memory: what was found so far must not be lost
             return f'The search for the first module failed: {error}'
         if culprit is None:
+            elsewhere = 'came from another process, or ' if get_world_size() > 1 else ''
             return (
-                'When the batch was repeated, all numbers were finite: what went wrong came from another process, or '
-                'does not happen every time.'
+                f'When the batch was repeated, all numbers were finite: what went wrong {elsewhere}does not happen '
+                f'every time.'
             )
         first = f'First of all: {culprit}.'
         if self._lost:

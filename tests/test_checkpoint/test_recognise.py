@@ -93,9 +93,12 @@ class TestFindWeights:
             (torch.ones(1), 'the file holds a Tensor'),
             ({}, 'the file itself there is an empty dict'),
             ({'model': {}}, "under 'model' there is an empty dict"),
-            ({'epoch': 3, 'lr': 0.1}, "the file itself there is a dict with 'epoch', 'lr': 'epoch' is a int"),
-            ({'state_dict': torch.ones(1), 'epoch': 1}, "'epoch' is a int"),
-            ({'model': {'a': torch.ones(1), 'b': 'text'}}, "under 'model' there is .*'b' is a str"),
+            (
+                {'epoch': 3, 'lr': 0.1},
+                "in the file itself there is a dict with 'epoch', 'lr', and 'epoch' is of type int",
+            ),
+            ({'state_dict': torch.ones(1), 'epoch': 1}, "'epoch' is of type int"),
+            ({'model': {'a': torch.ones(1), 'b': 'text'}}, "under 'model' there is .*'b' is of type str"),
             (dict.fromkeys('abcdefg', 1), "'a', 'b', 'c', 'd', 'e', …"),
         ],
     )
@@ -111,7 +114,7 @@ class TestFindWeights:
     def test_a_dict_that_contains_itself_is_refused(self):
         content = {}
         content['model'] = content
-        with pytest.raises(CheckpointError, match="'model' is a dict"):
+        with pytest.raises(CheckpointError, match="'model' is of type dict"):
             find_weights(content)
 
 
