@@ -59,11 +59,7 @@ def _(x, stoken_size, n_iter):
 
 @torch.library.custom_op('mmstvit::torch_sample_super_tokens_backward', mutates_args=())
 def _sample_grad(grad: Tensor, affinity: Tensor, height: int, width: int) -> Tensor:
-    total = super_token.total_weights(affinity)
-    if grad.dtype == torch.float16:
-        affinity = super_token.normalise(affinity, total)
-    else:
-        grad = (grad / total).to(grad.dtype)
+    grad, affinity = super_token.normalise_gradient(grad, affinity, super_token.total_weights(affinity))
     return super_token.upsample_super_tokens(grad, affinity, (height, width)).contiguous()
 
 

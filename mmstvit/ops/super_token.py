@@ -128,6 +128,23 @@ def normalise(affinity: Tensor, total: Tensor) -> Tensor:
     return affinity * _neighbours(1 / total).transpose(-1, -2)  # (B, h, w, 1, 9)
 
 
+def normalise_gradient(grad: Tensor, affinity: Tensor, total: Tensor) -> tuple[Tensor, Tensor]:
+    """What :func:`upsample_super_tokens` makes the gradient of :func:`aggregate` of.
+
+    Args:
+        grad: Gradient of the super tokens, (B, h, w, C).
+        affinity: Association, (B, h, w, s², 9).
+        total: Normaliser, (B, h, w, 1).
+
+    Returns:
+        Super tokens and an association, one of them over the normaliser: the association where the other could overflow
+        (fp16), else the gradient, which is the smaller.
+    """
+    if grad.dtype == torch.float16:
+        return grad, normalise(affinity, total)
+    return (grad / total).to(grad.dtype), affinity
+
+
 def sample_super_tokens(x: Tensor, stoken_size: int, n_iter: int = 1) -> tuple[Tensor, Tensor]:
     """Super token sampling (Sec. 3.2, Eqs. 4–5).
 

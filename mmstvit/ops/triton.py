@@ -49,7 +49,7 @@ from torch import Tensor
 
 from . import kernels
 from .backend import TRITON_DTYPES
-from .super_token import normalise, self_attention
+from .super_token import normalise_gradient, self_attention
 
 __all__ = ['INTERPRETED', 'sample_super_tokens', 'self_attention', 'upsample_super_tokens']
 
@@ -216,9 +216,7 @@ def _sample_backward(ctx, grad, *_):
     if grad is None:
         return None, None, None
     affinity, normaliser = ctx.saved_tensors
-    if grad.dtype == torch.float16:
-        return _upsample(grad, normalise(affinity, normaliser), *ctx.size), None, None
-    return _upsample((grad / normaliser).to(grad.dtype), affinity, *ctx.size), None, None
+    return _upsample(*normalise_gradient(grad, affinity, normaliser), *ctx.size), None, None
 
 
 def _upsample_context(ctx, inputs, output):
