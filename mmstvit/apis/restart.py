@@ -8,7 +8,8 @@ from mmengine.config import Config, ConfigDict
 from mmengine.logging import print_log
 from mmengine.runner import find_latest_checkpoint
 
-from mmstvit.checkpoint import CheckpointError, is_local, read_checkpoint
+from mmstvit.checkpoint import is_local
+from mmstvit.checkpoint.reading import resumable_checkpoints
 
 from .checks import UserError, type_name
 
@@ -81,19 +82,7 @@ def find_checkpoint(work_dir: str) -> str | None:
         )
     if is_local(path) and not zipfile.is_zipfile(path):
         state = 'damaged' if Path(path).exists() else 'missing'
-        latest = _latest_whole(Path(path).parent)
+        latest = next((whole for whole, _ in resumable_checkpoints([Path(path).parent])), None)
         remedy = f'Resume from the last whole one: --resume {latest}' if latest else 'No other is there: start anew.'
         raise UserError(f'{work_dir}/last_checkpoint names {path!r}, which is {state}. {remedy}')
     return path
-
-
-def _latest_whole(folder: Path) -> Path | None:
-    """The latest checkpoint of a folder that a run can go on from: the best and the published have no optimizer."""
-    for path in sorted(folder.glob('*.pth'), key=lambda path: path.stat().st_mtime, reverse=True):
-        try:
-            content = read_checkpoint(path, mmap=True)
-        except CheckpointError:
-            continue
-        if isinstance(content, dict) and 'optimizer' in content:
-            return path
-    return None

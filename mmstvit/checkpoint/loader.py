@@ -6,11 +6,10 @@ is read as before, as MMEngine does it, which executes what the file says where 
 repository call :func:`use_safe_loading`: then no file can execute anything.
 """
 
-import contextlib
 import os
 import urllib.error
 import urllib.parse
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -19,7 +18,7 @@ from mmengine.runner import CheckpointLoader
 from mmengine.runner.checkpoint import get_deprecated_model_names, get_external_models, get_torchvision_models
 from mmengine.runner.checkpoint import load_from_local as mmengine_load_from_local
 
-from .errors import CheckpointError
+from .errors import CheckpointError, about
 from .layout import convert_official, is_official
 from .reading import Location, read_checkpoint
 from .recognise import backbone_weights, find_weights, strip_prefixes
@@ -64,8 +63,9 @@ def read_weights(path: str, prefix: str | None = None) -> Source:
     Raises:
         CheckpointError: The file cannot be used, or has no such names.
     """
-    with _about(path):
-        weights, where = find_weights(read_content(path))
+    content = read_content(path)
+    with about(path):
+        weights, where = find_weights(content)
         if not prefix:
             return Source(path, weights, where)
         prefix = _dotted(prefix)
@@ -86,7 +86,7 @@ def read_backbone(path: str, prefix: str | None = None) -> Source:
         CheckpointError: The file cannot be used.
     """
     content = _read(path)
-    with _about(path):
+    with about(path):
         weights, where = find_weights(content)
         kept, dropped = backbone_weights(weights, _dotted(prefix) if prefix else None)
     return Source(path, kept, where, dropped)
@@ -97,15 +97,6 @@ def _dotted(prefix: str) -> str:
     return prefix if prefix.endswith('.') else f'{prefix}.'
 
 
-@contextlib.contextmanager
-def _about(path: str) -> Iterator[None]:
-    """Put the path before the message of an error about the file's content."""
-    try:
-        yield
-    except CheckpointError as error:
-        raise error if path in str(error) else CheckpointError(f'{path}: {error}') from error
-
-
 def _arrange(content: object, path: str) -> dict:
     """What MMEngine expects of a checkpoint: a dict with ``state_dict``, and that in our layout."""
     state_dict = content.get('state_dict') if isinstance(content, dict) else None
@@ -114,7 +105,7 @@ def _arrange(content: object, path: str) -> dict:
         stripped = strip_prefixes(state_dict)
         if not is_official(stripped):
             return content if stripped.keys() == state_dict.keys() else {**content, 'state_dict': stripped}
-    with _about(path):
+    with about(path):
         weights, _ = find_weights(content)
         if is_official(weights):
             weights = convert_official(weights)

@@ -10,7 +10,7 @@ import argparse
 import contextlib
 import pickle
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -111,17 +111,22 @@ _ALLOWED = [
 
 
 @contextlib.contextmanager
-def stand_ins() -> Iterator[None]:
-    """While this lasts, ``torch.load(weights_only=True)`` reads the names above, and no others that were allowed."""
+def only_allowed(names: Sequence[type | Callable] = ()) -> Iterator[None]:
+    """While this lasts, ``torch.load(weights_only=True)`` reads these names, and no others that were allowed."""
     # torch.serialization.safe_globals does nearly the same, from torch 2.5 on.
     before = torch.serialization.get_safe_globals()
     torch.serialization.clear_safe_globals()
-    torch.serialization.add_safe_globals(_ALLOWED)
+    torch.serialization.add_safe_globals(list(names))
     try:
         yield
     finally:
         torch.serialization.clear_safe_globals()
         torch.serialization.add_safe_globals(before)
+
+
+def stand_ins() -> contextlib.AbstractContextManager:
+    """While this lasts, ``torch.load(weights_only=True)`` reads the names above, and no others that were allowed."""
+    return only_allowed(_ALLOWED)
 
 
 def settle(content: object) -> object:

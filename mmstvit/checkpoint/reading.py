@@ -4,7 +4,7 @@ import os
 import re
 import tarfile
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -182,6 +182,22 @@ def _read_safetensors(path: Path, map_location: Location) -> dict[str, Tensor]:
     if isinstance(map_location, (str, torch.device)):
         weights = {key: tensor.to(map_location) for key, tensor in weights.items()}
     return weights
+
+
+def resumable_checkpoints(folders: Iterable[Path]) -> Iterator[tuple[Path, Mapping]]:
+    """The checkpoints of folders that a training can go on from, the newest first: its path and what it holds.
+
+    The best checkpoint and published ones have no optimizer. Files that cannot be read, or not without executing them,
+    are passed over.
+    """
+    paths = [path for folder in folders for path in folder.glob('*.pth')]
+    for path in sorted(paths, key=lambda path: path.stat().st_mtime, reverse=True):
+        try:
+            content = read_checkpoint(path, mmap=True)
+        except CheckpointError:
+            continue
+        if isinstance(content, Mapping) and {'state_dict', 'optimizer'} <= content.keys():
+            yield path, content
 
 
 def check_finite(weights: Mapping[str, Tensor], path: str | Path) -> None:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from .errors import CheckpointError
+from .pickles import only_allowed
 
 
 def check_target(target: Path, source: Path, force: bool = False) -> None:
@@ -49,16 +50,13 @@ def serialize(content: Mapping) -> bytes:
     buffer = io.BytesIO()
     torch.save(content, buffer)
     buffer.seek(0)
-    before = torch.serialization.get_safe_globals()
-    torch.serialization.clear_safe_globals()
     try:
-        torch.load(buffer, map_location='cpu', weights_only=True)
+        with only_allowed():
+            torch.load(buffer, map_location='cpu', weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f'what would be written does not load with weights_only=True: {str(error).splitlines()[0]}'
         ) from error
-    finally:
-        torch.serialization.add_safe_globals(before)
     return buffer.getvalue()
 
 

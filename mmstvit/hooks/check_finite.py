@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
 from mmstvit.checkpoint import CheckpointError
-from mmstvit.checkpoint.reading import check_finite, read_checkpoint
+from mmstvit.checkpoint.reading import check_finite, resumable_checkpoints
 from mmstvit.registry import HOOKS
 
 from .replay import Call, describe, find_culprit, first_bad, tensors_in
@@ -351,13 +351,10 @@ def last_good_checkpoint(folders: list[Path]) -> Path | None:
     Returns:
         Its path; None if there is none. Files that cannot be read, or not without executing them, are passed over.
     """
-    paths = [path for folder in folders for path in folder.glob('*.pth')]
-    for path in sorted(paths, key=lambda path: path.stat().st_mtime, reverse=True):
+    for path, content in resumable_checkpoints(folders):
         try:
-            content = read_checkpoint(path, mmap=True)
-            if isinstance(content, Mapping) and {'state_dict', 'optimizer'} <= content.keys():
-                check_finite(content['state_dict'], path)
-                return path
+            check_finite(content['state_dict'], path)
         except CheckpointError:
             continue
+        return path
     return None

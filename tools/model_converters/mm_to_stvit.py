@@ -24,6 +24,7 @@ from mmstvit.checkpoint import (
     is_official,
     read_checkpoint,
 )
+from mmstvit.checkpoint.errors import about
 from mmstvit.checkpoint.writing import check_target, serialize, write_atomically
 
 
@@ -44,15 +45,13 @@ def main() -> None:
     with user_errors():
         check_target(args.dst, args.src, args.force)
         content = read_checkpoint(args.src)
-        try:
+        with about(args.src):
             ours, where = find_weights(content)
             if is_official(ours):
                 raise CheckpointError("the weights are in the release's layout already.")
             published = convert_to_official(ours)
             arch, parts = verify_classifier(ours)
             check_round_trip(published, ours)
-        except CheckpointError as error:
-            raise CheckpointError(f'{args.src}: {error}') from error
         check_finite(ours, args.src)
         data = serialize(dict(model=published))
         sha256 = write_atomically(data, args.dst)

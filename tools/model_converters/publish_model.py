@@ -19,6 +19,7 @@ from torch import Tensor
 from mmstvit.apis import user_errors
 from mmstvit.apis.converters import count, summarize
 from mmstvit.checkpoint import CheckpointError, check_finite, find_weights, read_checkpoint
+from mmstvit.checkpoint.errors import about
 from mmstvit.checkpoint.writing import check_target, plain_data, plain_meta, serialize, write_atomically
 
 
@@ -42,10 +43,8 @@ def main() -> None:
         if args.dst.is_dir():
             raise CheckpointError(f'{args.dst} is a folder; name a file, such as {args.dst / args.src.name}.')
         content = read_checkpoint(args.src)
-        try:
+        with about(args.src):
             weights, where = find_weights(content)
-        except CheckpointError as error:
-            raise CheckpointError(f'{args.src}: {error}') from error
         check_finite(weights, args.src)
         meta, dropped = plain_meta(content)
         data = serialize(dict(meta=meta, state_dict=plain_data(weights)))

@@ -17,13 +17,13 @@ from torch import Tensor, nn
 
 from mmstvit.apis import UserError, add_cfg_options, build_model, read_config, user_errors
 from mmstvit.checkpoint import (
-    CheckpointError,
     check_finite,
     convert_official,
     find_weights,
     is_official,
     read_checkpoint,
 )
+from mmstvit.checkpoint.errors import about
 from mmstvit.checkpoint.writing import check_target, plain_meta, serialize, write_atomically
 from mmstvit.models.deploy import Deployable
 
@@ -32,11 +32,9 @@ TOLERANCE = 1e-5
 
 def find_trained(content: object, path: Path) -> tuple[dict[str, Tensor], str]:
     """The weights of a checkpoint, in our layout, and in words where they were; raises CheckpointError."""
-    try:
+    with about(path):
         weights, where = find_weights(content)
         weights = convert_official(weights) if is_official(weights) else weights
-    except CheckpointError as error:
-        raise CheckpointError(f'{path}: {error}') from error
     check_finite(weights, path)
     return weights, where
 

@@ -27,6 +27,7 @@ from mmstvit.checkpoint import (
     read_checkpoint,
     recognise_arch,
 )
+from mmstvit.checkpoint.errors import about
 from mmstvit.checkpoint.writing import check_target, plain_meta, serialize, write_atomically
 
 STEM = 'backbone.patch_embed.convs.0.weight'
@@ -79,14 +80,12 @@ def main() -> None:
     with user_errors():
         check_target(args.dst, args.src, args.force)
         content = read_checkpoint(args.src)
-        try:
+        with about(args.src):
             found, where = find_weights(content, args.key)
             ours = to_ours(found, adapts=args.in_channels is not None)
             converted = ours if args.in_channels is None else adapt_stem(ours, args.in_channels)
             before, after = (provable(weights, found) for weights in (ours, converted))
             arch, parts = verify_classifier(after)
-        except CheckpointError as error:
-            raise CheckpointError(f'{args.src}: {error}') from error
         check_finite(converted, args.src)
         meta, _ = plain_meta(content)  # a published file has none
         data = serialize(dict(dict(meta=meta) if meta else {}, state_dict=converted))
