@@ -1,7 +1,7 @@
 """Checks of a config before anything is built: data, pretrained weights, checkpoints."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 
 from mmengine.config import Config, ConfigDict
 from mmengine.logging import print_log
@@ -18,6 +18,7 @@ from mmstvit.checkpoint import (
     read_content,
     read_weights,
 )
+from mmstvit.datasets.wrapper import leaf_configs
 from mmstvit.models import STViT
 
 # Folder of a data set -> how to get it.
@@ -53,7 +54,7 @@ def check_data(cfg: Config, *splits: str) -> None:
         keys = [(f'{split}_dataloader.dataset', (cfg.get(f'{split}_dataloader') or {}).get('dataset'))]
         keys.append((f'{split}_evaluator', cfg.get(f'{split}_evaluator')))
         for root_key, node in keys:
-            for key, reader in _leaves(root_key, node):
+            for key, reader in leaf_configs(root_key, node):
                 for name, path in _data_paths(reader):
                     if is_local(path) and not os.path.exists(os.path.expanduser(path)):
                         raise UserError(
@@ -68,19 +69,6 @@ def _remedy(path: str) -> str:
         if path == folder or path.startswith(folder + '/'):
             return f' {remedy}.'
     return ''
-
-
-def _leaves(key: str, node: Mapping | Sequence | None) -> Iterator[tuple[str, Mapping]]:
-    """Datasets inside wrappers such as RepeatDataset and ConcatDataset, or evaluators of a list, with dotted keys."""
-    if isinstance(node, (list, tuple)):
-        for i, part in enumerate(node):
-            yield from _leaves(f'{key}.{i}', part)
-    elif node is not None:
-        for inner in ('dataset', 'datasets'):
-            if node.get(inner):
-                yield from _leaves(f'{key}.{inner}', node[inner])
-                return
-        yield key, node
 
 
 def _data_paths(reader: Mapping) -> Iterator[tuple[str, str]]:

@@ -136,7 +136,7 @@ def explain_coco(leaf: BaseDataset) -> str:
     names = {category['id']: category['name'] for category in content['categories']}
     if not set(names.values()) & set(classes):
         return (
-            f'not one category of {leaf.ann_file} ({_some(names.values())}) is in metainfo.classes ({_some(classes)}). '
+            f'not one category of {leaf.ann_file} ({some(names.values())}) is in metainfo.classes ({some(classes)}). '
             f'Set metainfo=dict(classes=...) of the dataset to the names in the file.'
         )
     reasons = Counter(_why_unusable(annotation, images, names, classes) for annotation in annotations)
@@ -160,7 +160,7 @@ def _why_unusable(annotation: Mapping, images: Mapping, names: Mapping, classes:
     return 'with a box outside the image, a mask that is none, or in an image that filter_cfg leaves out'
 
 
-def _some(names: object) -> str:
+def some(names: object) -> str:
     """The first few of many names."""
     names = list(names)
     return ', '.join(map(repr, names[:5])) + (', …' if len(names) > 5 else '')

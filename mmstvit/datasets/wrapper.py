@@ -1,6 +1,6 @@
 """Datasets around datasets."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from mmengine.dataset import BaseDataset
 from torch.utils.data import Dataset
@@ -45,12 +45,14 @@ def leaves(dataset: Dataset) -> Iterator[BaseDataset]:
         yield from leaves(dataset.dataset)
 
 
-def leaf_configs(key: str, cfg: Mapping) -> Iterator[tuple[str, Mapping]]:
-    """The configs of what :func:`leaves` yields, each with its dotted key below ``key``."""
-    if cfg.get('datasets'):
-        for i, part in enumerate(cfg['datasets']):
-            yield from leaf_configs(f'{key}.datasets.{i}', part)
-    elif cfg.get('dataset'):
-        yield from leaf_configs(f'{key}.dataset', cfg['dataset'])
-    else:
-        yield key, cfg
+def leaf_configs(key: str, cfg: Mapping | Sequence | None) -> Iterator[tuple[str, Mapping]]:
+    """The configs of what :func:`leaves` yields, or of the evaluators of a list, each with its dotted key."""
+    if isinstance(cfg, (list, tuple)):
+        for i, part in enumerate(cfg):
+            yield from leaf_configs(f'{key}.{i}', part)
+    elif cfg is not None:
+        inner = next((name for name in ('datasets', 'dataset') if cfg.get(name)), None)
+        if inner is None:
+            yield key, cfg
+        else:
+            yield from leaf_configs(f'{key}.{inner}', cfg[inner])

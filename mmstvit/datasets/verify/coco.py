@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from mmengine import fileio
 from mmengine.dataset import BaseDataset
 
+from ..usable import some
 from .faults import Fault
 from .sample import Reader, Sample
 
@@ -62,14 +63,14 @@ def _check_categories(path: str, categories: list, classes: list[str], faults: l
             names[category['id']] = category['name']
     known = [name for name in names.values() if name in classes]
     if names and not known:
-        message = f'no category of the file ({_some(names.values())}) is in metainfo.classes ({_some(classes)})'
+        message = f'no category of the file ({some(names.values())}) is in metainfo.classes ({some(classes)})'
         faults.append(Fault('unknown categories', path, message))
     elif known != classes[: len(known)]:
         i = next(i for i, name in enumerate(known) if name != classes[i])
         message = f'label {i} is {known[i]!r} in the order of the file, which counts, but metainfo.classes has '
         faults.append(Fault('order of categories', path, f'{message}{classes[i]!r} there'))
     elif known != classes:
-        message = f'metainfo.classes has {_some(classes[len(known) :])}, the file has not'
+        message = f'metainfo.classes has {some(classes[len(known) :])}, the file has not'
         faults.append(Fault('class without category', path, message, warning=True))
     return names
 
@@ -123,8 +124,3 @@ def _check_annotations(
         message = f'{name!r} is not in metainfo.classes: its {count} annotations are dropped'
         faults.append(Fault('unused category', path, message, warning=True))
     return found
-
-
-def _some(names: object) -> str:
-    names = list(names)
-    return ', '.join(map(repr, names[:5])) + (', …' if len(names) > 5 else '')
