@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 
+import pytest
 import torch
 from mmengine.config import Config
 from torch import Tensor, nn
@@ -21,6 +22,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmstvit import STViT
 from mmstvit.apis import build_model
+from mmstvit.models.arch import ARCHS
 from mmstvit.ops import naive, super_token, use_backend
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -160,6 +162,20 @@ def free_port() -> dict[str, str]:
     with socket.socket() as probe:
         probe.bind(('127.0.0.1', 0))
         return {'PORT': str(probe.getsockname()[1])}
+
+
+@functools.cache
+def meta_classifier(arch: str) -> nn.Module:
+    """MMPreTrain's classifier with an STViT, on the meta device: shapes without numbers."""
+    registry = pytest.importorskip('mmpretrain.registry')
+    config = {
+        'type': 'ImageClassifier',
+        'backbone': {'type': 'mmstvit.STViT', 'arch': arch, 'out_indices': (3,)},
+        'neck': {'type': 'mmstvit.STViTNeck', 'in_channels': ARCHS[arch].channels[-1]},
+        'head': {'type': 'LinearClsHead', 'num_classes': 1000, 'in_channels': 1024},
+    }
+    with torch.device('meta'):
+        return registry.MODELS.build(config)
 
 
 @torch.no_grad()

@@ -18,7 +18,7 @@ import torch
 from mmstvit import STViT, STViTNeck
 from mmstvit.models.arch import ARCHS
 
-from .helpers import DATA
+from .helpers import DATA, meta_classifier
 
 FILE = DATA / 'state_dict_keys.json'
 Shapes = dict[str, list[int]]
@@ -85,15 +85,7 @@ def test_no_architecture_is_pinned_that_is_gone():
 
 @pytest.mark.parametrize('arch', list(ARCHS))
 def test_the_classifier_of_mmpretrain_has_these_keys(arch):
-    registry = pytest.importorskip('mmpretrain.registry')
-    config = {
-        'type': 'ImageClassifier',
-        'backbone': {'type': 'mmstvit.STViT', 'arch': arch, 'out_indices': (3,)},
-        'neck': {'type': 'mmstvit.STViTNeck', 'in_channels': ARCHS[arch].channels[-1]},
-        'head': {'type': 'LinearClsHead', 'num_classes': 1000, 'in_channels': 1024},
-    }
-    with torch.device('meta'):
-        actual = shapes(registry.MODELS.build(config))
+    actual = shapes(meta_classifier(arch))
     parts = {part: pinned()[arch][part] for part in ('backbone', 'neck', 'head')}
     expected = {f'{part}.{key}': shape for part, keys in parts.items() for key, shape in keys.items()}
     assert differences(actual, expected) == []

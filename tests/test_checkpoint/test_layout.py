@@ -1,7 +1,6 @@
 """Published keys and shapes against an mmpretrain classifier, there and back."""
 
 import copy
-import functools
 import re
 
 import pytest
@@ -18,7 +17,7 @@ from mmstvit.checkpoint import (
 )
 from mmstvit.models.arch import ARCHS
 
-from ..helpers import DATA, assert_equal, official_shapes, tiny
+from ..helpers import DATA, assert_equal, meta_classifier, official_shapes, tiny
 
 SIZES = ['small', 'base', 'large']
 CONSTANT = re.compile(r'layers\.\d\.blocks\.\d+\.attn\.(unfold|fold)\.weights')
@@ -29,23 +28,10 @@ def published(size: str, device: str = 'meta') -> dict[str, Tensor]:
     return {key: torch.empty(shape, device=device) for key, shape in official_shapes(size).items()}
 
 
-@functools.cache
-def classifier(size: str) -> torch.nn.Module:
-    registry = pytest.importorskip('mmpretrain.registry')
-    config = {
-        'type': 'ImageClassifier',
-        'backbone': {'type': 'mmstvit.STViT', 'arch': size, 'out_indices': (3,)},
-        'neck': {'type': 'mmstvit.STViTNeck', 'in_channels': ARCHS[size].channels[-1]},
-        'head': {'type': 'LinearClsHead', 'num_classes': 1000, 'in_channels': 1024},
-    }
-    with torch.device('meta'):
-        return registry.MODELS.build(config)
-
-
 @pytest.mark.parametrize('size', SIZES)
 class TestPublishedSizes:
     def test_converted_keys_and_shapes_are_the_classifiers(self, size):
-        expected = {key: tuple(value.shape) for key, value in classifier(size).state_dict().items()}
+        expected = {key: tuple(value.shape) for key, value in meta_classifier(size).state_dict().items()}
         assert {key: tuple(value.shape) for key, value in convert_official(published(size)).items()} == expected
 
     def test_every_key_is_mapped_or_a_constant_kernel(self, size):
@@ -178,7 +164,7 @@ class TestRefusal:
 class TestReverse:
     @pytest.mark.parametrize('size', SIZES)
     def test_of_a_classifier_the_published_keys_and_shapes_in_the_release_s_order(self, size):
-        converted = convert_to_official(classifier(size).state_dict())
+        converted = convert_to_official(meta_classifier(size).state_dict())
         assert [(key, tuple(value.shape)) for key, value in converted.items()] == list(official_shapes(size).items())
 
     @pytest.mark.parametrize('case', ['divisible', 'padded_layerscale', 'two_iterations', 'one_supertoken'])
@@ -224,7 +210,7 @@ class TestRecognition:
     def test_published(self, size):
         assert is_official(published(size))
         assert is_official([key for key in published(size) if key.startswith('layers.')])
-        assert not is_official(classifier(size).state_dict())
+        assert not is_official(meta_classifier(size).state_dict())
         assert not is_official(key for key in published(size) if 'stoken_refine' not in key)
 
     def test_keys_need_not_be_strings(self):
