@@ -1,21 +1,27 @@
 """STViT, "Vision Transformer with Super Token Sampling" (CVPR 2023), for the OpenMMLab family.
 
-Importing the package registers its models; a config names them ``mmstvit.STViT`` in any OpenMMLab scope. MMPreTrain,
-imported before or after, then has our classifiers in ``mmpretrain.list_models()``.
-
-``python -m mmstvit.doctor`` says what is wrong where the import fails.
+Importing the package registers its classes and changes nothing else in the process. A config names them
+``mmstvit.STViT`` in any OpenMMLab scope. :func:`register_models` adds the models to the name lists of MMPreTrain.
 """
 
-from .doctor import is_starting
 from .version import __version__
 
-# The doctor looks for what keeps the rest from being imported, and imports the rest itself.
-if not is_starting():
+try:
     from .dependencies import check_core
 
     check_core()
 
-    from . import checkpoint, hub
+    from . import checkpoint
+    from .hub import register_models
     from .models import STViT, STViTNeck
+except ImportError as error:
+    # Raised at the first use of a name, not here: `python -m mmstvit.doctor` has to start where a dependency is broken.
+    _cause = error
 
-__all__ = ['STViT', 'STViTNeck', '__version__', 'checkpoint', 'hub']
+    def __getattr__(name: str) -> object:
+        if name.startswith('__'):
+            raise AttributeError(name)
+        raise ImportError(str(_cause)) from _cause
+
+
+__all__ = ['STViT', 'STViTNeck', '__version__', 'checkpoint', 'register_models']

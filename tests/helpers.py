@@ -22,7 +22,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmstvit import STViT
 from mmstvit.apis import build_model
-from mmstvit.models.arch import ARCHS
+from mmstvit.arch import ARCHS
 from mmstvit.ops import naive, super_token, use_backend
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from mmstvit import STViT, STViTNeck
-from mmstvit.models.arch import ARCHS
+from mmstvit.arch import ARCHS
 
 from .helpers import DATA, meta_classifier
 

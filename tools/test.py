@@ -18,14 +18,15 @@ from mmstvit.apis import (
     check_data,
     check_model,
     check_parts,
+    guard_data,
     leave_process_group,
     load_checkpoint,
     load_config,
     read_matching,
     user_errors,
 )
-from mmstvit.apis.data import guard_data
-from mmstvit.checkpoint import use_safe_loading
+from mmstvit.checkpoint import to_mmstvit
+from mmstvit.fileio import safe_loading
 
 
 def parse_args() -> argparse.Namespace:
@@ -122,8 +123,7 @@ def print_metrics(metrics: dict) -> None:
 
 def main() -> None:
     args = parse_args()
-    with user_errors():
-        use_safe_loading(args.trust_checkpoint)
+    with user_errors(), safe_loading(args.trust_checkpoint, to_mmstvit):
         cfg = load_config(args)
         check_parts(cfg, 'test_dataloader', 'test_cfg', 'test_evaluator')
         check_checkpoint(args.checkpoint)
@@ -138,9 +138,8 @@ def main() -> None:
         guard_data(cfg, 'test')
         runner = build_runner(cfg)
         load_checkpoint(runner, weights)
-    if args.out:
-        dump_predictions(runner, cfg.default_scope, args.out)
-    with user_errors():
+        if args.out:
+            dump_predictions(runner, cfg.default_scope, args.out)
         metrics = runner.test()
     print_metrics(metrics)
 

@@ -18,13 +18,14 @@ from mmstvit.apis import (
     check_pretrained,
     check_weights,
     find_checkpoint,
+    guard_data,
     leave_process_group,
     load_config,
     make_restartable,
     user_errors,
 )
-from mmstvit.apis.data import guard_data
-from mmstvit.checkpoint import use_safe_loading
+from mmstvit.checkpoint import to_mmstvit
+from mmstvit.fileio import safe_loading
 
 
 def parse_args() -> argparse.Namespace:
@@ -96,8 +97,7 @@ def apply_resume(cfg: Config, resume: str) -> None:
 
 def main() -> None:
     args = parse_args()
-    with user_errors():
-        use_safe_loading(args.trust_checkpoint)
+    with user_errors(), safe_loading(args.trust_checkpoint, to_mmstvit):
         cfg = load_config(args)
         check_parts(cfg, 'train_dataloader', 'train_cfg', 'optim_wrapper')
         if args.amp:
@@ -113,7 +113,6 @@ def main() -> None:
         guard_data(cfg, 'train', 'val')
         make_restartable(cfg)
         runner = build_runner(cfg, train=True)
-    with user_errors():
         runner.train()
 
 

@@ -15,9 +15,9 @@ from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 
 from mmstvit.apis import UserError, read_config
+from mmstvit.arch import ARCHS, suggest
 from mmstvit.dependencies import require_library
 from mmstvit.models import STViT
-from mmstvit.models.arch import ARCHS, suggest
 
 from .published import PublishedSTViT
 

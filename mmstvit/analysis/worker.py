@@ -22,7 +22,7 @@ from torch.profiler import record_function
 
 from mmstvit.apis import UserError
 from mmstvit.models import STViT
-from mmstvit.ops import dense
+from mmstvit.ops.cpu import dense
 
 from .agreement import AUTOCAST_DTYPES, backward, check_agreement, in_dtype
 from .backbones import Entry, build_backbone

@@ -1,6 +1,18 @@
 """What the command-line tools share."""
 
-from .checks import UserError, check_checkpoint, check_data, check_parts, check_pretrained, check_weights, read_matching
+from mmstvit.engine.runner import (
+    check_checkpoint,
+    check_data,
+    check_parts,
+    check_pretrained,
+    check_weights,
+    find_checkpoint,
+    guard_data,
+    make_restartable,
+    read_matching,
+)
+from mmstvit.errors import UserError
+
 from .launch import (
     add_cfg_options,
     add_common_arguments,
@@ -14,7 +26,6 @@ from .launch import (
     read_config,
     user_errors,
 )
-from .restart import find_checkpoint, make_restartable
 
 __all__ = [
     'UserError',
@@ -30,6 +41,7 @@ __all__ = [
     'check_pretrained',
     'check_weights',
     'find_checkpoint',
+    'guard_data',
     'leave_process_group',
     'load_checkpoint',
     'load_config',

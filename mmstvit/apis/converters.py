@@ -6,7 +6,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from mmstvit.checkpoint import CheckpointError, measure, recognise_arch
+from mmstvit.checkpoint import measure, recognise_arch
+from mmstvit.errors import CheckpointError
 from mmstvit.models import STViT, STViTNeck
 
 

@@ -22,13 +22,11 @@ from mmengine.registry import MODELS, RUNNERS, DefaultScope
 from mmengine.runner import Runner
 from torch import distributed, nn
 
-from mmstvit.checkpoint import CheckpointError, Source, load_weights, read_weights
-from mmstvit.datasets import DataError
 from mmstvit.dependencies import LIBRARIES, require_library
-from mmstvit.hooks import DivergedError
+from mmstvit.engine.runner import type_name
+from mmstvit.errors import UserError
+from mmstvit.fileio import Source, load_weights, read_weights
 from mmstvit.models.deploy import Deployable
-
-from .checks import UserError, type_name
 
 
 @contextlib.contextmanager
@@ -40,7 +38,7 @@ def user_errors() -> Iterator[None]:
     """
     try:
         yield
-    except (UserError, CheckpointError, DataError, DivergedError, ImportError) as error:
+    except (UserError, ImportError) as error:
         sys.exit(f'error: {error}')
 
 

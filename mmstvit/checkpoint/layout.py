@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .errors import CheckpointError
+from mmstvit.errors import CheckpointError
 
 _AFFINE = ('weight', 'bias')
 _NORM = (*_AFFINE, 'running_mean', 'running_var', 'num_batches_tracked')
@@ -106,6 +106,11 @@ def convert_official(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
             value = value.flatten()
         converted[entry.ours] = value
     return converted
+
+
+def to_mmstvit(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Convert weights of the official implementation by :func:`convert_official`; return others unchanged."""
+    return convert_official(weights) if is_official(weights) else weights
 
 
 def convert_to_official(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -1,11 +1,9 @@
 """Data loading: what MMEngine does not bring."""
 
-from .errors import DataError
 from .guarded import GuardedDataset, skipped_files, skips
 from .seeded import SeededDataset, SeededIndex, SeededSampler, seed_everything
 
 __all__ = [
-    'DataError',
     'GuardedDataset',
     'SeededDataset',
     'SeededIndex',

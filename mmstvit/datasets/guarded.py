@@ -6,9 +6,9 @@ from mmcv.transforms import LoadImageFromFile
 from mmengine.dataset import BaseDataset, Compose
 from torch.utils.data import Dataset
 
+from mmstvit.errors import DataError
 from mmstvit.registry import DATASETS
 
-from .errors import DataError
 from .pipeline import GuardedPipeline, find_loaders, shared_counts
 from .usable import build_dataset, check_usable
 from .wrapper import TransparentDataset, leaves

@@ -9,7 +9,8 @@ from mmengine.dataset import Compose
 from mmengine.logging import print_log
 from torch import Tensor
 
-from .errors import DataError
+from mmstvit.errors import DataError
+
 from .reading import UnreadableError, cut_short, decode, read_bytes
 
 Loader = LoadImageFromFile | LoadAnnotations

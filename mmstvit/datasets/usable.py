@@ -10,7 +10,8 @@ from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from torch.utils.data import Dataset
 
-from .errors import DataError
+from mmstvit.errors import DataError
+
 from .pipeline import find_loaders
 from .reading import UnreadableError, decode, read_bytes
 from .wrapper import leaf_configs, leaves

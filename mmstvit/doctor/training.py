@@ -47,7 +47,7 @@ def check_workers(state: State) -> Iterator[Finding]:
 
 def check_data_sets(state: State) -> Iterator[Finding]:
     """The data sets of our configs, where those look for them; configs that are named say themselves what they need."""
-    from mmstvit.apis.checks import DATA_REMEDIES
+    from mmstvit.engine.runner.checks import DATA_REMEDIES
 
     if state.configs:
         return
@@ -76,8 +76,8 @@ def check_configs(state: State) -> Iterator[Finding]:
 
 def _check_config(file: str, options: dict | None) -> Iterator[Finding]:
     from mmstvit.apis import UserError, check_data, check_model, check_pretrained, check_weights, read_config
-    from mmstvit.apis.checks import type_name
     from mmstvit.checkpoint import CheckpointError, use_safe_loading
+    from mmstvit.engine.runner.checks import type_name
 
     use_safe_loading()  # as the tools do
 

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from mmstvit.ops import backend
+from mmstvit.ops import select
 
 from .linear import Linear
 
@@ -10,8 +10,8 @@ from .linear import Linear
 class SuperTokenAttention(nn.Module):
     """Super token attention, STA (Sec. 3.2 of the paper).
 
-    With ``stoken_size`` 1 every token is its own super token and the layer is plain multi-head self-attention over
-    all tokens, as in the release.
+    With ``stoken_size`` 1 every token is its own super token, and the layer is plain multi-head self-attention over all
+    tokens, as in the official implementation.
 
     Args:
         embed_dims: Channels C.
@@ -41,19 +41,20 @@ class SuperTokenAttention(nn.Module):
         self.proj_drop = nn.Dropout(proj_drop_rate)
 
     def refine(self, tokens: Tensor) -> Tensor:
-        """Self-attention among super tokens: (B, h, w, C) -> (B, h, w, C)."""
+        """Self-attention among super tokens (Eqs. 9–10): (B, h, w, C) -> (B, h, w, C)."""
+        qkv = self.qkv(tokens).flatten(1, 2)  # (B, h·w, 3C)
         dropout = self.attn_drop_rate if self.training else 0.0
-        attend = backend.select(tokens).self_attention
-        out = attend(self.qkv(tokens).flatten(1, 2), self.num_heads, dropout)  # (B, h·w, C)
+        out = select(qkv).self_attention(qkv, self.num_heads, dropout)  # (B, h·w, C)
         return self.proj_drop(self.proj(out.view(tokens.shape)))
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, C) -> (B, H, W, C)"""
         if self.stoken_size == 1:
             return self.refine(x)
-        ops = backend.select(x)
+        ops = select(x)
         tokens, affinity = ops.sample_super_tokens(x, self.stoken_size, self.n_iter)
         return ops.upsample_super_tokens(self.refine(tokens), affinity, x.shape[1:3])
 
     def extra_repr(self) -> str:
+        """Show the settings in ``print(model)``."""
         return f'num_heads={self.num_heads}, stoken_size={self.stoken_size}, n_iter={self.n_iter}'

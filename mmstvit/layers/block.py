@@ -1,26 +1,21 @@
-"""The STViT block (Fig. 2 of the paper): position embedding, super token attention, convolutional FFN.
+"""The super token transformer (STT) block (Fig. 3 of the paper).
 
 Maps are (B, H, W, C) between the layers. A convolution or BatchNorm sees the same memory as an NCHW tensor in
-channels_last format, so no step copies for layout's sake.
+channels_last format, so no step copies for the sake of the layout.
 """
 
 import torch
 import torch.nn.functional as F
-import torch.utils.checkpoint as cp
 from mmcv.cnn.bricks import DropPath
 from torch import Tensor, nn
 
-from mmstvit.ops import conv_ffn
-from mmstvit.ops.dense import is_traced, runs_onednn
+from mmstvit.ops import select
 
 from .attention import SuperTokenAttention
 from .fold import affine_of, fold_after, fold_before
 from .linear import Linear, ResidualDepthwiseConv
 
-
-def apply_nchw(module: nn.Module, x: Tensor) -> Tensor:
-    """Run a module that wants NCHW on a (B, H, W, C) map; the permutes are views."""
-    return module(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+_HOOKS = ('_forward_hooks', '_forward_pre_hooks', '_backward_hooks', '_backward_pre_hooks')
 
 
 class STViTFFN(nn.Module):
@@ -42,39 +37,25 @@ class STViTFFN(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, C) -> (B, H, W, C)"""
-        if self._may_cut(x) and conv_ffn.is_large(x, self.fc1.out_features):
+        if self._is_plain():
             weights = [t for layer in (self.fc1, self.dwconv, self.fc2) for t in (layer.weight, layer.bias)]
-            return conv_ffn.conv_ffn_by_strips(x, *weights, self.dwconv.residual)
-        h = self.fc1(x)
-        if torch.is_grad_enabled() and not runs_onednn(x) and not is_traced():
-            # Keep one of the three hidden maps: the activation and the depthwise convolution cost little to repeat. The
-            # compiler decides on its own what to keep.
-            return cp.checkpoint(self._tail, h, use_reentrant=False, preserve_rng_state=self._drops())
-        return self._tail(h)
+            return select(x).conv_ffn(x, *weights, self.dwconv.residual)
+        return self.drop(self.fc2(self.dwconv(self.drop(F.gelu(self.fc1(x))))))
 
-    def _tail(self, h: Tensor) -> Tensor:
-        """From the hidden map before the activation to the output."""
-        return self.drop(self.fc2(self.dwconv(self.drop(F.gelu(h)))))
-
-    def _drops(self) -> bool:
-        return self.training and self.drop.p > 0
-
-    def _may_cut(self, x: Tensor) -> bool:
-        """Whether strips give what the layers do: nothing is dropped, and nobody replaced a layer or listens to it."""
-        if not runs_onednn(x) or self._drops() or is_traced():
+    def _is_plain(self) -> bool:
+        """Return True if one fused operator equals the layers: no dropout, no replaced layer, no hook on a layer."""
+        if self.training and self.drop.p > 0:
             return False
-        if torch.is_autocast_enabled('cpu') and torch.get_autocast_dtype('cpu') != torch.bfloat16:
-            return False  # the hidden map would have a type that oneDNN does not compute everywhere
         layers = self.fc1, self.dwconv, self.fc2, self.drop
-        plain = [type(layer) for layer in layers] == [Linear, ResidualDepthwiseConv, Linear, nn.Dropout]
-        hooks = ('_forward_hooks', '_forward_pre_hooks', '_backward_hooks', '_backward_pre_hooks')
-        return plain and not any(getattr(layer, name) for layer in layers for name in hooks)
+        if [type(layer) for layer in layers] != [Linear, ResidualDepthwiseConv, Linear, nn.Dropout]:
+            return False
+        return not any(getattr(layer, name) for layer in layers for name in _HOOKS)
 
 
 class STViTBlock(nn.Module):
     """One block: ``x += dwconv(x)``, ``x += γ1·STA(LN(x))``, ``x += γ2·FFN(BN(x))`` (Eqs. 1–3 of the paper).
 
-    The norm before the FFN is BatchNorm, as in the release.
+    The norm before the FFN is BatchNorm, as in the official implementation.
 
     Args:
         embed_dims: Channels C.
@@ -85,7 +66,7 @@ class STViTBlock(nn.Module):
         drop_rate: Dropout of the projection and the FFN.
         attn_drop_rate: Dropout of the attention weights.
         drop_path_rate: Probability of stochastic depth of this block's two branches.
-        layer_scale_init_value: Initial value of γ1 and γ2, learned per channel; 0 means that there are none.
+        layer_scale_init_value: Initial value of γ1 and γ2, learned per channel; 0 means no layer scale.
     """
 
     def __init__(
@@ -101,12 +82,13 @@ class STViTBlock(nn.Module):
         layer_scale_init_value: float = 0.0,
     ) -> None:
         super().__init__()
+        # norm2 comes first: mmcv.cnn.fuse_conv_bn folds a BatchNorm into the last convolution registered before it.
+        self.norm2 = nn.BatchNorm2d(embed_dims)
         self.pos_embed = ResidualDepthwiseConv(embed_dims)
         self.norm1 = nn.LayerNorm(embed_dims, eps=1e-6)
         self.attn = SuperTokenAttention(embed_dims, num_heads, stoken_size, n_iter, attn_drop_rate, drop_rate)
-        self.norm2 = nn.BatchNorm2d(embed_dims)
         self.ffn = STViTFFN(embed_dims, mlp_ratio, drop_rate)
-        self.drop_path = DropPath(drop_path_rate)  # does nothing at rate 0, which can be set later
+        self.drop_path = DropPath(drop_path_rate)  # the rate can be set later
         if layer_scale_init_value > 0:
             self.gamma1 = nn.Parameter(torch.full((embed_dims,), float(layer_scale_init_value)))
             self.gamma2 = nn.Parameter(torch.full((embed_dims,), float(layer_scale_init_value)))
@@ -118,7 +100,7 @@ class STViTBlock(nn.Module):
         x = self.pos_embed(x)
         attn = self.attn(self.norm1(x))
         x = x + self.drop_path(attn if self.gamma1 is None else self.gamma1 * attn)
-        ffn = self.ffn(apply_nchw(self.norm2, x))
+        ffn = self.ffn(self.norm2(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1))
         return x + self.drop_path(ffn if self.gamma2 is None else self.gamma2 * ffn)
 
     def switch_to_deploy(self) -> None:

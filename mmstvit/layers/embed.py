@@ -1,4 +1,4 @@
-"""Patch embedding: the convolutional stem and the downsampling between stages. NCHW in and out."""
+"""Patch embedding: the convolutional stem and the downsampling between stages."""
 
 import torch
 import torch.nn.functional as F
@@ -8,10 +8,10 @@ from .fold import affine_of, fold_after
 
 
 class ConvStem(nn.Module):
-    """Four 3×3 convolutions, each followed by GELU and *then* BatchNorm (order of the release); output stride 4.
+    """Four 3×3 convolutions, each followed by GELU and then BatchNorm, as in the official implementation.
 
-    The norms stay in the inference form: the next convolution pads their output with zeros, which the shift of a norm
-    does not reach. Folded into that convolution it would, and everything near the border would change.
+    The norms stay in deploy form: the next convolution pads their output with zeros, which the shift of a norm does not
+    reach. Folded into that convolution it would, and everything near the border would change.
 
     Args:
         in_channels: Channels of the image.
@@ -26,15 +26,15 @@ class ConvStem(nn.Module):
         self.norms = nn.ModuleList(nn.BatchNorm2d(width) for width in widths[1:])
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, in_channels, H, W) -> (B, C, ⌈H/4⌉, ⌈W/4⌉) in channels_last format"""
+        """(B, in_channels, H, W) -> (B, ⌈H/4⌉, ⌈W/4⌉, C)"""
         x = x.contiguous(memory_format=torch.channels_last)
         for conv, norm in zip(self.convs, self.norms, strict=True):
             x = norm(F.gelu(conv(x)))
-        return x
+        return x.permute(0, 2, 3, 1)
 
 
 class Downsample(nn.Module):
-    """Between two stages: 3×3 convolution with stride 2 and bias, then BatchNorm; an odd side rounds up.
+    """3×3 convolution with stride 2 and bias, then BatchNorm; an odd side rounds up.
 
     Args:
         in_channels: Channels of the stage before.
@@ -47,8 +47,8 @@ class Downsample(nn.Module):
         self.norm = nn.BatchNorm2d(out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, C', ⌈H/2⌉, ⌈W/2⌉)"""
-        return self.norm(self.conv(x))
+        """(B, H, W, C) -> (B, ⌈H/2⌉, ⌈W/2⌉, C')"""
+        return self.norm(self.conv(x.permute(0, 3, 1, 2))).permute(0, 2, 3, 1)
 
     def switch_to_deploy(self) -> None:
         """Fold the norm into the convolution."""

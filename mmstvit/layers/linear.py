@@ -3,24 +3,25 @@
 import torch
 from torch import Tensor, nn
 
-from mmstvit.ops import dense
+from mmstvit.ops import select
 
 
 class Linear(nn.Linear):
-    """:class:`torch.nn.Linear` for maps, through the fastest kernel of the device."""
+    """:class:`torch.nn.Linear` for maps."""
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, in_features) -> (B, H, W, out_features)"""
-        return dense.linear(x, self.weight, self.bias)
+        return select(x).linear(x, self.weight, self.bias)
 
 
 class ResidualDepthwiseConv(nn.Conv2d):
     """``x + conv(x)`` with a depthwise 3×3 convolution.
 
-    ``residual`` says whether the layer adds its input; False once the kernel does (:meth:`switch_to_deploy`).
-
     Args:
         channels: Channels C.
+
+    Attributes:
+        residual: True if the layer adds its input; False once the kernel does (:meth:`switch_to_deploy`).
     """
 
     def __init__(self, channels: int) -> None:
@@ -30,12 +31,12 @@ class ResidualDepthwiseConv(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, C) -> (B, H, W, C)"""
         if self.residual:
-            return dense.residual_dwconv(x, self.weight, self.bias)
-        return super().forward(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)  # views, (B, C, H, W) in channels_last format
+            return select(x).residual_dwconv(x, self.weight, self.bias)
+        return super().forward(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)  # (B, C, H, W) in channels_last format
 
     @torch.no_grad()
     def switch_to_deploy(self) -> None:
-        """Put the identity into the kernel, a one in its middle."""
+        """Add the identity to the kernel: a one in its middle."""
         if self.residual:
             self.weight[:, :, 1, 1] += 1
             self.residual = False

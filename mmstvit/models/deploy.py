@@ -7,11 +7,10 @@ from typing import Any, ClassVar
 from mmengine.model import BaseModule
 from torch import Tensor
 
+from mmstvit.errors import CheckpointError, FormError
+from mmstvit.fileio import LoadReport
+
 _CONVERTER = 'tools/model_converters/reparameterize_model.py'
-
-
-class FormError(RuntimeError):
-    """Something was asked of the inference form that only the training form has, or the other way round."""
 
 
 class Deployable(BaseModule):
@@ -89,6 +88,21 @@ class Deployable(BaseModule):
                 f'{prefix}{common}, but no norms. Build it with deploy=True (in a config model.backbone.deploy=True, '
                 f'and model.neck.deploy=True for STViTNeck), or load the checkpoint that was converted.'
             )
+
+    def check_weights(self, report: LoadReport, prefix: str) -> None:
+        """Refuse weights of the other form before they are loaded.
+
+        Args:
+            report: What would be loaded.
+            prefix: Prefix of this module in the model.
+
+        Raises:
+            CheckpointError: The weights are of the other form.
+        """
+        try:
+            self.check_form(report.source.weights, prefix)
+        except FormError as error:
+            raise CheckpointError(f'{report.source.path}: {error.problem}', error.remedy) from error
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Tensor], prefix: str, *args: Any) -> None:
         self.check_form(state_dict, prefix)

@@ -3,10 +3,10 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmstvit.arch import positive_integer
 from mmstvit.layers.fold import affine_of, fold_after
 from mmstvit.registry import MODELS
 
-from .arch import positive_integer
 from .deploy import Deployable
 
 

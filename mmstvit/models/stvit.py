@@ -1,28 +1,23 @@
 """STViT, the backbone of "Vision Transformer with Super Token Sampling" (CVPR 2023)."""
 
-import contextlib
 import dataclasses
-import functools
-import types
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-import torch.utils.checkpoint as cp
-from packaging.version import Version
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from mmstvit.layers import ConvStem, Downsample, STViTBlock
+from mmstvit.arch import NUM_STAGES, check_rate, is_number, per_stage, positive_integer, resolve_arch
+from mmstvit.checkpoint import check_backbone, for_backbone, read_backbone
+from mmstvit.fileio import LoadReport, Source
+from mmstvit.layers import ConvStem, Downsample, STViTBlock, checkpoint
 from mmstvit.registry import MODELS
 
-from .arch import NUM_STAGES, check_rate, is_number, per_stage, positive_integer, resolve_arch
 from .deploy import Deployable
-from .pretrained import for_backbone
 
-# The stages have strides 4 to 32; below 32 pixels the last one has nothing to see.
+# The stages have strides 4 to 32; of an image below 32 pixels the last one would see less than one token.
 MIN_SIDE = 32
-_COMPILE_OPTIONS = {'backend', 'dynamic', 'fullgraph', 'mode'}
 
 
 @MODELS.register_module()
@@ -57,9 +52,6 @@ class STViT(Deployable):
             norms after a downsampling and before an FFN, layer scales and the identities beside depthwise convolutions
             are folded into the weights. It loads checkpoints that tools/model_converters/reparameterize_model.py wrote,
             and cannot be trained.
-        compile: Whether to run through ``torch.compile``: stem and stages, one graph each, compiled at the first image
-            for images of any size. A dict holds arguments for ``torch.compile``, such as ``dict(dynamic=False)`` for
-            images of one size. Keys of the state dict stay the same. See docs/compile.md.
         init_cfg: Initialisation config of MMEngine. The default None leaves PyTorch's initialisation of
             convolutions and linears, which is what the release does. ``dict(type='Pretrained', checkpoint=PATH)`` takes
             a published file as well as ours, of a whole model or of the backbone; see :meth:`init_weights`.
@@ -90,7 +82,6 @@ class STViT(Deployable):
         norm_eval: bool = False,
         with_cp: bool = False,
         deploy: bool = False,
-        compile: bool | Mapping = False,
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
@@ -114,7 +105,6 @@ class STViT(Deployable):
         self.frozen_stages = frozen_stages
         self.norm_eval = norm_eval
         self.with_cp = with_cp
-        self.compile_options = _check_compile(compile, with_cp)
 
         channels, depths = self.arch.channels, self.arch.depths
         self.patch_embed = ConvStem(in_channels, channels[0])
@@ -155,21 +145,17 @@ class STViT(Deployable):
             TypeError: The input is not a floating-point tensor.
         """
         self._check_input(x)
-        x = self._piece('stem', _run_stem)(self.patch_embed, x)
+        x = self.patch_embed(x)  # (B, H/4, W/4, C)
         outs = []
         for i, blocks in enumerate(self.stages):
-            run = self._piece(f'stage{i}', _run_stage)
-            downsample = self.downsamples[i] if i + 1 < len(self.stages) else None
-            out, x = run(blocks, downsample, i in self.out_indices, self.with_cp, x)
-            if out is not None:
-                outs.append(out)
+            if i > 0:
+                x = self.downsamples[i - 1](x)
+            for block in blocks:
+                x = checkpoint(block, x) if self.with_cp and torch.is_grad_enabled() else block(x)
+            if i in self.out_indices:
+                # mmcv's RoIAlign reads channels_last memory as if it were NCHW, without an error.
+                outs.append(x.permute(0, 3, 1, 2).contiguous())
         return tuple(outs)
-
-    def _piece(self, name: str, function: Callable) -> Callable:
-        """A piece of the forward pass, compiled if it is to be; inside another compiled function it is that one's."""
-        if self.compile_options is None or torch.compiler.is_compiling():
-            return function
-        return _compiled(name, function, *sorted(self.compile_options.items()))
 
     def _check_input(self, x: Tensor) -> None:
         if not isinstance(x, Tensor):
@@ -214,6 +200,24 @@ class STViT(Deployable):
         finally:
             self.init_cfg = given
 
+    @staticmethod
+    def read_pretrained(path: str, prefix: str | None = None, keep: bool = False) -> Source:
+        """Read the backbone's weights from a checkpoint, see :func:`mmstvit.checkpoint.read_backbone`."""
+        return read_backbone(path, prefix, keep)
+
+    def check_weights(self, report: LoadReport, prefix: str) -> None:
+        """Refuse weights that leave a part of the backbone uninitialized.
+
+        Args:
+            report: What would be loaded.
+            prefix: Prefix of the backbone in the model.
+
+        Raises:
+            CheckpointError: Weights are missing, of another architecture or of the other form.
+        """
+        super().check_weights(report, prefix)
+        check_backbone(report, self.state_dict(), prefix, self.in_channels)
+
     def _freeze_stages(self) -> None:
         if self.frozen_stages < 0:
             return
@@ -252,10 +256,10 @@ class STViT(Deployable):
         """
         check_rate('drop_path_rate', rate)
         blocks = [block for stage in self.stages for block in stage]
-        # The rule runs over all blocks of the architecture, whichever stages are built.
-        rates = torch.linspace(0, rate, sum(self.arch.depths), device='cpu').tolist()
-        for block, block_rate in zip(blocks, rates[: len(blocks)], strict=True):
-            block.drop_path.drop_prob = block_rate
+        # The rate rises over all blocks of the architecture, whichever stages are built.
+        last = max(sum(self.arch.depths) - 1, 1)
+        for i, block in enumerate(blocks):
+            block.drop_path.drop_prob = rate * i / last
 
     def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
         """Get the layer-wise depth of a parameter, for layer-wise learning-rate decay.
@@ -284,73 +288,6 @@ class STViT(Deployable):
         return num_layers - 1, num_layers
 
 
-def _checkpoint(block: STViTBlock, x: Tensor) -> Tensor:
-    """Run a block and recompute it in the backward pass."""
-    contexts = contextlib.nullcontext(), _FrozenStatistics(block)
-    return cp.checkpoint(block, x, use_reentrant=False, context_fn=lambda: contexts)
-
-
-# The compiler takes no context_fn. Since torch 2.11 (tried) it needs none, it updates BatchNorm's statistics once; with
-# 2.4 (tried) it updates them twice, so there a checkpointed block runs outside the compiled graph.
-_TRACES_CHECKPOINT = Version(torch.__version__) >= Version('2.11')
-if _TRACES_CHECKPOINT:
-    _checkpoint_compiled = functools.partial(cp.checkpoint, use_reentrant=False)
-else:
-    _checkpoint_compiled = torch.compiler.disable(_checkpoint)
-
-
-def _run_stem(stem: ConvStem, x: Tensor) -> Tensor:
-    """(B, in_channels, H, W) -> (B, C, ⌈H/4⌉, ⌈W/4⌉)"""
-    return stem(x)
-
-
-def _run_stage(
-    blocks: nn.ModuleList, downsample: Downsample | None, is_output: bool, with_cp: bool, x: Tensor
-) -> tuple[Tensor | None, Tensor | None]:
-    """Run the blocks of a stage: (B, C, H, W) -> the same as an output, and (B, C', ⌈H/2⌉, ⌈W/2⌉) for the next."""
-    x = x.permute(0, 2, 3, 1)  # (B, H, W, C)
-    for block in blocks:
-        x = _run_block(block, x) if with_cp and torch.is_grad_enabled() else block(x)
-    x = x.permute(0, 3, 1, 2)  # (B, C, H, W) in channels_last format
-    # mmcv's RoIAlign reads channels_last memory as if it were NCHW, without an error.
-    return x.contiguous() if is_output else None, None if downsample is None else downsample(x)
-
-
-def _run_block(block: STViTBlock, x: Tensor) -> Tensor:
-    return _checkpoint_compiled(block, x) if torch.compiler.is_compiling() else _checkpoint(block, x)
-
-
-@functools.cache
-def _compiled(name: str, function: Callable, *items: tuple[str, Any]) -> Callable:
-    """A compiled function, for all backbones that ask for it with the same options.
-
-    No module holds it: copies and pickles of a module run it too, and hooks around the forward pass of the backbone,
-    such as those that switch autocast on, stay outside.
-    """
-    options = dict(items)
-    if options.get('backend', 'inductor') == 'inductor':
-        mode = torch._inductor.list_mode_options(options.pop('mode', 'default'))
-        # Maps have channels-last memory as it is, and the pass that would give it to them fails in training with sizes
-        # that vary (torch 2.11: it compares strides that it knows by name alone).
-        options['options'] = {**mode, 'layout_optimization': False}
-    # By code the compiler counts how often it compiled anew, and gives up: each piece has its own.
-    own = types.FunctionType(function.__code__.replace(co_name=name), function.__globals__, name)
-    return torch.compile(own, **options)
-
-
-def _check_compile(compile: Any, with_cp: bool) -> dict[str, Any] | None:
-    """Arguments for torch.compile, or None."""
-    if isinstance(compile, bool):
-        compile = {} if compile else None
-    elif not isinstance(compile, Mapping) or not set(compile) <= _COMPILE_OPTIONS:
-        raise ValueError(
-            f'compile must be True, False or a dict with arguments of torch.compile out of '
-            f'{sorted(_COMPILE_OPTIONS)}, but got {compile!r}.'
-        )
-    fullgraph = _TRACES_CHECKPOINT or not with_cp
-    return None if compile is None else {'fullgraph': fullgraph, 'dynamic': True, **compile}
-
-
 def _check_out_indices(out_indices: Any) -> tuple[int, ...]:
     indices = [out_indices] if is_number(out_indices, int) else out_indices
     valid = isinstance(indices, Sequence) and len(indices) > 0
@@ -364,27 +301,3 @@ def _check_out_indices(out_indices: Any) -> tuple[int, ...]:
             f'order and each once, but got {out_indices!r}.'
         )
     return indices
-
-
-class _FrozenStatistics:
-    """Keep BatchNorm from updating its statistics a second time while a block is recomputed.
-
-    The recomputation has to save the same tensors as the forward pass, so the statistics are still handed to the
-    kernel, with momentum 0 and a copy of the counter of batches. May be entered again: a graph can run backward twice.
-
-    Args:
-        module: The block.
-    """
-
-    def __init__(self, module: nn.Module) -> None:
-        self.norms = [m for m in module.modules() if isinstance(m, _BatchNorm)]
-        self.saved: list[tuple] = []
-
-    def __enter__(self) -> None:
-        self.saved = [(norm.momentum, norm.num_batches_tracked) for norm in self.norms]
-        for norm in self.norms:
-            norm.momentum, norm.num_batches_tracked = 0.0, norm.num_batches_tracked.clone()
-
-    def __exit__(self, *_: object) -> None:
-        for norm, (momentum, count) in zip(self.norms, self.saved, strict=True):
-            norm.momentum, norm.num_batches_tracked = momentum, count

@@ -1,4 +1,4 @@
-"""Functions on tensors; torch and the standard library only, and Triton where it is used."""
+"""Functions on tensors; they need torch alone, and Triton where it is used."""
 
 from . import backend, naive, super_token
 from .backend import describe, get_backend, select, set_backend, use_backend

@@ -1,13 +1,14 @@
-"""Which functions stand behind super token attention.
+"""Choose the functions that compute super token attention and its linear and convolutional layers.
 
 ========== ==========================================================================================================
-``auto``   ``triton`` where it can run, else ``torch``; the default
+``auto``   ``cpu`` or ``torch``, by the device of the data; the default
 ``torch``  :mod:`mmstvit.ops.super_token`: every device, every dtype
+``cpu``    :mod:`mmstvit.ops.cpu`: oneDNN on the CPU, fp32 and bf16
 ``triton`` :mod:`mmstvit.ops.triton`: CUDA GPUs of compute capability 8.0 or more, fp32, fp16 and bf16
-``naive``  :mod:`mmstvit.ops.naive`: the oracle of the tests
+``naive``  :mod:`mmstvit.ops.naive`: the reference of the tests
 ========== ==========================================================================================================
 
-The environment variable ``MMSTVIT_BACKEND`` sets the name at start-up. Triton is imported when it is first needed.
+The environment variable ``MMSTVIT_BACKEND`` sets the initial backend. Triton is imported when it is first needed.
 """
 
 import contextlib
@@ -20,44 +21,53 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
-from . import naive, opaque, super_token
+from mmstvit.compat import ONEDNN_BF16
+from mmstvit.version import GPU_VERIFIED
 
-BACKENDS = ('auto', 'torch', 'triton', 'naive')
+from . import cpu, naive, super_token
+from .triton import TRITON_DTYPES
+
+BACKENDS = ('auto', 'torch', 'cpu', 'triton', 'naive')
 VARIABLE = 'MMSTVIT_BACKEND'
-# Below it Triton itself is unsupported, and bf16 products and asynchronous copies, which the kernels live on, are
-# missing from the hardware.
+# Below it, Triton itself is unsupported, and the GPU has neither bf16 products nor asynchronous copies.
 MIN_CAPABILITY = (8, 0)
-TRITON_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
-_ELSEWHERE = "it needs a CUDA GPU, and the data are on '{}'"
+
+_MODULES = {'torch': super_token, 'cpu': cpu, 'naive': naive}
+
+_backend: str | None = None  # None until it is set or read
 
 
-def _known(name: str, what: str) -> str:
+def _check_name(name: str, source: str) -> str:
     if name not in BACKENDS:
-        raise ValueError(f'{what} must be one of {", ".join(map(repr, BACKENDS))}, but got {name!r}.')
+        raise ValueError(f'{source} must be one of {", ".join(map(repr, BACKENDS))}, but got {name!r}.')
     return name
 
 
-def _initial() -> str:
-    return _known(os.environ.get(VARIABLE) or 'auto', f'The environment variable {VARIABLE}')
-
-
-_backend = _initial()
-
-
 def get_backend() -> str:
-    """The name in force, one of :data:`BACKENDS`."""
+    """Return the name of the backend in use, one of :data:`BACKENDS`.
+
+    Raises:
+        ValueError: The environment variable ``MMSTVIT_BACKEND`` names an unknown backend.
+    """
+    global _backend
+    if _backend is None:
+        _backend = _check_name(os.environ.get(VARIABLE) or 'auto', f'The environment variable {VARIABLE}')
     return _backend
 
 
 def set_backend(name: str) -> None:
-    """Choose the backend of all models of this process; raises ValueError for an unknown name."""
+    """Choose the backend of all models in this process.
+
+    Raises:
+        ValueError: The name is unknown.
+    """
     global _backend
-    _backend = _known(name, 'The backend')
+    _backend = _check_name(name, 'The backend')
 
 
 @contextlib.contextmanager
 def use_backend(name: str) -> Iterator[None]:
-    """:func:`set_backend` for a ``with`` block. A backward pass is that of its forward pass, wherever it runs."""
+    """Choose the backend for a ``with`` block. A backward pass uses the backend of its forward pass."""
     before = get_backend()
     set_backend(name)
     try:
@@ -66,25 +76,34 @@ def use_backend(name: str) -> Iterator[None]:
         set_backend(before)
 
 
-def _interpreted() -> bool:
-    """Whether Triton runs its kernels in Python, which it decides when they are defined."""
-    if os.environ.get('TRITON_INTERPRET') != '1':
-        return False
-    from . import triton
+def is_traced() -> bool:
+    """Return True while a compiler or tracer records: it would unroll loops over parts of a map for one size."""
+    return torch.compiler.is_compiling() or torch.jit.is_tracing()
 
-    return triton.INTERPRETED
+
+def _cpu_obstacle(kind: str, dtype: torch.dtype) -> str:
+    """Return why the backend ``cpu`` cannot run there, or an empty string."""
+    if kind != 'cpu':
+        return f"it needs data on the CPU, and the data are on '{kind}'"
+    if not torch.backends.mkldnn.is_available() or not torch.backends.mkldnn.enabled:
+        return 'oneDNN is switched off, or this PyTorch was built without it'
+    if dtype not in (torch.float32, torch.bfloat16):
+        return f'it computes in torch.float32 and torch.bfloat16, not in {dtype}'
+    if dtype == torch.bfloat16 and not ONEDNN_BF16:
+        return 'this processor has no bf16 instructions'
+    return ''
 
 
 @functools.cache
-def _find_obstacle(kind: str, index: int | None, dtype: torch.dtype) -> str:
+def _find_triton_obstacle(kind: str, index: int | None, dtype: torch.dtype) -> str:
     if importlib.util.find_spec('triton') is None:
         return 'the package triton is not installed (pip install triton)'
     if dtype not in TRITON_DTYPES:
         return f'it computes in {", ".join(map(str, TRITON_DTYPES))}, not in {dtype}'
-    if _interpreted():
+    if os.environ.get('TRITON_INTERPRET') == '1' and _triton().INTERPRETED:
         return ''
     if kind != 'cuda':
-        return _ELSEWHERE.format(kind)
+        return f"it needs a CUDA GPU, and the data are on '{kind}'"
     if torch.version.hip is not None:
         return 'its kernels have never been compiled for AMD GPUs'
     capability = torch.cuda.get_device_capability(index)
@@ -95,58 +114,65 @@ def _find_obstacle(kind: str, index: int | None, dtype: torch.dtype) -> str:
 
 
 @torch.compiler.assume_constant_result
-def _obstacle(kind: str, index: int | None, dtype: torch.dtype) -> str:
-    """Why Triton cannot run there, empty if it can; for torch.compile a constant, not code to look into."""
-    return _find_obstacle(kind, index, dtype)
+def _triton_obstacle(kind: str, index: int | None, dtype: torch.dtype) -> str:
+    """Return why Triton cannot run there, or an empty string; torch.compile takes the answer for a constant."""
+    return _find_triton_obstacle(kind, index, dtype)
 
 
 def _resolve(kind: str, index: int | None, dtype: torch.dtype) -> tuple[str, str]:
-    """The backend, never 'auto', and why it is not Triton, or empty."""
-    if _backend == 'triton':
-        return _backend, _obstacle(kind, index, dtype)
-    if _backend == 'auto':
-        # Never for a CPU's data, even where the interpreter could: it is a tool for tests.
-        reason = _obstacle(kind, index, dtype) if kind == 'cuda' else _ELSEWHERE.format(kind)
-        return ('torch' if reason else 'triton'), reason
-    return _backend, ''
+    """Return the backend, never ``auto``, and the reason against it or against a faster one, or an empty string."""
+    name = get_backend()
+    if name == 'cpu':
+        return name, _cpu_obstacle(kind, dtype)
+    if name == 'triton':
+        return name, _triton_obstacle(kind, index, dtype)
+    if name != 'auto':
+        return name, ''
+    if kind == 'cpu':
+        reason = 'a compiler or tracer is recording' if is_traced() else _cpu_obstacle(kind, dtype)
+        return ('torch', f'not cpu: {reason}') if reason else ('cpu', '')
+    if kind == 'cuda':
+        reason = _triton_obstacle(kind, index, dtype) if GPU_VERIFIED else 'not verified on hardware yet'
+        return ('torch', f'not triton: {reason}') if reason else ('triton', '')
+    return 'torch', ''
+
+
+def _triton() -> ModuleType:
+    from .triton import operators
+
+    return operators
 
 
 def select(x: Tensor) -> ModuleType:
-    """The module whose functions compute super token attention of ``x``; torch.compile sees through.
+    """Return the module whose functions compute with ``x``.
 
     Args:
-        x: The map; its device and dtype count.
+        x: The map; its device and dtype decide.
 
     Returns:
-        :mod:`~mmstvit.ops.super_token` (compiled: :mod:`~mmstvit.ops.opaque`), :mod:`~mmstvit.ops.triton` or
-        :mod:`~mmstvit.ops.naive`.
+        :mod:`~mmstvit.ops.super_token`, :mod:`~mmstvit.ops.cpu`, :mod:`~mmstvit.ops.triton.operators` or
+        :mod:`~mmstvit.ops.naive`. All have the same functions.
 
     Raises:
-        RuntimeError: ``triton`` was asked for by name, and cannot run there.
+        RuntimeError: The backend ``cpu`` or ``triton`` was set by name and cannot run there.
     """
     name, reason = _resolve(x.device.type, x.device.index, x.dtype)
-    if name == 'torch':
-        return opaque if opaque.is_wanted() else super_token
-    if name == 'naive':
-        return naive
-    if reason:
+    if reason and name in ('cpu', 'triton'):
         raise RuntimeError(
-            f"The backend 'triton' was asked for, but {reason}. Choose 'auto' or 'torch': set_backend('auto'), or the "
+            f"The backend {name!r} is set, but {reason}. Use 'auto' or 'torch': set_backend('auto'), or the "
             f'environment variable {VARIABLE}.'
         )
-    from . import triton
-
-    return triton
+    return _triton() if name == 'triton' else _MODULES[name]
 
 
 def describe(device: torch.device | str, dtype: torch.dtype = torch.float32) -> str:
-    """Which backend serves data of that device and dtype, and why, in a line for reports.
+    """Return one line that says which backend computes with data of a device and dtype, and why.
 
     >>> describe('cpu')
-    "torch (chosen by 'auto'; not triton: it needs a CUDA GPU, and the data are on 'cpu')"
+    "cpu (chosen by 'auto')"
     """
     device = torch.device(device)
     name, reason = _resolve(device.type, device.index, dtype)
-    if _backend == 'auto':
-        return f"{name} (chosen by 'auto'" + (f'; not triton: {reason})' if reason else ')')
-    return f'{name} (asked for by name' + (f', but cannot run: {reason})' if reason else ')')
+    if get_backend() == 'auto':
+        return f"{name} (chosen by 'auto'" + (f'; {reason})' if reason else ')')
+    return f'{name} (set by name' + (f', but cannot run: {reason})' if reason else ')')

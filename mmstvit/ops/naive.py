@@ -1,4 +1,4 @@
-"""Super token attention written as the paper reads: the oracle for :mod:`mmstvit.ops.super_token`.
+"""Super token attention written like the paper: the reference for :mod:`mmstvit.ops.super_token`.
 
 It follows the published algorithm step by step, with the tools of the published code (NCHW maps, neighbourhoods
 gathered and scattered by convolutions with constant kernels, the whole attention map in memory). Nothing here is
@@ -11,6 +11,17 @@ Hp, Wp padded sides (h·s, w·s) · 9 the 3×3 neighbourhood of a cell, row by r
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from .super_token import conv_ffn, linear, residual_dwconv
+
+__all__ = [
+    'conv_ffn',
+    'linear',
+    'residual_dwconv',
+    'sample_super_tokens',
+    'self_attention',
+    'upsample_super_tokens',
+]
 
 
 def _neighbour_kernels(like: Tensor) -> Tensor:
@@ -33,7 +44,7 @@ def fold(x: Tensor) -> Tensor:
 
 
 def sample_super_tokens(x: Tensor, stoken_size: int, n_iter: int = 1) -> tuple[Tensor, Tensor]:
-    """Super token sampling (Eqs. 4–5 of the paper); see :func:`mmstvit.ops.super_token.sample_super_tokens`."""
+    """Super token sampling (Eqs. 5–6); see :func:`mmstvit.ops.super_token.sample_super_tokens`."""
     s = stoken_size
     b, height, width, c = x.shape
     x = x.permute(0, 3, 1, 2)  # (B, C, H, W)
@@ -59,7 +70,7 @@ def sample_super_tokens(x: Tensor, stoken_size: int, n_iter: int = 1) -> tuple[T
 
 
 def self_attention(qkv: Tensor, num_heads: int, dropout: float = 0.0) -> Tensor:
-    """Multi-head self-attention (Eq. 6); see :func:`mmstvit.ops.super_token.self_attention`."""
+    """Multi-head self-attention (Eqs. 9–10); see :func:`mmstvit.ops.super_token.self_attention`."""
     b, n, c3 = qkv.shape
     d = c3 // 3 // num_heads
     q, k, v = qkv.transpose(1, 2).reshape(b, num_heads, 3 * d, n).chunk(3, dim=2)  # (B, heads, d, N) each
@@ -69,7 +80,7 @@ def self_attention(qkv: Tensor, num_heads: int, dropout: float = 0.0) -> Tensor:
 
 
 def upsample_super_tokens(tokens: Tensor, affinity: Tensor, size: tuple[int, int]) -> Tensor:
-    """Token upsampling (Eq. 7); see :func:`mmstvit.ops.super_token.upsample_super_tokens`."""
+    """Token upsampling (Eq. 11); see :func:`mmstvit.ops.super_token.upsample_super_tokens`."""
     b, h, w, c = tokens.shape
     s = int(affinity.shape[3] ** 0.5)
     neighbours = unfold(tokens.permute(0, 3, 1, 2))  # (B, C, 9, h, w)

@@ -1,8 +1,8 @@
-"""Super token attention, the fast path: sampling, self-attention and upsampling on channels-last maps.
+"""Super token attention and the layers around it, for every device and dtype.
 
-Maps are (B, H, W, C) here: a token's channels are neighbours in memory, so every step is a plain matrix product and
-no layout copy is needed around the linear layers. The 3×3 neighbourhood of a cell is read through a strided view of
-the zero-padded super tokens; only the association (nine numbers per token) is kept for the backward pass.
+Maps are (B, H, W, C): a token's channels are neighbours in memory, so every step is a plain matrix product and no
+layout copy is needed around the linear layers. Only the association (nine numbers per token) is kept for the backward
+pass.
 
 Letters: B batch · C channels · H, W sides of the map · s side of a cell in tokens · h, w cells per side ·
 N tokens · 9 the 3×3 neighbourhood of a cell, row by row.
@@ -14,15 +14,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from . import row_attention
-from .dense import is_traced, runs_onednn
-
-# The release's guard against division by zero in the normaliser of Eq. 5.
+# Guard of the official implementation against division by zero in the normalizer of Eq. 6.
 EPS = 1e-12
 
 
 def _no_autocast(x: Tensor) -> contextlib.AbstractContextManager:
-    """Switch autocast off for the device of ``x``; the meta device has none."""
+    """Disable autocast for the device of ``x``; the meta device has none."""
     device = x.device.type
     return torch.autocast(device, enabled=False) if device != 'meta' else contextlib.nullcontext()
 
@@ -30,18 +27,18 @@ def _no_autocast(x: Tensor) -> contextlib.AbstractContextManager:
 def partition(x: Tensor, s: int) -> Tensor:
     """Cut a map into cells, zero-padding at the right and bottom: (B, H, W, C) -> (B, h, w, s², C)."""
     b, height, width, c = x.shape
-    if height % s or width % s:
+    # A tracer must not see a branch on the size: the exported program would be for this size alone.
+    if torch.jit.is_tracing() or height % s or width % s:
         x = F.pad(x, (0, 0, 0, -width % s, 0, -height % s))
     h, w = x.shape[1] // s, x.shape[2] // s
     return x.reshape(b, h, s, w, s, c).transpose(2, 3).reshape(b, h, w, s * s, c)
 
 
 def _neighbours(tokens: Tensor) -> Tensor:
-    """The 3×3 neighbourhood of every cell, zeros outside the grid: (B, h, w, C) -> (B, h, w, 9, C)."""
-    b, h, w, c = tokens.shape
+    """Gather the 3×3 neighbourhood of every cell, zeros outside the grid: (B, h, w, C) -> (B, h, w, 9, C)."""
+    _, h, w, _ = tokens.shape
     padded = F.pad(tokens, (0, 0, 1, 1, 1, 1))
-    windows = padded.unfold(1, 3, 1).unfold(2, 3, 1)  # (B, h, w, C, 3, 3), a view
-    return windows.permute(0, 1, 2, 4, 5, 3).reshape(b, h, w, 9, c)
+    return torch.stack([padded[:, k // 3 : k // 3 + h, k % 3 : k % 3 + w] for k in range(9)], dim=3)
 
 
 def _fold(parts: Tensor) -> Tensor:
@@ -61,10 +58,10 @@ def _fold(parts: Tensor) -> Tensor:
 
 
 def associate(cells: Tensor, tokens: Tensor) -> Tensor:
-    """Association of every token with the nine super tokens around its cell, outside the graph.
+    """Compute the association of every token with the nine super tokens around its cell, outside the graph.
 
-    Eq. 4: Q = softmax(X Sᵀ / √C). Neighbours outside the grid are zero vectors and take part in the softmax, as in the
-    release.
+    Eq. 5: Q = softmax(X Sᵀ / √C). Neighbours outside the grid are zero vectors and take part in the softmax, as in the
+    official implementation.
 
     Args:
         cells: Tokens by cell, (B, h, w, s², C).
@@ -82,9 +79,9 @@ def associate(cells: Tensor, tokens: Tensor) -> Tensor:
 
 
 def aggregate(cells: Tensor, affinity: Tensor) -> Tensor:
-    """Weighted mean of the tokens under the association (Eq. 5: S = Q̂ᵀ X, Q̂ normalised per super token).
+    """Compute the mean of the tokens weighted by the association (Eq. 6: S = Q̂ᵀ X, Q̂ normalized per super token).
 
-    The gradient reaches ``cells`` through the weighted sum alone; association and normaliser are constants.
+    The gradient reaches ``cells`` through the weighted sum alone; association and normalizer are constants.
 
     Args:
         cells: Tokens by cell, (B, h, w, s², C).
@@ -96,31 +93,31 @@ def aggregate(cells: Tensor, affinity: Tensor) -> Tensor:
     with _no_autocast(cells):
         total = total_weights(affinity)
         if cells.dtype == torch.float16:
-            return weighted_sums(cells, normalise(affinity, total)).to(cells.dtype)
+            return weighted_sums(cells, normalize(affinity, total)).to(cells.dtype)
         return (weighted_sums(cells, affinity) / total).to(cells.dtype)
 
 
 def weighted_sums(cells: Tensor, affinity: Tensor) -> Tensor:
-    """Σ Q x for every super token: (B, h, w, s², C), (B, h, w, s², 9) -> (B, h, w, C), in the association's dtype."""
+    """Compute Σ Q x for every super token, in the dtype of Q: (B, h, w, s², C), (B, h, w, s², 9) -> (B, h, w, C)."""
     sums = affinity.to(cells.dtype).transpose(-1, -2) @ cells  # (B, h, w, 9, C)
     return _fold(sums.to(affinity.dtype))
 
 
 @torch.no_grad()
 def total_weights(affinity: Tensor) -> Tensor:
-    """Σ Q for every super token, the normaliser of Eq. 5, outside the graph: (B, h, w, s², 9) -> (B, h, w, 1)."""
+    """Compute Σ Q, the normalizer of Eq. 6, outside the graph: (B, h, w, s², 9) -> (B, h, w, 1)."""
     return _fold(affinity.sum(dim=3).unsqueeze(-1)) + EPS
 
 
-def normalise(affinity: Tensor, total: Tensor) -> Tensor:
-    """The association, over the normaliser of the super token that a weight is for: Q̂ of Eq. 5.
+def normalize(affinity: Tensor, total: Tensor) -> Tensor:
+    """Divide the association by the normalizer of the super token that each weight is for: Q̂ of Eq. 6.
 
-    For fp16. A super token that hardly any token belongs to has a normaliser near 0, and a gradient over that is Inf
-    there, and NaN once it is multiplied by a Q of 0. Weights that add up to one overflow nowhere.
+    This is for fp16. A super token to which hardly any token belongs has a normalizer near 0. A gradient divided by it
+    is Inf, and NaN once it is multiplied by a Q of 0. Weights that add up to one do not overflow.
 
     Args:
         affinity: Association, (B, h, w, s², 9).
-        total: Normaliser, (B, h, w, 1).
+        total: Normalizer, (B, h, w, 1).
 
     Returns:
         (B, h, w, s², 9); 0 where the super token is outside the grid.
@@ -128,29 +125,29 @@ def normalise(affinity: Tensor, total: Tensor) -> Tensor:
     return affinity * _neighbours(1 / total).transpose(-1, -2)  # (B, h, w, 1, 9)
 
 
-def normalise_gradient(grad: Tensor, affinity: Tensor, total: Tensor) -> tuple[Tensor, Tensor]:
-    """What :func:`upsample_super_tokens` makes the gradient of :func:`aggregate` of.
+def normalize_gradient(grad: Tensor, affinity: Tensor, total: Tensor) -> tuple[Tensor, Tensor]:
+    """Prepare the arguments with which :func:`upsample_super_tokens` computes the gradient of :func:`aggregate`.
 
     Args:
         grad: Gradient of the super tokens, (B, h, w, C).
         affinity: Association, (B, h, w, s², 9).
-        total: Normaliser, (B, h, w, 1).
+        total: Normalizer, (B, h, w, 1).
 
     Returns:
-        Super tokens and an association, one of them over the normaliser: the association where the other could overflow
-        (fp16), else the gradient, which is the smaller.
+        Super tokens and an association, one of them divided by the normalizer: the association in fp16, where the
+        other could overflow, else the gradient, which is smaller.
     """
     if grad.dtype == torch.float16:
-        return grad, normalise(affinity, total)
+        return grad, normalize(affinity, total)
     return (grad / total).to(grad.dtype), affinity
 
 
 def sample_super_tokens(x: Tensor, stoken_size: int, n_iter: int = 1) -> tuple[Tensor, Tensor]:
-    """Super token sampling (Sec. 3.2, Eqs. 4–5).
+    """Sample super tokens (Sec. 3.2.1, Eqs. 5–6).
 
     Args:
-        x: Normalised map, (B, H, W, C). It is zero-padded at the right and bottom to a multiple of ``stoken_size``;
-            as in the release the padding is not masked anywhere.
+        x: Normalized map, (B, H, W, C). It is zero-padded at the right and bottom to a multiple of ``stoken_size``;
+            as in the official implementation the padding is not masked anywhere.
         stoken_size: Side s of a cell, in tokens.
         n_iter: Sampling iterations; the association of the last one is returned.
 
@@ -167,8 +164,16 @@ def sample_super_tokens(x: Tensor, stoken_size: int, n_iter: int = 1) -> tuple[T
     return aggregate(cells, affinity), affinity
 
 
+def split_heads(qkv: Tensor, num_heads: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return queries, keys and values, (B, heads, N, d) each, as views of the projections (B, N, 3C)."""
+    b, n, c3 = qkv.shape
+    parts = qkv.reshape(b, n, num_heads, 3, c3 // 3 // num_heads).unbind(3)
+    # Split in this order, the gradients come together in a single copy.
+    return tuple(t.transpose(1, 2) for t in parts)
+
+
 def self_attention(qkv: Tensor, num_heads: int, dropout: float = 0.0) -> Tensor:
-    """Multi-head self-attention with scale head_dim^-0.5 (Eq. 6).
+    """Compute multi-head self-attention with scale head_dim^-0.5 (Eqs. 9–10).
 
     Args:
         qkv: Projections, (B, N, 3C); channels are laid out per head: head 0's q, k, v, then head 1's q, k, v, …
@@ -178,27 +183,13 @@ def self_attention(qkv: Tensor, num_heads: int, dropout: float = 0.0) -> Tensor:
     Returns:
         (B, N, C)
     """
-    b, n, c3 = qkv.shape
-    d = c3 // 3 // num_heads
-    parts = qkv.reshape(b, n, num_heads, 3, d).unbind(3)
-    if torch.compiler.is_compiling() and torch.is_grad_enabled():
-        # Inductor keeps copies for the backward pass, which it expects in the strides that it saw first (torch 2.11);
-        # views of a tensor in this order have the strides of a copy, for any N.
-        parts = torch.stack(parts).unbind()
-    # (B, heads, N, d) each, as views. Taken apart in this order, the gradients come together in a single copy.
-    q, k, v = (t.transpose(1, 2) for t in parts)
-    ours = dropout == 0 and runs_onednn(qkv) and not is_traced()
-    if ours and n >= row_attention.MIN_TOKENS:
-        out = row_attention.attend_by_rows(q, k, v)
-    elif ours and qkv.dtype == torch.bfloat16 and not torch.is_grad_enabled():
-        out = row_attention.attend_whole(q, k, v)
-    else:
-        out = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
-    return out.transpose(1, 2).reshape(b, n, c3 // 3)
+    q, k, v = split_heads(qkv, num_heads)
+    out = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
+    return out.transpose(1, 2).reshape(*qkv.shape[:2], -1)
 
 
 def upsample_super_tokens(tokens: Tensor, affinity: Tensor, size: tuple[int, int]) -> Tensor:
-    """Token upsampling (Eq. 7): every token is the association-weighted sum of the nine super tokens around it.
+    """Upsample super tokens (Eq. 11): a token is the sum of the nine super tokens around it, weighted by association.
 
     Args:
         tokens: Super tokens, (B, h, w, C).
@@ -214,3 +205,37 @@ def upsample_super_tokens(tokens: Tensor, affinity: Tensor, size: tuple[int, int
         cells = affinity.to(tokens.dtype) @ _neighbours(tokens)  # (B, h, w, s², C)
     x = cells.reshape(b, h, w, s, s, c).transpose(2, 3).reshape(b, h * s, w * s, c)
     return x[:, : size[0], : size[1]]
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Apply a linear layer: (B, H, W, C), weights (C', C) -> (B, H, W, C')."""
+    return F.linear(x, weight, bias)
+
+
+def residual_dwconv(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Compute ``x + dwconv3x3(x)`` with zero padding: (B, H, W, C), weights (C, 1, 3, 3) -> (B, H, W, C)."""
+    maps = x.permute(0, 3, 1, 2)  # (B, C, H, W) in channels_last format
+    return (maps + F.conv2d(maps, weight, bias, padding=1, groups=x.shape[3])).permute(0, 2, 3, 1)
+
+
+def conv_ffn(
+    x: Tensor, w1: Tensor, b1: Tensor, wd: Tensor, bd: Tensor, w2: Tensor, b2: Tensor, residual: bool = True
+) -> Tensor:
+    """Compute the convolutional FFN (Eq. 3): linear, GELU, ``h + dwconv3x3(h)``, linear.
+
+    Args:
+        x: Map, (B, H, W, C).
+        w1: Weights of the first linear layer, (rC, C); ``b1`` its bias, (rC).
+        wd: Weights of the depthwise convolution, (rC, 1, 3, 3); ``bd`` its bias, (rC).
+        w2: Weights of the second linear layer, (C, rC); ``b2`` its bias, (C).
+        residual: Add ``h``; False if the depthwise kernel already contains the identity.
+
+    Returns:
+        (B, H, W, C)
+    """
+    h = F.gelu(linear(x, w1, b1))
+    if residual:
+        h = residual_dwconv(h, wd, bd)
+    else:
+        h = F.conv2d(h.permute(0, 3, 1, 2), wd, bd, padding=1, groups=len(wd)).permute(0, 2, 3, 1)
+    return linear(h, w2, b2)

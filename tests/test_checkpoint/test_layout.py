@@ -8,14 +8,9 @@ import torch
 from torch import Tensor
 
 from mmstvit import STViT
-from mmstvit.checkpoint import (
-    CheckpointError,
-    convert_official,
-    convert_to_official,
-    is_inference_form,
-    is_official,
-)
-from mmstvit.models.arch import ARCHS
+from mmstvit.arch import ARCHS
+from mmstvit.checkpoint import convert_official, convert_to_official, is_inference_form, is_official
+from mmstvit.errors import CheckpointError
 
 from ..helpers import DATA, assert_equal, meta_classifier, official_shapes, tiny
 

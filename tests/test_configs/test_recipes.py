@@ -8,7 +8,7 @@ from mmengine.registry import TRANSFORMS, DefaultScope
 from torch import nn
 
 from mmstvit.apis import build_model
-from mmstvit.models.arch import ARCHS
+from mmstvit.arch import ARCHS
 
 from ..helpers import ROOT, load_config
 

@@ -11,7 +11,8 @@ from mmengine.registry import DATASETS, DefaultScope
 from mmengine.runner import Runner
 from torch.utils.data import Dataset
 
-from mmstvit.datasets import DataError, GuardedDataset, skipped_files
+from mmstvit.datasets import GuardedDataset, skipped_files
+from mmstvit.errors import DataError
 
 from .tiny_data import COUNT, LIBRARIES, MAKERS, coco_content, draw, images, write
 

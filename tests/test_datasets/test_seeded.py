@@ -14,7 +14,7 @@ from mmengine.runner import Runner
 from torch.utils.data import Dataset, SequentialSampler
 
 from mmstvit.datasets import SeededIndex, SeededSampler, seeded
-from mmstvit.hooks import SeedHook
+from mmstvit.engine.hooks import SeedHook
 
 SIZE = 12
 

@@ -7,7 +7,7 @@ import torch
 from mmengine.config import Config, ConfigDict
 
 from mmstvit import STViT
-from mmstvit.models.arch import ARCHS, resolve_arch
+from mmstvit.arch import ARCHS, resolve_arch
 
 from ..helpers import TINY, tiny
 

@@ -10,7 +10,7 @@ from mmengine.registry import MODELS
 from torch._dynamo.utils import counters
 
 from mmstvit import STViT
-from mmstvit.models.arch import ARCHS
+from mmstvit.arch import ARCHS
 
 from ..helpers import (
     ROOT,

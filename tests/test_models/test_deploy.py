@@ -10,9 +10,8 @@ from mmengine.runner import load_checkpoint
 from torch import nn
 
 from mmstvit import STViT, STViTNeck
-from mmstvit.checkpoint import CheckpointError
+from mmstvit.errors import CheckpointError, FormError
 from mmstvit.layers.fold import affine_of, fold_after, fold_before
-from mmstvit.models.deploy import FormError
 from mmstvit.ops import conv_ffn, dense
 
 from ..helpers import (

@@ -10,7 +10,7 @@ from mmcv.ops import RoIAlign
 from torch import nn
 
 from mmstvit import STViT, STViTNeck
-from mmstvit.models.arch import ARCHS
+from mmstvit.arch import ARCHS
 
 from ..helpers import (
     TINY,

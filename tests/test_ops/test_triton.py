@@ -15,7 +15,7 @@ from ..helpers import ROOT
 
 pytest.importorskip('triton', reason='needs Triton')
 
-from mmstvit.ops import triton as ops
+from mmstvit.ops.triton import operators as ops
 
 pytestmark = pytest.mark.skipif(ops.INTERPRETED, reason='Triton is interpreted in this process')
 

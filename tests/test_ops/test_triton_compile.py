@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from mmstvit.models.arch import ARCHS
+from mmstvit.arch import ARCHS
 
 pytest.importorskip('triton', reason='needs Triton')
 
@@ -17,7 +17,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from mmstvit.ops import triton as ops
+from mmstvit.ops.triton import operators as ops
 
 TOOLS = Path(triton.__file__).parent / 'backends' / 'nvidia' / 'bin'
 pytestmark = [

@@ -17,7 +17,7 @@ from ..helpers import assert_equal, assert_near, image, relative_error, unwanted
 
 pytest.importorskip('triton', reason='needs Triton')
 
-from mmstvit.ops import triton as ops
+from mmstvit.ops.triton import operators as ops
 
 if not ops.INTERPRETED and not torch.cuda.is_available():
     pytest.skip('needs a CUDA GPU; test_triton.py runs it under the interpreter', allow_module_level=True)

@@ -13,8 +13,9 @@ from torch import Tensor
 from mmstvit import STViT
 from mmstvit.apis import build_model
 from mmstvit.apis.converters import count, verify_classifier
-from mmstvit.checkpoint import CheckpointError, adapt_stem, convert_official
-from mmstvit.models.arch import ARCHS
+from mmstvit.arch import ARCHS
+from mmstvit.checkpoint import adapt_stem, convert_official
+from mmstvit.errors import CheckpointError
 
 from ..helpers import DATA, assert_equal, learned, load_config, load_tool, official_shapes, save_untrained
 

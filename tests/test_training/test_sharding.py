@@ -7,7 +7,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 
-from mmstvit.strategies import FSDPStrategy
+from mmstvit.engine.strategies import FSDPStrategy
 
 from ..helpers import ROOT, assert_equal, free_port, link_scenes
 

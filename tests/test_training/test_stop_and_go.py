@@ -155,7 +155,7 @@ def test_what_a_restartable_training_needs_is_added_once_and_only_with_a_seed():
     make_restartable(without)
     assert without.train_dataloader.dataset.type == 'CustomDataset'
     assert without.default_hooks.checkpoint.type == 'mmstvit.CheckpointHook'
-    with mock.patch('mmstvit.apis.restart.print_log') as log:
+    with mock.patch('mmstvit.engine.runner.restart.print_log') as log:
         video = Config.fromfile(CONFIG)
         # Its indices are pairs.
         video.work_dir, video.train_dataloader.sampler = 'run', dict(type='mmdet.TrackImgSampler')

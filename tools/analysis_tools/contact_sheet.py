@@ -27,7 +27,8 @@ from mmstvit.apis import (
     read_matching,
     user_errors,
 )
-from mmstvit.checkpoint import use_safe_loading
+from mmstvit.checkpoint import to_mmstvit
+from mmstvit.fileio import safe_loading
 
 CAPTION_HEIGHT = 28
 GAP = 8
@@ -97,8 +98,7 @@ def main() -> None:
     args = parser.parse_args()
     if min(args.num, args.columns, args.side) < 1:
         parser.error('--num, --columns and --side must be at least 1')
-    with user_errors():
-        use_safe_loading()
+    with user_errors(), safe_loading(convert=to_mmstvit):
         cfg = load_config(args)
         if cfg.default_scope != 'mmdet' or 'mask_head' not in cfg.model.get('roi_head', {}):
             raise UserError(f'{args.config} is not a detector with masks.')

@@ -15,17 +15,9 @@ from torch import Tensor
 
 from mmstvit.apis import user_errors
 from mmstvit.apis.converters import count, summarize, verify_classifier
-from mmstvit.checkpoint import (
-    CheckpointError,
-    check_finite,
-    convert_official,
-    convert_to_official,
-    find_weights,
-    is_official,
-    read_checkpoint,
-)
-from mmstvit.checkpoint.errors import about
-from mmstvit.checkpoint.writing import check_target, serialize, write_atomically
+from mmstvit.checkpoint import convert_official, convert_to_official, is_official
+from mmstvit.errors import CheckpointError, prefix_errors
+from mmstvit.fileio import check_finite, check_target, find_weights, read_checkpoint, serialize, write_atomically
 
 
 def check_round_trip(published: dict[str, Tensor], ours: dict[str, Tensor]) -> None:
@@ -45,7 +37,7 @@ def main() -> None:
     with user_errors():
         check_target(args.dst, args.src, args.force)
         content = read_checkpoint(args.src)
-        with about(args.src):
+        with prefix_errors(args.src):
             ours, where = find_weights(content)
             if is_official(ours):
                 raise CheckpointError("the weights are in the release's layout already.")

@@ -18,9 +18,17 @@ from torch import Tensor
 
 from mmstvit.apis import user_errors
 from mmstvit.apis.converters import count, summarize
-from mmstvit.checkpoint import CheckpointError, check_finite, find_weights, read_checkpoint
-from mmstvit.checkpoint.errors import about
-from mmstvit.checkpoint.writing import check_target, plain_data, plain_meta, serialize, write_atomically
+from mmstvit.errors import CheckpointError, prefix_errors
+from mmstvit.fileio import (
+    check_finite,
+    check_target,
+    find_weights,
+    plain_data,
+    plain_meta,
+    read_checkpoint,
+    serialize,
+    write_atomically,
+)
 
 
 def left_out(content: Mapping, weights: Mapping[str, Tensor]) -> list[str]:
@@ -43,7 +51,7 @@ def main() -> None:
         if args.dst.is_dir():
             raise CheckpointError(f'{args.dst} is a folder; name a file, such as {args.dst / args.src.name}.')
         content = read_checkpoint(args.src)
-        with about(args.src):
+        with prefix_errors(args.src):
             weights, where = find_weights(content)
         check_finite(weights, args.src)
         meta, dropped = plain_meta(content)

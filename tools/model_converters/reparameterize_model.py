@@ -16,15 +16,17 @@ import torch
 from torch import Tensor, nn
 
 from mmstvit.apis import UserError, add_cfg_options, build_model, read_config, user_errors
-from mmstvit.checkpoint import (
+from mmstvit.checkpoint import convert_official, is_official
+from mmstvit.errors import prefix_errors
+from mmstvit.fileio import (
     check_finite,
-    convert_official,
+    check_target,
     find_weights,
-    is_official,
+    plain_meta,
     read_checkpoint,
+    serialize,
+    write_atomically,
 )
-from mmstvit.checkpoint.errors import about
-from mmstvit.checkpoint.writing import check_target, plain_meta, serialize, write_atomically
 from mmstvit.models.deploy import Deployable
 
 TOLERANCE = 1e-5
@@ -32,7 +34,7 @@ TOLERANCE = 1e-5
 
 def find_trained(content: object, path: Path) -> tuple[dict[str, Tensor], str]:
     """The weights of a checkpoint, in our layout, and in words where they were; raises CheckpointError."""
-    with about(path):
+    with prefix_errors(path):
         weights, where = find_weights(content)
         weights = convert_official(weights) if is_official(weights) else weights
     check_finite(weights, path)

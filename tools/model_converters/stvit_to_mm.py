@@ -16,19 +16,23 @@ from torch import Tensor
 from mmstvit.apis import user_errors
 from mmstvit.apis.converters import count, summarize, verify_classifier
 from mmstvit.checkpoint import (
-    CheckpointError,
     adapt_stem,
     backbone_weights,
-    check_finite,
     convert_official,
-    find_weights,
     is_inference_form,
     is_official,
-    read_checkpoint,
     recognise_arch,
 )
-from mmstvit.checkpoint.errors import about
-from mmstvit.checkpoint.writing import check_target, plain_meta, serialize, write_atomically
+from mmstvit.errors import CheckpointError, prefix_errors
+from mmstvit.fileio import (
+    check_finite,
+    check_target,
+    find_weights,
+    plain_meta,
+    read_checkpoint,
+    serialize,
+    write_atomically,
+)
 
 STEM = 'backbone.patch_embed.convs.0.weight'
 
@@ -80,7 +84,7 @@ def main() -> None:
     with user_errors():
         check_target(args.dst, args.src, args.force)
         content = read_checkpoint(args.src)
-        with about(args.src):
+        with prefix_errors(args.src):
             found, where = find_weights(content, args.key)
             ours = to_ours(found, adapts=args.in_channels is not None)
             converted = ours if args.in_channels is None else adapt_stem(ours, args.in_channels)

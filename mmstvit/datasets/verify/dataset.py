@@ -9,7 +9,8 @@ from mmcv.transforms import LoadAnnotations, LoadImageFromFile
 from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS as MMENGINE_DATASETS
 
-from ..errors import DataError
+from mmstvit.errors import DataError
+
 from ..pipeline import file_key, find_loaders
 from ..usable import BUILD_ERRORS, build_dataset, check_usable, describe, is_coco
 from ..wrapper import leaves

@@ -1,0 +1,149 @@
+"""What a file holds: where its weights are, of which architecture, and which of them a bare backbone loads.
+
+Pure functions on dicts of tensors; no file is touched here.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from mmstvit.arch import ARCHS
+from mmstvit.errors import CheckpointError
+from mmstvit.fileio import describe
+
+from .layout import CONSTANT, convert_official, is_official
+
+# A position embedding inside a block, (C, 1, 3, 3): ours with any prefix, and the release's.
+_POS_EMBED = re.compile(
+    r'(?P<prefix>(?:.*\.)?)(?:stages\.(\d)\.(\d{1,4})\.pos_embed|layers\.(\d)\.blocks\.(\d{1,4})\.pos_embed\.conv)\.weight'
+)
+_STEM = re.compile(r'(?:.*\.)?patch_embed\.(?:convs|proj)\.0\.weight')
+
+
+class Size(NamedTuple):
+    """Channels and number of blocks of every stage that weights have; several architectures share some of them."""
+
+    channels: tuple[int, ...]
+    depths: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return f'channels {", ".join(map(str, self.channels))} and depths {", ".join(map(str, self.depths))}'
+
+
+def measure(weights: Mapping[str, Tensor]) -> Size | None:
+    """Channels and depths of the first STViT in weights of ours, with any prefix, or of the release.
+
+    Returns:
+        None if there is no STViT in them, or if its first stages are missing.
+    """
+    matches = [(match, key) for key in weights if (match := _POS_EMBED.fullmatch(key))]
+    channels, blocks = {}, {}
+    for match, key in matches:
+        if match['prefix'] == matches[0][0]['prefix'] and weights[key].dim() == 4:
+            stage, block = (int(number) for number in match.groups()[1:] if number is not None)
+            channels[stage] = weights[key].shape[0]
+            blocks.setdefault(stage, set()).add(block)
+    stages = sorted(blocks)
+    if not stages or stages != list(range(len(stages))):
+        return None
+    return Size(tuple(channels[i] for i in stages), tuple(len(blocks[i]) for i in stages))
+
+
+def recognise_arch(weights: Mapping[str, Tensor]) -> str | None:
+    """Name the architecture of weights by their shapes.
+
+    Args:
+        weights: Weights of ours, with any prefix, or of the release; perhaps of the first stages alone.
+
+    Returns:
+        ``'small'``, ``'base'``, … of the architectures that are known by name; for another one, or for stages that
+        several have, its channels and depths in words; None if there is no STViT in the weights.
+    """
+    size = measure(weights)
+    if size is None:
+        return None
+    stages = len(size.depths)
+    names = [name for name, arch in ARCHS.items() if Size(arch.channels[:stages], arch.depths[:stages]) == size]
+    return names[0] if len(names) == 1 else str(size)
+
+
+def backbone_weights(weights: Mapping[str, Tensor], prefix: str | None = None) -> tuple[dict[str, Tensor], list[str]]:
+    """The weights for a bare :class:`mmstvit.STViT` out of those of a whole model.
+
+    Args:
+        weights: Weights in the release's layout, of a bare backbone, or of a model of ours with a backbone in it
+            (classifier, detector, segmentor).
+        prefix: What stands before the backbone's keys, such as ``'backbone.'``, the prefix of published weights too;
+            None finds it.
+
+    Returns:
+        The weights without their prefix, and the names of what was left out: neck, head, whatever is beside the
+        backbone, in a published file also the constant kernels of ``attn.unfold`` and ``attn.fold``.
+
+    Raises:
+        CheckpointError: There is no STViT in them, or there are several and no prefix says which.
+    """
+    if is_official(weights):
+        dropped = [key for key in weights if CONSTANT.fullmatch(key) or key.startswith(('proj.', 'norm.', 'head.'))]
+        ours = convert_official(weights)
+    else:
+        dropped, ours = None, weights
+    prefixes = {match['prefix']: None for match in map(_POS_EMBED.fullmatch, ours) if match and match[2] is not None}
+    if not prefixes:
+        raise CheckpointError(f'there is no STViT in these weights: they are {describe(ours)}.')
+    if prefix is None:
+        if len(prefixes) > 1:
+            raise CheckpointError(
+                f'there are several STViT in these weights; name one by its prefix: {list(prefixes)}.'
+            )
+        (prefix,) = prefixes
+    if not any(key.startswith(prefix) for key in ours):
+        known = ' or '.join(repr(known) if known else 'none: leave prefix out' for known in prefixes)
+        raise CheckpointError(f'no weight has the prefix {prefix!r}; that of the backbone in them is {known}.')
+    kept = {key[len(prefix) :]: value for key, value in ours.items() if key.startswith(prefix)}
+    return kept, [key for key in ours if not key.startswith(prefix)] if dropped is None else dropped
+
+
+def adapt_stem(weights: Mapping[str, Tensor], in_channels: int) -> dict[str, Tensor]:
+    """Convert the first convolution from images of 3 channels to images of another number of channels.
+
+    One channel gets the sum of the kernels of red, green and blue: the output is that of the gray image in all three.
+    Channels after the third get kernels of zeros: at the start the model sees red, green and blue as before, and learns
+    what to make of the others.
+
+    Args:
+        weights: Weights of ours, with any prefix, or of the release.
+        in_channels: Channels of the images, 1, 3 or more.
+
+    Returns:
+        A new dict; all tensors but the converted one are shared with the input. Weights that are for this number of
+        channels already are not changed.
+
+    Raises:
+        CheckpointError: There is no stem; it is for another number of channels than 3; or 2 channels are asked for,
+            which have no place among red, green and blue.
+    """
+    stems = [key for key, value in weights.items() if _STEM.fullmatch(key) and value.dim() == 4]
+    if not stems:
+        raise CheckpointError(f'there is no stem of an STViT in these weights: they are {describe(weights)}.')
+    adapted = dict(weights)
+    for key in stems:
+        kernel = weights[key]
+        if kernel.shape[1] == in_channels:
+            continue
+        if kernel.shape[1] != 3:
+            raise CheckpointError(
+                f'only a stem for 3 channels can be converted, but {key} is for {kernel.shape[1]} (asked for: '
+                f'{in_channels}).'
+            )
+        if in_channels < 1 or in_channels == 2:
+            raise CheckpointError(f'a stem can be converted to 1 channel or to more than 3, not to {in_channels}.')
+        if in_channels == 1:
+            adapted[key] = kernel.sum(dim=1, keepdim=True)
+        else:
+            zeros = kernel.new_zeros(kernel.shape[0], in_channels - 3, *kernel.shape[2:])
+            adapted[key] = torch.cat([kernel, zeros], dim=1)
+    return adapted

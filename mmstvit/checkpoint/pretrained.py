@@ -1,0 +1,108 @@
+"""Pretrained weights of a backbone, from a file of the official implementation or of a model of ours."""
+
+from collections.abc import Mapping, Sequence
+
+from mmengine.model import PretrainedInit, update_init_info
+from torch import Tensor, nn
+
+from mmstvit.errors import CheckpointError, prefix_errors
+from mmstvit.fileio import LoadReport, Source, find_weights, load_weights, read_content
+from mmstvit.fileio.comparing import count_names
+from mmstvit.fileio.loading import dotted
+
+from .inspect import backbone_weights, measure, recognise_arch
+
+
+def read_backbone(path: str, prefix: str | None = None, keep: bool = False) -> Source:
+    """Read the weights for a bare STViT.
+
+    Args:
+        path: File or address: of the official implementation, of a model of ours with a backbone in it, or of the
+            backbone alone.
+        prefix: Prefix of the backbone's keys, such as ``'backbone.'``; None finds it.
+        keep: As for :func:`mmstvit.fileio.read_content`.
+
+    Raises:
+        CheckpointError: The file cannot be used.
+    """
+    content = read_content(path, keep=keep)
+    with prefix_errors(path):
+        weights, where = find_weights(content)
+        kept, dropped = backbone_weights(weights, dotted(prefix) if prefix else None)
+    return Source(path, kept, where, dropped)
+
+
+class PretrainedBackbone(PretrainedInit):
+    """MMEngine's ``Pretrained`` for an STViT: takes the weights of a bare backbone from any file."""
+
+    def __call__(self, module: nn.Module) -> None:
+        load_weights(module, read_backbone(self.checkpoint, self.prefix))
+        update_init_info(module, init_info=f'Pretrained: load from {self.checkpoint}')
+
+
+def for_backbone(init_cfg: Mapping | Sequence[Mapping] | None) -> list[dict]:
+    """Replace ``Pretrained`` by :class:`PretrainedBackbone`, and put it last: other initializers would overwrite it."""
+    configs = [init_cfg] if isinstance(init_cfg, Mapping) else list(init_cfg or [])
+    configs = [{**config, 'type': PretrainedBackbone} if _is_pretrained(config) else config for config in configs]
+    return sorted(configs, key=lambda config: config['type'] is PretrainedBackbone)
+
+
+def _is_pretrained(config: Mapping) -> bool:
+    kind = config.get('type')
+    return kind is PretrainedInit or str(kind).rpartition('.')[2] == 'Pretrained'
+
+
+def check_backbone(report: LoadReport, own: Mapping[str, Tensor], prefix: str, in_channels: int) -> None:
+    """Refuse weights that leave a part of an STViT uninitialized.
+
+    Args:
+        report: What would be loaded.
+        own: The state dict of the STViT.
+        prefix: Prefix of the STViT in the model.
+        in_channels: Channels of its images.
+
+    Raises:
+        CheckpointError: Weights are missing, or are those of another architecture or number of image channels.
+    """
+    source = report.source
+    needed = [f'{prefix}{name}' for name in own if not name.endswith('.num_batches_tracked')]
+    loaded = set(report.loaded)
+    absent = [name for name in needed if name not in loaded]
+    if not absent:
+        return
+    file = {name[len(prefix) :]: tensor for name, tensor in source.weights.items() if name.startswith(prefix)}
+    sizes = measure(file), measure(own)
+    if None not in sizes:
+        stages = len(sizes[1].depths)  # the model may have fewer stages than the file, not more
+        if (sizes[0].channels[:stages], sizes[0].depths[:stages]) != (sizes[1].channels, sizes[1].depths):
+            raise CheckpointError(
+                f'{source.path} holds {_name(file)}, but the model is {_name(own)}.',
+                'Set arch of the backbone to that of the file, or use another file.',
+            )
+    stem = report.mismatched.get(f'{prefix}patch_embed.convs.0.weight')
+    if stem is not None and stem[0][1] != in_channels:
+        raise CheckpointError(
+            f'{source.path} is for images of {stem[0][1]} channels, but the model has in_channels={in_channels}.',
+            f'Convert the stem: python tools/model_converters/stvit_to_mm.py {source.path} DST --in-channels '
+            f'{in_channels}',
+        )
+    where = f' ({prefix[:-1]})' if prefix else ''
+    raise CheckpointError(
+        f'{source.path} is missing {len(absent)} of {len(needed)} backbone weights{where} (first: '
+        f'{count_names(absent)}).',
+        '' if loaded & set(needed) else _advice(source),
+    )
+
+
+def _name(weights: Mapping[str, Tensor]) -> str:
+    arch = recognise_arch(weights)
+    return f'an STViT with {arch}' if arch.startswith('channels') else f'STViT-{arch}'
+
+
+def _advice(source: Source) -> str:
+    if any(name.startswith('stages.') for name in source.weights) and measure(source.weights) is not None:
+        return (
+            "These are weights of a backbone alone: name the file in the model's backbone, init_cfg="
+            f"dict(type='Pretrained', checkpoint={source.path!r})."
+        )
+    return 'Is it the checkpoint of another config?'

@@ -1,0 +1,5 @@
+"""Learning-rate schedulers."""
+
+from .warmup_cosine import WarmupCosineLR
+
+__all__ = ['WarmupCosineLR']

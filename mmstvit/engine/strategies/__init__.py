@@ -1,0 +1,5 @@
+"""Strategies of distributed training."""
+
+from .fsdp import FSDPStrategy
+
+__all__ = ['FSDPStrategy']

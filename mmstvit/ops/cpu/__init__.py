@@ -1,0 +1,15 @@
+"""CPU backend: the functions of :mod:`mmstvit.ops.super_token` with oneDNN, for fp32 and bf16."""
+
+from ..super_token import sample_super_tokens, upsample_super_tokens
+from .attention import self_attention
+from .conv_ffn import conv_ffn
+from .linear import linear, residual_dwconv
+
+__all__ = [
+    'conv_ffn',
+    'linear',
+    'residual_dwconv',
+    'sample_super_tokens',
+    'self_attention',
+    'upsample_super_tokens',
+]

@@ -1,0 +1,150 @@
+"""Checkpoints are written whole, named when they are, and removed last."""
+
+from pathlib import Path
+from types import MappingProxyType
+from unittest import mock
+
+import pytest
+import torch
+from mmengine.evaluator import BaseMetric
+from mmengine.fileio import BaseStorageBackend, LocalBackend, register_backend
+from mmengine.registry import METRICS
+
+from mmstvit.engine.hooks import CheckpointHook
+from mmstvit.engine.hooks.checkpoint import UNFINISHED
+
+
+class Killed(BaseException):
+    """What ends a training here; a real kill leaves the same files."""
+
+
+@register_backend('elsewhere')
+class Elsewhere(BaseStorageBackend):
+    def get(self, filepath: str) -> bytes:
+        raise NotImplementedError
+
+    def get_text(self, filepath: str) -> str:
+        raise NotImplementedError
+
+
+def hooks(**options: object) -> dict:
+    return dict(default_hooks=dict(checkpoint=dict(type='mmstvit.CheckpointHook', interval=1, **options)))
+
+
+def checkpoints(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.glob('*.pth'))
+
+
+def kill_in_file(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """End the training halfway through the file of that number, counted from 1."""
+    put, written = LocalBackend.put, []
+
+    def write(self: LocalBackend, obj: bytes, filepath: str) -> None:
+        written.append(filepath)
+        if len(written) == number:
+            Path(filepath).write_bytes(obj[: len(obj) // 2])
+            raise Killed
+        put(self, obj, filepath)
+
+    monkeypatch.setattr(LocalBackend, 'put', write)
+
+
+def test_as_many_are_kept_as_asked_for(make_runner, tmp_path):
+    make_runner(**hooks(max_keep_ckpts=2)).train()
+    assert checkpoints(tmp_path) == ['epoch_3.pth', 'epoch_4.pth']
+    assert (tmp_path / 'last_checkpoint').read_text() == str(tmp_path / 'epoch_4.pth')
+    assert not list(tmp_path.glob('*.unfinished'))
+
+
+def test_one_is_whole_and_named_while_the_next_is_written(make_runner, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        kill_in_file(patch, 3)
+        with pytest.raises(Killed):
+            make_runner(**hooks(max_keep_ckpts=1)).train()
+    assert checkpoints(tmp_path) == ['epoch_2.pth'] and (tmp_path / UNFINISHED).exists()
+    assert (tmp_path / 'last_checkpoint').read_text() == str(tmp_path / 'epoch_2.pth')
+    make_runner(resume=True, **hooks(max_keep_ckpts=1)).train()
+    assert checkpoints(tmp_path) == ['epoch_4.pth'] and not (tmp_path / UNFINISHED).exists()
+
+
+def test_one_that_outlived_a_kill_is_removed_when_the_run_goes_on(make_runner, tmp_path):
+    with mock.patch.object(Path, 'unlink', side_effect=Killed), pytest.raises(Killed):
+        make_runner(**hooks(max_keep_ckpts=1)).train()
+    assert checkpoints(tmp_path) == ['epoch_1.pth', 'epoch_2.pth']
+    make_runner(resume=True, epochs=2, **hooks(max_keep_ckpts=1)).train()
+    assert checkpoints(tmp_path) == ['epoch_2.pth']
+
+
+@METRICS.register_module()
+class Ordered(BaseMetric):
+    """Metrics ``a`` and ``b``, whose best epochs are the first and third, and the second."""
+
+    scores = MappingProxyType({'a': (3, 1, 4, 2), 'b': (1, 4, 2, 3)})
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.epoch = 0
+
+    def process(self, data_batch: object, data_samples: object) -> None:
+        self.results.append(0)
+
+    def compute_metrics(self, results: list) -> dict[str, int]:
+        self.epoch += 1
+        return {name: scores[self.epoch - 1] for name, scores in self.scores.items()}
+
+
+BEST = dict(val_evaluator=dict(type='Ordered'), **hooks(max_keep_ckpts=1, save_best='a', rule='greater'))
+
+
+@pytest.mark.parametrize(('file', 'epoch'), [
+    (5, 2),  # four files before it: epoch 1, its best, epoch 1 anew to tell of the best, epoch 2
+    (6, 3),
+])  # fmt: skip
+def test_the_old_best_is_there_until_the_new_one_is_whole(make_runner, tmp_path, monkeypatch, file, epoch):
+    """A kill while epoch 3 or its best is written."""
+    kill_in_file(monkeypatch, file)
+    with pytest.raises(Killed):
+        make_runner(**BEST).train()
+    assert checkpoints(tmp_path) == ['best_a_epoch_1.pth', f'epoch_{epoch}.pth']
+    assert 'state_dict' in torch.load(tmp_path / 'best_a_epoch_1.pth', weights_only=False)
+
+
+def test_one_best_of_each_metric_is_kept(make_runner, tmp_path):
+    make_runner(**BEST).train()
+    assert checkpoints(tmp_path) == ['best_a_epoch_3.pth', 'epoch_4.pth']
+
+
+def test_several_metrics_have_a_best_each(make_runner, tmp_path, monkeypatch):
+    several = dict(BEST, **hooks(max_keep_ckpts=1, save_best=['a', 'b'], rule='greater'))
+    with monkeypatch.context() as patch:
+        # Epoch, its two best, epoch again; epoch, its best of b, which the kill comes in.
+        kill_in_file(patch, 6)
+        with pytest.raises(Killed):
+            make_runner(**several).train()
+    assert checkpoints(tmp_path) == ['best_a_epoch_1.pth', 'best_b_epoch_1.pth', 'epoch_2.pth']
+    make_runner(resume=True, **several).train()
+    # The resumed run's metric starts from the first epoch again, in epochs 3 and 4: 3, 1 and 1, 4.
+    assert checkpoints(tmp_path) == ['best_a_epoch_1.pth', 'best_b_epoch_4.pth', 'epoch_4.pth']
+    assert not list(tmp_path.glob('*.unfinished'))
+
+
+@pytest.mark.parametrize(('options', 'accumulated', 'words'), [
+    ({}, 4, 'loses the gradients'),
+    ({}, 2, None),
+    ({'by_epoch': False, 'interval': 3}, 1, 'begins the epoch again'),
+])  # fmt: skip
+def test_where_a_resumed_run_would_differ_it_says_so(make_runner, options, accumulated, words):
+    """Two iterations an epoch."""
+    runner = make_runner(optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.01), accumulative_counts=accumulated))
+    runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
+    hook = CheckpointHook(**{'interval': 1, **options})
+    with mock.patch.object(runner.logger, 'warning') as warning:
+        hook.before_train(runner)
+    said = [call.args[0] for call in warning.call_args_list]
+    assert len(said) == (words is not None)
+    assert words is None or words in said[0]
+
+
+def test_another_file_system_is_refused(make_runner):
+    with pytest.raises(ValueError, match="Use type='CheckpointHook'"):
+        make_runner(**hooks(backend_args=dict(backend='elsewhere'))).train()

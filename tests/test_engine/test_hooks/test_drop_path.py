@@ -1,0 +1,148 @@
+"""Stochastic depth by epoch."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from mmengine.hooks import Hook
+from mmengine.logging import MMLogger
+from mmengine.model import MMDistributedDataParallel
+from mmengine.runner import Runner
+from torch import nn
+
+from mmstvit import STViT
+from mmstvit.engine.hooks import DropPathHook
+from mmstvit.registry import HOOKS
+
+from ..helpers import assert_equal, image, tiny
+
+LARGE = dict(type='mmstvit.DropPathHook', milestones=[260], rates=[0.4, 0.6])
+
+
+def rates(model: nn.Module) -> list[float]:
+    """Of every block of the model's STViT."""
+    (backbone,) = [m for m in model.modules() if isinstance(m, STViT)]
+    return [block.drop_path.drop_prob for blocks in backbone.stages for block in blocks]
+
+
+class Record(Hook):
+    """The rates in force in every iteration, by epoch."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[int, list[float]]] = []
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | None = None) -> None:
+        self.seen.append((runner.epoch, rates(runner.model)))
+
+
+def linear(rate: float) -> object:
+    return pytest.approx([0.0, rate / 4, rate / 2, 3 * rate / 4, rate])
+
+
+def at_epoch(hook: DropPathHook, model: nn.Module, epoch: int) -> list[float]:
+    logger = MMLogger.get_instance('mmstvit', log_level='WARNING')
+    hook.before_train_epoch(SimpleNamespace(model=model, epoch=epoch, logger=logger))
+    return rates(model)
+
+
+@pytest.mark.parametrize(('epoch', 'rate'), [(0, 0.4), (259, 0.4), (260, 0.6), (270, 0.6), (299, 0.6)])
+def test_large_has_two_steps(epoch, rate):
+    assert at_epoch(HOOKS.build(LARGE), tiny(), epoch) == linear(rate)
+
+
+def test_every_milestone_begins_its_rate():
+    hook = DropPathHook([2, 3, 7], [0.1, 0.0, 0.5, 0.9])
+    assert [at_epoch(hook, tiny(), epoch)[-1] for epoch in (0, 1, 2, 3, 6, 7, 8)] == pytest.approx(
+        [0.1, 0.1, 0.0, 0.5, 0.5, 0.9, 0.9]
+    )
+
+
+def test_a_runner_trains_with_the_epochs_rate_also_with_an_ema(make_runner):
+    record = Record()
+    hooks = [dict(type='EMAHook'), dict(type='mmstvit.DropPathHook', milestones=[1, 3], rates=[0.2, 0.4, 0.8])]
+    make_runner(custom_hooks=[*hooks, record]).train()
+    assert [epoch for epoch, _ in record.seen] == [0, 0, 1, 1, 2, 2, 3, 3]
+    for epoch, seen in record.seen:
+        assert seen == linear([0.2, 0.4, 0.4, 0.8][epoch])
+
+
+def test_a_resumed_training_goes_on_with_the_right_rate(make_runner):
+    hook = dict(type='mmstvit.DropPathHook', milestones=[2], rates=[0.4, 0.6])
+    make_runner(epochs=3, custom_hooks=[hook]).train()
+    record = Record()
+    make_runner(epochs=4, custom_hooks=[hook, record], resume=True).train()
+    assert record.seen == [(3, linear(0.6))] * 2
+
+
+def test_reaches_the_backbone_through_distributed_data_parallel():
+    torch.distributed.init_process_group('gloo', store=torch.distributed.HashStore(), rank=0, world_size=1)
+    try:
+        assert at_epoch(DropPathHook([], [0.8]), MMDistributedDataParallel(tiny()), 0) == linear(0.8)
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+class TestSetDropPathRate:
+    def test_is_what_the_constructor_does(self):
+        model, built = tiny(), tiny(drop_path_rate=0.7)
+        model.set_drop_path_rate(0.7)
+        assert rates(model) == rates(built)
+        results = []
+        for m in (model.train(), built.train()):
+            torch.manual_seed(1)
+            results.append({str(i): y for i, y in enumerate(m(image(4, 3, 64, 64)))})
+        assert_equal(*results)
+
+    def test_zero_drops_nothing(self):
+        model, plain = tiny(drop_path_rate=0.7), tiny()
+        model.set_drop_path_rate(0.0)
+        outputs = [{str(i): y for i, y in enumerate(m.train()(image(4, 3, 64, 64)))} for m in (model, plain)]
+        assert_equal(*outputs)
+
+    @pytest.mark.long
+    def test_a_compiled_model_follows(self):
+        model, x = tiny().train(), image(4, 3, 64, 64)
+        compiled = torch.compile(model, backend='eager')
+        changes = []
+        for rate in (0.0, 0.9, 0.0):
+            model.set_drop_path_rate(rate)
+            changes.append(not torch.equal(compiled(x)[-1], compiled(x)[-1]))
+        assert changes == [False, True, False]
+
+    def test_does_not_depend_on_the_stages_built(self):
+        model = tiny(out_indices=(0, 1))
+        model.set_drop_path_rate(0.8)
+        assert rates(model) == pytest.approx([0.0, 0.2])
+
+    @pytest.mark.parametrize('rate', [1, -0.1, float('nan'), '0.4', None, True])
+    def test_refuses_what_is_no_rate(self, rate):
+        with pytest.raises(ValueError, match=r'drop_path_rate must be a number in \[0, 1\)'):
+            tiny().set_drop_path_rate(rate)
+
+
+class TestRefusals:
+    @pytest.mark.parametrize('milestones', [[3, 3], [4, 2], [0, 1], [-1, 2], [1.5, 2], [True, 2], '12', 12])
+    def test_milestones(self, milestones):
+        with pytest.raises(ValueError, match='milestones must') as caught:
+            DropPathHook(milestones, [0.1, 0.2, 0.3])
+        assert repr(milestones) in str(caught.value)
+
+    @pytest.mark.parametrize('value', [[0.4], [0.4, 0.6, 0.8], [], 0.4, [0.4, 1.0], [-0.1, 0.4], [0.4, '0.6']])
+    def test_rates(self, value):
+        with pytest.raises(ValueError, match='rates'):
+            DropPathHook([260], value)
+
+    def test_model_without_the_backbone(self, make_runner):
+        backbone = dict(type='ResNet', depth=18, num_stages=4, out_indices=(3,))
+        model = dict(
+            type='ImageClassifier',
+            backbone=backbone,
+            neck=dict(type='GlobalAveragePooling'),
+            head=dict(type='LinearClsHead', num_classes=3, in_channels=512),
+        )
+        with pytest.raises(ValueError, match=r'\(ImageClassifier\) has none. Remove it from custom_hooks'):
+            make_runner(model=model, custom_hooks=[LARGE]).train()
+
+    def test_training_without_epochs(self, make_runner):
+        with pytest.raises(ValueError, match='DropPathHook counts epochs, but the training runs in IterBasedTrainLoop'):
+            make_runner(train_cfg=dict(by_epoch=False, max_iters=2), custom_hooks=[LARGE]).train()

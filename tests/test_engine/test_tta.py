@@ -1,0 +1,385 @@
+"""Test-time augmentation of masks: views are undone exactly, and nothing else changes."""
+
+import functools
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from mmcv.ops import roi_align
+from mmcv.transforms import Compose
+from mmdet.structures import DetDataSample
+from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
+from mmengine.hub import get_config
+from mmengine.registry import MODELS, DefaultScope
+from mmengine.structures import InstanceData
+from torch import Tensor, nn
+
+from mmstvit.engine import InstanceSegTTAModel
+
+from ..helpers import ROOT
+
+FLIPS = ['horizontal', 'vertical', 'diagonal']
+CLASSES = 5
+
+
+@pytest.fixture(autouse=True)
+def mmdet_scope():
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        yield
+
+
+def config(cascade: bool = False, class_agnostic: bool = False) -> Config:
+    """The demo's Mask R-CNN, or a cascade with the same heads."""
+    cfg = Config.fromfile(ROOT / 'configs' / 'mask_rcnn' / 'mask-rcnn_stvit-nano_fpn_scenes.py')
+    heads = cfg.model.roi_head
+    heads.mask_head.class_agnostic = class_agnostic
+    heads.bbox_head.reg_class_agnostic = class_agnostic or cascade
+    if cascade:
+        rcnn = cfg.model.train_cfg.rcnn
+        cfg.model.type = 'CascadeRCNN'
+        cfg.model.train_cfg.rcnn = [rcnn] * 3
+        cfg.model.roi_head = dict(
+            heads,
+            type='CascadeRoIHead',
+            num_stages=3,
+            stage_loss_weights=[1, 0.5, 0.25],
+            bbox_head=[heads.bbox_head] * 3,
+        )
+    return cfg
+
+
+def build(cfg: Config) -> nn.Module:
+    """A detector whose scores differ from box to box, though it learned nothing."""
+    torch.manual_seed(0)
+    detector = MODELS.build(cfg.model).eval()
+    for name, parameter in detector.named_parameters():
+        if name.endswith(('fc_cls.weight', 'conv_logits.weight')):
+            nn.init.normal_(parameter, std=0.5)
+    return detector
+
+
+def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
+    """Colours that change slowly from left to right and from top to bottom."""
+    noise = torch.rand(1, 3, 6, 6, generator=torch.Generator().manual_seed(seed)) * 255
+    return F.interpolate(noise, (height, width), mode='bicubic')[0].permute(1, 2, 0).clamp(0, 255).byte().numpy()
+
+
+def load(images: list[np.ndarray], scales: list[tuple[int, int]], flips: list[str | None]) -> dict:
+    """What a data loader gives for TestTimeAug with these scales (w, h) and flips (None: not flipped)."""
+    pipeline = [
+        dict(type='mmdet.LoadImageFromNDArray'),
+        dict(
+            type='TestTimeAug',
+            transforms=[
+                [dict(type='Resize', scale=scale, keep_ratio=False) for scale in scales],
+                [dict(type='RandomFlip', prob=float(f is not None), direction=f or 'horizontal') for f in flips],
+                [dict(type='PackDetInputs')],
+            ],
+        ),
+    ]
+    transform = Compose(pipeline)
+    return pseudo_collate([transform(dict(img=image, img_id=i)) for i, image in enumerate(images)])
+
+
+@torch.no_grad()
+def predict(detector: nn.Module, images: list[np.ndarray], scale: tuple[int, int]) -> list[DetDataSample]:
+    """The detector's own prediction, without augmentation."""
+    data = load(images, [scale], [None])
+    return detector.test_step({key: value[0] for key, value in data.items()})
+
+
+@torch.no_grad()
+def augment(model: InstanceSegTTAModel, *args: list) -> list[DetDataSample]:
+    return model.test_step(load(*args))
+
+
+def iou(a: Tensor, b: Tensor) -> float:
+    return ((a & b).sum() / (a | b).sum()).item()
+
+
+def assert_same(actual: DetDataSample, expected: DetDataSample, pixels: float) -> None:
+    """Equal detections; boxes within so many pixels, and of the masks' pixels one in a thousand may differ."""
+    actual, expected = actual.pred_instances, expected.pred_instances
+    assert len(actual) == len(expected) > 5
+    assert torch.equal(actual.labels, expected.labels)
+    assert (actual.scores - expected.scores).abs().max() <= pixels * 1e-2
+    assert (actual.bboxes - expected.bboxes).abs().max() <= pixels
+    assert actual.masks.dtype == torch.bool and actual.masks.shape == expected.masks.shape
+    assert 0.01 < expected.masks.float().mean() < 0.99
+    assert (actual.masks ^ expected.masks).float().mean() < 1e-3
+
+
+class TestOneView:
+    """Without augmentation there is nothing to merge: the detector's own prediction."""
+
+    @pytest.mark.parametrize('cascade', [False, True])
+    @pytest.mark.parametrize('class_agnostic', [False, True])
+    def test_is_the_plain_prediction(self, cascade, class_agnostic):
+        detector = build(config(cascade, class_agnostic))
+        images = [picture(70, 100, seed=1), picture(90, 64, seed=2)]
+        expected = predict(detector, images, (128, 96))
+        actual = augment(InstanceSegTTAModel(detector), images, [(128, 96)], [None])
+        for a, e, image in zip(actual, expected, images, strict=True):
+            assert a.pred_instances.masks.shape[1:] == image.shape[:2]
+            assert_same(a, e, pixels=0)
+
+
+class Pyramid(nn.Module):
+    """A backbone that sees an image and its mirror images alike: means over squares of pixels."""
+
+    def __init__(self, channels: list[int]) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList(nn.Conv2d(3, c, 1) for c in channels)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        return tuple(conv(F.avg_pool2d(x, 4 * 2**i)) for i, conv in enumerate(self.convs))
+
+
+@functools.cache
+def equivariant(cascade: bool = False) -> nn.Module:
+    """A real detector that commutes with flips: every kernel symmetric, no box moved from its anchor."""
+    cfg = config(cascade)
+    cfg.model.neck.num_outs = 4  # a fifth level would come from every second pixel, counted from the left
+    cfg.model.rpn_head.anchor_generator.update(strides=[4, 8, 16, 32], center_offset=0.5)
+    cfg.model.test_cfg.rpn.update(nms_pre=2000, max_per_img=2000)
+    detector = build(cfg)
+    detector.backbone = Pyramid([32, 64, 128, 192])
+    with torch.no_grad():
+        for name, p in detector.named_parameters():
+            if p.dim() == 2 and p.shape[1] == 7 * 7 * cfg.width:
+                p.copy_(symmetric(p.unflatten(1, (cfg.width, 7, 7))).flatten(1))
+            elif p.dim() == 4:
+                p.copy_(symmetric(p))
+            if 'rpn_reg' in name or 'fc_reg' in name:
+                p.zero_()
+    return detector
+
+
+def symmetric(kernel: Tensor) -> Tensor:
+    return (kernel + kernel.flip(-1) + kernel.flip(-2) + kernel.flip(-1, -2)) / 4
+
+
+class TestFlips:
+    """Of a detector that commutes with flips, a flipped view says what the view says, to rounding."""
+
+    image = picture(48, 72)
+    scale = (96, 64)
+
+    @pytest.mark.parametrize(
+        ('flips', 'cascade'), [*[([f], False) for f in FLIPS], ([None, *FLIPS], False), ([None, *FLIPS], True)]
+    )
+    def test_are_undone(self, flips, cascade):
+        detector = equivariant(cascade)
+        (expected,) = predict(detector, [self.image], self.scale)
+        (actual,) = augment(InstanceSegTTAModel(detector), [self.image], [self.scale], flips)
+        assert_same(actual, expected, pixels=1e-3)
+
+    @pytest.mark.parametrize('direction', FLIPS)
+    def test_mirrored_predictions_are_something_else(self, direction):
+        """So the test above can fail."""
+        axes = {'horizontal': (1,), 'vertical': (0,), 'diagonal': (0, 1)}[direction]
+        detector = equivariant()
+        (expected,) = predict(detector, [self.image], self.scale)
+        (mirrored,) = predict(detector, [np.flip(self.image, axes).copy()], self.scale)
+        masks = mirrored.pred_instances.masks
+        assert (masks ^ expected.pred_instances.masks).float().mean() > 0.05
+        unflipped = masks.flip([axis + 1 for axis in axes])
+        assert (unflipped ^ expected.pred_instances.masks).float().mean() < 1e-3
+
+    @pytest.mark.parametrize('cascade', [False, True])
+    def test_a_symmetric_image_has_symmetric_masks(self, cascade, monkeypatch):
+        """Of any detector: both views are the same image, and the second mask is flipped back."""
+        detector = build(config(cascade))
+        for name, parameter in detector.named_parameters():
+            if 'fc_reg' in name:
+                nn.init.zeros_(parameter)
+        box = torch.tensor([[40.0, 20.0, 152.0, 100.0]])  # in the middle of 192
+        proposals = [InstanceData(bboxes=box, scores=torch.ones(1))]
+        monkeypatch.setattr(detector.rpn_head, 'predict', lambda *_, **__: proposals)
+        half = picture(64, 48)
+        image = np.concatenate([half, half[:, ::-1]], axis=1)
+
+        (plain,) = predict(detector, [image], (192, 128))
+        (actual,) = augment(InstanceSegTTAModel(detector), [image], [(192, 128)], [None, 'horizontal'])
+        plain, actual = plain.pred_instances, actual.pred_instances
+        assert torch.equal(actual.labels, plain.labels) and len(plain) > 1
+        assert torch.allclose(actual.bboxes, plain.bboxes) and torch.allclose(actual.scores, plain.scores)
+        differs = plain.masks ^ plain.masks.flip(-1)
+        assert differs.float().mean() > 0.01
+        assert (actual.masks ^ actual.masks.flip(-1)).float().mean() < 1e-3
+        # Where the detector agrees with its mirror image, so does the mean.
+        assert ((actual.masks ^ plain.masks) & ~differs).float().mean() < 1e-3
+
+
+# The letter L, which no flip leaves as it is: corner, height, width, thickness, in pixels of the original image.
+LETTERS = [((8, 20), 48, 32, 12), ((30, 50), 30, 50, 10)]
+SIZES = [(72, 96), (80, 120)]
+
+
+def letter(size: tuple[int, int], shape: tuple | None) -> tuple[np.ndarray, Tensor, Tensor]:
+    """An image with a white L on black (None: nothing), its box (1, 4) and mask (1, H, W)."""
+    mask = torch.zeros(1, *size, dtype=torch.bool)
+    box = torch.zeros(0, 4)
+    if shape is not None:
+        (y, x), height, width, thickness = shape
+        mask[:, y : y + height, x : x + thickness] = True
+        mask[:, y + height - thickness : y + height, x : x + width] = True
+        box = torch.tensor([[x, y, x + width, y + height]], dtype=torch.float32)
+    image = (mask[0, :, :, None].expand(-1, -1, 3) * 255).byte().numpy()
+    return image, box, mask
+
+
+@pytest.fixture
+def reader(monkeypatch: pytest.MonkeyPatch) -> Callable[[], nn.Module]:
+    """Makes a detector that reads the truth off the pixels: what is white is one object, of class 2."""
+
+    def make(sees: Callable[[Tensor], bool] = lambda image: True) -> nn.Module:
+        """``sees`` decides by the view, (3, H, W), whether the detector has a proposal there."""
+        cfg = config()
+        cfg.model.data_preprocessor.update(mean=[0.0] * 3, std=[255.0] * 3)
+        detector = build(cfg)
+
+        def propose(features: tuple[Tensor], *_: object, **__: object) -> list[InstanceData]:
+            return [InstanceData(bboxes=boxes_of(image) if sees(image) else torch.zeros(0, 4)) for image in features[0]]
+
+        def boxes_of(image: Tensor) -> Tensor:
+            ys, xs = torch.where(image[0] > 0.5)
+            if not len(ys):
+                return torch.zeros(0, 4)
+            return torch.tensor([[xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]], dtype=torch.float32)
+
+        def predict_bbox(_: tuple, metas: list, proposals: list[InstanceData], **__: object) -> list[InstanceData]:
+            results = []
+            for proposal in proposals:
+                scores = torch.zeros(len(proposal.bboxes), CLASSES + 1)
+                scores[:, 2] = 0.9
+                # One box a class, but none of classes without a proposal: as MMDetection's box head.
+                boxes = proposal.bboxes.repeat(1, CLASSES) if len(scores) else torch.zeros(0, 4)
+                results.append(InstanceData(bboxes=boxes, scores=scores))
+            return results
+
+        def mask_forward(features: tuple[Tensor], rois: Tensor) -> dict[str, Tensor]:
+            crops = roi_align(features[0][:, :1].contiguous(), rois, 28, 1.0, 2, 'avg', True)
+            others = crops.new_full((len(rois), CLASSES, 28, 28), -10.0)
+            others[:, 2:3] = (crops - 0.5) * 20
+            return dict(mask_preds=others)
+
+        monkeypatch.setattr(detector, 'extract_feat', lambda images: (images,))
+        monkeypatch.setattr(detector.rpn_head, 'predict', propose)
+        monkeypatch.setattr(detector.roi_head, 'predict_bbox', predict_bbox)
+        monkeypatch.setattr(detector.roi_head, '_mask_forward', mask_forward)
+        return detector
+
+    return make
+
+
+SCALES = [(96, 96), (160, 120), (240, 320)]
+
+
+class TestKnownAnswer:
+    """Letters in images of different sizes, found in views of different sizes and directions."""
+
+    @pytest.mark.parametrize('flips', [[None], *[[f] for f in FLIPS], [None, 'horizontal'], [None, *FLIPS]])
+    @pytest.mark.parametrize('scales', [SCALES[:1], SCALES])
+    def test_box_and_mask_are_those_of_the_original_image(self, reader, scales, flips):
+        images, boxes, masks = zip(*(letter(*args) for args in zip(SIZES, LETTERS, strict=True)), strict=True)
+        samples = augment(InstanceSegTTAModel(reader()), list(images), scales, flips)
+        for sample, box, mask in zip(samples, boxes, masks, strict=True):
+            found = sample.pred_instances
+            assert found.labels.tolist() == [2] and found.scores.tolist() == pytest.approx([0.9])
+            assert (found.bboxes - box).abs().max() <= 1.3  # a pixel of the smallest view
+            assert found.masks.dtype == torch.bool and found.masks.shape == mask.shape
+            assert iou(found.masks, mask) > 0.85
+            for axes in ((1,), (2,), (1, 2)):
+                assert iou(found.masks, mask.flip(axes)) < 0.7
+
+    def test_views_without_a_detection_do_not_count_for_the_box_but_show_the_mask(self, reader):
+        image, box, mask = letter(SIZES[0], LETTERS[0])
+        model = InstanceSegTTAModel(reader(sees=lambda view: view.shape[1] > 300))
+        (sample,) = augment(model, [image], SCALES, [None, 'diagonal'])
+        assert (sample.pred_instances.bboxes - box).abs().max() <= 0.5
+        assert iou(sample.pred_instances.masks, mask) > 0.85
+
+    @pytest.mark.parametrize('letters', [[None, LETTERS[1]], [LETTERS[0], None], [None, None]])
+    def test_images_without_a_detection_have_empty_results(self, reader, letters):
+        images, _, masks = zip(*(letter(*args) for args in zip(SIZES, letters, strict=True)), strict=True)
+        samples = augment(InstanceSegTTAModel(reader()), list(images), SCALES[:2], [None, 'horizontal'])
+        for sample, shape, size, mask in zip(samples, letters, SIZES, masks, strict=True):
+            found = sample.pred_instances
+            count = 0 if shape is None else 1
+            assert found.bboxes.shape == (count, 4) and found.scores.shape == found.labels.shape == (count,)
+            assert found.masks.shape == (count, *size) and found.masks.dtype == torch.bool
+            assert count == 0 or iou(found.masks, mask) > 0.85
+
+    def test_a_view_is_looked_at_once(self, reader, monkeypatch):
+        detector, calls = reader(), []
+        monkeypatch.setattr(detector, 'extract_feat', lambda images: calls.append(images.shape) or (images,))
+        augment(InstanceSegTTAModel(detector), [letter(SIZES[0], LETTERS[0])[0]], SCALES, [None, 'horizontal'])
+        assert len(calls) == 6
+
+    def test_the_sample_is_that_of_a_view_that_is_not_flipped(self, reader):
+        image, _, _ = letter(SIZES[0], LETTERS[0])
+        (sample,) = augment(InstanceSegTTAModel(reader()), [image], SCALES[:1], ['horizontal', None])
+        assert sample.flip is False and sample.ori_shape == SIZES[0] and sample.img_id == 0
+
+
+class TestOptions:
+    @pytest.mark.parametrize(('cfg', 'count'), [(None, 20), (dict(max_per_img=3), 3), (dict(score_thr=1.0), 0)])
+    def test_override_those_of_the_detector(self, cfg, count):
+        model = InstanceSegTTAModel(build(config()), cfg)
+        (sample,) = augment(model, [picture(64, 96)], [(128, 96)], [None, 'horizontal'])
+        assert len(sample.pred_instances) == count
+        assert (sample.pred_instances.scores > 0.05).all()
+
+    def test_threshold_of_the_suppression(self):
+        everything = dict(score_thr=0.5, nms=dict(type='nms', iou_threshold=1.0), max_per_img=-1)
+        counts = []
+        for cfg in (everything, everything | dict(nms=dict(type='nms', iou_threshold=0.3))):
+            model = InstanceSegTTAModel(build(config()), cfg)
+            (sample,) = augment(model, [picture(64, 96)], [(128, 96)], [None, 'horizontal'])
+            counts.append(len(sample.pred_instances))
+        assert counts[0] > 2 * counts[1] > 0
+
+    def test_unknown_is_refused(self):
+        with pytest.raises(ValueError, match=r"\['score_thr', 'nms', 'max_per_img'\], but got \['score_threshold'\]"):
+            InstanceSegTTAModel(build(config()), dict(score_threshold=0.1))
+
+    def test_a_data_preprocessor_replaces_that_of_a_config(self):
+        preprocessor = dict(config().model.data_preprocessor, pad_size_divisor=64)
+        model = InstanceSegTTAModel(config().model, data_preprocessor=preprocessor)
+        assert model.module.data_preprocessor.pad_size_divisor == 64
+
+    def test_a_data_preprocessor_for_a_built_detector_is_refused(self):
+        with pytest.raises(ValueError, match=r'module is a built MaskRCNN\. Give its config'):
+            InstanceSegTTAModel(build(config()), data_preprocessor=dict(type='DetDataPreprocessor'))
+
+
+class TestRefusals:
+    def test_detector_without_masks(self):
+        cfg = config()
+        cfg.model.roi_head.update(mask_head=None, mask_roi_extractor=None)
+        with pytest.raises(ValueError, match=r'MaskRCNN with roi_head StandardRoIHead, without masks.*DetTTAModel'):
+            InstanceSegTTAModel(cfg.model)
+
+    @pytest.mark.parametrize(('name', 'words'), [
+        ('solo/solo_r50_fpn_1x_coco', 'SOLO with roi_head NoneType, without masks'),
+        ('point_rend/point-rend_r50-caffe_fpn_ms-1x_coco', 'PointRend with roi_head PointRendRoIHead, with masks'),
+        ('ms_rcnn/ms-rcnn_r50_fpn_1x_coco', 'MaskScoringRCNN with roi_head MaskScoringRoIHead, with masks'),
+        ('htc/htc-without-semantic_r50_fpn_1x_coco', 'with roi_head HybridTaskCascadeRoIHead, with masks'),
+        ('panoptic_fpn/panoptic-fpn_r50_fpn_1x_coco', 'PanopticFPN with roi_head StandardRoIHead, with masks'),
+    ])  # fmt: skip
+    def test_detector_of_another_kind(self, name, words):
+        model = get_config(f'mmdet::{name}.py').model
+        model.backbone.init_cfg = None
+        with torch.device('meta'), pytest.raises(ValueError, match=words):
+            InstanceSegTTAModel(model)
+
+    def test_view_that_does_not_say_how_it_was_made(self):
+        data = load([picture(64, 96)], [(128, 96)], [None])
+        for sample in data['data_samples'][0]:
+            del sample.flip
+        with pytest.raises(ValueError, match=r"needs \['flip'\] of every view.*RandomFlip.*PackDetInputs"):
+            InstanceSegTTAModel(build(config())).test_step(data)

@@ -1,0 +1,151 @@
+"""Files are written whole or not at all, and hold nothing that a careful reader refuses."""
+
+import enum
+import hashlib
+import io
+import os
+import resource
+from argparse import Namespace
+from collections import OrderedDict
+
+import numpy as np
+import pytest
+import torch
+
+from mmstvit.errors import CheckpointError
+from mmstvit.fileio import check_target, plain_data, plain_meta, serialize, write_atomically
+
+
+class TestCheckTarget:
+    def test_a_new_file_in_a_new_folder(self, tmp_path):
+        check_target(tmp_path / 'new' / 'file.pth', tmp_path / 'source.pth')
+
+    def test_an_existing_file_only_by_force(self, tmp_path):
+        (tmp_path / 'file.pth').touch()
+        with pytest.raises(CheckpointError, match=r'file\.pth exists.*--force'):
+            check_target(tmp_path / 'file.pth', tmp_path / 'source.pth')
+        check_target(tmp_path / 'file.pth', tmp_path / 'source.pth', force=True)
+
+    def test_a_link_to_nothing_is_a_file_too(self, tmp_path):
+        (tmp_path / 'link.pth').symlink_to('gone')
+        with pytest.raises(CheckpointError, match=r'link\.pth exists'):
+            check_target(tmp_path / 'link.pth', tmp_path / 'source.pth')
+
+    @pytest.mark.parametrize('name', ['source.pth', 'link.pth', 'hard.pth'])
+    def test_the_source_not_even_by_force(self, name, tmp_path):
+        (tmp_path / 'source.pth').touch()
+        (tmp_path / 'link.pth').symlink_to('source.pth')
+        os.link(tmp_path / 'source.pth', tmp_path / 'hard.pth')
+        with pytest.raises(CheckpointError, match='the file to read'):
+            check_target(tmp_path / name, tmp_path / 'source.pth', force=True)
+
+    def test_a_folder(self, tmp_path):
+        with pytest.raises(CheckpointError, match=r'is a folder; name a file, such as .*source\.pth'):
+            check_target(tmp_path, tmp_path / 'source.pth', force=True)
+
+    def test_the_name_of_another_format(self, tmp_path):
+        with pytest.raises(CheckpointError, match=r'file\.safetensors would be a file of torch\.save.*file\.pth\.$'):
+            check_target(tmp_path / 'file.safetensors', tmp_path / 'source.pth', force=True)
+
+
+class TestSerialize:
+    def test_the_same_content_gives_the_same_bytes(self):
+        first, second = (serialize({'a': torch.arange(5), 'b': (1, 'x')}) for _ in range(2))
+        assert first == second
+        assert torch.load(io.BytesIO(first), weights_only=True)['a'].tolist() == [0, 1, 2, 3, 4]
+
+    def test_what_needs_an_allow_list_is_refused_even_where_one_is_set(self):
+        before = torch.serialization.get_safe_globals()
+        torch.serialization.add_safe_globals([Namespace])
+        try:
+            with pytest.raises(CheckpointError, match='does not load with weights_only=True'):
+                serialize({'args': Namespace(lr=1)})
+            assert set(torch.serialization.get_safe_globals()) == {*before, Namespace}
+        finally:
+            torch.serialization.clear_safe_globals()
+            torch.serialization.add_safe_globals(before)
+
+
+class TestWriteAtomically:
+    def test_content_and_hash(self, tmp_path):
+        target = tmp_path / 'a' / 'b' / 'file.pth'
+        assert write_atomically(b'content', target) == hashlib.sha256(b'content').hexdigest()
+        assert target.read_bytes() == b'content'
+        assert os.listdir(target.parent) == ['file.pth']
+
+    def test_replaces(self, tmp_path):
+        (tmp_path / 'file.pth').write_bytes(b'old')
+        write_atomically(b'new', tmp_path / 'file.pth')
+        assert (tmp_path / 'file.pth').read_bytes() == b'new'
+
+    def test_a_full_disk_leaves_the_old_file_and_no_other(self, tmp_path):
+        (tmp_path / 'file.pth').write_bytes(b'old')
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+        try:
+            for target in (tmp_path / 'file.pth', tmp_path / 'new' / 'folder' / 'file.pth'):
+                with pytest.raises(CheckpointError, match=r'file\.pth \(2\.0 MB\) cannot be written: File too large'):
+                    write_atomically(bytes(2_000_000), target)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        assert [path.name for path in tmp_path.rglob('*')] == ['file.pth']
+        assert (tmp_path / 'file.pth').read_bytes() == b'old'
+
+    def test_a_file_in_the_place_of_a_folder(self, tmp_path):
+        (tmp_path / 'file').touch()
+        with pytest.raises(CheckpointError, match='cannot be written'):
+            write_atomically(b'content', tmp_path / 'file' / 'file.pth')
+        assert os.listdir(tmp_path) == ['file']
+
+    def test_interrupted_it_leaves_nothing(self, tmp_path, monkeypatch):
+        def interrupt(*_: object) -> None:
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(os, 'replace', interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            write_atomically(b'content', tmp_path / 'file.pth')
+        assert not list(tmp_path.iterdir())
+
+
+class Color(str, enum.Enum):
+    RED = 'red'
+
+
+class TestPlainData:
+    @pytest.mark.parametrize(
+        ('value', 'expected'),
+        [
+            (None, None),
+            (np.float64(0.5), 0.5),
+            (np.int32(3), 3),
+            (np.bool_(True), True),
+            (np.array([[1, 2]]), [[1, 2]]),
+            (OrderedDict(classes=('a', 'b'), palette=[(0, 0, 0)]), {'classes': ('a', 'b'), 'palette': [(0, 0, 0)]}),
+        ],
+    )
+    def test_becomes_pythons_own(self, value, expected):
+        plain = plain_data(value)
+        assert plain == expected and type(plain) is type(expected)
+
+    def test_parameters_become_tensors(self):
+        plain = plain_data({'a': torch.nn.Parameter(torch.ones(1))})['a']
+        assert type(plain) is torch.Tensor and not plain.requires_grad
+
+    @pytest.mark.parametrize(
+        ('value', 'name'), [(Namespace(), 'argparse.Namespace'), ([Color.RED], 'Color'), ({'a': print}, 'builtin')]
+    )
+    def test_the_rest_is_named(self, value, name):
+        with pytest.raises(TypeError, match=name):
+            plain_data(value)
+
+    def test_of_a_description_what_is_plain_is_kept(self):
+        endless = []
+        endless.append(endless)
+        meta = dict(epoch=np.int64(3), args=Namespace(lr=1), endless=endless)
+        kept, dropped = plain_meta({'meta': meta, 'state_dict': {}})
+        assert kept == {'epoch': 3}
+        assert [name.split()[0] for name in dropped] == ['meta.args', 'meta.endless']
+
+    @pytest.mark.parametrize('content', [{'state_dict': {}}, {'meta': 3}, [1]])
+    def test_without_a_description(self, content):
+        assert plain_meta(content) == ({}, [])
