@@ -5,6 +5,7 @@ distributions say nothing: a version is read off the module itself.
 """
 
 import importlib
+from pathlib import Path
 from types import ModuleType
 
 # import name -> (lowest version that works, what to install)
@@ -99,3 +100,18 @@ def require_library(name: str) -> ModuleType:
             f'ops or against another torch. Run: {CORE["mmcv"][1]}'
         ) from error
     return require(name, minimum, remedy)
+
+
+def tool_command(tool: str) -> str:
+    """Return the command that runs a tool, for messages.
+
+    Args:
+        tool: Path below ``tools/``, such as ``'model_converters/stvit_to_mm.py'``.
+
+    Returns:
+        ``python tools/…`` in a checkout; with the full path in ``mmstvit/.mim`` where mmstvit is installed as a wheel.
+    """
+    package = Path(__file__).resolve().parent
+    in_checkout = (package.parent / 'tools' / tool).exists() and (package.parent / 'setup.py').exists()
+    folder = Path('tools') if in_checkout else package / '.mim' / 'tools'
+    return f'{"bash" if tool.endswith(".sh") else "python"} {folder / tool}'
