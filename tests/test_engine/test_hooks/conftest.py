@@ -12,7 +12,7 @@ from mmengine.runner import Runner
 from mmpretrain.structures import DataSample
 from torch import Tensor
 
-from ..helpers import TINY, image
+from ...helpers import TINY, image
 
 _names = (f'hooks_{i}' for i in itertools.count())
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from mmstvit.engine.hooks import CheckFiniteHook
 from mmstvit.errors import DivergedError
 
-from ..helpers import assert_equal
+from ...helpers import assert_equal
 
 GUARD = dict(type='mmstvit.CheckFiniteHook')
 SGD = dict(type='SGD', lr=0.01)

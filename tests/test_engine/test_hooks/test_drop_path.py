@@ -14,7 +14,7 @@ from mmstvit import STViT
 from mmstvit.engine.hooks import DropPathHook
 from mmstvit.registry import HOOKS
 
-from ..helpers import assert_equal, image, tiny
+from ...helpers import assert_equal, image, tiny
 
 LARGE = dict(type='mmstvit.DropPathHook', milestones=[260], rates=[0.4, 0.6])
 

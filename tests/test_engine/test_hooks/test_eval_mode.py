@@ -6,7 +6,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import Tensor
 
-from ..helpers import assert_equal
+from ...helpers import assert_equal
 
 # Two iterations are one pass over the data.
 LOOPS = [dict(by_epoch=True, max_epochs=3, val_interval=1), dict(by_epoch=False, max_iters=2, val_interval=1)]

@@ -8,7 +8,7 @@ from mmengine.optim import MultiStepLR, OptimWrapper, build_optim_wrapper
 from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 
-from ..helpers import ROOT, TINY, image
+from ...helpers import ROOT, TINY, image
 
 BACKBONE = dict(type='mmstvit.STViT', arch=TINY)
 LR, RATE = 0.25, 0.5

@@ -11,7 +11,7 @@ from torch import nn
 
 from mmstvit.engine.schedulers import WarmupCosineLR
 
-from ..helpers import ROOT
+from ...helpers import ROOT
 
 EPOCHS = 300
 
