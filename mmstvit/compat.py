@@ -1,5 +1,7 @@
 """Workarounds that depend on private names or message texts of torch, MMEngine and mmcv, with the versions tried."""
 
+import pickle
+
 import torch
 
 
@@ -15,3 +17,35 @@ _bf16_supported = _onednn_operator('_is_mkldnn_bf16_supported')
 ONEDNN_BF16: bool = _bf16_supported is not None and bool(_bf16_supported())
 # The matrix product to which torch.compile lowers linear layers, or None.
 ONEDNN_LINEAR = _onednn_operator('_linear_pointwise')
+
+
+def worker_message(error: BaseException) -> str:
+    """Return an exception's message without the traceback that torch adds if a DataLoader worker raised it.
+
+    torch 2.11 rebuilds a worker's exception as ``type(text)``, where ``text`` begins with ``Caught`` and ends with the
+    formatted traceback. The message of any other exception is returned as it is.
+    """
+    text = str(error)
+    kind = type(error)
+    if not text.startswith(f'Caught {kind.__name__} in DataLoader worker process'):
+        return text
+    name = kind.__qualname__ if kind.__module__ == 'builtins' else f'{kind.__module__}.{kind.__qualname__}'
+    return text.rpartition(f'\n{name}: ')[2].strip()
+
+
+def no_sample_found(error: Exception) -> bool:
+    """Return True if MMEngine's ``BaseDataset`` gave up: ``max_refetch`` samples in a row were None.
+
+    MMEngine 0.10.12 raises a plain ``Exception`` for it, which only its text tells from others.
+    """
+    return type(error) is Exception and str(error).startswith('Cannot find valid image')
+
+
+def unpickling_reason(error: Exception) -> str:
+    """Return why ``torch.load`` failed, without its advice to load the file unsafely.
+
+    torch 2.6 to 2.11 raises the advice while it handles the unpickler's own error, whose first sentence is the reason.
+    """
+    if isinstance(error, pickle.UnpicklingError) and error.__context__ is not None:
+        error = error.__context__
+    return str(error).strip().partition('\n')[0].partition('. ')[0].rstrip('.')
