@@ -3,6 +3,10 @@
 import pickle
 
 import torch
+from mmengine.optim import BaseOptimWrapper
+from mmengine.registry import DefaultScope
+from torch import Tensor, nn
+from torch.optim import Optimizer
 
 
 def _onednn_operator(name: str) -> torch._ops.OpOverloadPacket | None:
@@ -49,3 +53,49 @@ def unpickling_reason(error: Exception) -> str:
     if isinstance(error, pickle.UnpicklingError) and error.__context__ is not None:
         error = error.__context__
     return str(error).strip().partition('\n')[0].partition('. ')[0].rstrip('.')
+
+
+def leave_default_scope(name: str, scope: str | None = None) -> bool:
+    """Make another default scope of MMEngine the current one until the temporary scope ``name`` ends.
+
+    ``DefaultScope.overwrite_default_scope`` puts the scopes back that it found (MMEngine 0.10.0 to 0.10.12), so that
+    this lasts as long as the temporary scope. No public method lists the scopes below the current one.
+
+    Args:
+        name: The temporary scope.
+        scope: The scope to enter; by default the newest one below that is not ``name``.
+
+    Returns:
+        False if there is none to enter.
+    """
+    instances = DefaultScope._instance_dict
+    below = (instance.scope_name for instance in reversed(instances.values()) if instance.scope_name != name)
+    scope = scope or next(below, None)
+    if scope is None:
+        return False
+    DefaultScope.get_instance(f'{name}-{len(instances)}-{scope}', scope_name=scope)
+    return True
+
+
+def step_is_skipped(optimizer: Optimizer) -> bool:
+    """Return True, inside of its ``step()``, if a loss scaler has told a fused optimizer to change nothing.
+
+    torch 2.4 to 2.11 sets ``found_inf`` of the optimizer for it; other optimizers are not called at all.
+    """
+    return bool(getattr(optimizer, 'found_inf', False))
+
+
+def accumulative_counts(optim_wrapper: BaseOptimWrapper) -> int:
+    """Return the number of iterations whose gradients make one step; MMEngine 0.10.12 keeps it in a private name."""
+    return getattr(optim_wrapper, '_accumulative_counts', 1)
+
+
+def mask_logits(roi_head: nn.Module, features: tuple[Tensor, ...], rois: Tensor) -> list[Tensor]:
+    """Return what every mask head of a RoI head predicts for ``rois``: (n, C or 1, h, w), one head per cascade stage.
+
+    MMDetection 3.5.1 has only the private ``_mask_forward`` for it.
+    """
+    if isinstance(roi_head.mask_head, nn.ModuleList):
+        stages = range(len(roi_head.mask_head))
+        return [roi_head._mask_forward(stage, features, rois)['mask_preds'] for stage in stages]
+    return [roi_head._mask_forward(features, rois)['mask_preds']]

@@ -1,4 +1,4 @@
-"""Hooks: of the paper's training recipes, for a training that stops and goes, and for one that diverges."""
+"""Hooks for the paper's recipes, for runs that can be killed and resumed, and for runs that diverge."""
 
 from .check_finite import CheckFiniteHook
 from .checkpoint import CheckpointHook

@@ -1,4 +1,4 @@
-"""Checkpoints that are there whole or not at all."""
+"""Checkpoints that a kill cannot damage."""
 
 import os
 from collections import deque
@@ -9,6 +9,8 @@ from mmengine.fileio import LocalBackend
 from mmengine.hooks import CheckpointHook as MMEngineCheckpointHook
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
+from mmstvit.compat import accumulative_counts
+from mmstvit.errors import UserError
 from mmstvit.registry import HOOKS
 
 UNFINISHED = 'checkpoint.unfinished'
@@ -16,41 +18,43 @@ UNFINISHED = 'checkpoint.unfinished'
 
 @HOOKS.register_module()
 class CheckpointHook(MMEngineCheckpointHook):
-    """MMEngine's ``CheckpointHook`` for a training that may be killed at any moment; the arguments are the same.
+    """MMEngine's ``CheckpointHook`` for a run that may be killed at any moment; the arguments are the same.
 
-    MMEngine writes a checkpoint straight under its final name and removes the one before it first. Here it is written
-    as ``checkpoint.unfinished``, renamed when it is on the disk, then named in ``last_checkpoint``, and only then is
-    an outdated one removed: whenever the process dies, ``last_checkpoint`` names a whole file, and the best checkpoint
-    (``save_best``) is there, the old one or the new one.
+    MMEngine removes the oldest checkpoint first and then writes the new one under its final name. This hook writes
+    ``checkpoint.unfinished``, renames it when it is on the disk, updates ``last_checkpoint``, and then removes the
+    oldest one. Whenever the process dies, ``last_checkpoint`` names a complete file, and the best checkpoint
+    (``save_best``) exists, be it the old or the new one.
+
+    It overrides private methods of MMEngine's hook (tried with 0.10.12).
     """
 
     def before_train(self, runner: Runner) -> None:
-        """As MMEngine's.
+        """Prepare the folders, and warn if a resumed run cannot be exact.
 
         Raises:
-            ValueError: The checkpoints do not go to the local file system.
+            UserError: The checkpoints do not go to the local file system.
         """
         super().before_train(runner)
         if not isinstance(self.file_backend, LocalBackend):
-            raise ValueError(
-                f'mmstvit.CheckpointHook writes to the local file system, but got out_dir={str(self.out_dir)!r}. '
-                f"Use type='CheckpointHook' there."
+            raise UserError(
+                f'mmstvit.CheckpointHook writes to the local file system, but got out_dir={str(self.out_dir)!r}.',
+                "Set default_hooks.checkpoint.type='CheckpointHook'.",
             )
         self._warn_of_inexact_resume(runner)
 
     def _warn_of_inexact_resume(self, runner: Runner) -> None:
         epoch = len(runner.train_dataloader)
         iterations = self.interval * epoch if self.by_epoch else self.interval
-        accumulated = getattr(runner.optim_wrapper, '_accumulative_counts', 1)
+        accumulated = accumulative_counts(runner.optim_wrapper)
         if iterations % accumulated:
             runner.logger.warning(
-                f'A checkpoint every {iterations} iterations falls between steps of {accumulated} accumulated '
-                f'iterations: a resumed run loses the gradients gathered before it.'
+                f'A checkpoint every {iterations} iterations falls between optimizer steps, which come every '
+                f'{accumulated} iterations (accumulative_counts): a resumed run loses the gradients accumulated so far.'
             )
         if isinstance(runner.train_loop, EpochBasedTrainLoop) and iterations % epoch:
             runner.logger.warning(
-                f'A checkpoint every {iterations} iterations falls inside epochs of {epoch}: a resumed run begins the '
-                f'epoch again.'
+                f'A checkpoint every {iterations} iterations falls inside an epoch of {epoch} iterations: a resumed '
+                f'run repeats that epoch from its beginning.'
             )
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
@@ -60,7 +64,7 @@ class CheckpointHook(MMEngineCheckpointHook):
         kept = []
         if self.max_keep_ckpts > 0:
             kept = [*(kept for kept in self.keep_ckpt_ids if kept != step), step]
-            # The outdated one is still there and still listed: after a kill, MMEngine's before_train removes it.
+            # The oldest one still exists and is still listed, so that MMEngine's before_train removes it after a kill.
             runner.message_hub.update_info('keep_ckpt_ids', kept)
         saver = runner if isinstance(runner, _Saver) else _Saver(runner)
         saver.save_checkpoint(
@@ -85,7 +89,7 @@ class CheckpointHook(MMEngineCheckpointHook):
     def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
         if self.save_best is None:
             return
-        # MMEngine would remove the old ones before it writes: it does not see them.
+        # Hide the old ones: MMEngine would remove them before it writes.
         old, self._best = self._best, {}
         super()._save_best_checkpoint(_Saver(runner), metrics)
         self._best = {**old, **self._best}
@@ -95,7 +99,7 @@ class CheckpointHook(MMEngineCheckpointHook):
 
     @property
     def _best(self) -> dict[str, str]:
-        """Paths of the best checkpoints by metric, of those that there are."""
+        """Paths of the best checkpoints by metric."""
         paths = self.best_ckpt_path_dict if len(self.key_indicators) > 1 else {'': self.best_ckpt_path}
         return {metric: path for metric, path in paths.items() if path is not None}
 
@@ -108,7 +112,7 @@ class CheckpointHook(MMEngineCheckpointHook):
 
 
 class _Saver:
-    """A runner that writes its checkpoints elsewhere and renames them when they are whole."""
+    """A runner that writes checkpoints under a temporary name and renames them when they are complete."""
 
     def __init__(self, runner: Runner) -> None:
         self._runner = runner
@@ -123,7 +127,7 @@ class _Saver:
 
 
 def _finish(unfinished: Path, path: Path) -> None:
-    """Bring a file to the disk, then rename it."""
+    """Flush a file to the disk, then rename it."""
     with unfinished.open('rb') as file:
         os.fsync(file.fileno())
     os.replace(unfinished, path)

@@ -1,4 +1,4 @@
-"""The count of what a training could not read."""
+"""Report of the files that a training run could not read."""
 
 from mmengine.dist import all_gather_object, is_main_process
 from mmengine.hooks import Hook
@@ -12,13 +12,14 @@ SHOWN = 10
 
 @HOOKS.register_module()
 class DataFaultHook(Hook):
-    """Say at the end of a training how many files were skipped because they could not be read, and which.
+    """Report the unreadable files that a training run skipped.
 
-    The files are those of all processes since this run began; see :class:`mmstvit.datasets.GuardedDataset`. The log
-    names the first ten, ``unreadable_files.txt`` in the folder of the log all of them.
+    Covers all processes since this run began; see :class:`mmstvit.datasets.GuardedDataset`. The log names the first
+    ten files; ``unreadable_files.txt`` in the folder of the log lists all of them.
     """
 
     def after_train(self, runner: Runner) -> None:
+        """Log and write the report."""
         dataset = runner.train_dataloader.dataset
         if not skips(dataset):
             return
@@ -31,14 +32,14 @@ class DataFaultHook(Hook):
         if not is_main_process():
             return
         if not reasons:
-            runner.logger.info('Files that could not be read: 0.')
+            runner.logger.info('Unreadable files: 0.')
             return
         lines = [f'{path}: {reasons[path]} ({counts[path]}×)' for path in sorted(reasons)]
         out = f'{runner.log_dir}/unreadable_files.txt'
         with open(out, 'w') as file:
             file.writelines(f'{line}\n' for line in lines)
-        shown = '\n  '.join(lines[:SHOWN] + ([f'… all are in {out}'] if len(lines) > SHOWN else []))
+        shown = '\n  '.join(lines[:SHOWN] + ([f'… see {out} for all'] if len(lines) > SHOWN else []))
         runner.logger.warning(
-            f'Files that could not be read: {len(lines)}. Other samples took their places '
-            f'{sum(counts.values())} times:\n  {shown}'
+            f'Unreadable files: {len(lines)}. They were replaced by other samples {sum(counts.values())} times:\n'
+            f'  {shown}'
         )

@@ -1,4 +1,4 @@
-"""Stochastic depth that changes during training."""
+"""Drop path rate (stochastic depth) that changes during training."""
 
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -7,23 +7,24 @@ from mmengine.hooks import Hook
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import nn
 
+from mmstvit.errors import UserError
 from mmstvit.registry import HOOKS
 
 
 @HOOKS.register_module()
 class DropPathHook(Hook):
-    """Set the drop path rate of every STViT in the model, in steps by epoch.
+    """Set the drop path rate of every backbone with ``set_drop_path_rate``, as STViT has, in steps by epoch.
 
-    The paper's Large trains with 0.4 for the first 260 epochs and 0.6 for the last 40:
-    ``dict(type='mmstvit.DropPathHook', milestones=[260], rates=[0.4, 0.6])``. The rate depends on the epoch alone, so a
-    resumed training goes on with the right one. The backbone's own ``drop_path_rate`` is overruled.
+    STViT-large trains with 0.4 for the first 260 epochs and 0.6 for the last 40:
+    ``dict(type='mmstvit.DropPathHook', milestones=[260], rates=[0.4, 0.6])``. The rate depends only on the epoch, so a
+    resumed run has the right one. It replaces the backbone's own ``drop_path_rate``.
 
     Args:
-        milestones: How many epochs are over when the next rate begins; increasing.
-        rates: Stochastic depth of the last block, in [0, 1): one rate before the first milestone and one after each.
+        milestones: Increasing numbers of epochs after which the next rate begins.
+        rates: Drop path rate of the last block, in [0, 1): one before the first milestone and one after each.
 
     Raises:
-        ValueError: The milestones do not increase, a rate is out of range, or their numbers do not fit.
+        ValueError: The milestones do not increase, a rate is out of range, or the lengths do not match.
     """
 
     def __init__(self, milestones: Sequence[int], rates: Sequence[float]) -> None:
@@ -34,8 +35,8 @@ class DropPathHook(Hook):
             raise ValueError(f'milestones must be positive, increasing numbers of epochs, but got {milestones!r}.')
         if len(rates) != len(milestones) + 1:
             raise ValueError(
-                f'rates must have one number more than milestones ({len(milestones)}): one before the first and one '
-                f'after each; but got {rates!r}.'
+                f'rates must have one number more than milestones ({len(milestones)}): one before the first milestone '
+                f'and one after each; but got {rates!r}.'
             )
         for i, rate in enumerate(rates):
             if type(rate) not in (int, float) or not 0 <= rate < 1:
@@ -44,29 +45,31 @@ class DropPathHook(Hook):
         self.rates = list(rates)
 
     def before_train(self, runner: Runner) -> None:
-        """Refuse what the hook would do nothing for.
+        """Check that the hook has an effect.
 
         Raises:
-            ValueError: The model has no STViT, or the training has no epochs.
+            UserError: The model has no drop path rate to set, or the run does not train by epochs.
         """
         if not isinstance(runner.train_loop, EpochBasedTrainLoop):
-            raise ValueError(
-                f'DropPathHook counts epochs, but the training runs in {type(runner.train_loop).__name__}. Remove it '
-                f'from custom_hooks, or set train_cfg.type to EpochBasedTrainLoop (with by_epoch=True).'
+            raise UserError(
+                f'DropPathHook needs a run by epochs, but train_cfg builds {type(runner.train_loop).__name__}.',
+                'Remove it from custom_hooks, or set train_cfg.by_epoch=True.',
             )
         if not _backbones(runner):
-            raise ValueError(
-                f'DropPathHook sets the drop path of an STViT, but the model ({type(runner.model).__name__}) has none. '
-                f'Remove it from custom_hooks.'
+            raise UserError(
+                f'DropPathHook needs a module with set_drop_path_rate (such as STViT), but '
+                f'{type(runner.model).__name__} has none.',
+                'Remove it from custom_hooks.',
             )
 
     def before_train_epoch(self, runner: Runner) -> None:
+        """Set the rate of the epoch."""
         rate = self.rates[bisect_right(self.milestones, runner.epoch)]
         for backbone in _backbones(runner):
             backbone.set_drop_path_rate(rate)
-        runner.logger.info(f'drop path rate of epoch {runner.epoch + 1}: {rate}')
+        runner.logger.info(f'Drop path rate of epoch {runner.epoch + 1}: {rate}')
 
 
 def _backbones(runner: Runner) -> list[nn.Module]:
-    """Return the modules whose drop path rate can be set, wherever they are in the model."""
+    """Return all modules of the model whose drop path rate can be set."""
     return [module for module in runner.model.modules() if hasattr(module, 'set_drop_path_rate')]

@@ -8,13 +8,14 @@ from mmstvit.registry import HOOKS
 
 @HOOKS.register_module()
 class EvalModeHook(Hook):
-    """Keep the whole model in evaluation mode while it trains, as the release does when it fine-tunes at 384².
+    """Train in evaluation mode, as the official implementation does when it fine-tunes at 384².
 
-    Nothing is dropped, be it activations or paths, and every BatchNorm normalises by the statistics it came with and
-    keeps them; weights, BatchNorm's own among them, learn as ever. Mixup and the like stay on: they belong to the data.
+    Dropout and drop path are off, and BatchNorm uses and keeps the statistics that it was loaded with. All weights
+    still learn, those of BatchNorm included. Augmentation of the data, such as Mixup, stays on.
     """
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | tuple | list | None = None) -> None:
-        # Not once an epoch: MMEngine's loops set the training mode after that hook, and again after a validation.
+        """Set evaluation mode."""
+        # In every iteration: MMEngine's loops set training mode after before_train_epoch and after a validation.
         if runner.model.training:
             runner.model.train(False)

@@ -1,4 +1,4 @@
-"""Random numbers that a resumed training repeats."""
+"""Random numbers that a resumed run repeats."""
 
 from mmengine.dist import get_rank
 from mmengine.hooks import Hook
@@ -10,13 +10,14 @@ from mmstvit.registry import HOOKS
 
 @HOOKS.register_module()
 class SeedHook(Hook):
-    """Start the random numbers of every training iteration (drop path, dropout, Mixup, the samples of a detector's
-    losses) from the training's seed, the iteration and the rank.
+    """Seed every training iteration by the run's seed, the iteration and the rank.
 
-    MMEngine does not save the state of the random number generators. For the augmentation, which runs ahead in other
-    processes, see :mod:`mmstvit.datasets.seeded`.
+    Drop path, dropout, Mixup and the sampling of a detector's losses are then the same in a resumed run: MMEngine does
+    not save the state of the random number generators. Augmentation runs ahead in the dataloader's workers; for it see
+    :mod:`mmstvit.datasets.seeded`.
     """
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: object = None) -> None:
-        # The last number tells these keys from those of the samples, which have three.
+        """Seed the generators of Python, NumPy and PyTorch."""
+        # The fourth number distinguishes these keys from those of the samples, which have three.
         seed_everything(runner.seed, runner.iter, get_rank(), 1)
