@@ -13,7 +13,7 @@ from mmstvit.engine.hooks import DataFaultHook
 from mmstvit.engine.runner.data import guard_data
 from mmstvit.errors import DataError, DivergedError
 
-from ..test_datasets.tiny_data import images, make_config
+from ...test_datasets.tiny_data import images, make_config
 
 
 def config(**fields: object) -> Config:
@@ -95,7 +95,7 @@ def test_the_hook_counts_at_the_end(tmp_path, caplog):
     caplog.set_level(logging.INFO)
     run = runner(tmp_path, unreadable='skip')
     DataFaultHook().after_train(run)
-    assert caplog.messages == ['Files that could not be read: 0.']
+    assert caplog.messages == ['Unreadable files: 0.']
     dataset = run.train_dataloader.dataset
     for i in range(len(dataset)):
         dataset[i]
@@ -108,7 +108,7 @@ def test_the_hook_counts_at_the_end(tmp_path, caplog):
     ]
     assert (tmp_path / 'unreadable_files.txt').read_text().splitlines() == expected
     summary, *rest = caplog.messages[-1].splitlines()
-    assert f'not be read: 2. Other samples took their places {counts.sum()} times' in summary
+    assert f'Unreadable files: 2. They were replaced by other samples {counts.sum()} times' in summary
     assert [line.strip() for line in rest] == expected
 
 
