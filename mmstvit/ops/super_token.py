@@ -185,7 +185,8 @@ def self_attention(qkv: Tensor, num_heads: int, dropout: float = 0.0) -> Tensor:
     """
     q, k, v = split_heads(qkv, num_heads)
     out = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
-    return out.transpose(1, 2).reshape(*qkv.shape[:2], -1)
+    b, n, c3 = qkv.shape
+    return out.transpose(1, 2).reshape(b, n, c3 // 3)
 
 
 def upsample_super_tokens(tokens: Tensor, affinity: Tensor, size: tuple[int, int]) -> Tensor:

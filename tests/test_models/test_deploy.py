@@ -1,8 +1,9 @@
-"""The inference form: equal outputs, other keys, no way back."""
+"""The deploy form: equal outputs, other keys, no way back to training."""
 
 import copy
 import io
 import re
+import sys
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from torch import nn
 from mmstvit import STViT, STViTNeck
 from mmstvit.errors import CheckpointError, FormError
 from mmstvit.layers.fold import affine_of, fold_after, fold_before
-from mmstvit.ops import conv_ffn, dense
+from mmstvit.ops import use_backend
 
 from ..helpers import (
     TINY,
@@ -28,7 +29,7 @@ from ..helpers import (
 
 
 def deployed(model: nn.Module) -> nn.Module:
-    """A copy in the inference form."""
+    """Return a copy in deploy form."""
     model = copy.deepcopy(model)
     model.switch_to_deploy()
     return model
@@ -65,7 +66,7 @@ class TestFolding:
             fold_before(layer, scale, shift)
             assert relative_error(layer(x), expected) < 1e-14
 
-    def test_a_norm_is_scale_and_shift(self):
+    def test_affine_of_a_norm(self):
         norm, x = learned(nn.BatchNorm2d(6)).double(), image(2, 6, 3, 3, dtype=torch.float64)
         scale, shift = affine_of(norm)
         with torch.no_grad():
@@ -74,17 +75,16 @@ class TestFolding:
 
 class TestOutputs:
     @pytest.mark.parametrize(('height', 'width'), [(32, 32), (64, 96), (101, 47), (333, 40)])
-    @pytest.mark.parametrize('onednn', [True, False])
-    def test_equal_those_of_evaluation_mode(self, height, width, onednn, monkeypatch):
-        if not onednn:
-            monkeypatch.setattr(dense, 'HAS_ONEDNN', False)
+    @pytest.mark.parametrize('backend', ['cpu', 'torch'])
+    def test_equal_those_of_evaluation_mode(self, height, width, backend):
         model = learned(tiny())
-        actual = errors(deployed(model), model, image(2, 3, height, width))
+        with use_backend(backend):
+            actual = errors(deployed(model), model, image(2, 3, height, width))
         assert max(actual) <= 1e-5
         assert max(actual) > 0  # something else was computed
 
     @pytest.mark.parametrize('arch', ['nano', 'small', pytest.param('base', marks=pytest.mark.long)])
-    def test_of_the_real_sizes(self, arch):
+    def test_named_architectures(self, arch):
         torch.manual_seed(0)
         model = learned(STViT(arch))
         assert max(errors(deployed(model), model, image(1, 3, 70, 101))) <= 1e-5
@@ -101,12 +101,13 @@ class TestOutputs:
         whole = deployed(model)
         with torch.no_grad():
             expected = whole(x)
-            monkeypatch.setattr(conv_ffn, 'LARGE_BYTES', 1)
-            monkeypatch.setattr(conv_ffn, 'STRIP_BYTES', 1)
-            cut, calls = conv_ffn.conv_ffn_by_strips, []
-            monkeypatch.setattr(conv_ffn, 'conv_ffn_by_strips', lambda *args: calls.append(args) or cut(*args))
+            module = sys.modules['mmstvit.ops.cpu.conv_ffn']
+            monkeypatch.setattr(module, 'LARGE_BYTES', 1)
+            monkeypatch.setattr(module, 'STRIP_BYTES', 1)
+            strips, calls = module._strips, []
+            monkeypatch.setattr(module, '_strips', lambda *args: calls.append(args) or strips(*args))
             actual = whole(x)
-        assert len(calls) == sum(TINY['depths']) and all(args[-1] is False for args in calls)
+        assert len(calls) == sum(TINY['depths'])
         assert max(relative_error(a, b) for a, b in zip(actual, expected, strict=True)) <= 1e-5
         assert max(errors(whole, model, x)) <= 1e-5
 
@@ -122,13 +123,11 @@ class TestOutputs:
         model = learned(STViTNeck(12, 20))
         assert max(errors(deployed(model), model, image(2, 12, 3, 5))) <= 1e-5
 
-    @pytest.mark.parametrize('onednn', [True, False])
-    def test_in_mixed_precision_are_as_near_as_before(self, onednn, monkeypatch):
-        """bf16 has 8 bits: both forms are some percent off fp32, the folded weights not more than twice as much."""
-        if not onednn:
-            monkeypatch.setattr(dense, 'HAS_ONEDNN', False)
+    @pytest.mark.parametrize('backend', ['cpu', 'torch'])
+    def test_in_mixed_precision_are_as_near_as_before(self, backend):
+        """bf16 has 8 bits: both forms differ from fp32 by some percent, the deploy form by at most twice as much."""
         model, x = learned(tiny()), image(2, 3, 101, 47)
-        with torch.no_grad():
+        with torch.no_grad(), use_backend(backend):
             expected, inference = model(x), deployed(model)
             with torch.autocast('cpu', torch.bfloat16):
                 before, after = model(x), inference(x)
@@ -202,7 +201,7 @@ class TestState:
             assert other.deploy
             assert max(errors(other, model, x)) == 0
 
-    def test_needs_no_memory_to_be_described(self):
+    def test_builds_on_the_meta_device(self):
         with torch.device('meta'):
             model = STViT('base', deploy=True)
         assert not [name for name in model.state_dict() if 'norm2' in name or 'gamma' in name]
@@ -231,22 +230,22 @@ class TestErrors:
     @pytest.mark.parametrize('strict', [False, True])
     def test_weights_of_the_other_form_are_refused(self, build, strict):
         training, inference = build(), build(deploy=True)
-        with pytest.raises(FormError, match=r'(?s)inference form \(deploy=True\), but .*reparameterize_model\.py'):
+        with pytest.raises(FormError, match=r'(?s)deploy form \(deploy=True\), but .*reparameterize_model\.py'):
             inference.load_state_dict(training.state_dict(), strict=strict)
         with pytest.raises(FormError, match=r'training form, but .*model\.backbone\.deploy=True'):
             training.load_state_dict(inference.state_dict(), strict=strict)
 
-    def test_names_the_key_by_which_it_knows(self):
+    def test_message_names_the_deciding_key(self):
         with pytest.raises(FormError, match=r'they have 0\.stages\.0\.0\.norm2\.weight'):
             nn.Sequential(tiny(deploy=True)).load_state_dict(nn.Sequential(tiny()).state_dict())
 
-    def test_mmengine_does_not_just_log_it(self, tmp_path):
+    def test_loading_through_mmengine_is_refused(self, tmp_path):
         torch.save(dict(state_dict=nn.Sequential(tiny()).state_dict()), tmp_path / 'trained.pth')
         with pytest.raises(FormError, match='weights are those of the training form'):
             load_checkpoint(nn.Sequential(tiny(deploy=True)), str(tmp_path / 'trained.pth'))
 
     @pytest.mark.parametrize('deploy', [False, True])
-    def test_nor_when_the_weights_are_a_pretrained_backbones(self, deploy, tmp_path):
+    def test_pretrained_weights_of_the_other_form_are_refused(self, deploy, tmp_path):
         weights = {f'backbone.{name}': value for name, value in tiny(deploy=not deploy).state_dict().items()}
         torch.save(dict(state_dict=weights), tmp_path / 'other.pth')
         init_cfg = dict(type='Pretrained', checkpoint=str(tmp_path / 'other.pth'), prefix='backbone.')
@@ -261,7 +260,7 @@ class TestErrors:
             assert_near({n: v for n, v in model.state_dict().items() if n in stem}, stem, 0)
 
     @pytest.mark.parametrize('value', [1, 'True', None])
-    def test_deploy_must_be_a_truth_value(self, value):
+    def test_deploy_must_be_true_or_false(self, value):
         for build in (lambda: STViT(TINY, deploy=value), lambda: STViTNeck(4, 6, deploy=value)):
             with pytest.raises(ValueError, match=f'deploy must be True or False, but got {value!r}'):
                 build()

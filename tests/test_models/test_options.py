@@ -8,7 +8,7 @@ from mmcv.cnn.bricks import DropPath
 from torch import nn
 
 from mmstvit import STViT
-from mmstvit.analysis.published import PublishedSTViT
+from mmstvit.models.published import PublishedSTViT
 
 from ..helpers import (
     TINY,

@@ -1,4 +1,4 @@
-"""Which functions stand behind super token attention."""
+"""Choice of the functions that compute super token attention."""
 
 import sys
 from types import SimpleNamespace
@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mmstvit.ops import backend, describe, get_backend, naive, select, set_backend, super_token, use_backend
+from mmstvit.ops import backend, cpu, describe, get_backend, naive, select, set_backend, super_token, use_backend
 
 from ..helpers import ROOT, image, run_python
 
@@ -18,9 +18,9 @@ ON_CPU = torch.zeros(1, 4, 4, 2)
 def restored():
     """Every test starts with 'auto' and leaves nothing behind."""
     with use_backend('auto'):
-        backend._find_obstacle.cache_clear()
+        backend._find_triton_obstacle.cache_clear()
         yield
-    backend._find_obstacle.cache_clear()
+    backend._find_triton_obstacle.cache_clear()
 
 
 class Machine:
@@ -30,8 +30,8 @@ class Machine:
         self.monkeypatch = monkeypatch
         self.module = SimpleNamespace()
         monkeypatch.delenv('TRITON_INTERPRET', raising=False)
-        monkeypatch.setitem(sys.modules, 'mmstvit.ops.triton', self.module)
-        monkeypatch.setattr('mmstvit.ops.triton', self.module, raising=False)
+        monkeypatch.setitem(sys.modules, 'mmstvit.ops.triton.operators', self.module)
+        monkeypatch.setattr('mmstvit.ops.triton.operators', self.module, raising=False)
 
     def has(self, capability: tuple[int, int] = (9, 0), triton: bool = True, hip: str | None = None) -> None:
         self.monkeypatch.setattr(torch.cuda, 'get_device_capability', lambda index=None: capability)
@@ -51,7 +51,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
 
 
 def on_gpu(dtype: torch.dtype = torch.float32) -> SimpleNamespace:
-    """What ``select`` reads of a tensor on a GPU."""
+    """Return what ``select`` reads of a tensor on a GPU."""
     return SimpleNamespace(device=torch.device('cuda', 0), dtype=dtype)
 
 
@@ -61,9 +61,11 @@ class TestName:
             set_backend(name)
             assert get_backend() == name
 
-    def test_unknown(self):
+    def test_unknown_name_changes_nothing(self):
         with pytest.raises(ValueError, match=r"The backend must be one of 'auto', 'torch', .*, but got 'cuda'"):
             set_backend('cuda')
+        with pytest.raises(ValueError, match='fast'), use_backend('fast'):
+            raise AssertionError('entered')
         assert get_backend() == 'auto'
 
     def test_use_restores_after_an_error(self):
@@ -74,54 +76,83 @@ class TestName:
             assert get_backend() == 'torch'
         assert get_backend() == 'auto'
 
-    def test_use_of_an_unknown_name_changes_nothing(self):
-        with pytest.raises(ValueError, match='fast'), use_backend('fast'):
-            raise AssertionError('entered')
-        assert get_backend() == 'auto'
-
-
-class TestEnvironment:
-    def test_sets_the_name_at_import(self, monkeypatch):
-        monkeypatch.setenv('MMSTVIT_BACKEND', 'naive')
-        done = run_python('from mmstvit.ops import get_backend; print(get_backend())', ROOT)
-        assert done.stdout.split() == ['naive'], done.stderr
-
-    @pytest.mark.parametrize(('value', 'expected'), [('torch', 'torch'), ('', 'auto'), (None, 'auto')])
-    def test_values(self, value, expected, monkeypatch):
+    @pytest.mark.parametrize(('value', 'expected'), [('naive', 'naive'), ('', 'auto'), (None, 'auto')])
+    def test_environment_variable(self, value, expected, monkeypatch):
+        monkeypatch.setattr(backend, '_backend', None)
         monkeypatch.delenv('MMSTVIT_BACKEND', raising=False)
         if value is not None:
             monkeypatch.setenv('MMSTVIT_BACKEND', value)
-        assert backend._initial() == expected
+        assert get_backend() == expected
 
-    def test_a_bad_value(self, monkeypatch):
+    def test_bad_environment_variable_is_refused_at_first_use(self, monkeypatch):
+        monkeypatch.setattr(backend, '_backend', None)
         monkeypatch.setenv('MMSTVIT_BACKEND', 'fast')
         with pytest.raises(ValueError, match=r"variable MMSTVIT_BACKEND must be one of 'auto', .*, but got 'fast'"):
-            backend._initial()
+            select(ON_CPU)
 
 
-class TestSelect:
-    @pytest.mark.parametrize(('name', 'module'), [('auto', super_token), ('torch', super_token), ('naive', naive)])
-    def test_on_cpu(self, name, module):
+class TestOnCPU:
+    @pytest.mark.parametrize(
+        ('name', 'module'), [('auto', cpu), ('cpu', cpu), ('torch', super_token), ('naive', naive)]
+    )
+    def test_by_name(self, name, module):
         with use_backend(name):
             assert select(ON_CPU) is module
+
+    @pytest.mark.parametrize(
+        ('case', 'reason'),
+        [
+            ('double precision', 'not in torch.float64'),
+            ('bf16 not supported', 'no bf16 instructions'),
+            ('oneDNN off', 'oneDNN is switched off'),
+            ('meta device', "the data are on 'meta'"),
+        ],
+    )
+    def test_where_the_cpu_backend_cannot_run(self, case, reason, monkeypatch):
+        x = ON_CPU
+        if case == 'double precision':
+            x = x.double()
+        elif case == 'bf16 not supported':
+            x = x.bfloat16()
+            monkeypatch.setattr(backend, 'ONEDNN_BF16', False)
+        elif case == 'meta device':
+            x = x.to('meta')
+        enabled = torch.backends.mkldnn.enabled
+        torch.backends.mkldnn.enabled = enabled and case != 'oneDNN off'
+        try:
+            assert select(x) is super_token
+            with use_backend('cpu'), pytest.raises(RuntimeError, match=f"'cpu' is set, but.*{reason}.*Use 'auto'"):
+                select(x)
+        finally:
+            torch.backends.mkldnn.enabled = enabled
+
+    def test_tracing_records_plain_operators(self):
+        seen = []
+        torch.jit.trace(lambda x: seen.append(select(x)) or x, ON_CPU, check_trace=False)
+        assert seen == [super_token]
 
     def test_auto_never_interprets(self, machine):
         machine.module.INTERPRETED = True
         machine.monkeypatch.setenv('TRITON_INTERPRET', '1')
-        assert select(ON_CPU) is super_token
+        assert select(ON_CPU) is cpu
         with use_backend('triton'):
             assert select(ON_CPU) is machine.module
 
+
+class TestOnGPU:
+    @pytest.mark.parametrize('verified', [False, True])
+    def test_auto_chooses_triton_only_once_it_is_verified(self, machine, verified):
+        machine.monkeypatch.setattr(backend, 'GPU_VERIFIED', verified)
+        assert select(on_gpu()) is (machine.module if verified else super_token)
+        assert describe('cuda:0').startswith('triton' if verified else 'torch')
+
     @pytest.mark.parametrize('dtype', [torch.float32, torch.float16, torch.bfloat16])
-    @pytest.mark.parametrize('name', ['auto', 'triton'])
-    @pytest.mark.parametrize('capability', [(8, 0), (8, 6), (9, 0), (12, 0)])
-    def test_triton_on_a_gpu(self, machine, name, dtype, capability):
-        machine.has(capability)
-        with use_backend(name):
+    def test_triton_by_name(self, machine, dtype):
+        with use_backend('triton'):
             assert select(on_gpu(dtype)) is machine.module
 
     @pytest.mark.parametrize(('name', 'module'), [('torch', super_token), ('naive', naive)])
-    def test_others_on_a_gpu(self, machine, name, module):
+    def test_others_by_name(self, machine, name, module):
         with use_backend(name):
             assert select(on_gpu()) is module
 
@@ -137,14 +168,12 @@ class TestSelect:
     )
     def test_where_triton_cannot_run(self, machine, has, dtype, reason):
         machine.has(**has)
+        machine.monkeypatch.setattr(backend, 'GPU_VERIFIED', True)
         assert select(on_gpu(dtype)) is super_token
-        with (
-            use_backend('triton'),
-            pytest.raises(RuntimeError, match=f"'triton' was asked for.*{reason}.*Choose 'auto'"),
-        ):
+        with use_backend('triton'), pytest.raises(RuntimeError, match=f"'triton' is set, but.*{reason}.*Use 'auto'"):
             select(on_gpu(dtype))
 
-    def test_triton_for_data_of_a_cpu(self, machine):
+    def test_triton_for_data_on_the_cpu(self, machine):
         with use_backend('triton'), pytest.raises(RuntimeError, match="needs a CUDA GPU, and the data are on 'cpu'"):
             select(ON_CPU)
 
@@ -152,52 +181,44 @@ class TestSelect:
     @pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a CUDA GPU')
     def test_real_gpu(self):
         x = torch.zeros(1, 4, 4, 2, device='cuda')
-        capable = torch.cuda.get_device_capability() >= backend.MIN_CAPABILITY
-        assert select(x).__name__ == f'mmstvit.ops.{"triton" if capable else "super_token"}'
-
-
-class TestDescribe:
-    def test_cpu(self):
-        assert describe('cpu') == (
-            "torch (chosen by 'auto'; not triton: it needs a CUDA GPU, and the data are on 'cpu')"
-        )
-
-    def test_gpu(self, machine):
-        assert describe('cuda:0') == "triton (chosen by 'auto')"
-        machine.has((7, 0))
-        backend._find_obstacle.cache_clear()
-        assert describe(torch.device('cuda', 0)).startswith("torch (chosen by 'auto'; not triton: it needs a GPU of")
-
-    def test_by_name(self, machine):
-        with use_backend('naive'):
-            assert describe('cpu') == 'naive (asked for by name)'
         with use_backend('triton'):
-            assert describe('cuda:0', torch.float64).startswith(
-                'triton (asked for by name, but cannot run: it computes'
-            )
+            assert select(x).__name__ == 'mmstvit.ops.triton.operators'
 
 
-class TestCompile:
-    def test_no_graph_break_and_a_change_of_backend_is_seen(self):
-        calls = []
+def test_describe(machine):
+    assert describe('cpu') == "cpu (chosen by 'auto')"
+    assert describe('cpu', torch.float64).startswith("torch (chosen by 'auto'; not cpu: it computes in")
+    with use_backend('naive'):
+        assert describe('cpu') == 'naive (set by name)'
+    with use_backend('triton'):
+        assert describe('cuda:0', torch.float64).startswith('triton (set by name, but cannot run: it computes')
 
-        def count(graph, inputs):
-            calls.append(sum(node.target is torch.conv2d for node in graph.graph.nodes))
-            return graph
 
-        def layer(x: Tensor) -> Tensor:
-            tokens, affinity = select(x).sample_super_tokens(x, 2)
-            return select(x).upsample_super_tokens(tokens, affinity, x.shape[1:3])
+def test_all_backends_have_the_same_functions():
+    for module in (super_token, naive):
+        assert [name for name in cpu.__all__ if not callable(getattr(module, name))] == []
 
-        torch._dynamo.reset()
-        compiled = torch.compile(layer, fullgraph=True, backend=count)
-        x = image(1, 5, 4, 3, dtype=torch.float64)
-        expected = layer(x)
+
+def test_compiles_without_graph_breaks_and_follows_a_change_of_backend():
+    calls = []
+
+    def count(graph, inputs):
+        calls.append(sum(node.target is torch.conv2d for node in graph.graph.nodes))
+        return graph
+
+    def layer(x: Tensor) -> Tensor:
+        tokens, affinity = select(x).sample_super_tokens(x, 2)
+        return select(x).upsample_super_tokens(tokens, affinity, x.shape[1:3])
+
+    torch._dynamo.reset()
+    compiled = torch.compile(layer, fullgraph=True, backend=count)
+    x = image(1, 5, 4, 3, dtype=torch.float64)
+    expected = layer(x)
+    torch.testing.assert_close(compiled(x), expected)
+    with use_backend('naive'):
         torch.testing.assert_close(compiled(x), expected)
-        with use_backend('naive'):
-            torch.testing.assert_close(compiled(x), expected)
-        torch.testing.assert_close(compiled(x), expected)
-        assert calls == [0, 2]  # compiled once for each; the naive one gathers by convolution
+    torch.testing.assert_close(compiled(x), expected)
+    assert len(calls) == 2 and calls[0] == 0 < calls[1]  # compiled once each; the naive one gathers by convolution
 
 
 def test_import_and_use_on_a_cpu_need_no_triton():
@@ -205,7 +226,7 @@ def test_import_and_use_on_a_cpu_need_no_triton():
         'import sys; sys.modules["triton"] = None\n'
         'import torch; from mmstvit.ops import select\n'
         'print(select(torch.zeros(1, 4, 4, 2)).sample_super_tokens(torch.zeros(1, 4, 4, 2), 2)[0].shape)\n'
-        'print("mmstvit.ops.triton" in sys.modules)'
+        'print("mmstvit.ops.triton.operators" in sys.modules)'
     )
     done = run_python(code, ROOT)
     assert done.stdout.splitlines() == ['torch.Size([1, 2, 2, 2])', 'False'], done.stderr

@@ -1,4 +1,4 @@
-"""The Triton operators where there is no GPU: under Triton's interpreter, and not at all."""
+"""The Triton operators without a GPU: under Triton's interpreter, and refused."""
 
 import os
 import re
@@ -21,24 +21,26 @@ pytestmark = pytest.mark.skipif(ops.INTERPRETED, reason='Triton is interpreted i
 
 
 @pytest.mark.parametrize(
-    'markers', ['gpu and not long', pytest.param('gpu and long', marks=pytest.mark.long)], ids=['short', 'long']
+    'arguments',
+    [['-k', 'TestRefusals or TestLayer'], pytest.param(['-m', 'gpu and not long'], marks=pytest.mark.long)],
+    ids=['short', 'all'],
 )
-def test_interpreted(markers):
-    """Every test of test_triton_device.py, with kernels run in Python.
+def test_interpreted(arguments):
+    """Run test_triton_device.py with the kernels in Python.
 
-    The interpreter must be on before Triton is imported, and stays on: a process of its own.
+    The interpreter must be on before Triton is imported, and stays on, so it has a process of its own.
     """
     env = {**os.environ, 'TRITON_INTERPRET': '1', 'GOMP_SPINCOUNT': '1000', 'PYTHONWARNINGS': 'ignore'}
     env.pop('PYTEST_ADDOPTS', None)
     file = Path(__file__).with_name('test_triton_device.py')
-    command = [sys.executable, '-m', 'pytest', file, '-m', markers, '-q', '-p', 'no:cacheprovider']
+    command = [sys.executable, '-m', 'pytest', file, *arguments, '-q', '-p', 'no:cacheprovider']
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=900)
     passed = re.search(r'^(\d+) passed', done.stdout, re.MULTILINE)
     assert done.returncode == 0 and passed, f'{done.stdout[-5000:]}\n{done.stderr[-1000:]}'
-    assert int(passed[1]) > 40
+    assert int(passed[1]) > 10
 
 
-def test_data_of_a_cpu_are_refused():
+def test_data_on_the_cpu_are_refused():
     x = torch.zeros(1, 4, 4, 2)
     with pytest.raises(ValueError, match=r"run on CUDA, but x is on cpu: move it, or use the backend 'torch'"):
         ops.sample_super_tokens(x, 2)
@@ -46,5 +48,5 @@ def test_data_of_a_cpu_are_refused():
         ops.upsample_super_tokens(x, torch.zeros(1, 4, 4, 4, 9), (8, 8))
 
 
-def test_self_attention_is_the_fast_one():
+def test_self_attention_is_that_of_torch():
     assert ops.self_attention is super_token.self_attention

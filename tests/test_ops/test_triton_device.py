@@ -1,4 +1,4 @@
-"""The Triton operators against the naive ones in fp64 and against the fast ones in the same precision.
+"""The Triton operators against the naive reference in fp64 and the torch backend in the same precision.
 
 Runs on a GPU, and on a CPU under Triton's interpreter, where test_triton.py starts it.
 """
@@ -135,14 +135,14 @@ class TestValues:
         assert relative_error(affinity.double().cpu(), expected) <= 1e-4  # errors of the logits, in an exponential
 
     @dtypes
-    def test_a_super_token_that_nobody_wants(self, dtype):
-        """Its gradient over its normaliser does not fit into fp16."""
+    def test_a_super_token_with_nearly_no_weight(self, dtype):
+        """Its gradient divided by its normalizer overflows in fp16."""
         x, cotangent = unwanted_super_token().to(DEVICE, dtype), drawn(1, 3, 3, 16, dtype=dtype) * 10
         actual = sample(ops, x, cotangent, 4, 1)['grad']
         expected = sample(naive, *exactly(x, cotangent), 4, 1)['grad']
         assert relative_error(actual.double().cpu(), expected) <= max(TOLERANCE[dtype], 1e-4)
 
-    def test_normaliser_has_an_epsilon(self):
+    def test_normalizer_has_an_epsilon(self):
         """The first of two tokens belongs to its own cell by 2.5e-13 alone, which the epsilon outweighs."""
         x = drawn(1, 1, 2, 1).copy_(torch.tensor([1.0, 30.0]).view(1, 1, 2, 1))
         tokens, _ = ops.sample_super_tokens(x, 1)
@@ -256,7 +256,7 @@ class TestMemory:
 
 
 class TestOperators:
-    """As PyTorch sees them."""
+    """The operators as PyTorch registers them."""
 
     def arguments(self) -> dict[str, tuple]:
         affinity = drawn(2, 2, 1, 16, 9, seed=2).softmax(-1)

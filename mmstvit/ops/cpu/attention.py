@@ -34,7 +34,8 @@ def self_attention(qkv: Tensor, num_heads: int, dropout: float = 0.0) -> Tensor:
     else:
         attend = attend_by_rows
     q, k, v = super_token.split_heads(qkv, num_heads)
-    return attend(q, k, v).transpose(1, 2).reshape(*qkv.shape[:2], -1)
+    b, n, c3 = qkv.shape
+    return attend(q, k, v).transpose(1, 2).reshape(b, n, c3 // 3)
 
 
 def attend_by_rows(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
