@@ -1,55 +1,92 @@
-"""What the tools in tools/model_converters have in common: proof that weights fit, and a summary for the user."""
+"""Shared steps of ``tools/model_converters``: arguments, reading, checking, writing, and the summary."""
 
+import argparse
 import math
+import os
+import sys
 from collections.abc import Mapping
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from mmstvit.checkpoint import measure, recognise_arch
-from mmstvit.errors import CheckpointError
+from mmstvit.checkpoint import find_size, recognize_arch
+from mmstvit.errors import CheckpointError, prefix_errors
+from mmstvit.fileio import Source, check_finite, find_weights, read_checkpoint, serialize, write_atomically
 from mmstvit.models import STViT, STViTNeck
 
 
-def verify_classifier(weights: Mapping[str, Tensor]) -> tuple[str, list[str]]:
-    """Load weights strictly into the classifier that their shapes say they are for.
+def add_paths(parser: argparse.ArgumentParser, src: str, dst: str) -> None:
+    """Add the arguments ``src``, ``dst`` and ``--force``; ``src`` and ``dst`` are their help texts."""
+    parser.add_argument('src', type=Path, help=src)
+    parser.add_argument('dst', type=Path, help=dst)
+    parser.add_argument('--force', action='store_true', help='overwrite the file if it exists')
+
+
+def read_source(path: Path, key: str | None = None) -> tuple[object, Source]:
+    """Read a checkpoint without executing code, and check that its weights are finite.
 
     Args:
-        weights: Weights in the layout of our classifier: ``backbone.…``, ``neck.…``, ``head.fc.…``; neck and head, or
-            the head alone, may be missing altogether.
+        path: The file.
+        key: Key of the weights in the file; None finds them.
 
     Returns:
-        The architecture, by name or by its channels and depths, and the parts that are there.
+        The content of the file, and the weights in it.
 
     Raises:
-        CheckpointError: Something is missing, left over or of another shape.
+        CheckpointError: The file cannot be used.
     """
-    arch = recognise_arch(weights)
+    content = read_checkpoint(path)
+    with prefix_errors(path):
+        weights, where = find_weights(content, key)
+    check_finite(weights, path)
+    return content, Source(str(path), weights, where)
+
+
+def verify_classifier(weights: Mapping[str, Tensor]) -> str:
+    """Load weights strictly into the classifier for their shapes, and describe it.
+
+    Args:
+        weights: Weights in the layout of our classifier: ``backbone.…``, ``neck.…``, ``head.fc.…``. Neck and head, or
+            the head, may be missing as a whole.
+
+    Returns:
+        The architecture, by name or by channels and depths; the number of parameters; and the parts.
+
+    Raises:
+        CheckpointError: A weight is missing, unexpected or of another shape.
+    """
+    arch = recognize_arch(weights)
     if arch is None:
-        raise CheckpointError('no STViT is in the weights: its blocks are missing, or those of its first stages.')
+        raise CheckpointError('no STViT in the weights: its blocks, or those of its first stages, are missing.')
     parts = [part for part in ('backbone', 'neck', 'head') if any(key.startswith(f'{part}.') for key in weights)]
     try:
         model = _build(weights, parts)
         model.load_state_dict(dict(weights), strict=True, assign=True)
     except (IndexError, KeyError, RuntimeError, ValueError) as error:
-        what = f'{error} is missing' if isinstance(error, KeyError) else ' '.join(str(error).split())
-        what = what if len(what) < 500 else f'{what[:500]} …'  # it lists all of the keys
-        raise CheckpointError(f'the weights do not fit STViT ({arch}): {what}') from error
-    return arch, parts
+        reason = f'{error} is missing' if isinstance(error, KeyError) else shorten(error)
+        raise CheckpointError(f'the weights do not fit STViT ({arch}): {reason}') from error
+    return f'STViT, {arch}; {count_learned(weights):,} learned parameters in {", ".join(parts)}'
+
+
+def shorten(error: Exception) -> str:
+    """Return the message of an error on one line; that of ``load_state_dict`` lists all keys."""
+    text = ' '.join(str(error).split())
+    return text if len(text) < 500 else f'{text[:500]} …'
 
 
 def _build(weights: Mapping[str, Tensor], parts: list[str]) -> nn.Module:
-    """A classifier on the meta device, of which the shapes alone matter: no memory, no time to initialise it."""
-    size = measure(weights)
+    """Build a classifier on the meta device, where only the shapes matter."""
+    size = find_size(weights)
     first = [f'backbone.stages.{i}.0' for i in range(len(size.depths))]
     hidden = [weights[f'{block}.ffn.fc1.weight'].shape[0] for block in first]
-    # Hidden channels are those of the stage times the ratio, rounded down: any ratio between these will do.
+    # Hidden channels are the channels of the stage times the ratio, rounded down: any ratio between these fits.
     lowest = max(h / c for h, c in zip(hidden, size.channels, strict=True))
     highest = min((h + 1) / c for h, c in zip(hidden, size.channels, strict=True))
     arch = dict(
         channels=size.channels,
         depths=size.depths,
-        num_heads=(1,) * len(size.depths),  # in no shape, as is stoken_size
+        num_heads=(1,) * len(size.depths),  # does not change a shape, nor does stoken_size
         layer_scale_init_value=tuple(float(f'{block}.gamma1' in weights) for block in first),
         mlp_ratio=(lowest + highest) / 2,
     )
@@ -65,8 +102,8 @@ def _build(weights: Mapping[str, Tensor], parts: list[str]) -> nn.Module:
     return model
 
 
-def count(weights: Mapping[str, Tensor]) -> int:
-    """Numbers in weights, without the statistics and counters of BatchNorm, which are not learned."""
+def count_learned(weights: Mapping[str, Tensor]) -> int:
+    """Count the numbers in weights, without the statistics and counters of BatchNorm."""
     return sum(
         math.prod(value.shape)
         for key, value in weights.items()
@@ -74,7 +111,35 @@ def count(weights: Mapping[str, Tensor]) -> int:
     )
 
 
-def summarize(rows: Mapping[str, object]) -> str:
-    """Lines of a name and a value, the values below each other."""
+def list_dropped(content: Mapping, weights: Mapping[str, Tensor]) -> list[str]:
+    """Return the names of the other entries of a file: optimizer, schedules, log, other weights."""
+    kept = {id(value) for value in weights.values()}
+
+    def is_kept(value: object) -> bool:
+        return id(value) in kept or (isinstance(value, Mapping) and any(id(item) in kept for item in value.values()))
+
+    return [str(name) for name, value in content.items() if name != 'meta' and not is_kept(value)]
+
+
+def write_checkpoint(content: Mapping, target: Path) -> dict[str, str]:
+    """Write a checkpoint atomically.
+
+    Returns:
+        Rows for :func:`print_summary`: the file and its sha256.
+
+    Raises:
+        CheckpointError: The content does not load with ``weights_only=True``, or the file cannot be written.
+    """
+    data = serialize(content)
+    sha256 = write_atomically(data, target)
+    return {'written': f'{target} ({len(data) / 1e6:.1f} MB)', 'sha256': sha256}
+
+
+def print_summary(source: Source, rows: Mapping[str, object]) -> None:
+    """Print names and values in two columns, first the file that was read."""
+    rows = {'read': f'{source.path}, weights: {source.where}', **rows}
     width = max(map(len, rows))
-    return '\n'.join(f'  {name:<{width}}  {value}' for name, value in rows.items())
+    try:
+        print('\n'.join(f'  {name:<{width}}  {value}' for name, value in rows.items()), flush=True)
+    except BrokenPipeError:  # the reader (head, less) has gone; Python would complain again when it exits
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

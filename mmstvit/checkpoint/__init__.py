@@ -1,7 +1,14 @@
 """STViT checkpoints: the official key layout and ours, the architecture of weights, pretrained backbones."""
 
-from .inspect import Size, adapt_stem, backbone_weights, measure, recognise_arch
-from .layout import convert_official, convert_to_official, is_inference_form, is_official, to_mmstvit
+from .inspect import Size, adapt_stem, backbone_weights, find_size, recognize_arch
+from .layout import (
+    check_training_form,
+    convert_official,
+    convert_to_official,
+    is_deploy_form,
+    is_official,
+    to_mmstvit,
+)
 from .pretrained import check_backbone, for_backbone, read_backbone
 
 __all__ = [
@@ -9,13 +16,14 @@ __all__ = [
     'adapt_stem',
     'backbone_weights',
     'check_backbone',
+    'check_training_form',
     'convert_official',
     'convert_to_official',
+    'find_size',
     'for_backbone',
-    'is_inference_form',
+    'is_deploy_form',
     'is_official',
-    'measure',
     'read_backbone',
-    'recognise_arch',
+    'recognize_arch',
     'to_mmstvit',
 ]

@@ -1,6 +1,6 @@
-"""What a file holds: where its weights are, of which architecture, and which of them a bare backbone loads.
+"""Recognize the architecture of weights, and take or adapt those of a bare backbone.
 
-Pure functions on dicts of tensors; no file is touched here.
+Pure functions on dicts of tensors; no file is read here.
 """
 
 import re
@@ -12,11 +12,11 @@ from torch import Tensor
 
 from mmstvit.arch import ARCHS
 from mmstvit.errors import CheckpointError
-from mmstvit.fileio import describe
+from mmstvit.fileio import describe_content
 
 from .layout import CONSTANT, convert_official, is_official
 
-# A position embedding inside a block, (C, 1, 3, 3): ours with any prefix, and the release's.
+# Position embedding of a block, (C, 1, 3, 3): ours with any prefix, and the official one.
 _POS_EMBED = re.compile(
     r'(?P<prefix>(?:.*\.)?)(?:stages\.(\d)\.(\d{1,4})\.pos_embed|layers\.(\d)\.blocks\.(\d{1,4})\.pos_embed\.conv)\.weight'
 )
@@ -24,7 +24,7 @@ _STEM = re.compile(r'(?:.*\.)?patch_embed\.(?:convs|proj)\.0\.weight')
 
 
 class Size(NamedTuple):
-    """Channels and number of blocks of every stage that weights have; several architectures share some of them."""
+    """Channels and number of blocks of every stage."""
 
     channels: tuple[int, ...]
     depths: tuple[int, ...]
@@ -33,11 +33,11 @@ class Size(NamedTuple):
         return f'channels {", ".join(map(str, self.channels))} and depths {", ".join(map(str, self.depths))}'
 
 
-def measure(weights: Mapping[str, Tensor]) -> Size | None:
-    """Channels and depths of the first STViT in weights of ours, with any prefix, or of the release.
+def find_size(weights: Mapping[str, Tensor]) -> Size | None:
+    """Return channels and depths of the first STViT in weights of ours, with any prefix, or in official ones.
 
     Returns:
-        None if there is no STViT in them, or if its first stages are missing.
+        None if the weights have no STViT, or if its first stages are missing.
     """
     matches = [(match, key) for key in weights if (match := _POS_EMBED.fullmatch(key))]
     channels, blocks = {}, {}
@@ -52,17 +52,17 @@ def measure(weights: Mapping[str, Tensor]) -> Size | None:
     return Size(tuple(channels[i] for i in stages), tuple(len(blocks[i]) for i in stages))
 
 
-def recognise_arch(weights: Mapping[str, Tensor]) -> str | None:
-    """Name the architecture of weights by their shapes.
+def recognize_arch(weights: Mapping[str, Tensor]) -> str | None:
+    """Return the name of the architecture of weights, from their shapes.
 
     Args:
-        weights: Weights of ours, with any prefix, or of the release; perhaps of the first stages alone.
+        weights: Weights of ours, with any prefix, or official ones; the first stages may be enough.
 
     Returns:
-        ``'small'``, ``'base'``, … of the architectures that are known by name; for another one, or for stages that
-        several have, its channels and depths in words; None if there is no STViT in the weights.
+        ``'small'``, ``'base'``, … for an architecture with a name; channels and depths in words for another one, or for
+        stages that several architectures share; None if the weights have no STViT.
     """
-    size = measure(weights)
+    size = find_size(weights)
     if size is None:
         return None
     stages = len(size.depths)
@@ -71,20 +71,19 @@ def recognise_arch(weights: Mapping[str, Tensor]) -> str | None:
 
 
 def backbone_weights(weights: Mapping[str, Tensor], prefix: str | None = None) -> tuple[dict[str, Tensor], list[str]]:
-    """The weights for a bare :class:`mmstvit.STViT` out of those of a whole model.
+    """Take the weights for a bare :class:`mmstvit.STViT` out of those of a whole model.
 
     Args:
-        weights: Weights in the release's layout, of a bare backbone, or of a model of ours with a backbone in it
-            (classifier, detector, segmentor).
-        prefix: What stands before the backbone's keys, such as ``'backbone.'``, the prefix of published weights too;
-            None finds it.
+        weights: Weights in the official layout, of a bare backbone, or of a model of ours (classifier, detector,
+            segmentor).
+        prefix: Prefix of the backbone's keys, such as ``'backbone.'``, which also fits official weights; None finds it.
 
     Returns:
-        The weights without their prefix, and the names of what was left out: neck, head, whatever is beside the
-        backbone, in a published file also the constant kernels of ``attn.unfold`` and ``attn.fold``.
+        The weights without their prefix, and the names of the others: neck, head and whatever else is beside the
+        backbone, in official weights also the constant kernels of ``attn.unfold`` and ``attn.fold``.
 
     Raises:
-        CheckpointError: There is no STViT in them, or there are several and no prefix says which.
+        CheckpointError: The weights have no STViT, several without a prefix to choose one, or none with the prefix.
     """
     if is_official(weights):
         dropped = [key for key in weights if CONSTANT.fullmatch(key) or key.startswith(('proj.', 'norm.', 'head.'))]
@@ -93,16 +92,14 @@ def backbone_weights(weights: Mapping[str, Tensor], prefix: str | None = None) -
         dropped, ours = None, weights
     prefixes = {match['prefix']: None for match in map(_POS_EMBED.fullmatch, ours) if match and match[2] is not None}
     if not prefixes:
-        raise CheckpointError(f'there is no STViT in these weights: they are {describe(ours)}.')
+        raise CheckpointError(f'no STViT in these weights: they are {describe_content(ours)}.')
     if prefix is None:
         if len(prefixes) > 1:
-            raise CheckpointError(
-                f'there are several STViT in these weights; name one by its prefix: {list(prefixes)}.'
-            )
+            raise CheckpointError(f'several STViTs in these weights: {list(prefixes)}.', 'Choose one by its prefix.')
         (prefix,) = prefixes
     if not any(key.startswith(prefix) for key in ours):
-        known = ' or '.join(repr(known) if known else 'none: leave prefix out' for known in prefixes)
-        raise CheckpointError(f'no weight has the prefix {prefix!r}; that of the backbone in them is {known}.')
+        known = ' or '.join(f'prefix={known!r}' if known else 'no prefix' for known in prefixes)
+        raise CheckpointError(f'no weight has the prefix {prefix!r}.', f'The backbone has {known}.')
     kept = {key[len(prefix) :]: value for key, value in ours.items() if key.startswith(prefix)}
     return kept, [key for key in ours if not key.startswith(prefix)] if dropped is None else dropped
 
@@ -111,24 +108,22 @@ def adapt_stem(weights: Mapping[str, Tensor], in_channels: int) -> dict[str, Ten
     """Convert the first convolution from images of 3 channels to images of another number of channels.
 
     One channel gets the sum of the kernels of red, green and blue: the output is that of the gray image in all three.
-    Channels after the third get kernels of zeros: at the start the model sees red, green and blue as before, and learns
-    what to make of the others.
+    Channels after the third get kernels of zeros: the output is at first that of the red, green and blue channels.
 
     Args:
-        weights: Weights of ours, with any prefix, or of the release.
-        in_channels: Channels of the images, 1, 3 or more.
+        weights: Weights of ours, with any prefix, or official ones.
+        in_channels: Channels of the images: 1, 3 or more.
 
     Returns:
-        A new dict; all tensors but the converted one are shared with the input. Weights that are for this number of
-        channels already are not changed.
+        A new dict that shares all tensors but the converted one. Weights for this number of channels stay the same.
 
     Raises:
-        CheckpointError: There is no stem; it is for another number of channels than 3; or 2 channels are asked for,
-            which have no place among red, green and blue.
+        CheckpointError: The weights have no stem, or one for another number of channels than 3; or ``in_channels`` is
+            2, which has no meaning in terms of red, green and blue.
     """
     stems = [key for key, value in weights.items() if _STEM.fullmatch(key) and value.dim() == 4]
     if not stems:
-        raise CheckpointError(f'there is no stem of an STViT in these weights: they are {describe(weights)}.')
+        raise CheckpointError(f'no stem of an STViT in these weights: they are {describe_content(weights)}.')
     adapted = dict(weights)
     for key in stems:
         kernel = weights[key]
@@ -136,8 +131,7 @@ def adapt_stem(weights: Mapping[str, Tensor], in_channels: int) -> dict[str, Ten
             continue
         if kernel.shape[1] != 3:
             raise CheckpointError(
-                f'only a stem for 3 channels can be converted, but {key} is for {kernel.shape[1]} (asked for: '
-                f'{in_channels}).'
+                f'{key} is for {kernel.shape[1]} channels; only a stem for 3 can be converted (to {in_channels}).'
             )
         if in_channels < 1 or in_channels == 2:
             raise CheckpointError(f'a stem can be converted to 1 channel or to more than 3, not to {in_channels}.')

@@ -1,6 +1,6 @@
-"""The two layouts of an STViT classifier's weights: the release's, and that of an mmpretrain classifier of our modules.
+"""Convert STViT classifiers between the official key layout and that of an mmpretrain classifier with our modules.
 
-Pure functions on dicts of tensors; no file is touched here.
+Pure functions on dicts of tensors; no file is read here.
 """
 
 import re
@@ -11,22 +11,23 @@ import torch
 from torch import Tensor
 
 from mmstvit.errors import CheckpointError
+from mmstvit.fileio import describe_content
 
 _AFFINE = ('weight', 'bias')
 _NORM = (*_AFFINE, 'running_mean', 'running_var', 'num_batches_tracked')
 _BLOCK = re.compile(r'(?:layers\.([0-3])\.blocks|backbone\.stages\.([0-3]))\.(\d{1,4})\.')
-# Constant identity kernels that the release registered as parameters: dropped by name.
+# Constant identity kernels, which the official implementation registers as parameters.
 CONSTANT = re.compile(r'layers\.[0-3]\.blocks\.\d+\.attn\.(unfold|fold)\.weights')
-# No other model has this part: other transformers too have `layers.0.blocks.0`, `patch_embed.proj`, `norm`, `head`.
-_RELEASE = re.compile(r'layers\.[0-3]\.blocks\.\d+\.attn\.stoken_refine\..+')
+# Only STViT has this part: `layers.0.blocks.0`, `patch_embed.proj`, `norm`, `head` occur in other transformers.
+_OFFICIAL = re.compile(r'layers\.[0-3]\.blocks\.\d+\.attn\.stoken_refine\..+')
 
 
 class _Entry(NamedTuple):
-    """One entry of a published classifier: its key, ours (None for a constant), and how the shapes differ."""
+    """One entry of a published classifier."""
 
     published: str
-    ours: str | None
-    kind: str = 'same'  # or 'linear', a 1×1 convolution there; or 'scale', (1, C, 1, 1) there
+    ours: str | None  # None for a constant
+    kind: str = 'same'  # 'linear': a 1×1 convolution in the published layout; 'scale': (1, C, 1, 1) there
 
 
 def _module(published: str, ours: str, names: Iterable[str] = _AFFINE, kind: str = 'same') -> Iterator[_Entry]:
@@ -50,9 +51,9 @@ def _block(published: str, ours: str) -> Iterator[_Entry]:
 
 
 def _entries(keys: Iterable[str]) -> Iterator[_Entry]:
-    """All entries, in the release's order, of a classifier with the blocks that occur in the keys of either layout."""
+    """Yield all entries of a classifier with the blocks that occur in keys of either layout, in the official order."""
     blocks = {(int(m[1] or m[2]), int(m[3])) for m in map(_BLOCK.match, keys) if m}
-    for i in range(4):  # a Sequential of convolution, GELU, norm, four times
+    for i in range(4):  # official: a Sequential of convolution, GELU, norm, four times
         yield from _module(f'patch_embed.proj.{3 * i}', f'backbone.patch_embed.convs.{i}')
         yield from _module(f'patch_embed.proj.{3 * i + 2}', f'backbone.patch_embed.norms.{i}', _NORM)
     for i in range(4):
@@ -67,8 +68,8 @@ def _entries(keys: Iterable[str]) -> Iterator[_Entry]:
 
 
 def is_official(keys: Iterable[str]) -> bool:
-    """Whether keys are those of a published STViT, of a classifier or of its backbone alone."""
-    return any(_RELEASE.fullmatch(str(key)) for key in keys)
+    """Return True if keys are those of a published STViT, of a classifier or of its backbone alone."""
+    return any(_OFFICIAL.fullmatch(str(key)) for key in keys)
 
 
 def convert_official(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -79,21 +80,21 @@ def convert_official(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     ``attn.fold.weights``, constant identity kernels).
 
     Args:
-        state_dict: Weights of a published file, which holds them under ``'model'``: all of them, or some.
+        state_dict: Weights of a published file, which holds them under ``'model'``; some of them are enough.
 
     Returns:
         A new dict; the tensors share memory with the input.
 
     Raises:
-        CheckpointError: A key is not one of the release's, or its value is not a tensor; the message names it.
+        CheckpointError: A key is not an official one, or its value is not a tensor; the message names it.
     """
     _check_not_empty(state_dict)
     entries = {entry.published: entry for entry in _entries(map(str, state_dict))}
     _check_all_known(
         state_dict,
         entries,
-        "a published STViT checkpoint: {}. Pass the weights themselves (a published file holds them under 'model'), "
-        "without prefixes such as 'module.'.",
+        'a published STViT checkpoint',
+        "Pass the weights themselves, which a published file holds under 'model', without prefixes such as 'module.'.",
     )
     converted = {}
     for key, value in state_dict.items():
@@ -114,33 +115,30 @@ def to_mmstvit(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def convert_to_official(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Convert the weights of our classifier to the release's layout, the reverse of :func:`convert_official`.
+    """Convert the weights of our classifier to the official layout, the reverse of :func:`convert_official`.
 
     Args:
-        state_dict: Weights of an mmpretrain ``ImageClassifier`` with STViT, STViTNeck and LinearClsHead, in the form
-            that is trained; or of its backbone alone, with ``backbone.`` before every key.
+        state_dict: Weights of an mmpretrain ``ImageClassifier`` with STViT, STViTNeck and LinearClsHead, in training
+            form; or of its backbone alone, with the prefix ``backbone.``.
 
     Returns:
-        A new dict in the release's order, with the constant identity kernels that the release registered as
-        parameters. Its other tensors share memory with the input.
+        A new dict in the official order, with the constant identity kernels that the official implementation registers
+        as parameters. Its other tensors share memory with the input.
 
     Raises:
-        CheckpointError: A key is not one of such a classifier, or its value is not a tensor; or the weights are those
-            of the inference form, in which norms are folded.
+        CheckpointError: A key is not one of such a classifier, its value is not a tensor, or the weights are those of
+            the deploy form.
     """
     _check_not_empty(state_dict)
     entries = {entry.ours: entry for entry in _entries(map(str, state_dict)) if entry.ours is not None}
     _check_all_known(
         state_dict,
         entries,
-        'an STViT classifier: {}. Only such a classifier (MMPreTrain, with STViT, STViTNeck and LinearClsHead: keys '
-        'backbone.…, neck.…, head.fc.…) has a published layout.',
+        'an STViT classifier',
+        'Only an MMPreTrain classifier with STViT, STViTNeck and LinearClsHead (keys backbone.…, neck.…, head.fc.…) '
+        'has an official layout.',
     )
-    if is_inference_form(state_dict):
-        raise CheckpointError(
-            'the weights are those of the inference form, with norms folded into them, which the release does not '
-            'have: convert the checkpoint of the training.'
-        )
+    check_training_form(state_dict)
     like = next((value for value in state_dict.values() if value.is_floating_point()), torch.empty(0))
     converted = {}
     for published, ours, kind in _entries(map(str, state_dict)):
@@ -156,23 +154,30 @@ def convert_to_official(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return converted
 
 
-def is_inference_form(keys: Collection[str]) -> bool:
-    """Whether keys of ours, with any prefix, are of a model built with ``deploy=True``: FFNs, but no norms before."""
+def is_deploy_form(keys: Collection[str]) -> bool:
+    """Return True if keys of ours, with any prefix, are of a model built with ``deploy=True``: blocks without norm2."""
     blocks = (re.match(r'(?:.*\.)?stages\.\d+\.\d+\.(?=ffn\.fc1\.)', str(key)) for key in keys)
     block = next(filter(None, blocks), None)
     return block is not None and f'{block[0]}norm2.weight' not in keys
 
 
-def _check_not_empty(state_dict: Mapping[str, Tensor]) -> None:
-    if not isinstance(state_dict, Mapping) or not state_dict:
+def check_training_form(keys: Collection[str]) -> None:
+    """Refuse weights of the deploy form, which cannot be converted; raises CheckpointError."""
+    if is_deploy_form(keys):
         raise CheckpointError(
-            f'a state dict with at least one key is needed, but got {type(state_dict).__name__} without any.'
+            'the weights are in deploy form, with norms folded into them.',
+            'Convert the checkpoint of the training run instead.',
         )
 
 
-def _check_all_known(state_dict: Mapping[str, Tensor], known: Mapping[str, _Entry], message: str) -> None:
-    """Refuse keys that are unknown and values that are no tensors; ``message`` has a place for their names."""
+def _check_not_empty(state_dict: Mapping[str, Tensor]) -> None:
+    if not isinstance(state_dict, Mapping) or not state_dict:
+        raise CheckpointError(f'a state dict with at least one key is needed, but got {describe_content(state_dict)}.')
+
+
+def _check_all_known(state_dict: Mapping[str, Tensor], known: Collection[str], kind: str, remedy: str) -> None:
+    """Refuse keys that are unknown and values that are not tensors."""
     unknown = [key for key, value in state_dict.items() if key not in known or not isinstance(value, Tensor)]
     if unknown:
         shown = ', '.join(map(repr, unknown[:5])) + (', …' if len(unknown) > 5 else '')
-        raise CheckpointError(f'{len(unknown)} of {len(state_dict)} entries are not of {message.format(shown)}')
+        raise CheckpointError(f'{len(unknown)} of {len(state_dict)} entries are not of {kind}: {shown}.', remedy)

@@ -5,20 +5,18 @@ from collections.abc import Mapping, Sequence
 from mmengine.model import PretrainedInit, update_init_info
 from torch import Tensor, nn
 
+from mmstvit.dependencies import tool_command
 from mmstvit.errors import CheckpointError, prefix_errors
-from mmstvit.fileio import LoadReport, Source, find_weights, load_weights, read_content
-from mmstvit.fileio.comparing import count_names
-from mmstvit.fileio.loading import dotted
+from mmstvit.fileio import OTHER_CONFIG, LoadReport, Source, add_dot, find_weights, load_weights, read_content
 
-from .inspect import backbone_weights, measure, recognise_arch
+from .inspect import backbone_weights, find_size, recognize_arch
 
 
 def read_backbone(path: str, prefix: str | None = None, keep: bool = False) -> Source:
     """Read the weights for a bare STViT.
 
     Args:
-        path: File or address: of the official implementation, of a model of ours with a backbone in it, or of the
-            backbone alone.
+        path: File or address: of the official implementation, of a model of ours, or of the backbone alone.
         prefix: Prefix of the backbone's keys, such as ``'backbone.'``; None finds it.
         keep: As for :func:`mmstvit.fileio.read_content`.
 
@@ -28,12 +26,12 @@ def read_backbone(path: str, prefix: str | None = None, keep: bool = False) -> S
     content = read_content(path, keep=keep)
     with prefix_errors(path):
         weights, where = find_weights(content)
-        kept, dropped = backbone_weights(weights, dotted(prefix) if prefix else None)
+        kept, dropped = backbone_weights(weights, add_dot(prefix) if prefix else None)
     return Source(path, kept, where, dropped)
 
 
 class PretrainedBackbone(PretrainedInit):
-    """MMEngine's ``Pretrained`` for an STViT: takes the weights of a bare backbone from any file."""
+    """MMEngine's ``Pretrained`` for an STViT: it takes the weights of a bare backbone from any file."""
 
     def __call__(self, module: nn.Module) -> None:
         load_weights(module, read_backbone(self.checkpoint, self.prefix))
@@ -41,7 +39,7 @@ class PretrainedBackbone(PretrainedInit):
 
 
 def for_backbone(init_cfg: Mapping | Sequence[Mapping] | None) -> list[dict]:
-    """Replace ``Pretrained`` by :class:`PretrainedBackbone`, and put it last: other initializers would overwrite it."""
+    """Replace ``Pretrained`` by :class:`PretrainedBackbone`, and put it after other initializers."""
     configs = [init_cfg] if isinstance(init_cfg, Mapping) else list(init_cfg or [])
     configs = [{**config, 'type': PretrainedBackbone} if _is_pretrained(config) else config for config in configs]
     return sorted(configs, key=lambda config: config['type'] is PretrainedBackbone)
@@ -71,7 +69,7 @@ def check_backbone(report: LoadReport, own: Mapping[str, Tensor], prefix: str, i
     if not absent:
         return
     file = {name[len(prefix) :]: tensor for name, tensor in source.weights.items() if name.startswith(prefix)}
-    sizes = measure(file), measure(own)
+    sizes = find_size(file), find_size(own)
     if None not in sizes:
         stages = len(sizes[1].depths)  # the model may have fewer stages than the file, not more
         if (sizes[0].channels[:stages], sizes[0].depths[:stages]) != (sizes[1].channels, sizes[1].depths):
@@ -83,26 +81,26 @@ def check_backbone(report: LoadReport, own: Mapping[str, Tensor], prefix: str, i
     if stem is not None and stem[0][1] != in_channels:
         raise CheckpointError(
             f'{source.path} is for images of {stem[0][1]} channels, but the model has in_channels={in_channels}.',
-            f'Convert the stem: python tools/model_converters/stvit_to_mm.py {source.path} DST --in-channels '
-            f'{in_channels}',
+            f'Convert the stem with: {tool_command("model_converters/stvit_to_mm.py")} {source.path} DST '
+            f'--in-channels {in_channels}',
         )
     where = f' ({prefix[:-1]})' if prefix else ''
     raise CheckpointError(
         f'{source.path} is missing {len(absent)} of {len(needed)} backbone weights{where} (first: '
-        f'{count_names(absent)}).',
-        '' if loaded & set(needed) else _advice(source),
+        f'{", ".join(absent[:3])}).',
+        OTHER_CONFIG if loaded & set(needed) else _advice(source),
     )
 
 
 def _name(weights: Mapping[str, Tensor]) -> str:
-    arch = recognise_arch(weights)
+    arch = recognize_arch(weights)
     return f'an STViT with {arch}' if arch.startswith('channels') else f'STViT-{arch}'
 
 
 def _advice(source: Source) -> str:
-    if any(name.startswith('stages.') for name in source.weights) and measure(source.weights) is not None:
+    if any(name.startswith('stages.') for name in source.weights) and find_size(source.weights) is not None:
         return (
-            "These are weights of a backbone alone: name the file in the model's backbone, init_cfg="
+            "These are weights of a backbone alone. Load them in the model's backbone with init_cfg="
             f"dict(type='Pretrained', checkpoint={source.path!r})."
         )
-    return 'Is it the checkpoint of another config?'
+    return OTHER_CONFIG

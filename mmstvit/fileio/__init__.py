@@ -1,18 +1,21 @@
-"""Read untrusted checkpoint files without executing them, compare them with a module, write files atomically."""
+"""Read untrusted checkpoint files without executing code, compare weights with a module, write files atomically."""
 
-from .comparing import LoadReport, compare, load_weights, unwrap
-from .loading import is_local, read_content, read_weights, safe_loading
+from .comparing import OTHER_CONFIG, LoadReport, compare, count_names, load_weights, unwrap
+from .loading import add_dot, is_local, read_content, read_weights, safe_loading
 from .reading import read_checkpoint
-from .weights import Source, check_finite, describe, find_weights, resumable_checkpoints, strip_prefixes
+from .weights import Source, check_finite, describe_content, find_weights, resumable_checkpoints
 from .writing import check_target, plain_data, plain_meta, serialize, write_atomically
 
 __all__ = [
+    'OTHER_CONFIG',
     'LoadReport',
     'Source',
+    'add_dot',
     'check_finite',
     'check_target',
     'compare',
-    'describe',
+    'count_names',
+    'describe_content',
     'find_weights',
     'is_local',
     'load_weights',
@@ -24,7 +27,6 @@ __all__ = [
     'resumable_checkpoints',
     'safe_loading',
     'serialize',
-    'strip_prefixes',
     'unwrap',
     'write_atomically',
 ]

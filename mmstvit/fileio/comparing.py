@@ -1,4 +1,4 @@
-"""Comparing weights with a module before they are loaded, and saying what happened."""
+"""Compare weights with a module, load those that fit, and report the rest."""
 
 import dataclasses
 import logging
@@ -14,18 +14,19 @@ from mmstvit.errors import CheckpointError
 from .weights import Source, check_finite
 
 _SHOWN = 3
+OTHER_CONFIG = 'Check that the checkpoint belongs to this config.'
 
 
 @dataclasses.dataclass
 class LoadReport:
-    """What becomes of every weight of a file, and of every weight of the module.
+    """Result of comparing the weights of a file with those of a module.
 
     Args:
         source: The weights.
-        loaded: Names that both have, with the same shape.
-        missing: Names that the module alone has: these weights stay as they are.
-        unexpected: Names that the file alone has: these weights are not used.
-        mismatched: Names that both have, with the shapes of file and module: these stay as they are.
+        loaded: Names in both, with the same shape.
+        missing: Names in the module only; these weights keep their values.
+        unexpected: Names in the file only; these weights are not used.
+        mismatched: Names in both with different shapes, those of file and module; these weights keep their values.
     """
 
     source: Source
@@ -35,7 +36,7 @@ class LoadReport:
     mismatched: dict[str, tuple[tuple[int, ...], tuple[int, ...]]]
 
     def table(self) -> str:
-        """A line for each kind, with the number of weights and the names of the first."""
+        """Return a line for each kind of weights, with their number and the first names."""
         shapes = [
             f'{name} (file {format_shape(a)}, model {format_shape(b)})' for name, (a, b) in self.mismatched.items()
         ]
@@ -51,29 +52,31 @@ class LoadReport:
 
 
 def format_shape(shape: tuple[int, ...]) -> str:
-    return '×'.join(map(str, shape)) or 'a number'
+    """Return a shape as ``7×24``."""
+    return '×'.join(map(str, shape)) or 'scalar'
 
 
 def count_names(names: Sequence[str]) -> str:
+    """Return the number of names and the first of them."""
     if not names:
         return '0'
     return f'{len(names)}: {", ".join(names[:_SHOWN])}' + (', …' if len(names) > _SHOWN else '')
 
 
 def load_weights(module: nn.Module, source: Source, complete: bool = False) -> LoadReport:
-    """Load what fits into a module, and log what happened as a table.
+    """Load the weights that fit into a module, and log the result as a table.
 
     Args:
-        module: The module, perhaps inside wrappers for several processes or test-time augmentation.
+        module: The module; wrappers for several processes or test-time augmentation are removed.
         source: The weights.
-        complete: Whether all that the module learns must be there.
+        complete: Require every parameter of the module.
 
     Raises:
-        CheckpointError: As :func:`compare`; the module is as it was then.
+        CheckpointError: As for :func:`compare`; the module is unchanged then.
     """
     report = compare(module, source, complete)
     loaded = OrderedDict((name, source.weights[name]) for name in report.loaded)
-    if hasattr(source.weights, '_metadata'):  # versions of the modules that had the weights
+    if hasattr(source.weights, '_metadata'):  # versions of modules
         loaded._metadata = source.weights._metadata
     unwrap(module).load_state_dict(loaded, strict=False)
     level = logging.WARNING if report.missing or report.mismatched else logging.INFO
@@ -85,16 +88,16 @@ def compare(module: nn.Module, source: Source, complete: bool = False) -> LoadRe
     """Compare weights with a module without loading them.
 
     Args:
-        module: The module, perhaps inside wrappers.
+        module: The module; wrappers are removed.
         source: The weights.
-        complete: Whether all that the module learns must be there, as for a test: else it would be of chance.
+        complete: Require every parameter of the module, as a test does.
 
     Returns:
-        What would happen.
+        What loading would do.
 
     Raises:
-        CheckpointError: Nothing matches; an STViT in the module would miss some of its weights, be it for its size or
-            its form, or with ``complete`` anything would; or weights have NaN or Inf.
+        CheckpointError: Nothing matches; a part of the module refuses the weights (``check_weights``); parameters are
+            missing although ``complete`` is set; or weights have NaN or Inf.
     """
     module = unwrap(module)
     own, weights = module.state_dict(), source.weights
@@ -112,13 +115,13 @@ def compare(module: nn.Module, source: Source, complete: bool = False) -> LoadRe
         mismatched=mismatched,
     )
     for name, part in module.named_modules():
-        if hasattr(part, 'check_weights'):  # a part that knows more about its weights than their shapes
+        if hasattr(part, 'check_weights'):
             part.check_weights(report, f'{name}.' if name else '')
     if not report.loaded:
         raise CheckpointError(
-            f'{source.path} has no weight of this model: its keys are like {next(iter(weights), None)!r}, the '
-            f"model's like {next(iter(own), None)!r}.",
-            'Is it the checkpoint of another config?',
+            f'{source.path} has no weight of this model: its keys are like {next(iter(weights), None)!r}, those of the '
+            f'model like {next(iter(own), None)!r}.',
+            OTHER_CONFIG,
         )
     if complete:
         _check_complete(report, [name for name, _ in module.named_parameters()])
@@ -127,18 +130,19 @@ def compare(module: nn.Module, source: Source, complete: bool = False) -> LoadRe
 
 
 def _check_complete(report: LoadReport, learned: list[str]) -> None:
-    """Refuse weights that leave a learned one as it was."""
+    """Refuse weights without some of the parameters."""
     loaded = set(report.loaded)
     absent = [name for name in learned if name not in loaded]
     if absent:
         raise CheckpointError(
-            f'{report.source.path} has only {len(learned) - len(absent)} of the {len(learned)} weights that this model '
-            f'learns; it lacks {count_names(absent)}. Is it the checkpoint of another config?'
+            f'{report.source.path} is missing {len(absent)} of {len(learned)} parameters of this model (first: '
+            f'{", ".join(absent[:_SHOWN])}).',
+            OTHER_CONFIG,
         )
 
 
 def unwrap(module: nn.Module) -> nn.Module:
-    """The model inside wrappers; test-time augmentation inside DistributedDataParallel makes two."""
+    """Return the model inside wrappers: DistributedDataParallel, test-time augmentation, or both."""
     while is_model_wrapper(module) or isinstance(module, BaseTTAModel):
         module = module.module
     return module

@@ -1,27 +1,36 @@
-"""What a checkpoint's pickle may name besides tensors and plain containers, each as a stand-in that executes nothing.
+"""Stand-ins for the classes and functions that a checkpoint's pickle names besides tensors and plain containers.
 
-``torch.load(weights_only=True)`` calls what it is allowed to call with whatever the file says. MMEngine's checkpoints
-name NumPy's functions and, for the methods of their log, ``getattr``: allowed for real, a harmful file could go on from
-there. Here such a name means a class or function of this module that keeps the plain data; :func:`settle` makes arrays
-and logs of it when the file is read.
+``torch.load(weights_only=True)`` calls the names that it allows with whatever arguments the file gives. Checkpoints of
+MMEngine name NumPy's functions and, for their log, ``getattr``; a harmful file could misuse the real ones. Here each
+such name stands for a class or function of this module that only keeps plain data. :func:`replace_stand_ins` makes
+arrays and logs of them after the file is read.
 """
 
 import argparse
 import contextlib
+import functools
 import pickle
 import re
 from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
 
 import numpy as np
 import torch
 from mmengine.logging import HistoryBuffer
 
-# Booleans, integers, floating-point and complex numbers, and strings of a stated length.
+# Booleans, integers, floating-point and complex numbers, and strings of a fixed length.
 _PLAIN_DTYPE = re.compile(r'[biufcSU]\d+')
+_Target = TypeVar('_Target', bound=Callable)
+
+
+def _named(name: str, target: _Target) -> _Target:
+    """Give ``target`` the name by which a pickle asks for it."""
+    target.__module__, _, target.__qualname__ = name.rpartition('.')
+    return target
 
 
 class _Dtype:
-    """For ``numpy.dtype``: the numbers and strings among them."""
+    """Stand-in for ``numpy.dtype``: numbers and strings only."""
 
     def __init__(self, code: str, align: object = False, copy: object = True) -> None:
         if not isinstance(code, str) or not _PLAIN_DTYPE.fullmatch(code):
@@ -30,7 +39,7 @@ class _Dtype:
 
     def __setstate__(self, state: tuple) -> None:
         if state[1] not in ('<', '>', '|', '='):
-            raise pickle.UnpicklingError(f'{state[1]!r} is no byte order')
+            raise pickle.UnpicklingError(f'{state[1]!r} is not a byte order')
         self.order = state[1]
 
     def decode(self, data: bytes) -> np.ndarray:
@@ -40,7 +49,7 @@ class _Dtype:
 
 
 class _Array:
-    """For ``numpy.ndarray``."""
+    """Stand-in for ``numpy.ndarray``."""
 
     array = np.empty(0)
 
@@ -50,7 +59,7 @@ class _Array:
 
 
 class _Log:
-    """For MMEngine's ``HistoryBuffer``; its statistics, which the file names by ``getattr``, are those of the class."""
+    """Stand-in for MMEngine's ``HistoryBuffer``; its methods, which the file names by ``getattr``, are ignored."""
 
     state: dict | None = None
 
@@ -62,6 +71,15 @@ class _Log:
         return HistoryBuffer(log.array, count.array, length)
 
 
+def _getattr(*_: object) -> None:
+    return None
+
+
+def _bytes() -> bytes:
+    """Stand-in for ``bytes``: pickle writes the ``b''`` of an empty log as a call without arguments."""
+    return b''
+
+
 def _reconstruct(*_: object) -> _Array:
     return _Array()
 
@@ -71,88 +89,57 @@ def _scalar(dtype: _Dtype, data: bytes) -> np.generic:
     return value
 
 
-def _nothing(*_: object) -> None:
-    return None
-
-
-def _no_bytes() -> bytes:
-    """How pickle writes ``b''``, which the array of an empty log has."""
-    return b''
-
-
-def _named(name: str, target: type | Callable) -> type | Callable:
-    """``target`` under the name by which a file asks for it."""
-    if isinstance(target, type):
-        alias = type(target.__name__, (target,), {})
-    else:
-
-        def alias(*args: object) -> object:
-            return target(*args)
-
-    alias.__module__, _, alias.__name__ = name.rpartition('.')
-    alias.__qualname__ = alias.__name__
-    return alias
-
-
 _ALLOWED = [
-    argparse.Namespace,  # the options of the training, in published files
-    _named('builtins.getattr', _nothing),
-    _named('builtins.bytes', _no_bytes),
+    argparse.Namespace,  # the options of the training run, in published files
+    _named('builtins.getattr', _getattr),
+    _named('builtins.bytes', _bytes),
     _named('mmengine.logging.history_buffer.HistoryBuffer', _Log),
     _named('numpy.dtype', _Dtype),
     _named('numpy.ndarray', _Array),
     *(
-        _named(f'{package}.multiarray.{name}', function)
-        for package in ('numpy._core', 'numpy.core')  # of NumPy 2 and of NumPy 1; the file may come from either
+        _named(f'{package}.multiarray.{name}', functools.partial(function))
+        for package in ('numpy._core', 'numpy.core')  # NumPy 2 and NumPy 1
         for name, function in (('_reconstruct', _reconstruct), ('scalar', _scalar))
     ),
-    _Array,  # what the stand-in of _reconstruct returns
 ]
 
 
 @contextlib.contextmanager
-def only_allowed(names: Sequence[type | Callable] = ()) -> Iterator[None]:
-    """While this lasts, ``torch.load(weights_only=True)`` reads these names, and no others that were allowed."""
-    # torch.serialization.safe_globals does nearly the same, from torch 2.5 on.
-    before = torch.serialization.get_safe_globals()
+def only_safe_globals(names: Sequence[Callable] = _ALLOWED) -> Iterator[None]:
+    """Let ``torch.load(weights_only=True)`` read these names, and none that other packages have allowed."""
+    others = torch.serialization.get_safe_globals()
     torch.serialization.clear_safe_globals()
-    torch.serialization.add_safe_globals(list(names))
     try:
-        yield
+        with torch.serialization.safe_globals(list(names)):
+            yield
     finally:
-        torch.serialization.clear_safe_globals()
-        torch.serialization.add_safe_globals(before)
+        torch.serialization.add_safe_globals(others)
 
 
-def stand_ins() -> contextlib.AbstractContextManager:
-    """While this lasts, ``torch.load(weights_only=True)`` reads the names above, and no others that were allowed."""
-    return only_allowed(_ALLOWED)
+def replace_stand_ins(content: object, seen: set[int] | None = None) -> object:
+    """Replace stand-ins by arrays and logs; dicts and lists are changed in place.
 
-
-def settle(content: object) -> object:
-    """Put arrays and logs where their stand-ins are; dicts and lists stay the same objects."""
-    return _settle(content, set())
-
-
-def _settle(content: object, seen: set[int]) -> object:
+    Args:
+        content: What a checkpoint file holds.
+        seen: Containers that are done; they may contain each other.
+    """
+    seen = set() if seen is None else seen
     if isinstance(content, _Array):
         return content.array
     if isinstance(content, _Log):
         return content.rebuild()
-    if isinstance(content, tuple) and type(content) is tuple:
-        settled = tuple(_settle(entry, seen) for entry in content)
-        # One that is in several places stays one, if nothing in it changes: MMEngine compares by what pickle writes.
-        return content if all(a is b for a, b in zip(content, settled, strict=True)) else settled
+    if type(content) is tuple:
+        replaced = tuple(replace_stand_ins(entry, seen) for entry in content)
+        # An unchanged tuple stays the same object: MMEngine compares metadata by their pickles.
+        return content if all(a is b for a, b in zip(content, replaced, strict=True)) else replaced
     if id(content) in seen:
         return content
+    seen.add(id(content))
     if isinstance(content, argparse.Namespace):
-        seen.add(id(content))
-        _settle(vars(content), seen)
+        replace_stand_ins(vars(content), seen)
     elif isinstance(content, dict):
-        seen.add(id(content))
         for key, value in content.items():
-            content[key] = _settle(value, seen)
+            content[key] = replace_stand_ins(value, seen)
     elif isinstance(content, list):
-        seen.add(id(content))
-        content[:] = [_settle(entry, seen) for entry in content]
+        content[:] = [replace_stand_ins(entry, seen) for entry in content]
     return content

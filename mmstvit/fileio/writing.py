@@ -1,4 +1,4 @@
-"""Files that the converters write: whole or not at all, and loadable by anyone without executing anything."""
+"""Write files atomically, and checkpoints that load without executing code."""
 
 import hashlib
 import io
@@ -11,68 +11,68 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mmstvit.compat import unpickling_reason
 from mmstvit.errors import CheckpointError
 
-from .pickles import only_allowed
+from .pickles import only_safe_globals
 
 
 def check_target(target: Path, source: Path, force: bool = False) -> None:
-    """Refuse to write where nothing may be written, before any work is done.
+    """Check that a file may be written, before any work is done.
 
     Args:
         target: The file to write.
         source: The file that it is made from, which is never overwritten.
-        force: Whether another file may be overwritten.
+        force: Allow another existing file to be overwritten.
 
     Raises:
-        CheckpointError: The target exists and may not be overwritten, is no place for a file, or has the name of
-            another format.
+        CheckpointError: The target exists, is a folder, or has the suffix of another format.
     """
     if target.is_dir():
-        raise CheckpointError(f'{target} is a folder; name a file, such as {target / source.name}.')
+        raise CheckpointError(f'{target} is a folder.', f'Name a file, such as {target / source.name}.')
     if target.suffix == '.safetensors':
         raise CheckpointError(
-            f'{target} would be a file of torch.save under the name of another format: name it '
-            f'{target.with_suffix(".pth")}.'
+            f'{target} would be a file of torch.save with the suffix of another format.',
+            f'Name it {target.with_suffix(".pth")}.',
         )
     if target.exists() and source.exists() and os.path.samefile(target, source):
-        raise CheckpointError(f'{target} is the file to read, which nothing brings back; choose another name.')
+        raise CheckpointError(f'{target} is the input file, which is never overwritten.', 'Choose another name.')
     if os.path.lexists(target) and not force:
-        raise CheckpointError(f'{target} exists; choose another name, or overwrite it with --force.')
+        raise CheckpointError(f'{target} exists.', 'Choose another name, or overwrite it with --force.')
 
 
 def serialize(content: Mapping) -> bytes:
-    """The bytes of a checkpoint file; the same content gives the same bytes.
+    """Return the bytes of a checkpoint file; equal content gives equal bytes.
 
     Raises:
         CheckpointError: ``torch.load(weights_only=True)`` would refuse them.
     """
-    # To memory: writing straight to a full disk, torch.save raises an error that does not say so.
+    # To memory: on a full disk torch.save raises an error that does not say so.
     buffer = io.BytesIO()
     torch.save(content, buffer)
     buffer.seek(0)
     try:
-        with only_allowed():
+        with only_safe_globals([]):
             torch.load(buffer, map_location='cpu', weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
-            f'what would be written does not load with weights_only=True: {str(error).splitlines()[0]}'
+            f'the content does not load with weights_only=True: {unpickling_reason(error)}.'
         ) from error
     return buffer.getvalue()
 
 
 def write_atomically(data: bytes, target: Path) -> str:
-    """Write a file, whole or not at all: whatever happens, the target is the file of before or the new one.
+    """Write a file completely or not at all; after any error the target is unchanged.
 
     Args:
         data: The content.
-        target: The file. Its folder is made if need be; what was in the file is replaced.
+        target: The file. Its folder is made if needed; an existing file is replaced.
 
     Returns:
-        The content's sha256, as hexadecimal digits.
+        The sha256 of the content, as hexadecimal digits.
 
     Raises:
-        CheckpointError: It cannot be written, such as for a full disk; nothing is left of the attempt.
+        CheckpointError: The file cannot be written, as on a full disk; nothing is left of the attempt.
     """
     partial = target.with_name(target.name + '.partial')
     new_folders = [folder for folder in target.parents if not folder.exists()]  # the innermost first
@@ -96,14 +96,14 @@ def write_atomically(data: bytes, target: Path) -> str:
 
 
 def plain_data(value: object) -> object:
-    """A value as Python's own types and tensors, which every reader loads; numbers and arrays of NumPy become such.
+    """Convert a value to Python's own types and tensors, which every reader loads; also NumPy's numbers and arrays.
 
     Raises:
-        TypeError: There is something else in it.
+        TypeError: It contains another type.
     """
     if isinstance(value, (np.generic, np.ndarray)):
         value = value.tolist()
-    # Not isinstance: members of an enumeration of strings, or NumPy's longdouble, would be written as what they are.
+    # Not isinstance: members of an enumeration of strings, or NumPy's longdouble, would be pickled as their own type.
     if value is None or type(value) in (bool, int, float, complex, str, bytes):
         return value
     if isinstance(value, Tensor):
@@ -117,16 +117,16 @@ def plain_data(value: object) -> object:
 
 
 def plain_meta(content: object) -> tuple[dict[str, object], list[str]]:
-    """The description that MMEngine writes beside the weights (``meta``) as plain data, and the names of what is none.
+    """Return MMEngine's description of a checkpoint (``meta``) as plain data, and the names of dropped entries.
 
     Args:
-        content: What a checkpoint file holds.
+        content: Content of a checkpoint file.
     """
     meta = content.get('meta') if isinstance(content, Mapping) else None
     kept, dropped = {}, []
     for name, value in meta.items() if isinstance(meta, Mapping) else ():
         try:
             kept[name] = plain_data(value)
-        except (TypeError, RecursionError) as error:  # the latter for what contains itself
+        except (TypeError, RecursionError) as error:  # RecursionError: a container that contains itself
             dropped.append(f'meta.{name} ({error})')
     return kept, dropped
