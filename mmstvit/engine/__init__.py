@@ -1,4 +1,4 @@
-"""Training and testing of any OpenMMLab config: hooks, optimizers, schedulers, strategies, runner."""
+"""Train and test any OpenMMLab config: hooks, optimizers, schedulers, strategies, runner, test-time augmentation."""
 
 from .tta import InstanceSegTTAModel
 

@@ -11,12 +11,14 @@ from mmengine.model import BaseTTAModel
 from mmengine.structures import BaseDataElement, InstanceData
 from torch import Tensor, nn
 
+from mmstvit.compat import mask_logits
 from mmstvit.dependencies import require_library
+from mmstvit.errors import UserError
 from mmstvit.registry import MODELS
 
 # MMDetection is imported where it is used: `import mmstvit` works without it.
 
-# Direction of a flip -> axes of a (…, H, W) map that it turns around.
+# Direction of a flip -> axes of a (…, H, W) map that it reverses.
 _AXES = {'horizontal': (-1,), 'vertical': (-2,), 'diagonal': (-2, -1)}
 _META_KEYS = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor', 'flip', 'flip_direction')
 _OPTIONS = ('score_thr', 'nms', 'max_per_img')
@@ -24,13 +26,13 @@ _OPTIONS = ('score_thr', 'nms', 'max_per_img')
 
 @dataclass(frozen=True)
 class Geometry:
-    """How one view of an image was made: resized, then flipped.
+    """Resize and flip that made one view of an image.
 
     Args:
-        height: Of the view, in pixels, without padding.
-        width: Likewise.
-        scale: View over original image, (x, y).
-        axes: Axes that are flipped.
+        height: Height of the view in pixels, without padding.
+        width: Width of the view in pixels, without padding.
+        scale: Size of the view over size of the original image, (x, y).
+        axes: Flipped axes.
     """
 
     height: int
@@ -40,27 +42,27 @@ class Geometry:
 
     @classmethod
     def of(cls, sample: BaseDataElement) -> 'Geometry':
-        """That of a data sample; raises ValueError if the sample does not say."""
+        """Read it from a data sample; raises UserError if the sample lacks a key."""
         missing = [key for key in ('ori_shape', 'img_shape', 'scale_factor', 'flip') if key not in sample.metainfo]
         if missing:
-            raise ValueError(
-                f'Test-time augmentation needs {missing} of every view. Let the TestTimeAug of tta_pipeline have a '
-                f"RandomFlip (prob=0.0 for a view that is not flipped) and end with dict(type='PackDetInputs', "
-                f'meta_keys={_META_KEYS}).'
+            raise UserError(
+                f'Test-time augmentation needs {missing} in the metainfo of every view.',
+                f'Give the TestTimeAug of tta_pipeline a RandomFlip (prob=0.0 for a view that is not flipped), and end '
+                f"it with dict(type='PackDetInputs', meta_keys={_META_KEYS}).",
             )
         height, width = sample.img_shape[:2]
         return cls(height, width, tuple(sample.scale_factor[:2]), _AXES[sample.flip_direction] if sample.flip else ())
 
     def to_view(self, boxes: Tensor) -> Tensor:
-        """Boxes (n, 4) of the original image on the view."""
+        """Map boxes (n, 4) of the original image to the view."""
         return self._flip(boxes * boxes.new_tensor(self.scale * 2))
 
     def to_image(self, boxes: Tensor) -> Tensor:
-        """Boxes (n, 4) of the view on the original image."""
+        """Map boxes (n, 4) of the view to the original image."""
         return self._flip(boxes) / boxes.new_tensor(self.scale * 2)
 
     def unflip(self, masks: Tensor) -> Tensor:
-        """Masks (…, h, w) of boxes of the view as masks of the boxes on the original image."""
+        """Turn masks (…, h, w) of boxes of the view into masks of the boxes on the original image."""
         return masks.flip(self.axes)
 
     def _flip(self, boxes: Tensor) -> Tensor:
@@ -74,12 +76,12 @@ class Geometry:
 
 @dataclass(frozen=True)
 class View:
-    """The images of a batch in one augmentation; lists have one entry per image.
+    """Images of a batch in one augmentation; lists have one entry per image.
 
     Args:
         samples: The data samples.
-        geometries: How the views were made.
-        features: What the box and mask heads look at, for the batch.
+        geometries: Resize and flip of each image.
+        features: Input of the box and mask heads, for the batch.
         candidates: Boxes before non-maximum suppression, ``bboxes`` (n, 4) or (n, 4C) and ``scores`` (n, C + 1).
     """
 
@@ -91,21 +93,21 @@ class View:
 
 @MODELS.register_module()
 class InstanceSegTTAModel(BaseTTAModel):
-    """Test-time augmentation for Mask R-CNN and Cascade Mask R-CNN, by flips and scales.
+    """Test-time augmentation for Mask R-CNN and Cascade Mask R-CNN by flips and scales.
 
-    The candidate boxes of all views, mapped back to the original image, go through one class-wise non-maximum
-    suppression. The mask heads then look at the remaining boxes in every view; their probabilities, flipped back, are
-    averaged (over a cascade's stages too) and pasted into the original image once. The features of a view are computed
-    once. MMDetection's own ``DetTTAModel`` merges boxes alone.
+    The candidate boxes of all views are mapped to the original image and go through one class-wise non-maximum
+    suppression. The mask heads then predict the remaining boxes in every view. Their probabilities are flipped back,
+    averaged (over the stages of a cascade too) and pasted into the original image. The features of a view are computed
+    once. MMDetection's ``DetTTAModel`` merges boxes, but not masks.
 
     Args:
         module: The detector, or its config.
         tta_cfg: Overrides ``score_thr``, ``nms`` or ``max_per_img`` of the detector's ``test_cfg.rcnn``.
-        data_preprocessor: Replaces that of a detector's config, if given.
+        data_preprocessor: Replaces the one in a detector's config.
 
     Raises:
-        ValueError: The detector is of another kind, ``tta_cfg`` has an unknown option, or ``data_preprocessor`` comes
-            with a detector that is built already.
+        UserError: The detector is of another kind, ``tta_cfg`` has an unknown option, or ``data_preprocessor`` is
+            given with a detector that is already built.
         ImportError: MMDetection is missing.
 
     Example:
@@ -127,32 +129,35 @@ class InstanceSegTTAModel(BaseTTAModel):
     ) -> None:
         require_library('mmdet')
         if data_preprocessor is not None and isinstance(module, nn.Module):
-            raise ValueError(
-                f'data_preprocessor of InstanceSegTTAModel replaces that of a config, but module is a built '
-                f'{type(module).__name__}. Give its config as module, or set module.data_preprocessor.'
+            raise UserError(
+                f'data_preprocessor of InstanceSegTTAModel replaces the one in a config, but module is a built '
+                f'{type(module).__name__}.',
+                'Pass its config as module, or set module.data_preprocessor.',
             )
         super().__init__(module, data_preprocessor)
         _check_detector(self.module)
         unknown = [key for key in tta_cfg or {} if key not in _OPTIONS]
         if unknown:
-            raise ValueError(f'tta_cfg of InstanceSegTTAModel may have {list(_OPTIONS)}, but got {unknown} too.')
+            raise UserError(
+                f'Unknown options {unknown} of tta_cfg of InstanceSegTTAModel.', f'Known options: {list(_OPTIONS)}.'
+            )
         self.tta_cfg = {key: self.module.roi_head.test_cfg[key] for key in _OPTIONS} | dict(tta_cfg or {})
 
     def test_step(self, data: dict) -> list[BaseDataElement]:
         """Predict the images of a batch from all their views.
 
         Args:
-            data: ``inputs`` and ``data_samples``, each a list with one batch per view, as TestTimeAug and MMEngine's
-                ``pseudo_collate`` make them.
+            data: ``inputs`` and ``data_samples``, each a list with one batch per view, as from TestTimeAug and
+                MMEngine's ``pseudo_collate``.
 
         Returns:
-            A data sample per image, its ``pred_instances`` on the original image: ``bboxes`` (n, 4), ``scores`` (n,),
+            A data sample per image with ``pred_instances`` on the original image: ``bboxes`` (n, 4), ``scores`` (n,),
             ``labels`` (n,) and ``masks`` (n, H, W) of bool.
         """
         batches = zip(data['inputs'], data['data_samples'], strict=True)
-        return self.merge_preds([self._look(inputs, samples) for inputs, samples in batches])
+        return self.merge_preds([self._propose(inputs, samples) for inputs, samples in batches])
 
-    def _look(self, inputs: list[Tensor], samples: list[BaseDataElement]) -> View:
+    def _propose(self, inputs: list[Tensor], samples: list[BaseDataElement]) -> View:
         detector = self.module
         data = detector.data_preprocessor(dict(inputs=inputs, data_samples=samples), False)
         samples = data['data_samples']
@@ -165,7 +170,7 @@ class InstanceSegTTAModel(BaseTTAModel):
         return View(samples, geometries, features, candidates)
 
     def merge_preds(self, views: Sequence[View]) -> list[BaseDataElement]:
-        """Merge the views of a batch into what :meth:`test_step` returns."""
+        """Merge the views of a batch; returns the same as :meth:`test_step`."""
         results = [self._merge_boxes(views, i) for i in range(len(views[0].samples))]
         masks = zip(*(self._predict_masks(view, results) for view in views), strict=True)
         roi_head = self.module.roi_head
@@ -179,18 +184,18 @@ class InstanceSegTTAModel(BaseTTAModel):
         )
         merged = []
         for i, instances in enumerate(results):
-            # That of a view that is not flipped if there is one: ground truth may have been flipped with the image.
+            # Prefer a view that is not flipped: ground truth may have been flipped with the image.
             sample = min(views, key=lambda view: len(view.geometries[i].axes)).samples[i]
             sample.pred_instances = instances
             merged.append(sample)
         return merged
 
     def _merge_boxes(self, views: Sequence[View], i: int) -> InstanceData:
-        """Detections on the i-th image, without masks."""
+        """Detect objects on the i-th image, without masks."""
         from mmdet.models.layers import multiclass_nms
 
         found = [(view.geometries[i], view.candidates[i]) for view in views]
-        # Without a proposal the boxes of a view are (0, 4), whatever the shape of the others'.
+        # Without a proposal the boxes of a view are (0, 4), but those of other views may be (n, 4C).
         found = [(geometry, candidates) for geometry, candidates in found if len(candidates)] or found[:1]
         boxes = [g.to_image(c.bboxes.reshape(-1, 4)).reshape(c.bboxes.shape) for g, c in found]
         detections, labels = multiclass_nms(
@@ -203,29 +208,28 @@ class InstanceSegTTAModel(BaseTTAModel):
         return InstanceData(bboxes=detections[:, :4], scores=detections[:, 4], labels=labels)
 
     def _predict_masks(self, view: View, results: list[InstanceData]) -> tuple[Tensor, ...]:
-        """Mask probabilities (n, C or 1, h, w) of the detections of every image, seen in one view and flipped back."""
+        """Predict mask probabilities (n, C or 1, h, w) of each image's detections from one view, flipped back."""
         from mmdet.structures.bbox import bbox2roi
 
-        roi_head = self.module.roi_head
         counts = [len(result) for result in results]
         rois = bbox2roi([g.to_view(result.bboxes) for g, result in zip(view.geometries, results, strict=True)])
-        if not len(rois):  # not every layer takes an empty batch
+        if not len(rois):  # not every layer accepts an empty batch
             return rois.new_zeros(0, 1, 1, 1).split(counts)
-        if isinstance(roi_head.mask_head, nn.ModuleList):
-            stages = [roi_head._mask_forward(stage, view.features, rois) for stage in range(len(roi_head.mask_head))]
-        else:
-            stages = [roi_head._mask_forward(view.features, rois)]
-        masks = torch.stack([stage['mask_preds'].sigmoid() for stage in stages]).mean(dim=0).split(counts)
+        stages = mask_logits(self.module.roi_head, view.features, rois)
+        masks = torch.stack([logits.sigmoid() for logits in stages]).mean(dim=0).split(counts)
         return tuple(g.unflip(m) for g, m in zip(view.geometries, masks, strict=True))
 
 
 def _mask_heads(roi_head: nn.Module) -> list[nn.Module]:
-    """One per stage of a cascade."""
+    """Return the mask heads, one per stage of a cascade."""
     return list(roi_head.mask_head) if isinstance(roi_head.mask_head, nn.ModuleList) else [roi_head.mask_head]
 
 
 def _check_detector(detector: nn.Module) -> None:
-    """Refuse what does not predict as Mask R-CNN or Cascade Mask R-CNN do; raises ValueError."""
+    """Check that a detector predicts like Mask R-CNN or Cascade Mask R-CNN; raises UserError.
+
+    A subclass that overrides one of these methods of MMDetection (3.5.1) would predict something else.
+    """
     from mmdet.models.detectors import TwoStageDetector
     from mmdet.models.roi_heads import CascadeRoIHead, StandardRoIHead
     from mmdet.models.roi_heads.mask_heads import FCNMaskHead
@@ -249,8 +253,8 @@ def _check_detector(detector: nn.Module) -> None:
     )
     if not supported:
         masks = 'with masks' if getattr(roi_head, 'with_mask', False) else 'without masks'
-        raise ValueError(
-            f'InstanceSegTTAModel merges the masks of Mask R-CNN and Cascade Mask R-CNN, but got '
-            f'{type(detector).__name__} with roi_head {type(roi_head).__name__}, {masks}. Test without --tta; boxes '
-            f"alone can be merged by tta_model = dict(type='DetTTAModel', ...)."
+        raise UserError(
+            f'InstanceSegTTAModel supports Mask R-CNN and Cascade Mask R-CNN, but got {type(detector).__name__} with '
+            f'roi_head {type(roi_head).__name__}, {masks}.',
+            "Test without --tta, or merge only the boxes with tta_model = dict(type='DetTTAModel', ...).",
         )

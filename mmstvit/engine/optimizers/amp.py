@@ -1,4 +1,4 @@
-"""Mixed precision on a machine without a GPU, where MMEngine's ``AmpOptimWrapper`` does not run."""
+"""Mixed precision without a GPU, which MMEngine's ``AmpOptimWrapper`` refuses."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,21 +16,21 @@ _DTYPES = {'bfloat16': torch.bfloat16, 'float16': torch.float16}
 
 @OPTIM_WRAPPERS.register_module()
 class CPUAmpOptimWrapper(AmpOptimWrapper):
-    """``AmpOptimWrapper`` with autocast and gradient scaling of the CPU.
+    """``AmpOptimWrapper`` with autocast and loss scaling on CPU.
 
-    The backbone alone computes in the lower precision: mmcv's CPU kernels behind a detector's heads (NMS) read float32
-    and nothing else. All weights stay in float32. Where there is a GPU, MMEngine's own wrapper is the one to use.
+    Only ``model.backbone`` computes in the lower precision, because mmcv's CPU kernels behind a detector's heads (NMS)
+    need float32. All weights stay in float32. On a GPU use MMEngine's own wrapper.
 
     Args:
         optimizer: The optimizer.
-        loss_scale: ``'dynamic'``, a fixed factor, or arguments of :class:`torch.amp.GradScaler`. Only float16 needs it:
-            bfloat16 has the exponents of float32, so its losses are not scaled.
-        dtype: ``'bfloat16'`` or ``'float16'``: what autocast computes in.
+        loss_scale: ``'dynamic'``, a fixed factor, or arguments of :class:`torch.amp.GradScaler`. It applies to float16;
+            bfloat16 has the exponents of float32 and needs no scaling.
+        dtype: ``'bfloat16'`` or ``'float16'``.
         accumulative_counts: Iterations whose gradients make one step.
         clip_grad: Arguments of gradient clipping, as for ``OptimWrapper``.
 
     Raises:
-        ValueError: Another ``dtype``, or a ``loss_scale`` that is none of the above.
+        ValueError: ``dtype`` or ``loss_scale`` has another value.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class CPUAmpOptimWrapper(AmpOptimWrapper):
     ) -> None:
         if dtype not in _DTYPES:
             raise ValueError(f'dtype of mixed precision on CPU must be one of {sorted(_DTYPES)}, but got {dtype!r}.')
-        # Not the parent's: it asserts a GPU and makes a scaler for it.
+        # Not the parent's, which asserts a GPU and makes a scaler for it.
         OptimWrapper.__init__(self, optimizer, accumulative_counts, clip_grad)
         self.cast_dtype = _DTYPES[dtype]
         self._scale_update_param = None
@@ -62,9 +62,9 @@ class CPUAmpOptimWrapper(AmpOptimWrapper):
 
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:
-        """Autocast in ``model.backbone``, and no gradient synchronisation while gradients accumulate."""
+        """Autocast ``model.backbone``, without synchronizing gradients while they accumulate."""
         backbone = getattr(model, 'module', model).backbone
-        # Not MMEngine's autocast: on CPU it knows bfloat16 alone.
+        # Not MMEngine's autocast, which has only bfloat16 on CPU.
         autocast = torch.autocast('cpu', self.cast_dtype)
 
         def enter(module: nn.Module, args: tuple) -> None:

@@ -1,4 +1,4 @@
-"""Layer-wise learning-rate decay, for every backbone that knows the depth of its parameters."""
+"""Layer-wise learning-rate decay for backbones with ``get_layer_depth``."""
 
 import difflib
 from collections import Counter
@@ -7,6 +7,7 @@ from mmengine.logging import print_log
 from mmengine.optim import DefaultOptimWrapperConstructor
 from torch import nn
 
+from mmstvit.errors import UserError
 from mmstvit.registry import OPTIM_WRAPPER_CONSTRUCTORS
 
 # The options of DefaultOptimWrapperConstructor, and ours.
@@ -25,24 +26,23 @@ _OPTIONS = (
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
-    """MMEngine's default constructor, with a learning rate that falls with the distance from the head.
+    """MMEngine's default constructor with a learning rate that decreases from the head towards the stem.
 
     A parameter of a backbone gets ``layer_decay_rate ** (num_layers - 1 - depth)`` times the learning rate that the
-    default constructor gives it; ``depth`` and ``num_layers`` are what the backbone's
-    ``get_layer_depth(param_name, prefix)`` returns. What is outside of a backbone, such as a neck or a head, keeps its
-    learning rate. The backbone may be anywhere in the model: of a classifier, a detector or a segmentor.
+    default constructor gives it, with ``depth`` and ``num_layers`` from the backbone's
+    ``get_layer_depth(param_name, prefix)``. Parameters outside of a backbone, such as a neck or a head, keep their
+    learning rate. The backbone may be anywhere in the model.
 
-    Every other option of ``paramwise_cfg`` is that of :class:`mmengine.optim.DefaultOptimWrapperConstructor`, so weight
-    decays are as without layer decay, and an ``lr_mult`` multiplies with the layer's factor.
-
-    Every parameter group also says its ``param_name`` and the factor, ``lr_scale``.
+    All other options of ``paramwise_cfg`` are those of :class:`mmengine.optim.DefaultOptimWrapperConstructor`: weight
+    decay is the same as without layer decay, and an ``lr_mult`` multiplies the layer's factor. Each parameter group
+    also has its ``param_name`` and the factor ``lr_scale``.
 
     Args:
-        optim_wrapper_cfg: Config of the optimiser wrapper; its ``optimizer`` must have ``lr``.
-        paramwise_cfg: ``layer_decay_rate`` in (0, 1], and any of the default constructor's options.
+        optim_wrapper_cfg: Config of the optimizer wrapper; its ``optimizer`` must have ``lr``.
+        paramwise_cfg: ``layer_decay_rate`` in (0, 1], and any option of the default constructor.
 
     Raises:
-        ValueError: The rate is missing or out of range, an option is unknown, or the optimiser has no ``lr``.
+        UserError: The rate is missing or out of range, an option is unknown, or the optimizer has no ``lr``.
 
     Example:
         >>> optim_wrapper = dict(
@@ -56,37 +56,42 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         for option in self.paramwise_cfg:
             if option not in _OPTIONS:
                 close = difflib.get_close_matches(option, _OPTIONS, n=1)
-                hint = f' Did you mean {close[0]!r}?' if close else ''
-                raise ValueError(f'Unknown option {option!r} of paramwise_cfg.{hint} Known are {list(_OPTIONS)}.')
+                hint = f'Did you mean {close[0]!r}? ' if close else ''
+                raise UserError(
+                    f'Unknown option {option!r} of paramwise_cfg.', f'{hint}Known options: {", ".join(_OPTIONS)}.'
+                )
         rate = self.paramwise_cfg.get('layer_decay_rate')
         if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not 0 < rate <= 1:
-            raise ValueError(
-                f'paramwise_cfg.layer_decay_rate must be a number in (0, 1], such as 0.9 (1 is no decay), but got '
-                f'{rate!r}.'
+            raise UserError(
+                f'paramwise_cfg.layer_decay_rate must be a number in (0, 1], but got {rate!r}.',
+                'Set it, for example to 0.9; 1 means no decay.',
             )
         if self.base_lr is None:
-            raise ValueError('Layer-wise decay scales the learning rate: give the optimizer of the config its lr.')
+            raise UserError(
+                'Layer-wise decay scales the learning rate, but optim_wrapper.optimizer has no lr.',
+                'Set optim_wrapper.optimizer.lr.',
+            )
         self.layer_decay_rate = rate
 
     def add_params(
         self, params: list[dict], module: nn.Module, prefix: str = '', is_dcn_module: int | float | None = None
     ) -> None:
-        """Add one group per parameter of ``module`` to ``params``; called by MMEngine with the whole model.
+        """Add one group per parameter of ``module`` to ``params``; MMEngine calls it with the whole model.
 
         Raises:
-            ValueError: No part of the model has ``get_layer_depth``.
+            UserError: No part of the model has ``get_layer_depth``.
         """
         super().add_params(params, module, prefix, is_dcn_module)
-        if prefix == '':  # The default constructor calls itself for the children; now all of them are in.
+        if prefix == '':  # the default constructor has called itself for all children
             self._scale(params, module)
 
     def _scale(self, params: list[dict], model: nn.Module) -> None:
         backbones = _backbones(model)
         if not backbones:
-            raise ValueError(
-                f'Layer-wise learning-rate decay needs a backbone with a method get_layer_depth(param_name, prefix), '
-                f'as STViT has; {type(model).__name__} has none. Drop optim_wrapper.constructor and '
-                f'paramwise_cfg.layer_decay_rate.'
+            raise UserError(
+                f'Layer-wise learning-rate decay needs a backbone with get_layer_depth(param_name, prefix), such as '
+                f'STViT, but {type(model).__name__} has none.',
+                'Remove optim_wrapper.constructor and paramwise_cfg.layer_decay_rate.',
             )
         names = {id(parameter): name for name, parameter in model.named_parameters()}
         for group in params:
@@ -99,10 +104,10 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
                     scale = self.layer_decay_rate ** (num_layers - 1 - depth)
             group.update(lr=group.get('lr', self.base_lr) * scale, lr_scale=scale, param_name=name)
         for scale, count in sorted(Counter(group['lr_scale'] for group in params).items()):
-            print_log(f'layer decay -- lr_scale={scale:.3g}: {count} parameters', logger='current')
+            print_log(f'Layer decay: {count} parameters with lr_scale={scale:.3g}', logger='current')
 
 
 def _backbones(model: nn.Module) -> dict[str, nn.Module]:
-    """Innermost modules with ``get_layer_depth``, by prefix; MMPreTrain's classifier around one has that method too."""
+    """Find the innermost modules with ``get_layer_depth``, by prefix; MMPreTrain's classifiers have the method too."""
     found = {f'{name}.' if name else '': m for name, m in model.named_modules() if hasattr(m, 'get_layer_depth')}
     return {p: m for p, m in found.items() if not any(other != p and other.startswith(p) for other in found)}

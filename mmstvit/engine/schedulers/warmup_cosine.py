@@ -1,4 +1,4 @@
-"""The learning-rate curve of the published ImageNet training."""
+"""Learning-rate schedule of the official ImageNet training."""
 
 import math
 
@@ -10,23 +10,23 @@ from mmstvit.registry import PARAM_SCHEDULERS
 
 @PARAM_SCHEDULERS.register_module()
 class WarmupCosineLR(_ParamScheduler):
-    """Linear warm-up, then cosine annealing, epoch by epoch as the release trains.
+    """Linear warm-up, then cosine annealing, once per epoch as in the official implementation.
 
-    It differs from MMEngine's ``LinearLR`` followed by ``CosineAnnealingLR`` in two ways: the cosine begins under the
-    warm-up, at epoch 0, and the whole curve lags by one epoch (the release steps its scheduler with the number of the
-    epoch that has just ended, so the first two epochs have the same rate).
+    It differs from MMEngine's ``LinearLR`` followed by ``CosineAnnealingLR`` in two ways. The cosine begins at epoch 0,
+    below the warm-up. The whole curve lags by one epoch, because the official implementation steps its scheduler with
+    the number of the epoch that has just ended: the first two epochs have the same rate.
 
     Args:
-        optimizer: Whose learning rate.
-        end: Epochs of the training; MMEngine's runner fills it in.
+        optimizer: The optimizer, or its wrapper.
+        end: Epochs of the run; MMEngine's runner sets it.
         warmup_epochs: Epochs of the warm-up.
-        warmup_lr: Learning rate at its beginning.
-        eta_min: Learning rate that the cosine goes towards.
+        warmup_lr: Learning rate at the beginning of the warm-up.
+        eta_min: Learning rate at the end of the cosine.
         last_step: Steps already made; -1 for none.
-        verbose: Whether to print the values.
+        verbose: Print the values.
 
     Raises:
-        ValueError: The warm-up is not shorter than the training, or a number is negative.
+        ValueError: The warm-up is not shorter than the run, or a rate is negative.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class WarmupCosineLR(_ParamScheduler):
         super().__init__(optimizer, 'lr', end=end, last_step=last_step, verbose=verbose)
 
     def _get_value(self) -> list[float]:
-        """The rate of every group, in closed form."""
+        """Compute the rate of every group in closed form."""
         epoch = max(self.last_step - 1, 0)
         if epoch < self.warmup_epochs:
             done = epoch / self.warmup_epochs

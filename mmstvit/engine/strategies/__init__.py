@@ -1,4 +1,4 @@
-"""Strategies of distributed training."""
+"""Strategies for distributed training."""
 
 from .fsdp import FSDPStrategy
 
