@@ -1,4 +1,4 @@
-"""Files are written whole or not at all, and hold nothing that a careful reader refuses."""
+"""Files are written completely or not at all, and load with ``weights_only=True``."""
 
 import enum
 import hashlib
@@ -20,30 +20,30 @@ class TestCheckTarget:
     def test_a_new_file_in_a_new_folder(self, tmp_path):
         check_target(tmp_path / 'new' / 'file.pth', tmp_path / 'source.pth')
 
-    def test_an_existing_file_only_by_force(self, tmp_path):
+    def test_an_existing_file_needs_force(self, tmp_path):
         (tmp_path / 'file.pth').touch()
         with pytest.raises(CheckpointError, match=r'file\.pth exists.*--force'):
             check_target(tmp_path / 'file.pth', tmp_path / 'source.pth')
         check_target(tmp_path / 'file.pth', tmp_path / 'source.pth', force=True)
 
-    def test_a_link_to_nothing_is_a_file_too(self, tmp_path):
+    def test_a_broken_link_is_an_existing_file(self, tmp_path):
         (tmp_path / 'link.pth').symlink_to('gone')
         with pytest.raises(CheckpointError, match=r'link\.pth exists'):
             check_target(tmp_path / 'link.pth', tmp_path / 'source.pth')
 
     @pytest.mark.parametrize('name', ['source.pth', 'link.pth', 'hard.pth'])
-    def test_the_source_not_even_by_force(self, name, tmp_path):
+    def test_the_source_is_never_overwritten(self, name, tmp_path):
         (tmp_path / 'source.pth').touch()
         (tmp_path / 'link.pth').symlink_to('source.pth')
         os.link(tmp_path / 'source.pth', tmp_path / 'hard.pth')
-        with pytest.raises(CheckpointError, match='the file to read'):
+        with pytest.raises(CheckpointError, match='is the input file'):
             check_target(tmp_path / name, tmp_path / 'source.pth', force=True)
 
     def test_a_folder(self, tmp_path):
-        with pytest.raises(CheckpointError, match=r'is a folder; name a file, such as .*source\.pth'):
+        with pytest.raises(CheckpointError, match=r'is a folder\. Name a file, such as .*source\.pth'):
             check_target(tmp_path, tmp_path / 'source.pth', force=True)
 
-    def test_the_name_of_another_format(self, tmp_path):
+    def test_the_suffix_of_another_format(self, tmp_path):
         with pytest.raises(CheckpointError, match=r'file\.safetensors would be a file of torch\.save.*file\.pth\.$'):
             check_target(tmp_path / 'file.safetensors', tmp_path / 'source.pth', force=True)
 
@@ -54,16 +54,11 @@ class TestSerialize:
         assert first == second
         assert torch.load(io.BytesIO(first), weights_only=True)['a'].tolist() == [0, 1, 2, 3, 4]
 
-    def test_what_needs_an_allow_list_is_refused_even_where_one_is_set(self):
-        before = torch.serialization.get_safe_globals()
-        torch.serialization.add_safe_globals([Namespace])
-        try:
+    def test_content_that_needs_an_allow_list_is_refused_even_if_it_is_allowed_elsewhere(self):
+        with torch.serialization.safe_globals([Namespace]):
             with pytest.raises(CheckpointError, match='does not load with weights_only=True'):
                 serialize({'args': Namespace(lr=1)})
-            assert set(torch.serialization.get_safe_globals()) == {*before, Namespace}
-        finally:
-            torch.serialization.clear_safe_globals()
-            torch.serialization.add_safe_globals(before)
+            assert Namespace in torch.serialization.get_safe_globals()
 
 
 class TestWriteAtomically:
@@ -91,13 +86,13 @@ class TestWriteAtomically:
         assert [path.name for path in tmp_path.rglob('*')] == ['file.pth']
         assert (tmp_path / 'file.pth').read_bytes() == b'old'
 
-    def test_a_file_in_the_place_of_a_folder(self, tmp_path):
+    def test_a_file_instead_of_a_folder(self, tmp_path):
         (tmp_path / 'file').touch()
         with pytest.raises(CheckpointError, match='cannot be written'):
             write_atomically(b'content', tmp_path / 'file' / 'file.pth')
         assert os.listdir(tmp_path) == ['file']
 
-    def test_interrupted_it_leaves_nothing(self, tmp_path, monkeypatch):
+    def test_an_interrupted_write_leaves_nothing(self, tmp_path, monkeypatch):
         def interrupt(*_: object) -> None:
             raise KeyboardInterrupt
 
@@ -123,7 +118,7 @@ class TestPlainData:
             (OrderedDict(classes=('a', 'b'), palette=[(0, 0, 0)]), {'classes': ('a', 'b'), 'palette': [(0, 0, 0)]}),
         ],
     )
-    def test_becomes_pythons_own(self, value, expected):
+    def test_python_types(self, value, expected):
         plain = plain_data(value)
         assert plain == expected and type(plain) is type(expected)
 
@@ -134,11 +129,11 @@ class TestPlainData:
     @pytest.mark.parametrize(
         ('value', 'name'), [(Namespace(), 'argparse.Namespace'), ([Color.RED], 'Color'), ({'a': print}, 'builtin')]
     )
-    def test_the_rest_is_named(self, value, name):
+    def test_other_types_are_refused_by_name(self, value, name):
         with pytest.raises(TypeError, match=name):
             plain_data(value)
 
-    def test_of_a_description_what_is_plain_is_kept(self):
+    def test_plain_metadata_is_kept(self):
         endless = []
         endless.append(endless)
         meta = dict(epoch=np.int64(3), args=Namespace(lr=1), endless=endless)
@@ -147,5 +142,5 @@ class TestPlainData:
         assert [name.split()[0] for name in dropped] == ['meta.args', 'meta.endless']
 
     @pytest.mark.parametrize('content', [{'state_dict': {}}, {'meta': 3}, [1]])
-    def test_without_a_description(self, content):
+    def test_without_metadata(self, content):
         assert plain_meta(content) == ({}, [])
