@@ -1,31 +1,10 @@
-"""What the command-line tools share."""
+"""Functions behind the command-line tools."""
 
-from mmstvit.engine.runner import (
-    check_checkpoint,
-    check_data,
-    check_parts,
-    check_pretrained,
-    check_weights,
-    find_checkpoint,
-    guard_data,
-    make_restartable,
-    read_matching,
-)
+from mmstvit.engine.runner import build_model, check_data, check_pretrained, check_weights, leave_process_group
 from mmstvit.errors import UserError
 
-from .launch import (
-    add_cfg_options,
-    add_common_arguments,
-    add_trust,
-    build_model,
-    build_runner,
-    check_model,
-    leave_process_group,
-    load_checkpoint,
-    load_config,
-    read_config,
-    user_errors,
-)
+from .config import add_cfg_options, add_common_arguments, add_trust, load_config, read_config, user_errors
+from .prepare import check_model, check_trainable, prepare
 
 __all__ = [
     'UserError',
@@ -33,20 +12,14 @@ __all__ = [
     'add_common_arguments',
     'add_trust',
     'build_model',
-    'build_runner',
-    'check_checkpoint',
     'check_data',
     'check_model',
-    'check_parts',
     'check_pretrained',
+    'check_trainable',
     'check_weights',
-    'find_checkpoint',
-    'guard_data',
     'leave_process_group',
-    'load_checkpoint',
     'load_config',
-    'make_restartable',
+    'prepare',
     'read_config',
-    'read_matching',
     'user_errors',
 ]

@@ -6,13 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from mmengine.config import Config
 from mmengine.registry import OPTIM_WRAPPERS
 from torch import nn
 
-from mmstvit.apis import UserError
-
-from ..helpers import ROOT, batch_norms, image, link_scenes, load_tool, tiny
+from ..helpers import ROOT, batch_norms, image, link_scenes, tiny
 
 HERE = Path(__file__).parent
 DTYPES = {'bfloat16': torch.bfloat16, 'float16': torch.float16}
@@ -99,17 +96,6 @@ def test_the_scale_is_resumed():
 def test_a_bad_option_is_refused(option, words):
     with pytest.raises(ValueError, match=words):
         wrapper(Model(), **option)
-
-
-def test_overflows_are_not_looked_for_in_a_shard_alone(monkeypatch):
-    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
-    cfg = Config.fromfile(ROOT / 'configs/imagenet/stvit-large_fsdp_8xb128_in1k.py')
-    train = load_tool('train.py')
-    train.apply_amp(cfg)
-    assert cfg.optim_wrapper.type == 'mmstvit.CPUAmpOptimWrapper'
-    cfg.optim_wrapper.update(type='OptimWrapper', dtype='float16')
-    with pytest.raises(UserError, match=r'float16 without a GPU.*FSDP'):
-        train.apply_amp(cfg)
 
 
 @pytest.mark.long

@@ -9,7 +9,7 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from torch import Tensor
 
-from mmstvit.apis import build_runner, make_restartable
+from mmstvit.engine.runner import build_runner, build_seeded, make_restartable
 
 from ..helpers import assert_equal
 
@@ -34,7 +34,7 @@ def train(workspace, monkeypatch):
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
         cfg.log_level = 'WARNING'
         make_restartable(cfg)
-        return build_runner(cfg, train=True).train().state_dict()
+        return build_runner(cfg, build_seeded(cfg)[1]).train().state_dict()
 
     before = torch.get_rng_state()
     yield run

@@ -3,18 +3,11 @@
 import copy
 import functools
 import re
-from collections import OrderedDict
 from pathlib import Path
 
 import pytest
 import torch
-from mmengine._strategy import DeepSpeedStrategy
 from mmengine.config import Config
-from mmengine.model import MMDistributedDataParallel
-from mmengine.registry import DefaultScope
-from torch import distributed
-
-from mmstvit.apis import UserError, build_runner, leave_process_group
 
 from ..helpers import ROOT, assert_near, free_port, link_scenes
 
@@ -146,65 +139,3 @@ def test_accumulated_batches_train_as_one(run, one, folder, processes):
     parts = losses(folder / name).view(processes, 10, 2).mean(dim=(0, 2))
     torch.testing.assert_close(parts[None], losses(one), rtol=1e-5, atol=0)
     assert_near(weights(folder / name), weights(one), 5e-5)
-
-
-@pytest.mark.parametrize(('gpu', 'backend'), [(True, 'nccl'), (False, 'gloo')])
-def test_processes_talk_through(monkeypatch, tmp_path, gpu, backend):
-    class Asked(Exception):
-        pass
-
-    def ask(backend: str, **_: object) -> None:
-        raise Asked(backend)
-
-    cfg = Config.fromfile(HERE / 'tiny_classifier.py')
-    cfg.launcher = 'pytorch'
-    monkeypatch.setattr(torch.cuda, 'is_available', lambda: gpu)
-    monkeypatch.setattr(torch.cuda, 'set_device', lambda device: None)
-    monkeypatch.setattr(distributed, 'init_process_group', ask)
-    for name in ('RANK', 'LOCAL_RANK'):
-        monkeypatch.setenv(name, '0')
-    cfg.work_dir = str(tmp_path)
-    with pytest.raises(Asked, match=backend):
-        build_runner(cfg, train=True)
-
-
-@pytest.fixture
-def group_of_one(monkeypatch):
-    """The environment of a launcher's only process, and no GPU."""
-    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
-    env = dict(RANK='0', LOCAL_RANK='0', WORLD_SIZE='1', MASTER_ADDR='127.0.0.1', MASTER_PORT=free_port()['PORT'])
-    for name, value in env.items():
-        monkeypatch.setenv(name, value)
-    # A runner's scope would stay the default for the tests after it.
-    monkeypatch.setattr(DefaultScope, '_instance_dict', OrderedDict(DefaultScope._instance_dict))
-    yield
-    leave_process_group()
-    assert not distributed.is_initialized()
-
-
-@pytest.mark.parametrize(('wrapper', 'broadcast', 'unused'), [
-    (None, False, False),  # MMEngine's choice
-    (dict(type='MMDistributedDataParallel', broadcast_buffers=True), True, False),
-    (dict(find_unused_parameters=True), True, True),  # the rest is PyTorch's
-])  # fmt: skip
-def test_the_config_says_how_the_model_is_wrapped(group_of_one, tmp_path, wrapper, broadcast, unused):
-    cfg = Config.fromfile(HERE / 'tiny_classifier.py')
-    cfg.update(launcher='pytorch', work_dir=str(tmp_path), model_wrapper_cfg=wrapper, experiment_name=tmp_path.name)
-    model = build_runner(cfg, train=True).model
-    assert type(model) is MMDistributedDataParallel and model.device_ids is None
-    assert (model.broadcast_buffers, model.find_unused_parameters) == (broadcast, unused)
-
-
-@pytest.mark.parametrize(('strategy', 'launcher', 'words'), [
-    ({}, 'none', r'dist_train\.sh'),
-    ({'state_dict_cfg': 'local'}, 'pytorch', "must be 'full', but got 'local'"),
-    ({'state_dict_cfg': None}, 'pytorch', "must be 'full', but got None"),
-    ({'type': 'DeepSpeedStrategy'}, 'pytorch', 'but got DeepSpeedStrategy'),
-    ({'type': DeepSpeedStrategy}, 'pytorch', 'but got DeepSpeedStrategy'),
-])  # fmt: skip
-def test_a_strategy_that_does_not_go_is_refused(tmp_path, strategy, launcher, words):
-    cfg = copy.deepcopy(FSDP)
-    cfg.merge_from_dict(dict(strategy=strategy, launcher=launcher, work_dir=str(tmp_path / 'run')))
-    with pytest.raises(UserError, match=words):
-        build_runner(cfg, train=True)
-    assert not (tmp_path / 'run').exists()

@@ -6,13 +6,9 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from unittest import mock
 
 import pytest
 import torch
-from mmengine.config import Config
-
-from mmstvit.apis import UserError, find_checkpoint, make_restartable
 
 from ..helpers import ROOT, assert_equal, link_scenes
 
@@ -108,63 +104,3 @@ def test_iterations_and_a_kill_from_outside(train, folder):
     done = train('iterations.py', 'iterations', '--resume')
     assert done.returncode == 0, done.stderr[-3000:]
     assert_equal(state(run / 'iter_9.pth'), state(folder / 'whole_iterations' / 'iter_9.pth'))
-
-
-@pytest.mark.parametrize('content', [None, b'PK half of it'])
-def test_a_missing_or_damaged_checkpoint_is_refused_by_name(tmp_path, content):
-    """MMEngine's own hook leaves such files behind; ours does not, but a disk may."""
-    last = tmp_path / 'epoch_2.pth'
-    if content:
-        last.write_bytes(content)
-    (tmp_path / 'last_checkpoint').write_text(str(last))
-    state = 'damaged' if content else 'missing'
-    with pytest.raises(UserError, match=f'epoch_2.pth.*{state}.*start anew'):
-        find_checkpoint(str(tmp_path))
-    torch.save(dict(state_dict={}), tmp_path / 'best_epoch_1.pth')  # has no optimizer to go on with
-    with pytest.raises(UserError, match=f'{state}.*start anew'):
-        find_checkpoint(str(tmp_path))
-    torch.save(dict(state_dict={}, optimizer={}), tmp_path / 'epoch_1.pth')
-    with pytest.raises(UserError, match=f'{state}.*--resume {tmp_path}/epoch_1.pth'):
-        find_checkpoint(str(tmp_path))
-    torch.save({}, last)
-    assert find_checkpoint(str(tmp_path)) == str(last)
-
-
-def test_another_whole_checkpoint_is_looked_for_where_the_damaged_one_is(tmp_path):
-    """``default_hooks.checkpoint.out_dir`` need not be the work dir."""
-    run, out = tmp_path / 'run', tmp_path / 'out' / 'run'
-    run.mkdir()
-    out.mkdir(parents=True)
-    (run / 'last_checkpoint').write_text(str(out / 'epoch_2.pth'))
-    torch.save(dict(state_dict={}, optimizer={}), out / 'epoch_1.pth')
-    with pytest.raises(UserError, match=f'missing.*--resume {out}/epoch_1.pth'):
-        find_checkpoint(str(run))
-
-
-def test_what_a_restartable_training_needs_is_added_once_and_only_with_a_seed():
-    cfg = Config.fromfile(CONFIG)
-    cfg.work_dir = 'run'
-    make_restartable(cfg)
-    before = cfg.pretty_text
-    assert cfg.train_dataloader.dataset.dataset.type == 'CustomDataset'
-    assert cfg.train_dataloader.sampler.sampler.type == 'DefaultSampler'
-    make_restartable(cfg)
-    assert cfg.pretty_text == before
-    without = Config.fromfile(CONFIG)
-    without.work_dir, without.randomness = 'run', dict(seed=None)
-    make_restartable(without)
-    assert without.train_dataloader.dataset.type == 'CustomDataset'
-    assert without.default_hooks.checkpoint.type == 'mmstvit.CheckpointHook'
-    with mock.patch('mmstvit.engine.runner.restart.print_log') as log:
-        video = Config.fromfile(CONFIG)
-        # Its indices are pairs.
-        video.work_dir, video.train_dataloader.sampler = 'run', dict(type='mmdet.TrackImgSampler')
-        make_restartable(video)
-    assert video.train_dataloader.dataset.type == 'CustomDataset'
-    assert video.train_dataloader.sampler == dict(type='mmdet.TrackImgSampler')
-    assert video.default_hooks.checkpoint.type == 'mmstvit.CheckpointHook'
-    assert 'has TrackImgSampler' in log.call_args.args[0]
-    away = Config.fromfile(CONFIG)
-    away.work_dir, away.default_hooks.checkpoint.out_dir = 'run', 's3://bucket'
-    make_restartable(away)
-    assert away.default_hooks.checkpoint.type == 'CheckpointHook'

@@ -12,21 +12,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from mmengine.config import Config
 from mmengine.runner import Runner
 from mmengine.structures import InstanceData
 
-from mmstvit.apis import (
-    UserError,
-    add_common_arguments,
-    build_runner,
-    check_checkpoint,
-    check_data,
-    check_model,
-    load_checkpoint,
-    load_config,
-    read_matching,
-    user_errors,
-)
+from mmstvit.apis import UserError, add_common_arguments, prepare, user_errors
 from mmstvit.checkpoint import to_mmstvit
 from mmstvit.fileio import safe_loading
 
@@ -84,6 +74,17 @@ def tile(pairs: list[np.ndarray], columns: int, captions: tuple[str, str]) -> np
     return sheet
 
 
+def check_detector(cfg: Config, args: argparse.Namespace) -> None:
+    """Check that the config is that of a detector with masks; raises UserError."""
+    if cfg.default_scope != 'mmdet' or 'mask_head' not in cfg.model.get('roi_head', {}):
+        raise UserError(f'{args.config} is not a detector with masks.')
+
+
+def log_nothing(cfg: Config, _args: argparse.Namespace) -> None:
+    """Keep the visualizer from storing pictures and logs: it is here to draw."""
+    cfg.visualizer.vis_backends = None
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config', help='config file path of a detector with masks')
@@ -99,15 +100,7 @@ def main() -> None:
     if min(args.num, args.columns, args.side) < 1:
         parser.error('--num, --columns and --side must be at least 1')
     with user_errors(), safe_loading(convert=to_mmstvit):
-        cfg = load_config(args)
-        if cfg.default_scope != 'mmdet' or 'mask_head' not in cfg.model.get('roi_head', {}):
-            raise UserError(f'{args.config} is not a detector with masks.')
-        check_checkpoint(args.checkpoint)
-        check_data(cfg, 'test')
-        weights = read_matching(check_model(cfg), args.checkpoint)
-        cfg.visualizer.vis_backends = None  # draws only; nothing is logged
-        runner = build_runner(cfg)
-        load_checkpoint(runner, weights)
+        runner = prepare(args, 'test', check_detector, log_nothing)
     sheet = tile(draw_pairs(runner, args.num, args.side, args.score_thr), args.columns, ('ground truth', 'prediction'))
     args.out.parent.mkdir(parents=True, exist_ok=True)
     if not cv2.imwrite(str(args.out), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR)):

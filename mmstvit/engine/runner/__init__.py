@@ -1,26 +1,60 @@
-"""Prepare a run: checks of a config, and passes over it."""
+"""Prepare a run of any OpenMMLab config: checks, passes over the config, the model, the runner."""
 
+from .build import build_model, build_runner, build_seeded
 from .checks import (
+    as_list,
     check_checkpoint,
     check_data,
-    check_parts,
     check_pretrained,
-    check_weights,
-    read_matching,
+    check_strategy,
+    check_test_checkpoint,
+    check_test_data,
+    check_test_parts,
+    check_train_data,
+    check_train_loop,
+    check_train_parts,
     type_name,
 )
-from .data import guard_data
-from .restart import find_checkpoint, make_restartable
+from .data import guard_data, guard_test_data, guard_train_data
+from .draw import DrawHook, check_draw
+from .options import apply_amp, apply_out, apply_tta, leave_out_training, scale_learning_rate
+from .processes import leave_process_group, start_processes
+from .restart import make_restartable
+from .resume import ResumedValuesHook, apply_resume, check_resume, find_checkpoint
+from .weights import check_weights
 
 __all__ = [
+    'DrawHook',
+    'ResumedValuesHook',
+    'apply_amp',
+    'apply_out',
+    'apply_resume',
+    'apply_tta',
+    'as_list',
+    'build_model',
+    'build_runner',
+    'build_seeded',
     'check_checkpoint',
     'check_data',
-    'check_parts',
+    'check_draw',
     'check_pretrained',
+    'check_resume',
+    'check_strategy',
+    'check_test_checkpoint',
+    'check_test_data',
+    'check_test_parts',
+    'check_train_data',
+    'check_train_loop',
+    'check_train_parts',
     'check_weights',
     'find_checkpoint',
     'guard_data',
+    'guard_test_data',
+    'guard_train_data',
+    'leave_out_training',
+    'leave_process_group',
     'make_restartable',
-    'read_matching',
+    'scale_learning_rate',
+    'start_processes',
     'type_name',
 ]

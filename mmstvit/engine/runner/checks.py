@@ -1,65 +1,163 @@
-"""Checks of a config before anything is built: data, pretrained weights, checkpoints."""
+"""Checks of a config before anything is built: its parts, loops, strategy, data and pretrained weights."""
 
+import argparse
 import os
 from collections.abc import Iterator, Mapping
 
 from mmengine.config import Config, ConfigDict
-from mmengine.logging import print_log
-from mmengine.runner import find_latest_checkpoint
-from torch import nn
 
-from mmstvit.datasets.wrapper import leaf_configs
-from mmstvit.errors import CheckpointError, UserError
-from mmstvit.fileio import Source, compare, find_weights, is_local, read_content, read_weights
+from mmstvit.datasets.wrappers import inner_datasets
+from mmstvit.dependencies import tool_command
+from mmstvit.errors import UserError
+from mmstvit.fileio import is_local
 
 # Folder of a data set -> how to get it.
 DATA_REMEDIES = {
-    'data/scenes': 'Make it with: python tools/dataset_converters/scenes.py',
+    'data/scenes': f'Generate it with: {tool_command("dataset_converters/scenes.py")}',
     'data/coco': 'Download COCO 2017 and unpack it there as annotations/, train2017/ and val2017/',
     'data/ade': 'Download ADE20K (SceneParsing) as MMSegmentation describes it',
     'data/imagenet': 'Download ImageNet-1k as MMPreTrain describes it',
 }
+# Train loop -> the length of the other loop, which it does not accept.
+_FOREIGN_LENGTHS = {'EpochBasedTrainLoop': 'max_iters', 'IterBasedTrainLoop': 'max_epochs'}
 
 
 def type_name(node: Mapping) -> str:
-    """Name of the class that a config builds, without its scope; ``type`` may be the class itself."""
+    """Return the name of the class that a config builds, without its scope; ``type`` may be the class itself."""
     kind = node.get('type')
     return kind.__name__ if isinstance(kind, type) else str(kind).rpartition('.')[2]
 
 
+def as_list(value: object) -> list:
+    """Return what a config gives as one value or as several: a list, empty for None."""
+    if value is None:
+        return []
+    return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+def check_train_parts(cfg: Config, _args: argparse.Namespace) -> None:
+    """Check that a config has what training needs; raises UserError."""
+    _check_parts(cfg, 'train_dataloader', 'train_cfg', 'optim_wrapper')
+
+
+def check_test_parts(cfg: Config, _args: argparse.Namespace) -> None:
+    """Check that a config has what testing needs; raises UserError."""
+    _check_parts(cfg, 'test_dataloader', 'test_cfg', 'test_evaluator')
+
+
+def _check_parts(cfg: Config, *keys: str) -> None:
+    for key in keys:
+        if cfg.get(key) is None:
+            raise UserError(f'the config has no {key}, which this run needs.')
+
+
+def check_train_loop(cfg: Config, _args: argparse.Namespace) -> None:
+    """Check that the train loop, its length and its schedulers all count in epochs, or all in iterations.
+
+    Raises:
+        UserError: The loop has the length of the other loop, which MMEngine rejects with a TypeError; or a scheduler
+            by epochs stands beside a loop by iterations, which would never step it.
+    """
+    default = 'EpochBasedTrainLoop' if cfg.train_cfg.get('by_epoch', True) else 'IterBasedTrainLoop'
+    kind = type_name(cfg.train_cfg) if 'type' in cfg.train_cfg else default
+    foreign = _FOREIGN_LENGTHS.get(kind)
+    if foreign is None:
+        return
+    short = 'For a short run keep the loop: --cfg-options train_cfg.max_epochs=1 train_dataloader.dataset.indices=40'
+    write = (
+        "To train by iterations, write a config with train_cfg=dict(_delete_=True, type='IterBasedTrainLoop', "
+        'max_iters=…, val_interval=…) and by_epoch=False in param_scheduler, default_hooks.checkpoint and log_processor'
+    )
+    if foreign in cfg.train_cfg:
+        remedy = f'{short}. {write}.' if foreign == 'max_epochs' else f'Remove train_cfg.{foreign}.'
+        raise UserError(f'train_cfg.type={kind} does not accept train_cfg.{foreign}.', remedy)
+    if kind == 'EpochBasedTrainLoop':
+        return
+    for index, scheduler in enumerate(as_list(cfg.get('param_scheduler'))):
+        by_epoch = scheduler.get('by_epoch', True) and not scheduler.get('convert_to_iter_based')
+        if by_epoch and 'Plateau' not in type_name(scheduler):  # those step after each validation
+            raise UserError(
+                f'param_scheduler.{index} counts in epochs (by_epoch=True), but {kind} in iterations: the scheduler '
+                f'would never step.',
+                f'Set param_scheduler.{index}.by_epoch=False and its begin and end in iterations.',
+            )
+
+
+def check_strategy(cfg: Config, _args: argparse.Namespace) -> None:
+    """Check that the strategy fits the launcher and writes checkpoints as single files, which are written atomically.
+
+    Raises:
+        UserError: It does not.
+    """
+    strategy = cfg.get('strategy')
+    if strategy is None:
+        return
+    kind = type_name(strategy)
+    if kind not in ('SingleDeviceStrategy', 'DDPStrategy', 'FSDPStrategy'):
+        raise UserError(
+            f'strategy.type must be SingleDeviceStrategy, DDPStrategy or mmstvit.FSDPStrategy, but got {kind}, whose '
+            f'checkpoints are folders.'
+        )
+    if kind != 'FSDPStrategy':
+        return
+    if cfg.get('launcher', 'none') == 'none':
+        raise UserError(
+            'strategy.type=FSDPStrategy shards the model over several processes.',
+            f'Train with: {tool_command("dist_train.sh")} CONFIG GPUS',
+        )
+    state_dict = strategy.get('state_dict_cfg', 'local')
+    if state_dict != 'full':
+        raise UserError(
+            f"strategy.state_dict_cfg must be 'full', but got {state_dict!r}: only then is a checkpoint one file, "
+            f'which any number of processes can load.',
+            'Set --cfg-options strategy.state_dict_cfg=full',
+        )
+
+
+def check_train_data(cfg: Config, _args: argparse.Namespace) -> None:
+    """Check that the data for training and validation exist; raises UserError."""
+    check_data(cfg, 'train', 'val')
+
+
+def check_test_data(cfg: Config, _args: argparse.Namespace) -> None:
+    """Check that the data for testing exist; raises UserError."""
+    check_data(cfg, 'test')
+
+
 def check_data(cfg: Config, *splits: str) -> None:
-    """Refuse a config whose data set is not there.
+    """Check that the files and folders of the data sets of a config exist.
 
     Args:
         cfg: The config.
-        splits: ``'train'``, ``'val'``, ``'test'``: whose dataloaders and evaluators to check.
+        splits: Of ``'train'``, ``'val'`` and ``'test'``; their dataloaders and evaluators are checked.
 
     Raises:
-        UserError: Names the missing path, the config key that reads it and the command that makes or fetches the data.
+        UserError: Names the missing path, the config key that reads it and how to get the data.
     """
     for split in splits:
-        keys = [(f'{split}_dataloader.dataset', (cfg.get(f'{split}_dataloader') or {}).get('dataset'))]
-        keys.append((f'{split}_evaluator', cfg.get(f'{split}_evaluator')))
-        for root_key, node in keys:
-            for key, reader in leaf_configs(root_key, node):
+        for part in (f'{split}_dataloader.dataset', f'{split}_evaluator'):
+            section, _, key = part.partition('.')
+            node = cfg.get(section)
+            node = node.get(key) if key and node is not None else node
+            for key, reader in inner_datasets(node, part):
                 for name, path in _data_paths(reader):
                     if is_local(path) and not os.path.exists(os.path.expanduser(path)):
                         raise UserError(
-                            f'{path} does not exist, but {key}.{name} reads it.{_remedy(path)} If it is elsewhere, '
-                            f'name it with --cfg-options {key}.{name}=... (and the same path wherever else the config '
-                            f'has it: the dataloaders and evaluators of train, val and test).'
+                            f'{path} does not exist, but {key}.{name} reads it.',
+                            f'{_data_remedy(path)}If it is elsewhere, name it with --cfg-options {key}.{name}=… (and '
+                            f'the same path in the other dataloaders and evaluators that read it).',
                         )
 
 
-def _remedy(path: str) -> str:
+def _data_remedy(path: str) -> str:
     for folder, remedy in DATA_REMEDIES.items():
         if path == folder or path.startswith(folder + '/'):
-            return f' {remedy}.'
+            return f'{remedy}. '
     return ''
 
 
 def _data_paths(reader: Mapping) -> Iterator[tuple[str, str]]:
-    """Files and folders that a dataset or evaluator reads, with their keys; joined as the libraries join them."""
+    """Yield the files and folders that a dataset or evaluator reads with their keys, joined as the libraries do."""
     backend = reader.get('backend_args') or {}
     if backend.get('backend', 'local') != 'local':
         return
@@ -68,8 +166,8 @@ def _data_paths(reader: Mapping) -> Iterator[tuple[str, str]]:
         yield 'data_root', root
     prefixes = reader.get('data_prefix')
     prefixes = list(prefixes.values()) if isinstance(prefixes, Mapping) else prefixes
-    files = [('ann_file', file) for file in _as_list(reader.get('ann_file'))]
-    folders = [('data_prefix', folder) for part in _as_list(prefixes) for folder in _as_list(part)]
+    files = [('ann_file', file) for file in as_list(reader.get('ann_file'))]
+    folders = [('data_prefix', folder) for part in as_list(prefixes) for folder in as_list(part)]
     # MMPreTrain's ImageNet reads the folder of the split when no prefix is given.
     if not any(folder for _, folder in folders) and type_name(reader) == 'ImageNet':
         folders.append(('split', reader.get('split')))
@@ -78,34 +176,29 @@ def _data_paths(reader: Mapping) -> Iterator[tuple[str, str]]:
             yield name, os.path.join(root, path)
 
 
-def _as_list(value: object) -> list:
-    if value is None:
-        return []
-    return list(value) if isinstance(value, (list, tuple)) else [value]
-
-
-def check_pretrained(cfg: Config) -> None:
-    """Refuse a config whose pretrained weights, or the checkpoint of ``load_from``, are not there.
+def check_pretrained(cfg: Config, _args: argparse.Namespace | None = None) -> None:
+    """Check that the files of pretrained weights, and of ``load_from``, exist.
 
     Raises:
-        UserError: Names the missing file and the remedies.
+        UserError: Names the missing file, its config key and the remedies.
     """
     if cfg.get('load_from'):
         check_checkpoint(cfg.load_from)
-    for key, init_cfg in _pretrained(cfg.model, 'model'):
+    for key, init_cfg in find_pretrained(cfg.model, 'model'):
         path = init_cfg.get('checkpoint') or ''
-        if is_local(path) and not os.path.exists(path):
+        if is_local(path) and not os.path.exists(os.path.expanduser(path)):
+            convert = tool_command('model_converters/stvit_to_mm.py')
             raise UserError(
-                f'{key} starts from {path}, which does not exist. Convert the published weights (python '
-                f'tools/model_converters/stvit_to_mm.py SRC {path}), name another file with --cfg-options '
-                f'{key}.checkpoint=PATH, or train from scratch with --cfg-options {key}=None'
+                f'{key} starts from {path}, which does not exist.',
+                f'Convert the published weights ({convert} SRC {path}), name another file with --cfg-options '
+                f'{key}.checkpoint=PATH, or train from scratch with --cfg-options {key}=None',
             )
 
 
-def _pretrained(node: object, key: str) -> Iterator[tuple[str, ConfigDict]]:
-    """Every ``Pretrained`` initialiser inside a model config, with its dotted key."""
+def find_pretrained(node: object, key: str) -> Iterator[tuple[str, ConfigDict]]:
+    """Yield every ``Pretrained`` initializer inside a model config, with its dotted key."""
     if isinstance(node, dict):
-        if type_name(node) == 'Pretrained' and 'checkpoint' in node:
+        if type_name(node) in ('Pretrained', 'PretrainedInit') and 'checkpoint' in node:
             yield key, node
             return
         children = node.items()
@@ -114,82 +207,15 @@ def _pretrained(node: object, key: str) -> Iterator[tuple[str, ConfigDict]]:
     else:
         return
     for name, child in children:
-        yield from _pretrained(child, f'{key}.{name}')
+        yield from find_pretrained(child, f'{key}.{name}')
+
+
+def check_test_checkpoint(_cfg: Config, args: argparse.Namespace) -> None:
+    """Check that the checkpoint of a test exists; raises UserError."""
+    check_checkpoint(args.checkpoint)
 
 
 def check_checkpoint(path: str) -> None:
-    """Refuse a local checkpoint that is not there; raises UserError. What it is, its reader says."""
-    if is_local(path) and not os.path.exists(path):
+    """Check that a local checkpoint exists; raises UserError."""
+    if is_local(path) and not os.path.exists(os.path.expanduser(path)):
         raise UserError(f'the checkpoint {path} does not exist.')
-
-
-def check_parts(cfg: Config, *keys: str) -> None:
-    """Refuse a config that lacks a part without which the run cannot begin; raises UserError."""
-    for key in keys:
-        if cfg.get(key) is None:
-            raise UserError(f'the config has no {key}, which this run needs.')
-
-
-def check_weights(cfg: Config, model: nn.Module) -> None:
-    """Refuse a training whose pretrained weights, or the checkpoint of ``load_from``, do not fit the model.
-
-    Args:
-        cfg: The config.
-        model: What it builds; no weight is changed.
-
-    Raises:
-        CheckpointError: A file cannot be used: it is damaged, would execute code, has nothing of the part of the
-            model that it is for, or less than an STViT needs; or a training cannot be resumed from it.
-    """
-    for part in model.modules():
-        configs = getattr(part, 'init_cfg', None) or []
-        for _, init_cfg in _pretrained(configs, 'init_cfg'):
-            path = init_cfg['checkpoint']
-            if path and _is_read_now(path):
-                # A part that knows foreign files reads its own weights out of them.
-                read = getattr(part, 'read_pretrained', read_weights)
-                compare(part, read(path, init_cfg.get('prefix'), keep=True))
-    path = cfg.get('load_from')
-    if cfg.get('resume'):
-        path = path or find_latest_checkpoint(cfg.work_dir)
-        if path and _is_read_now(path):
-            _check_resume(model, path)
-    elif path and _is_read_now(path):
-        report = compare(model, read_weights(path, keep=True))
-        if os.environ.get('LOCAL_RANK', '0') == '0':  # what MMEngine logs later names every key
-            print_log(report.table(), logger='current')
-
-
-def _check_resume(model: nn.Module, path: str) -> None:
-    """Refuse a checkpoint from which a training of the model cannot go on; raises CheckpointError."""
-    content = read_content(path, keep=True)
-    absent = [key for key in ('optimizer', 'meta', 'message_hub') if key not in content]
-    if absent:
-        raise CheckpointError(
-            f'{path} has weights, but no {" and no ".join(absent)}: no training can go on from it. Start a new one '
-            f'from its weights: --cfg-options load_from={path}'
-        )
-    report = compare(model, Source(path, find_weights(content)[0]))
-    if report.missing or report.unexpected or report.mismatched:
-        raise CheckpointError(
-            f'{path} is of a training with another model:\n{report.table()}\nResume it with the config of that '
-            f'training (in its work dir), or start a new one from its weights: --cfg-options load_from={path}'
-        )
-
-
-def read_matching(model: nn.Module, path: str) -> Source | str:
-    """The weights of a checkpoint, compared with the model; or the path itself, to be read when the run has begun.
-
-    Raises:
-        CheckpointError: The file cannot be used, or does not have all that the model learns.
-    """
-    if not _is_read_now(path):
-        return path
-    source = read_weights(path)
-    compare(model, source, complete=True)
-    return source
-
-
-def _is_read_now(path: str) -> bool:
-    """Whether a checkpoint is read before the run: of several processes on a machine, one fetches what is elsewhere."""
-    return is_local(path) or os.environ.get('LOCAL_RANK', '0') == '0'

@@ -1,5 +1,6 @@
-"""Data that cannot be read, or have nothing in them: what the config says of them."""
+"""Unreadable files and data sets without annotations: what the config says about them."""
 
+import argparse
 from collections.abc import Mapping
 
 from mmengine.config import Config, ConfigDict
@@ -10,22 +11,32 @@ _GUARD = 'mmstvit.GuardedDataset'
 _HOOK = 'mmstvit.DataFaultHook'
 
 
-def guard_data(cfg: Config, *splits: str) -> None:
-    """Let the datasets of a config name what they cannot read, and refuse those without annotations.
+def guard_train_data(cfg: Config, _args: argparse.Namespace) -> None:
+    """Guard the data for training and validation; see :func:`guard_data`."""
+    guard_data(cfg, 'train', 'val')
 
-    ``data_faults = dict(unreadable='skip')`` in the config lets a training go on with other samples.
+
+def guard_test_data(cfg: Config, _args: argparse.Namespace) -> None:
+    """Guard the data for testing; see :func:`guard_data`."""
+    guard_data(cfg, 'test')
+
+
+def guard_data(cfg: Config, *splits: str) -> None:
+    """Wrap datasets so that they name unreadable files, and refuse data sets without annotations.
+
+    With ``data_faults = dict(unreadable='skip')`` in the config, training continues with other samples.
 
     Args:
         cfg: The config.
-        splits: ``'train'``, ``'val'``, ``'test'``: whose datasets.
+        splits: Of ``'train'``, ``'val'`` and ``'test'``.
 
     Raises:
-        UserError: ``data_faults`` is not what it can be.
+        UserError: ``data_faults`` has another option or value.
     """
     faults = cfg.get('data_faults') or {}
     unknown = sorted(set(faults) - {'unreadable'})
     if unknown:
-        raise UserError(f'data_faults has the option unreadable alone, but got {", ".join(unknown)}.')
+        raise UserError(f'the only option of data_faults is unreadable, but got {", ".join(unknown)}.')
     unreadable = faults.get('unreadable')
     if unreadable not in (None, 'fail', 'skip'):
         raise UserError(f"data_faults.unreadable must be 'fail' or 'skip', but got {unreadable!r}.")
@@ -44,7 +55,7 @@ def guard_data(cfg: Config, *splits: str) -> None:
 
 
 def _find_guard(dataset: ConfigDict) -> ConfigDict | None:
-    """The guard that is there: of an earlier run, whose config was saved in its work dir, or of the user's."""
+    """Find the guard that the config already has: the user's, or that of an earlier run whose config was saved."""
     while isinstance(dataset, Mapping):
         if dataset.get('type') == _GUARD:
             return dataset

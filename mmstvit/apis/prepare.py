@@ -1,0 +1,117 @@
+"""From a command line to a runner.
+
+The tools serve detection, segmentation and classification alike: the config's ``default_scope`` decides. Everything is
+checked before the runner exists, so that a refused command leaves no folder and no file.
+"""
+
+import argparse
+from collections.abc import Callable
+
+from mmengine.config import Config
+from mmengine.runner import Runner
+from torch import nn
+
+from mmstvit.engine import runner as engine
+from mmstvit.errors import UserError
+from mmstvit.fileio import compare, load_weights, read_weights
+
+from .config import load_config
+
+Pass = Callable[[Config, argparse.Namespace], None]
+
+# Checks of a config and changes to it, in the order in which they are made.
+PASSES: dict[str, tuple[Pass, ...]] = {
+    'train': (
+        engine.check_train_parts,
+        engine.check_train_loop,
+        engine.check_strategy,
+        engine.apply_amp,
+        engine.apply_resume,
+        engine.check_pretrained,  # also of a resumed run: MMEngine initializes the weights before it loads others
+        engine.check_train_data,
+        engine.start_processes,
+        engine.scale_learning_rate,
+        engine.guard_train_data,
+        engine.make_restartable,
+    ),
+    'test': (
+        engine.check_test_parts,
+        engine.check_test_checkpoint,
+        engine.check_draw,
+        engine.apply_tta,
+        engine.apply_out,
+        engine.leave_out_training,
+        engine.check_test_data,
+        engine.start_processes,
+        engine.guard_test_data,
+    ),
+}
+# Options that a tool need not have.
+_DEFAULTS = dict(
+    amp=False, auto_scale_lr=False, out=None, resume=None, show=False, show_dir=None, tta=False, wait_time=2.0
+)
+
+
+def prepare(args: argparse.Namespace, split: str, *passes: Pass) -> Runner | None:
+    """Check the config of a command line, apply the options and build the runner.
+
+    The model is built once, compared with every checkpoint and given to the runner. Call it inside
+    :func:`mmstvit.fileio.safe_loading` and :func:`user_errors`, with what follows.
+
+    Args:
+        args: Has ``config``, ``work_dir``, the arguments of :func:`add_common_arguments`, and for a test
+            ``checkpoint``; may have the other options of train.py and test.py.
+        split: ``'train'`` or ``'test'``.
+        passes: The tool's own checks and changes, made before the others.
+
+    Returns:
+        The runner, for a test with the weights of the checkpoint; None if the run to resume is finished.
+
+    Raises:
+        UserError: The command cannot be carried out. Nothing was written.
+        ImportError: The library of the config is missing or too old.
+    """
+    args = argparse.Namespace(**{**_DEFAULTS, **vars(args)})
+    cfg = load_config(args)
+    for apply in (*passes, *PASSES[split]):
+        apply(cfg, args)
+    model, hand_over = engine.build_seeded(cfg)
+    if split == 'test':
+        source = read_weights(args.checkpoint)
+        compare(model, source, complete=True)
+        runner = engine.build_runner(cfg, hand_over)
+        # Not with the runner's own method: it calls the hooks, and EMAHook is not ready before the run begins.
+        load_weights(runner.model, source, complete=True)
+        if args.show or args.show_dir:
+            runner.register_hook(engine.DrawHook(cfg, args.show_dir, args.show, args.wait_time))
+        return runner
+    check_trainable(model)
+    engine.check_weights(cfg, model)
+    if cfg.get('resume') and not engine.check_resume(cfg, model):
+        return None
+    runner = engine.build_runner(cfg, hand_over)
+    if cfg.get('resume'):
+        runner.register_hook(engine.ResumedValuesHook())
+    return runner
+
+
+def check_model(cfg: Config, train: bool = False) -> nn.Module:
+    """Build the model of a config, which stays as it is, and check that it can be trained if it is to be.
+
+    Raises:
+        UserError: See :func:`build_model` and :func:`check_trainable`.
+    """
+    model = engine.build_model(cfg)
+    if train:
+        check_trainable(model)
+    return model
+
+
+def check_trainable(model: nn.Module) -> None:
+    """Check that no part of a model is in deploy form; raises UserError."""
+    for name, module in model.named_modules():
+        if getattr(module, 'deploy', False):
+            raise UserError(
+                f'model.{name}.deploy=True builds {type(module).__name__} in deploy form, which cannot be trained.',
+                f'Remove it, or set --cfg-options model.{name}.deploy=False',
+            )

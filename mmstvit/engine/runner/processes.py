@@ -1,0 +1,61 @@
+"""The processes of a distributed run: join them at the start, leave them at the end."""
+
+import argparse
+import gc
+
+import torch
+from mmengine.config import Config, ConfigDict
+from mmengine.dist import init_dist, is_distributed
+from mmengine.logging import print_log
+from mmengine.utils.dl_utils import set_multi_processing
+from torch import distributed
+
+from mmstvit.dependencies import tool_command
+from mmstvit.errors import UserError
+
+
+def start_processes(cfg: Config, _args: argparse.Namespace) -> None:
+    """Join the processes of the launcher before the runner does: with the config's backend, or gloo without a GPU.
+
+    The passes after it know the number of processes and the rank. MMEngine's runners leave a group that exists as it
+    is; on their own they assume CUDA devices and nccl.
+
+    Raises:
+        UserError: The launcher needs GPUs, and there are none.
+    """
+    launcher = cfg.get('launcher', 'none')
+    if launcher == 'none':
+        return
+    if torch.cuda.is_available():
+        if not is_distributed():
+            env = cfg.get('env_cfg') or {}
+            set_multi_processing(**env.get('mp_cfg', {}), distributed=True)
+            init_dist(launcher, **env.get('dist_cfg', {}))
+        return
+    if launcher != 'pytorch':
+        raise UserError(
+            f'--launcher {launcher} needs GPUs, and there are none.',
+            f'On CPU use --launcher pytorch: {tool_command("dist_train.sh")} CONFIG PROCESSES',
+        )
+    if not is_distributed():
+        distributed.init_process_group('gloo')
+    wrapper = cfg.get('model_wrapper_cfg')
+    if wrapper is None:  # MMEngine's default
+        unused = cfg.get('find_unused_parameters', False)
+        wrapper = ConfigDict(broadcast_buffers=False, find_unused_parameters=unused)
+    cfg.model_wrapper_cfg = ConfigDict({'type': 'MMDistributedDataParallel', **wrapper, 'device_ids': None})
+    print_log('no GPU: processes communicate through gloo', logger='current')
+    if cfg.get('sync_bn'):
+        cfg.sync_bn = None
+        print_log('no GPU: BatchNorm is not synchronized (PyTorch does that on GPUs only)', logger='current')
+
+
+def leave_process_group() -> None:
+    """Leave the process group when all processes are done and the runner is gone.
+
+    Otherwise the threads of the group outlive the interpreter, which then sometimes aborts.
+    """
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.barrier()
+        gc.collect()  # the runner refers to itself; its model and optimizer hold the group
+        distributed.destroy_process_group()

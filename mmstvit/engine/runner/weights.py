@@ -1,0 +1,35 @@
+"""Comparing checkpoints with the model before a run begins."""
+
+from mmengine.config import Config
+from mmengine.dist import is_main_process
+from mmengine.logging import print_log
+from torch import nn
+
+from mmstvit.fileio import compare, read_weights
+
+from .checks import find_pretrained
+
+
+def check_weights(cfg: Config, model: nn.Module) -> None:
+    """Compare pretrained weights, and the checkpoint of ``load_from``, with the model.
+
+    Every file is read once: what is read here is kept for the run.
+
+    Args:
+        cfg: The config.
+        model: Its model, which is not changed.
+
+    Raises:
+        CheckpointError: A file cannot be used: it is damaged, would execute code, or does not have the weights that
+            the part of the model needs.
+    """
+    for part in model.modules():
+        for _, init_cfg in find_pretrained(getattr(part, 'init_cfg', None) or [], 'init_cfg'):
+            if init_cfg['checkpoint']:
+                # A part that knows foreign files reads its own weights out of them.
+                read = getattr(part, 'read_pretrained', read_weights)
+                compare(part, read(init_cfg['checkpoint'], init_cfg.get('prefix'), keep=True))
+    if cfg.get('load_from') and not cfg.get('resume'):
+        report = compare(model, read_weights(cfg.load_from, keep=True))
+        if is_main_process():  # MMEngine's own message names every key
+            print_log(report.table(), logger='current')
