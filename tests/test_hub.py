@@ -1,17 +1,17 @@
-"""Our models by name: from MMPreTrain, whichever package is imported first, and from ``mmengine.hub``."""
+"""Models by name: from ``mmengine.hub``, and from MMPreTrain after ``register_models()``."""
 
+import sys
 from pathlib import Path
-from types import ModuleType
 
 import mmengine.hub
 import pytest
 from mmengine.registry import DefaultScope
 
 import mmstvit
-from mmstvit import STViT
-from mmstvit.dependencies import require_library
+from mmstvit import STViT, hub
+from mmstvit.errors import UserError
 
-from .helpers import ROOT, run_python
+from .helpers import ROOT
 
 CONFIGS = {
     'mask_rcnn/mask-rcnn_stvit-nano_fpn_scenes.py': 'MaskRCNN',
@@ -22,50 +22,37 @@ CONFIGS = {
 CLASSIFIERS = sorted(path.stem for path in (ROOT / 'configs' / 'imagenet').glob('*.py'))
 
 
-@pytest.mark.long
-@pytest.mark.parametrize('imports', ['mmstvit, mmpretrain', 'mmpretrain, mmstvit'])
-def test_mmpretrain_lists_and_builds_our_classifiers(imports, tmp_path):
-    code = f"""
-import sys
-import {imports}
-from importlib.machinery import SourceFileLoader
+class TestMMPreTrain:
+    @pytest.fixture
+    def names(self, monkeypatch):
+        model_hub = pytest.importorskip('mmpretrain.apis').ModelHub
+        monkeypatch.setattr(model_hub, '_models_dict', {})
+        return model_hub
 
-finders = [finder for finder in sys.meta_path if type(finder).__module__ == 'mmstvit.hub']
-assert not finders and isinstance(mmpretrain.apis.model.__loader__, SourceFileLoader)
-names = mmpretrain.list_models('stvit*')
-assert set(names) < set(mmpretrain.list_models()) and 'swin-tiny_16xb64_in1k' in mmpretrain.list_models()
-model = mmpretrain.get_model('stvit-nano_scenes')
-assert isinstance(model.backbone, mmstvit.STViT) and not model.training
-print(*names, sum(p.numel() for p in model.parameters()) == model._metainfo.metadata.parameters)
-"""
-    done = run_python(code, tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1].split() == [*CLASSIFIERS, 'True']
+    def test_names_are_listed_after_the_call(self, names):
+        import mmpretrain
 
+        assert mmpretrain.list_models('stvit*') == []
+        mmstvit.register_models()
+        mmstvit.register_models()
+        assert mmpretrain.list_models('stvit*') == CLASSIFIERS
+        model = mmpretrain.get_model('stvit-nano_scenes')
+        assert type(model).__name__ == 'ImageClassifier' and isinstance(model.backbone, STViT)
 
-def test_nothing_of_mmpretrain_is_imported_for_that(tmp_path):
-    code = """
-import sys, mmstvit
-assert not {'mmpretrain', 'modelindex'} & set(sys.modules)
-assert [type(finder).__module__ for finder in sys.meta_path].count('mmstvit.hub') == 1
-import importlib; importlib.reload(mmstvit)
-assert [type(finder).__module__ for finder in sys.meta_path].count('mmstvit.hub') == 1
-"""
-    done = run_python(code, tmp_path)
-    assert done.returncode == 0, done.stderr
+    def test_missing_mmpretrain_is_named_with_the_command_that_installs_it(self, monkeypatch):
+        monkeypatch.setitem(sys.modules, 'mmpretrain', None)
+        with pytest.raises(ImportError, match=r'mmpretrain.*pip install onedl-mmpretrain'):
+            mmstvit.register_models()
+
+    def test_sources_that_are_not_installed_are_refused(self, names, monkeypatch, tmp_path):
+        monkeypatch.setattr(hub, '_MIM', tmp_path)
+        with pytest.raises(UserError, match=r'metafile\.yml') as raised:
+            mmstvit.register_models()
+        assert 'pip install -e .' in raised.value.remedy
 
 
-def test_sources_that_are_not_installed_leave_mmpretrain_alone(monkeypatch, tmp_path):
-    """They have no ``.mim`` folder, and importing mmstvit must work all the same."""
-    model_hub_is_missing = ModuleType('mmpretrain.apis.model')
-    with pytest.raises(AttributeError, match='ModelHub'):
-        mmstvit.hub._register_classifiers(model_hub_is_missing)
-    monkeypatch.setattr(mmstvit.hub, '_MIM', tmp_path)
-    mmstvit.hub._register_classifiers(model_hub_is_missing)
-
-
-@pytest.mark.parametrize('config', CONFIGS)
 class TestMMEngineHub:
+    @pytest.mark.parametrize('config', CONFIGS)
     def test_builds_the_model_of_a_config(self, config):
         model = mmengine.hub.get_model(f'mmstvit::{config}')
         assert type(model).__name__ == CONFIGS[config]
@@ -74,32 +61,23 @@ class TestMMEngineHub:
         (entry,) = [entry for entry in metafile['Models'] if entry['Name'] == Path(config).stem]
         assert sum(p.numel() for p in model.parameters()) == entry['Metadata']['Parameters']
 
-    def test_reads_a_config(self, config):
-        cfg = mmengine.hub.get_config(f'mmstvit::{config}')
-        assert Path(cfg.filename).resolve() == ROOT / 'configs' / config
+    def test_arguments_reach_the_model_whatever_the_default_scope(self):
+        with DefaultScope.overwrite_default_scope('mmdet'):
+            model = mmengine.hub.get_model(
+                'mmstvit::imagenet/stvit-nano_scenes.py', init_cfg=dict(type='Normal', layer='Linear')
+            )
+            assert DefaultScope.get_current_instance().scope_name == 'mmdet'
+        assert model.init_cfg['type'] == 'Normal'
 
-    def test_says_that_there_are_no_weights(self, config):
+    def test_missing_weights_are_reported(self):
         with pytest.raises(AssertionError, match='Cannot find `Weights`'):
-            mmengine.hub.get_model(f'mmstvit::{config}', pretrained=True)
+            mmengine.hub.get_model('mmstvit::imagenet/stvit-nano_scenes.py', pretrained=True)
 
+    def test_a_config_that_does_not_exist_is_refused(self):
+        with pytest.raises(FileNotFoundError, match='mask-rcnn_stvit-tiny'):
+            mmengine.hub.get_config('mmstvit::mask_rcnn/mask-rcnn_stvit-tiny_fpn_1x_coco.py')
 
-def test_arguments_of_the_hub_reach_the_model():
-    model = mmengine.hub.get_model(
-        'mmstvit::imagenet/stvit-nano_scenes.py', init_cfg=dict(type='Normal', layer='Linear')
-    )
-    assert model.init_cfg['type'] == 'Normal'
-
-
-def test_a_config_that_does_not_exist_is_refused():
-    with pytest.raises(FileNotFoundError, match='mask-rcnn_stvit-tiny'):
-        mmengine.hub.get_config('mmstvit::mask_rcnn/mask-rcnn_stvit-tiny_fpn_1x_coco.py')
-
-
-def test_other_scopes_keep_their_own_models():
-    mmengine.hub.get_model('mmstvit::imagenet/stvit-nano_scenes.py')
-    require_library('mmdet')
-    from mmdet.models import MaskRCNN
-    from mmdet.registry import MODELS
-
-    with DefaultScope.overwrite_default_scope('mmdet'):
-        assert MODELS.get('MaskRCNN') is MaskRCNN
+    def test_missing_library_is_named_with_the_command_that_installs_it(self, monkeypatch):
+        monkeypatch.setitem(sys.modules, 'mmseg', None)
+        with pytest.raises(ImportError, match=r'mmseg.*pip install onedl-mmsegmentation'):
+            mmengine.hub.get_model('mmstvit::upernet/stvit-nano_upernet_scenes.py')

@@ -49,7 +49,6 @@ train_dataloader = dict(
     pin_memory=True,
     persistent_workers=True,
     drop_last=True,
-    collate_fn=dict(type='default_collate'),
     # Three augmented versions of each image; an epoch sees a third of the images and is as long as ever.
     sampler=dict(type='RepeatAugSampler', shuffle=True, num_repeats=3),
     dataset=dict(type=dataset_type, data_root=data_root, split='train', pipeline=train_pipeline),
@@ -59,7 +58,6 @@ val_dataloader = dict(
     num_workers=10,
     pin_memory=True,
     persistent_workers=True,
-    collate_fn=dict(type='default_collate'),
     sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(type=dataset_type, data_root=data_root, split='val', pipeline=test_pipeline),
 )
