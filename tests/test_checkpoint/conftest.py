@@ -1,4 +1,4 @@
-"""What the tests of loading share."""
+"""Fixtures of the tests of checkpoints."""
 
 import logging
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from mmengine.logging import MMLogger
 
 @pytest.fixture
 def log() -> Iterator[list[str]]:
-    """Messages of MMEngine's log, as they come."""
+    """Messages of MMEngine's log."""
     messages: list[str] = []
     handler = logging.Handler()
     handler.emit = lambda record: messages.append(record.getMessage())

@@ -1,0 +1,203 @@
+"""``init_cfg`` of STViT, and ``safe_loading`` of our tools, load published and converted files; others are refused."""
+
+import os
+
+import pytest
+import torch
+from mmengine.model import BaseModule
+from mmengine.runner import load_checkpoint
+from torch import nn
+
+from mmstvit import STViT
+from mmstvit.checkpoint import convert_to_official, read_backbone, to_mmstvit
+from mmstvit.errors import CheckpointError, UserError
+from mmstvit.fileio import Source, load_weights, safe_loading
+
+from ..helpers import TINY, assert_equal, tiny
+
+TAIL = {
+    'neck.conv.weight': torch.ones(2, 24, 1, 1),
+    'head.fc.weight': torch.ones(3, 2),
+    'head.fc.bias': torch.ones(3),
+}
+
+
+class Model(BaseModule):
+    """A classifier with the names of MMPreTrain's."""
+
+    def __init__(self, **options: object) -> None:
+        super().__init__()
+        self.backbone = tiny(0, **options)
+        self.neck = nn.ModuleDict({'conv': nn.Conv2d(24, 2, 1, bias=False)})
+        self.head = nn.ModuleDict({'fc': nn.Linear(2, 3)})
+
+
+def ours(seed: int = 1) -> dict[str, torch.Tensor]:
+    return {**{f'backbone.{name}': tensor for name, tensor in tiny(seed).state_dict().items()}, **TAIL}
+
+
+def official() -> dict[str, torch.Tensor]:
+    return convert_to_official(ours())
+
+
+def averaged() -> dict:
+    """Return the content of a checkpoint of a run with EMAHook."""
+    last = {f'module.{name}': tensor for name, tensor in ours(2).items()}
+    return {'state_dict': ours(), 'ema_state_dict': {'steps': torch.tensor(3), **last}, 'meta': {}}
+
+
+LAYOUTS = {
+    'published': lambda: {'model': official(), 'model_ema': ours(2), 'args': None},
+    'published, parallel, by timm': lambda: {'state_dict': {f'module.{k}': v for k, v in official().items()}},
+    'converted': lambda: {'state_dict': ours()},
+    'EMA': averaged,
+}
+
+
+def init_cfg(path: object, **options: object) -> dict:
+    return dict(type='Pretrained', checkpoint=str(path), **options)
+
+
+class TestInitCfg:
+    @pytest.mark.parametrize(
+        ('layout', 'prefix'),
+        [
+            *((layout, None) for layout in LAYOUTS),
+            ('published', 'backbone.'),
+            ('published', 'backbone'),
+            ('converted', 'backbone'),
+        ],
+    )
+    def test_every_layout(self, tmp_path, layout, prefix):
+        torch.save(LAYOUTS[layout](), tmp_path / 'file.pth')
+        model = STViT(TINY, init_cfg=init_cfg(tmp_path / 'file.pth', **({} if prefix is None else {'prefix': prefix})))
+        model.init_weights()
+        assert_equal(model.state_dict(), tiny(1).state_dict())
+
+    def test_a_backbone_alone(self, tmp_path):
+        torch.save({'state_dict': tiny(1).state_dict()}, tmp_path / 'file.pth')
+        model = STViT(TINY, init_cfg=init_cfg(tmp_path / 'file.pth'))
+        model.init_weights()
+        assert_equal(model.state_dict(), tiny(1).state_dict())
+
+    def test_safetensors(self, tmp_path):
+        from safetensors.torch import save_file
+
+        save_file({name: tensor.contiguous() for name, tensor in official().items()}, tmp_path / 'file.safetensors')
+        model = STViT(TINY, init_cfg=init_cfg(tmp_path / 'file.safetensors'))
+        model.init_weights()
+        assert_equal(model.state_dict(), tiny(1).state_dict())
+
+    def test_pretrained_weights_are_loaded_after_other_initializers(self, tmp_path):
+        torch.save(official(), tmp_path / 'file.pth')
+        configs = [init_cfg(tmp_path / 'file.pth'), dict(type='Constant', layer='Conv2d', val=7.0)]
+        model = STViT(TINY, init_cfg=configs)
+        model.init_weights()
+        assert_equal(model.state_dict(), tiny(1).state_dict())
+        assert model.init_cfg == configs
+
+    def test_the_log_has_the_table(self, tmp_path, log):
+        torch.save({'model': official()}, tmp_path / 'file.pth')
+        STViT(TINY, init_cfg=init_cfg(tmp_path / 'file.pth')).init_weights()
+        printed = next(message for message in log if message.startswith('weights of'))
+        assert f"{tmp_path / 'file.pth'}, under 'model'" in printed
+        assert 'proj.weight' in printed and 'head.weight' in printed
+        assert f'loaded           {len(tiny().state_dict())}\n' in printed
+
+    @pytest.mark.parametrize(
+        ('content', 'words'),
+        [
+            ({'model': {'layer1.weight': torch.ones(1)}}, 'no STViT'),
+            ({'epoch': 3}, 'a dict with weights is needed'),
+            ({'state_dict': STViT({**TINY, 'channels': (8, 12, 16, 48)}).state_dict()}, 'holds an STViT with channels'),
+        ],
+    )
+    def test_other_content_is_refused_with_its_path(self, tmp_path, content, words):
+        path = tmp_path / 'file.pth'
+        torch.save(content, path)
+        with pytest.raises(CheckpointError, match=words) as caught:
+            STViT(TINY, init_cfg=init_cfg(path)).init_weights()
+        assert str(caught.value).startswith(str(path))
+
+    @pytest.mark.parametrize(
+        ('weights', 'prefix', 'remedy'),
+        [(ours, 'encoder', "prefix='backbone.'"), (lambda: tiny().state_dict(), 'backbone', 'no prefix')],
+        ids=['model', 'backbone'],
+    )
+    def test_a_prefix_that_no_weight_has(self, tmp_path, weights, prefix, remedy):
+        torch.save(weights(), tmp_path / 'file.pth')
+        with pytest.raises(CheckpointError, match=rf"file\.pth: no weight has the prefix '{prefix}\.'") as caught:
+            read_backbone(str(tmp_path / 'file.pth'), prefix)
+        assert remedy in caught.value.remedy
+
+    def test_code_is_not_executed_outside_of_our_tools(self, tmp_path):
+        class Harm:
+            def __reduce__(self) -> tuple:
+                return os.mkdir, (str(tmp_path / 'made'),)
+
+        torch.save({'model': {**official(), 'head.weight': Harm()}}, tmp_path / 'file.pth')
+        with pytest.raises(CheckpointError, match='Nothing was executed'):
+            STViT(TINY, init_cfg=init_cfg(tmp_path / 'file.pth')).init_weights()
+        assert not (tmp_path / 'made').exists()
+
+
+@pytest.mark.parametrize('layout', LAYOUTS)
+def test_in_our_tools_mmengine_loads_every_layout_into_a_classifier(tmp_path, layout):
+    torch.save(LAYOUTS[layout](), tmp_path / 'file.pth')
+    model = Model()
+    with safe_loading(convert=to_mmstvit):
+        load_checkpoint(model, str(tmp_path / 'file.pth'))
+    assert_equal(model.state_dict(), ours())
+
+
+class TestRefusals:
+    """Weights that would leave a part of an STViT uninitialized."""
+
+    @staticmethod
+    def refusal(module: nn.Module, weights: dict[str, torch.Tensor]) -> UserError:
+        with pytest.raises(UserError, match=r'^file\.pth') as caught:
+            load_weights(module, Source('file.pth', dict(weights)))
+        return caught.value
+
+    @pytest.mark.parametrize(
+        'dropped', ['stages.2.1.gamma1', 'patch_embed.norms.0.running_var', 'downsamples.0.conv.bias']
+    )
+    def test_a_missing_weight(self, dropped):
+        weights = tiny().state_dict()
+        needed = sum(not name.endswith('num_batches_tracked') for name in weights)
+        weights.pop(dropped)
+        assert f'is missing 1 of {needed} backbone weights (first: {dropped})' in self.refusal(tiny(), weights).problem
+
+    def test_heads_without_the_backbone(self):
+        assert 'backbone weights (backbone) (first: backbone.' in self.refusal(Model(), TAIL).problem
+
+    def test_a_backbone_alone_for_a_whole_model(self):
+        remedy = self.refusal(Model(), tiny().state_dict()).remedy
+        assert "init_cfg=dict(type='Pretrained', checkpoint='file.pth')" in remedy
+
+    def test_fewer_stages_than_the_file(self):
+        model, other = tiny(0, out_indices=(0, 1)), tiny(1)
+        report = load_weights(model, Source('file.pth', other.state_dict()))
+        assert report.unexpected and not report.missing
+        assert torch.equal(model.stages[1][0].gamma1, other.stages[1][0].gamma1)
+
+    def test_more_stages_than_the_file(self):
+        weights = tiny(out_indices=(0, 1)).state_dict()
+        assert 'but the model is an STViT with channels 8, 12, 16, 24' in self.refusal(tiny(), weights).problem
+
+    def test_another_size(self):
+        with torch.device('meta'):
+            weights, module = STViT('base').state_dict(), STViT('small')
+        error = self.refusal(module, weights)
+        assert 'holds STViT-base, but the model is STViT-small' in error.problem and 'arch' in error.remedy
+
+    @pytest.mark.parametrize('channels', [1, 4])
+    def test_images_of_other_channels(self, channels):
+        error = self.refusal(tiny(in_channels=channels), tiny().state_dict())
+        assert f'for images of 3 channels, but the model has in_channels={channels}' in error.problem
+        assert f'tools/model_converters/stvit_to_mm.py file.pth DST --in-channels {channels}' in error.remedy
+
+    def test_the_other_form(self):
+        deployed = tiny(deploy=True)
+        for module, weights in ((deployed, tiny().state_dict()), (tiny(), deployed.state_dict())):
+            assert 'deploy' in str(self.refusal(module, weights))
