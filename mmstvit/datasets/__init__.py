@@ -1,4 +1,4 @@
-"""Data loading: what MMEngine does not bring."""
+"""Datasets and samplers: reproducible augmentation, unreadable files, checks of a config's data."""
 
 from .guarded import GuardedDataset, skipped_files, skips
 from .seeded import SeededDataset, SeededIndex, SeededSampler, seed_everything

@@ -1,45 +1,114 @@
-"""Datasets that do not fail, and do not go on, without a word."""
+"""Dataset wrapper that names unreadable files, and refuses datasets without usable annotations."""
 
+import logging
 from collections.abc import Iterator
 
+import torch
 from mmcv.transforms import LoadImageFromFile
 from mmengine.dataset import BaseDataset, Compose
+from mmengine.logging import print_log
+from torch import Tensor
 from torch.utils.data import Dataset
 
+from mmstvit.compat import no_sample_found
 from mmstvit.errors import DataError
 from mmstvit.registry import DATASETS
 
-from .pipeline import GuardedPipeline, find_loaders, shared_counts
+from .images import Reader, UnreadableError, find_loaders, find_readers
 from .usable import build_dataset, check_usable
-from .wrapper import TransparentDataset, leaves
+from .wrappers import DatasetWrapper, inner_datasets
 
-_MEND = 'Mend the file or take it out of the data; tools/misc/verify_dataset.py CONFIG finds all such files'
-_NONE_LEFT = 'so many files cannot be read that none was found to take the place of others; the log names them.'
+_REPAIR = 'Repair or remove the file; tools/misc/verify_dataset.py CONFIG finds all unreadable files.'
 _REMEDIES = {
-    'train': f'{_MEND}. Or train without: --cfg-options data_faults.unreadable=skip',
-    'val': f'{_MEND}. It is not skipped: the metrics would be those of other data.',
+    'train': f'{_REPAIR} To train without them: --cfg-options data_faults.unreadable=skip',
+    'val': f'{_REPAIR} Evaluation does not skip files: its metrics would not be comparable.',
 }
 _REMEDIES['test'] = _REMEDIES['val']
 
 
-@DATASETS.register_module()
-class GuardedDataset(TransparentDataset):
-    """Another dataset, whose faults are told.
+class GuardedPipeline(Compose):
+    """A pipeline that raises an error with the path of an unreadable file, or skips and counts it.
 
-    A dataset without samples is refused; in training and validation one without annotations, too. An image or
-    segmentation map that cannot be read, or is not whole, is named. It then ends the run, or, in training alone,
-    another sample takes its place: MMEngine draws that from NumPy's random numbers, which depend on the seed and the
-    place in the training where :class:`SeededDataset` is around this one.
+    A skipped sample is None: MMEngine's datasets then draw another one.
 
     Args:
-        dataset: Config of the other dataset.
-        split: ``'train'``, ``'val'`` or ``'test'``: what it is for.
-        unreadable: ``'fail'`` or ``'skip'``; None skips where the pipeline's ``LoadImageFromFile`` has
-            ``ignore_empty=True``, and fails elsewhere. Nothing but training skips.
+        pipeline: The original pipeline.
+        skips: Number of times that each sample of the dataset was skipped, int32, shared by all processes that load
+            data. None: nothing is skipped.
+        remedy: Remedy of the error.
+    """
+
+    def __init__(self, pipeline: Compose, skips: Tensor | None, remedy: str) -> None:
+        self.transforms = pipeline.transforms
+        self.skips = skips
+        self.remedy = remedy
+        self._readers = find_readers(pipeline)
+
+    def __call__(self, data: dict) -> dict | None:
+        """Run the pipeline on a sample.
+
+        Raises:
+            DataError: A file is unreadable.
+        """
+        sample = {key: data.get(key) for key in ('img_path', 'seg_map_path', 'sample_idx')}
+        try:
+            result = super().__call__(data)
+        except Exception as error:  # decoders raise all kinds of errors; reading again shows if a file is the cause
+            fault = self.find_fault(sample)
+            if fault is None:
+                print_log(f'Cannot prepare the sample {sample}', logger='current', level=logging.ERROR)
+                raise
+            return self._handle(sample, fault, error)
+        if result is None or any(reader.is_truncated(path) for path, reader in self._files(sample)):
+            fault = self.find_fault(sample)
+            if fault is not None:
+                return self._handle(sample, fault, None)
+        return result
+
+    def find_fault(self, sample: dict) -> tuple[str, str] | None:
+        """Find the first unreadable file of a sample and the reason; None if all files can be read."""
+        for path, reader in self._files(sample):
+            try:
+                reader.read(path)
+            except UnreadableError as error:
+                return path, str(error)
+        return None
+
+    def _files(self, sample: dict) -> Iterator[tuple[str, Reader]]:
+        for reader in self._readers:
+            path = sample.get(reader.key)
+            if isinstance(path, str):
+                yield path, reader
+
+    def _handle(self, sample: dict, fault: tuple[str, str], cause: Exception | None) -> None:
+        path, reason = fault
+        if self.skips is None:
+            raise DataError(f'Cannot read {path}: {reason}.', self.remedy) from cause
+        index = sample['sample_idx']
+        if not self.skips[index]:
+            message = f'Cannot read {path}: {reason}. Another sample replaces it, now and in later epochs.'
+            print_log(message, logger='current', level=logging.ERROR)  # ranks other than 0 log errors only
+        self.skips[index] += 1
+
+
+@DATASETS.register_module()
+class GuardedDataset(DatasetWrapper):
+    """Dataset wrapper that names unreadable files and refuses unusable datasets.
+
+    A dataset without samples raises an error; in training and validation a dataset without usable annotations, too. An
+    unreadable or truncated image or segmentation map raises an error, or, in training only, another sample replaces
+    it: MMEngine draws that from NumPy's random numbers, which inside a :class:`SeededDataset` depend only on the seed
+    and the position in the training run.
+
+    Args:
+        dataset: Config of the inner dataset.
+        split: ``'train'``, ``'val'`` or ``'test'``.
+        unreadable: ``'fail'`` or ``'skip'``; None skips if the pipeline's ``LoadImageFromFile`` has
+            ``ignore_empty=True``, and fails otherwise. Only training skips.
 
     Raises:
         DataError: The dataset cannot be built, is empty, or has no usable annotation.
-        ValueError: An argument is none of these.
+        ValueError: An argument has another value.
     """
 
     def __init__(self, dataset: dict, split: str = 'train', unreadable: str | None = None) -> None:
@@ -48,28 +117,30 @@ class GuardedDataset(TransparentDataset):
         if unreadable not in (None, 'fail', 'skip'):
             raise ValueError(f"unreadable must be 'fail', 'skip' or None, but got {unreadable!r}.")
         if unreadable == 'skip' and split != 'train':
-            raise ValueError(f"unreadable='skip' is for training: the metrics of {split} would be those of other data.")
-        key = f'{split}_dataloader.dataset'
-        super().__init__(build_dataset(dataset, key))
-        for leaf in leaves(self.dataset):
-            if split != 'test':  # a test set may be without annotations
-                check_usable(leaf, key)
-            skip = split == 'train' and (unreadable == 'skip' or (unreadable is None and _ignores_empty(leaf)))
-            leaf.pipeline = GuardedPipeline(leaf.pipeline, shared_counts(len(leaf)) if skip else None, _REMEDIES[split])
+            raise ValueError(f"unreadable='skip' is for training only, but split is {split!r}.")
+        super().__init__(build_dataset(dataset, f'{split}_dataloader.dataset'))
+        for key, inner in inner_datasets(self.dataset, f'{split}_dataloader.dataset'):
+            if not isinstance(inner, BaseDataset):
+                continue
+            if split != 'test':  # a test set may have no annotations
+                check_usable(inner, key)
+            skip = split == 'train' and (unreadable == 'skip' or (unreadable is None and _ignores_empty(inner)))
+            # Worker processes count in shared memory.
+            skips = torch.zeros(len(inner), dtype=torch.int32).share_memory_() if skip else None
+            inner.pipeline = GuardedPipeline(inner.pipeline, skips, _REMEDIES[split])
 
     def __getitem__(self, index: int) -> object:
-        """A sample, or another in its place.
+        """Load a sample, or another one that replaces it.
 
         Raises:
-            DataError: It cannot be read, or may be skipped and no other is found.
+            DataError: A file is unreadable, or no other sample is found.
         """
         try:
             return super().__getitem__(index)
         except Exception as error:
-            # MMEngine has no class of its own for this; a pipeline that returns None for other reasons is not meant.
-            gave_up = type(error) is Exception and str(error).startswith('Cannot find valid image')
-            if gave_up and any(p.skips is not None and p.skips.any() for _, p in guarded_pipelines(self.dataset)):
-                raise DataError(f'{_NONE_LEFT} {_MEND}.') from error
+            # A pipeline may return None for reasons other than unreadable files.
+            if no_sample_found(error) and skipped_files(self.dataset):
+                raise DataError('Too many files are unreadable to find other samples; see the log.', _REPAIR) from error
             raise
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -79,30 +150,31 @@ class GuardedDataset(TransparentDataset):
         super().__setattr__(name, value)
 
 
-def _ignores_empty(leaf: BaseDataset) -> bool:
-    return any(isinstance(loader, LoadImageFromFile) and loader.ignore_empty for loader in find_loaders(leaf.pipeline))
+def _ignores_empty(dataset: BaseDataset) -> bool:
+    loaders = find_loaders(dataset.pipeline)
+    return any(isinstance(loader, LoadImageFromFile) and loader.ignore_empty for loader in loaders)
 
 
-def guarded_pipelines(dataset: Dataset) -> Iterator[tuple[BaseDataset, GuardedPipeline]]:
-    """Every guarded dataset inside wrappers, with its pipeline."""
-    for leaf in leaves(dataset):
-        if isinstance(leaf.pipeline, GuardedPipeline):
-            yield leaf, leaf.pipeline
+def _skipping_datasets(dataset: Dataset) -> Iterator[BaseDataset]:
+    """Find the inner datasets that skip unreadable files."""
+    for _, inner in inner_datasets(dataset):
+        pipeline = getattr(inner, 'pipeline', None)
+        if isinstance(pipeline, GuardedPipeline) and pipeline.skips is not None:
+            yield inner
 
 
 def skips(dataset: Dataset) -> bool:
-    """Whether a dataset skips what it cannot read."""
-    return any(pipeline.skips is not None for _, pipeline in guarded_pipelines(dataset))
+    """Return True if a dataset skips unreadable files."""
+    return any(True for _ in _skipping_datasets(dataset))
 
 
 def skipped_files(dataset: Dataset) -> dict[str, tuple[str, int]]:
-    """What this process and its workers have skipped: path → why, and how often."""
+    """Collect the files that this process and its workers have skipped: path → reason, and number of times."""
     files = {}
-    for leaf, pipeline in guarded_pipelines(dataset):
-        if pipeline.skips is None:
-            continue
-        for index in pipeline.skips.nonzero().flatten().tolist():
-            info = leaf.get_data_info(index)
-            path, reason = pipeline.find_fault(info) or (str(info.get('img_path')), 'it could not be read at the time')
-            files[path] = reason, files.get(path, ('', 0))[1] + int(pipeline.skips[index])
+    for inner in _skipping_datasets(dataset):
+        for index in inner.pipeline.skips.nonzero().flatten().tolist():
+            info = inner.get_data_info(index)
+            fault = inner.pipeline.find_fault(info)
+            path, reason = fault or (str(info.get('img_path')), 'the file could not be read at the time')
+            files[path] = reason, files.get(path, ('', 0))[1] + int(inner.pipeline.skips[index])
     return files

@@ -1,10 +1,10 @@
-"""Training samples whose augmentation depends on nothing but the seed and their place in the training.
+"""Training samples whose augmentation depends only on the seed and their position in the training run.
 
-MMEngine seeds each worker of a dataloader once. What a sample becomes then depends on every sample that its worker
-loaded before, which a resumed run does not repeat. Here the sampler hands out indices that carry a seed of their own,
-made of the training's seed, the epoch and the position among the samples of all processes, and the dataset starts its
-random numbers from it. A resumed run, another number of workers, and one process in place of two on the same global
-batch all see the same samples.
+MMEngine seeds each worker of a dataloader once: the augmentation of a sample depends on all samples that its worker
+loaded before, which a resumed run does not load again. Here the sampler yields indices with a key, made of the run's
+seed, the epoch and the position among the samples of all processes, and the dataset seeds the random number generators
+from it. A resumed run, a run with another number of workers, and one process instead of two with the same global batch
+all load the same samples.
 """
 
 import random
@@ -19,11 +19,11 @@ from torch.utils.data import Dataset, Sampler
 
 from mmstvit.registry import DATA_SAMPLERS, DATASETS
 
-from .wrapper import TransparentDataset
+from .wrappers import DatasetWrapper
 
 
 def seed_everything(*key: int) -> None:
-    """Start the random numbers of Python, NumPy and PyTorch (all devices) from a few non-negative integers."""
+    """Seed the random number generators of Python, NumPy and PyTorch (all devices) from non-negative integers."""
     first, second, third = np.random.SeedSequence(key).generate_state(3).tolist()
     random.seed(first)
     np.random.seed(second)
@@ -31,11 +31,12 @@ def seed_everything(*key: int) -> None:
 
 
 class SeededIndex(int):
-    """The index of a sample, with the key that its random numbers start from in ``key``."""
+    """Index of a sample, with the integers that seed its random numbers in ``key``."""
 
     key: tuple[int, ...]
 
     def __new__(cls, index: int, key: tuple[int, ...]) -> 'SeededIndex':
+        """Create an index with a key."""
         self = super().__new__(cls, index)
         self.key = key
         return self
@@ -46,12 +47,12 @@ class SeededIndex(int):
 
 @DATA_SAMPLERS.register_module()
 class SeededSampler(Sampler):
-    """Another sampler whose indices are :class:`SeededIndex`.
+    """Sampler that wraps another one and yields :class:`SeededIndex`.
 
     Args:
-        sampler: Config of the other sampler, whose indices are integers.
+        sampler: Config of the wrapped sampler, which yields integers.
         dataset: The dataset.
-        seed: Seed of the training; None draws one for all processes.
+        seed: Seed of the run; None draws one for all processes.
     """
 
     def __init__(self, sampler: dict, dataset: Dataset, seed: int | None = None) -> None:
@@ -61,7 +62,7 @@ class SeededSampler(Sampler):
         self.rank, self.world_size = get_dist_info()
         self.epoch = 0
         self._skipped = 0
-        # MMEngine's loop looks whether a sampler can skip; only an endless one can.
+        # MMEngine's loop skips if a sampler has this method; only infinite samplers can.
         if hasattr(self.sampler, 'skip'):
             self.skip = self._skip
 
@@ -73,23 +74,23 @@ class SeededSampler(Sampler):
         return len(self.sampler)
 
     def set_epoch(self, epoch: int) -> None:
-        """Set the epoch, which not every sampler has."""
+        """Set the epoch, also of the wrapped sampler if it has epochs."""
         self.epoch = epoch
         if hasattr(self.sampler, 'set_epoch'):
             self.sampler.set_epoch(epoch)
 
     def _skip(self, num_samples: int) -> None:
-        """Begin after as many samples of this process."""
+        """Begin after ``num_samples`` samples of this process."""
         self.sampler.skip(num_samples)
         self._skipped = num_samples
 
 
 @DATASETS.register_module()
-class SeededDataset(TransparentDataset):
-    """Another dataset whose samples start from the key of their index.
+class SeededDataset(DatasetWrapper):
+    """Dataset wrapper that seeds the random numbers of each sample from the key of its index.
 
     Args:
-        dataset: Config of the other dataset.
+        dataset: Config of the inner dataset.
     """
 
     def __init__(self, dataset: dict) -> None:

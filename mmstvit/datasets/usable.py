@@ -1,167 +1,126 @@
-"""Whether there is anything to learn from in a dataset, and why not."""
+"""Check that a dataset can be built and has usable annotations."""
 
-from collections import Counter
 from collections.abc import Mapping
 
 import numpy as np
 from mmcv.transforms import LoadAnnotations
-from mmengine import fileio
 from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from torch.utils.data import Dataset
 
 from mmstvit.errors import DataError
 
-from .pipeline import find_loaders
-from .reading import UnreadableError, decode, read_bytes
-from .wrapper import leaf_configs, leaves
+from .coco import explain_unusable, is_coco, is_polygon
+from .images import MAP_READER, UnreadableError, find_loaders, find_readers
+from .wrappers import inner_datasets
 
-# What datasets raise for a bad file or a bad option.
-BUILD_ERRORS = (AssertionError, AttributeError, KeyError, OSError, RuntimeError, TypeError, ValueError)
+# Errors of datasets for a bad file or a bad option.
+_BUILD_ERRORS = (AssertionError, AttributeError, KeyError, OSError, RuntimeError, TypeError, ValueError)
 
 
 def build_dataset(cfg: Mapping, key: str) -> Dataset:
-    """Build a dataset.
+    """Build a dataset with all its samples, or without if ``lazy_init``.
 
     Args:
-        cfg: Its config, perhaps of a wrapper.
-        key: Where that is in the whole config, for messages.
+        cfg: Config of the dataset or of a dataset wrapper.
+        key: Dotted key of ``cfg`` in the whole config, for messages.
 
     Raises:
-        DataError: It cannot be built, or has no sample.
+        DataError: The dataset cannot be built or has no samples.
     """
     try:
         dataset = MMENGINE_DATASETS.build(cfg)
-        if hasattr(dataset, 'full_init'):
+        if hasattr(dataset, 'full_init') and not cfg.get('lazy_init'):
             dataset.full_init()
-    except BUILD_ERRORS as error:
-        # MMEngine's datasets fail on an empty list of samples too, without a word on that.
-        for leaf_key, leaf_cfg in leaf_configs(key, cfg):
-            _refuse_empty(_build_again(leaf_cfg), leaf_key)
-        raise DataError(f'{key} cannot be built: {describe(error)}') from error
-    for (leaf_key, _), leaf in zip(leaf_configs(key, cfg), leaves(dataset), strict=False):
-        _refuse_empty(leaf, leaf_key)
+    except _BUILD_ERRORS as error:
+        # MMEngine fails on an empty list of samples too, with an error that does not say so.
+        for inner_key, inner_cfg in inner_datasets(cfg, key):
+            _check_not_empty(_build_unserialized(inner_cfg), inner_key)
+        reason = ' '.join(str(error).split())
+        raise DataError(f'{key} cannot be built: {type(error).__name__}: {reason}') from error
+    if not cfg.get('lazy_init'):
+        for inner_key, inner in inner_datasets(dataset, key):
+            _check_not_empty(inner, inner_key)
     return dataset
 
 
-def describe(error: Exception) -> str:
-    """An exception in one line."""
-    return f'{type(error).__name__}: {" ".join(str(error).split())}'
-
-
-def _build_again(cfg: Mapping) -> Dataset | None:
-    """A dataset that could not be built, in a way that does not fail because it is empty; None if it fails again."""
+def _build_unserialized(cfg: Mapping) -> Dataset | None:
+    """Build a dataset in a way that does not fail if it is empty; None if it fails for another reason."""
     try:
         return MMENGINE_DATASETS.build({**cfg, 'serialize_data': False})
-    except BUILD_ERRORS:
+    except _BUILD_ERRORS:
         return None
 
 
-def _refuse_empty(leaf: Dataset | None, key: str) -> None:
-    if isinstance(leaf, BaseDataset) and len(leaf) == 0:
-        raise DataError(f'{key} has no sample: {_why_empty(leaf)}')
+def _check_not_empty(dataset: Dataset | None, key: str) -> None:
+    if not isinstance(dataset, BaseDataset) or len(dataset):
+        return
+    if is_coco(dataset):
+        problem, remedy = explain_unusable(dataset)
+    elif dataset.ann_file:
+        problem, remedy = f'{dataset.ann_file} lists no files.', 'Set ann_file to a file with samples.'
+    else:
+        folder = dataset.data_prefix.get('img_path') or dataset.data_prefix.get('img')
+        suffix = f' with the suffix {dataset.img_suffix}' if hasattr(dataset, 'img_suffix') else ''
+        problem, remedy = f'the folder {folder} has no images{suffix}.', 'Set data_root and data_prefix to the images.'
+    raise DataError(f'{key} has no samples: {problem}', remedy)
 
 
-def _why_empty(leaf: BaseDataset) -> str:
-    if is_coco(leaf):
-        return explain_coco(leaf)
-    prefix = leaf.data_prefix.get('img_path') or leaf.data_prefix.get('img')
-    suffix = f' with the suffix {leaf.img_suffix}' if hasattr(leaf, 'img_suffix') else ''
-    if leaf.ann_file:
-        return f'{leaf.ann_file} lists none.'
-    return f'the folder {prefix} has no image{suffix}.'
+def check_usable(dataset: BaseDataset, key: str) -> None:
+    """Check that a dataset has an object or a labeled pixel to learn from; a model would train on a loss of 0.
 
-
-def is_coco(dataset: BaseDataset | type) -> bool:
-    """Whether a dataset, or a class of such, reads COCO's annotation files as MMDetection does."""
-    load = getattr(dataset, 'load_data_list', None)
-    return getattr(load, '__module__', '') == 'mmdet.datasets.coco' and load.__qualname__.startswith('CocoDataset.')
-
-
-def check_usable(leaf: BaseDataset, key: str) -> None:
-    """Refuse a dataset without any sample to learn from, after its own filtering; it would train on a loss of zero.
-
-    The first sample with an object, or with a labelled pixel, ends the search: on good data that is soon.
+    The search ends at the first sample that has one: on good data it is short.
 
     Args:
-        leaf: The dataset.
-        key: Where it is in the config, for the message.
+        dataset: The dataset, after its own filtering.
+        key: Dotted key of the dataset in the config, for the message.
 
     Raises:
-        DataError: There is none; the message says why.
+        DataError: There is none; the message gives the reason.
     """
-    if not any(isinstance(loader, LoadAnnotations) for loader in find_loaders(leaf.pipeline)):
-        return  # classification, or samples without annotation
-    for index in range(len(leaf)):
-        info = leaf.get_data_info(index)
+    if not any(isinstance(loader, LoadAnnotations) for loader in find_loaders(dataset.pipeline)):
+        return  # classification, or samples without annotations
+    for index in range(len(dataset)):
+        info = dataset.get_data_info(index)
         if 'instances' in info:
             if any(map(_is_usable, info['instances'])):
                 return
-        elif not info.get('seg_map_path') or _has_labels(leaf, info):
+        elif not info.get('seg_map_path') or _has_labels(dataset, info['seg_map_path']):
             return
     if 'instances' not in info:
+        reduced = info.get('reduce_zero_label', False)
         raise DataError(
-            f'{key}: no pixel of its {len(leaf)} segmentation maps has a label that is not ignored '
-            f'(reduce_zero_label={info.get("reduce_zero_label", False)}). {info["seg_map_path"]} is one of them.'
+            f'{key}: every pixel of its {len(dataset)} segmentation maps is ignored (reduce_zero_label={reduced}), for '
+            f'example in {info["seg_map_path"]}.',
+            'Correct the labels in the maps, or set reduce_zero_label of the dataset.',
         )
-    reason = explain_coco(leaf) if is_coco(leaf) else 'the annotations are empty, or none is usable.'
-    raise DataError(f'{key}: none of its {len(leaf)} images has a usable object: {reason}')
+    problem, remedy = explain_unusable(dataset) if is_coco(dataset) else ('its annotations are empty or unusable.', '')
+    raise DataError(f'{key}: none of its {len(dataset)} images has a usable object: {problem}', remedy)
 
 
 def _is_usable(instance: Mapping) -> bool:
-    """Whether MMDetection learns from an object: it is no crowd, and its mask, if it has one, is a mask."""
-    if instance.get('ignore_flag'):
-        return False
+    """Return True if MMDetection learns from an object: it is not ignored and has a valid mask or none at all."""
     mask = instance.get('mask')
-    return not isinstance(mask, list) or any(len(polygon) >= 6 and len(polygon) % 2 == 0 for polygon in mask)
+    return not instance.get('ignore_flag') and (not isinstance(mask, list) or any(map(is_polygon, mask)))
 
 
-def _has_labels(leaf: BaseDataset, info: Mapping) -> bool:
-    """Whether a segmentation map has a pixel that is not ignored; one that cannot be read has none."""
+def _has_labels(dataset: BaseDataset, path: str) -> bool:
+    """Return True if a segmentation map has a pixel that is not ignored; an unreadable map has none."""
+    reader = next((reader for reader in find_readers(dataset.pipeline) if reader.key == 'seg_map_path'), MAP_READER)
     try:
-        labels = decode(read_bytes(info['seg_map_path'], getattr(leaf, 'backend_args', None)), 'unchanged', 'pillow')
+        labels = reader.read(path)
     except UnreadableError:
         return False
-    ignored = [255, 0] if info.get('reduce_zero_label') else [255]
-    return bool((~np.isin(labels, ignored)).any())
+    return bool((~np.isin(labels, list(ignored_labels(dataset)))).any())
 
 
-def explain_coco(leaf: BaseDataset) -> str:
-    """Why a COCO dataset has no usable object, from its annotation file."""
-    content = fileio.load(leaf.ann_file, file_format='json', backend_args=leaf.backend_args)
-    images = {image['id']: image for image in content['images']}
-    annotations = content.get('annotations', [])
-    if not annotations:
-        return f'{leaf.ann_file} has {len(images)} images and no annotation.'
-    classes = list(leaf.metainfo['classes'])
-    names = {category['id']: category['name'] for category in content['categories']}
-    if not set(names.values()) & set(classes):
-        return (
-            f'not one category of {leaf.ann_file} ({some(names.values())}) is in metainfo.classes ({some(classes)}). '
-            f'Set metainfo=dict(classes=...) of the dataset to the names in the file.'
-        )
-    reasons = Counter(_why_unusable(annotation, images, names, classes) for annotation in annotations)
-    counts = ', '.join(f'{count} {reason}' for reason, count in reasons.most_common())
-    return f'of the {len(annotations)} annotations in {leaf.ann_file}: {counts}.'
+def ignored_labels(dataset: BaseDataset, ignore_index: int = 255) -> frozenset[int]:
+    """Find the labels in the files of segmentation maps that a segmentor ignores.
 
-
-def _why_unusable(annotation: Mapping, images: Mapping, names: Mapping, classes: list[str]) -> str:
-    """The first of MMDetection's conditions that an annotation does not meet."""
-    if annotation['image_id'] not in images:
-        return 'of an image that is not in the file'
-    if names.get(annotation['category_id']) not in classes:
-        return 'of a category that is not in metainfo.classes'
-    if annotation.get('iscrowd'):
-        return 'crowd (iscrowd=1)'
-    if annotation.get('ignore'):
-        return 'to be ignored (ignore=1)'
-    _, _, width, height = annotation['bbox']
-    if width < 1 or height < 1 or annotation['area'] <= 0:
-        return 'with an empty box or area'
-    return 'with a box outside the image, a mask that is none, or in an image that filter_cfg leaves out'
-
-
-def some(names: object) -> str:
-    """The first few of many names."""
-    names = list(names)
-    return ', '.join(map(repr, names[:5])) + (', …' if len(names) > 5 else '')
+    MMSegmentation subtracts 1 from every label if ``reduce_zero_label``, and 0 becomes 255; then ``label_map`` replaces
+    the labels that it has.
+    """
+    reduced = bool(getattr(dataset, 'reduce_zero_label', False))
+    replaced = (getattr(dataset, 'label_map', None) or {}).items()
+    ignored = frozenset(old + reduced for old, new in replaced if new == ignore_index) | {ignore_index}
+    return ignored | {0} if reduced else ignored

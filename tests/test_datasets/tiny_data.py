@@ -15,7 +15,7 @@ LIBRARIES = ('mmdet', 'mmseg', 'mmpretrain')
 
 
 def draw(seed: int, *shape: int) -> np.ndarray:
-    """Noise, another one for another seed."""
+    """Draw noise that depends on the seed."""
     return np.random.default_rng(seed).integers(0, 256, shape or (HEIGHT, WIDTH, 3), np.uint8)
 
 
@@ -25,7 +25,7 @@ def write(path: Path, array: np.ndarray) -> None:
 
 
 def coco_content() -> dict:
-    """An annotation file: in each image one object, polygons and RLE by turns."""
+    """An annotation file with one object per image, masks as polygons and RLE in turn."""
     annotations = []
     for i in range(COUNT):
         polygon = [[4, 5, 14, 5, 14, 11, 4, 11]]
@@ -57,7 +57,7 @@ def make_mmdet(folder: Path, split: str, seed: int) -> dict:
         metainfo=dict(classes=CLASSES),
         filter_cfg=dict(filter_empty_gt=True) if split == 'train' else None,
         test_mode=split != 'train',
-        serialize_data=False,  # MMEngine collects garbage after it, which takes longer than the test
+        serialize_data=False,  # serializing ends with a slow garbage collection
         pipeline=[
             dict(type='LoadImageFromFile'),
             dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
@@ -116,7 +116,7 @@ HEADS = {
 
 
 def make_config(library: str, folder: Path) -> Config:
-    """Write a training and a validation split into ``folder``; a config for them, of a model with nothing but heads."""
+    """Write a training and a validation split into ``folder``; returns a config of them with heads as the model."""
     loaders = {
         f'{split}_dataloader': dict(dataset=MAKERS[library](folder, split, seed))
         for split, seed in (('train', 0), ('val', 100))

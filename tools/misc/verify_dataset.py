@@ -1,7 +1,8 @@
-"""Verify the data sets of a config, of any of the three libraries, before training finds their faults.
+"""Verify the data sets of a config, of MMDetection, MMSegmentation or MMPreTrain, before training.
 
-Every file is read and decoded. Sizes, boxes, masks, categories and labels are held against the files, the config and
-the model; the dataset's own filtering hides nothing. The exit code is 1 if there are faults; warnings do not count.
+Every file is read and decoded. Sizes, boxes, masks, categories and labels are compared with the files, the config and
+the model, including what the dataset's own filtering drops. The exit code is 1 if there are faults, 0 if there are
+warnings only.
 
 Example::
 
@@ -23,40 +24,48 @@ SPLITS = ('train', 'val', 'test')
 
 
 def parse_args() -> argparse.Namespace:
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config', help='config file path')
     parser.add_argument(
-        '--split', nargs='+', choices=SPLITS, metavar='SPLIT', help='of train, val and test; all that the config has'
+        '--split', nargs='+', choices=SPLITS, metavar='SPLIT', help='train, val, test (default: all in the config)'
     )
     parser.add_argument(
-        '--num-workers', type=int, default=min(8, os.cpu_count() or 1), help='processes; 0: in this one (%(default)s)'
+        '--num-workers',
+        type=int,
+        default=min(8, os.cpu_count() or 1),
+        help='number of processes; 0 is this process (%(default)s)',
     )
-    parser.add_argument('--out', type=Path, help='JSON file for the whole report')
-    parser.add_argument('--show', type=int, default=5, metavar='N', help='name the first N of each kind (%(default)s)')
+    parser.add_argument('--out', type=Path, help='write the whole report to this JSON file')
+    parser.add_argument(
+        '--show', type=int, default=5, metavar='N', help='print the first N findings of each kind (%(default)s)'
+    )
     add_cfg_options(parser)
     return parser.parse_args()
 
 
 def find_splits(cfg: Config, asked: list[str] | None) -> list[str]:
-    """The splits to look at: those asked for, or all that there are."""
-    there = [split for split in SPLITS if cfg.get(f'{split}_dataloader') is not None]
-    missing = [split for split in asked or () if split not in there]
+    """Find the splits to verify: those that were asked for, or all splits of the config."""
+    splits = [split for split in SPLITS if cfg.get(f'{split}_dataloader') is not None]
+    missing = [split for split in asked or () if split not in splits]
     if missing:
         raise UserError(f'--split {" ".join(missing)}: the config has no {missing[0]}_dataloader.')
-    if not there:
-        raise UserError('the config has no dataloader: neither train_dataloader, val_dataloader nor test_dataloader.')
-    return [split for split in there if not asked or split in asked]
+    if not splits:
+        raise UserError('The config has no data set: no train_dataloader, val_dataloader or test_dataloader.')
+    return [split for split in splits if not asked or split in asked]
 
 
 def check_arguments(args: argparse.Namespace) -> None:
+    """Check the values of the arguments; raises UserError."""
     for name in ('num_workers', 'show'):
         if getattr(args, name) < 0:
             raise UserError(f'--{name.replace("_", "-")} must be 0 or more, but got {getattr(args, name)}.')
     if args.out is not None and (args.out.is_dir() or not args.out.absolute().parent.is_dir()):
-        raise UserError(f'--out {args.out} cannot be written: it must be a file in a folder that exists.')
+        raise UserError(f'--out {args.out} cannot be written.', 'Name a file in a folder that exists.')
 
 
 def main() -> None:
+    """Verify the data sets, print the report and exit with 1 if there are faults."""
     args = parse_args()
     with user_errors():
         check_arguments(args)
@@ -67,8 +76,8 @@ def main() -> None:
     print('\n'.join(report.lines(args.show)))
     if args.out is not None:
         args.out.write_text(json.dumps(dict(config=args.config, **report.to_dict()), indent=2) + '\n')
-        print(f'{args.out}: the whole report')
-    sys.exit(1 if report.faults() else 0)
+        print(f'Wrote the whole report to {args.out}.')
+    sys.exit(1 if report.faults else 0)
 
 
 if __name__ == '__main__':

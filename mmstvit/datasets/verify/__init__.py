@@ -1,7 +1,6 @@
-"""Find the faults of a data set: what ``tools/misc/verify_dataset.py`` runs."""
+"""Verify the data sets of a config: the work of ``tools/misc/verify_dataset.py``."""
 
-from .dataset import collect
-from .faults import Fault, Report, Split
+from .findings import Finding, Report, Split
 from .run import verify
 
-__all__ = ['Fault', 'Report', 'Split', 'collect', 'verify']
+__all__ = ['Finding', 'Report', 'Split', 'verify']

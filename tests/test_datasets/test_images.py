@@ -1,11 +1,11 @@
-"""What is not an image, or not a whole one, is told as that, and whole ones are let through."""
+"""Unreadable and truncated image files are recognized; whole files of all kinds are accepted."""
 
 import io
 
 import pytest
 from PIL import Image
 
-from mmstvit.datasets.reading import UnreadableError, cut_short, damage, decode, read_bytes
+from mmstvit.datasets.images import IMAGE_READER, MAP_READER, Reader, UnreadableError
 
 from .tiny_data import draw
 
@@ -17,7 +17,7 @@ def encode(kind: str, side: int = 64, **options: object) -> bytes:
 
 
 def with_thumbnail() -> bytes:
-    """A JPEG with another one in a segment before its own data, as cameras write it."""
+    """A JPEG with a thumbnail in a segment before its own data, as cameras write it."""
     whole, thumbnail = encode('JPEG'), encode('JPEG', side=16)
     segment = b'Exif\0\0' + thumbnail
     return whole[:2] + b'\xff\xe1' + (len(segment) + 2).to_bytes(2, 'big') + segment + whole[2:]
@@ -36,26 +36,23 @@ WHOLE = {
 
 
 @pytest.mark.parametrize('name', WHOLE)
-def test_whole_files_are_let_through(name, tmp_path):
-    content = WHOLE[name]
-    assert damage(content) is None
-    assert decode(content, 'color', 'cv2').shape == (64, 64, 3)
+def test_whole_files_are_accepted(name, tmp_path):
+    assert IMAGE_READER.decode(WHOLE[name]).shape == (64, 64, 3)
     path = tmp_path / 'image'
-    path.write_bytes(content)
-    assert not cut_short(str(path))
+    path.write_bytes(WHOLE[name])
+    assert not IMAGE_READER.is_truncated(str(path))
 
 
 @pytest.mark.parametrize('name', ['baseline', 'progressive', 'restart markers', 'thumbnail', 'png'])
 @pytest.mark.parametrize('part', [0.3, 0.6, 0.999])
-def test_what_is_cut_short_is_told(name, part, tmp_path):
+def test_truncated_files_are_recognized(name, part, tmp_path):
     """Older versions of OpenCV decode most of these without an error."""
     content = WHOLE[name][: int(part * len(WHOLE[name]))]
-    assert 'cut short' in damage(content)
-    with pytest.raises(UnreadableError, match='cut short'):
-        decode(content, 'color', 'cv2')
+    with pytest.raises(UnreadableError, match='truncated'):
+        IMAGE_READER.decode(content)
     path = tmp_path / 'image'
     path.write_bytes(content)
-    assert cut_short(str(path))
+    assert IMAGE_READER.is_truncated(str(path))
 
 
 @pytest.mark.parametrize(
@@ -68,21 +65,21 @@ def test_what_is_cut_short_is_told(name, part, tmp_path):
     ],
 )
 @pytest.mark.parametrize('backend', ['cv2', 'pillow'])
-def test_what_is_no_image_is_told(content, reason, backend):
+def test_other_content_is_named(content, reason, backend):
     with pytest.raises(UnreadableError, match=reason):
-        decode(content, 'color', backend)
+        Reader('img_path', 'color', backend).decode(content)
 
 
-def test_a_png_with_a_damaged_middle_is_told():
+def test_png_with_a_damaged_middle_is_unreadable():
     content = bytearray(WHOLE['png'])
     middle = len(content) // 2
     content[middle : middle + 200] = bytes(200)
     with pytest.raises(UnreadableError, match='cannot be decoded'):
-        decode(bytes(content), 'unchanged', 'pillow')
+        MAP_READER.decode(bytes(content))
 
 
-def test_files_that_cannot_be_read_are_told(tmp_path):
+def test_missing_file_and_folder(tmp_path):
     with pytest.raises(UnreadableError, match='does not exist'):
-        read_bytes(str(tmp_path / 'none.jpg'))
+        IMAGE_READER.read(str(tmp_path / 'none.jpg'))
     with pytest.raises(UnreadableError, match='directory'):
-        read_bytes(str(tmp_path))
+        IMAGE_READER.read(str(tmp_path))

@@ -1,0 +1,171 @@
+"""Read image files as a pipeline reads them, and recognize unreadable ones.
+
+Some decoders, among them older versions of OpenCV, accept a truncated JPEG and fill the rest of the image with gray.
+The file itself shows it: JPEG and PNG have an end marker.
+"""
+
+import os
+import re
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import cv2
+import mmcv
+import numpy as np
+from mmcv.transforms import LoadAnnotations, LoadImageFromFile
+from mmengine import fileio
+from PIL import Image
+
+_JPEG = b'\xff\xd8\xff'
+_PNG = b'\x89PNG\r\n\x1a\n'
+_JPEG_END = b'\xff\xd9'
+_PNG_END = b'IEND\xaeB`\x82'
+# A marker outside the compressed data: its last byte does not occur after 0xFF inside.
+_JPEG_MARKER = re.compile(rb'\xff+([^\x00\xd0-\xd7\xff])', re.DOTALL)
+_END_OF_IMAGE = 0xD9
+_WITHOUT_LENGTH = (0x01, 0xD8)
+
+# Errors of mmcv's decoders for content that they do not understand.
+_DECODER_ERRORS = (
+    AttributeError,
+    EOFError,
+    IndexError,
+    OSError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    Image.DecompressionBombError,
+    cv2.error,
+    struct.error,
+    zlib.error,
+)
+
+
+class UnreadableError(ValueError):
+    """A file cannot be read or decoded; the message is the reason, without the path."""
+
+
+@dataclass(frozen=True)
+class Reader:
+    """The way a pipeline reads an image or a segmentation map.
+
+    Args:
+        key: Key of the path in a sample: ``'img_path'`` or ``'seg_map_path'``.
+        color_type: ``'color'``, ``'grayscale'`` or ``'unchanged'``, as in ``LoadImageFromFile``.
+        backend: Decoder: ``'cv2'``, ``'pillow'``, …; None is mmcv's default.
+        backend_args: Arguments of MMEngine's file backend; None is the local file system.
+    """
+
+    key: str
+    color_type: str
+    backend: str | None
+    backend_args: dict | None = None
+
+    def read_bytes(self, path: str) -> bytes:
+        """Read a file.
+
+        Raises:
+            UnreadableError: The file does not exist or cannot be read.
+        """
+        try:
+            return fileio.get(path, backend_args=self.backend_args)
+        except FileNotFoundError as error:
+            raise UnreadableError('the file does not exist') from error
+        except OSError as error:
+            raise UnreadableError(error.strerror or str(error)) from error
+
+    def decode(self, content: bytes) -> np.ndarray:
+        """Decode a file's content as mmcv does.
+
+        Returns:
+            (H, W, 3) in the order blue, green, red; (H, W) for one channel.
+
+        Raises:
+            UnreadableError: The content is empty, truncated, or not an image that the backend knows.
+        """
+        reason = find_damage(content)
+        if reason:
+            raise UnreadableError(reason)
+        try:
+            array = mmcv.imfrombytes(content, flag=self.color_type, backend=self.backend)
+        except _DECODER_ERRORS as error:
+            text = (str(error).splitlines() or [''])[0]
+            raise UnreadableError(f'the file cannot be decoded ({type(error).__name__}: {text})') from error
+        if array is None:  # OpenCV does not raise
+            raise UnreadableError('the file cannot be decoded: it is damaged or not an image')
+        return array
+
+    def read(self, path: str) -> np.ndarray:
+        """Read and decode a file; raises UnreadableError."""
+        return self.decode(self.read_bytes(path))
+
+    def is_truncated(self, path: str) -> bool:
+        """Return True if a local file that a decoder accepted is truncated; takes two small reads if it is not."""
+        if '://' in path or (self.backend_args or {}).get('backend', 'local') != 'local':
+            return False  # a second look would not be cheap
+        with open(path, 'rb', buffering=0) as file:
+            start = file.read(len(_PNG))
+            end = _JPEG_END if start.startswith(_JPEG) else _PNG_END if start == _PNG else b''
+            file.seek(-len(end), os.SEEK_END)
+            if file.read() == end:
+                return False
+            file.seek(0)
+            return find_damage(file.read()) is not None
+
+
+IMAGE_READER = Reader('img_path', 'color', 'cv2')
+MAP_READER = Reader('seg_map_path', 'unchanged', 'pillow')
+
+
+def find_loaders(node: object) -> Iterator[LoadImageFromFile | LoadAnnotations]:
+    """Find the transforms of a pipeline that load images or annotations, also inside other transforms."""
+    if isinstance(node, (LoadImageFromFile, LoadAnnotations)):
+        yield node
+    elif isinstance(node, (list, tuple)):
+        for part in node:
+            yield from find_loaders(part)
+    else:
+        for name in ('transforms', 'subroutines'):  # Compose, RandomChoice, …; TestTimeAug
+            yield from find_loaders(getattr(node, name, ()))
+
+
+def find_readers(pipeline: object) -> list[Reader]:
+    """Find how a pipeline reads files."""
+    readers = []
+    for loader in find_loaders(pipeline):
+        if isinstance(loader, LoadImageFromFile):
+            readers.append(Reader('img_path', loader.color_type, loader.imdecode_backend, loader.backend_args))
+        elif loader.with_seg:
+            readers.append(Reader('seg_map_path', 'unchanged', loader.imdecode_backend, loader.backend_args))
+    return readers
+
+
+def find_damage(content: bytes) -> str | None:
+    """Find a reason, without decoding, why a file cannot be an image: empty, another format or truncated."""
+    if not content:
+        return 'the file is empty (0 bytes)'
+    start = content[:64].lstrip().lower()
+    if start.startswith((b'<!doctype html', b'<html')):
+        return 'the file is a web page (HTML), probably of a failed download'
+    if start.startswith(b'version https://git-lfs'):
+        return 'the file is a Git LFS pointer; fetch the content with: git lfs pull'
+    if content.startswith(_JPEG) and not content.endswith(_JPEG_END) and not _has_jpeg_end(content):
+        return 'the file is truncated (JPEG without end marker)'
+    if content.startswith(_PNG) and _PNG_END not in content:
+        return 'the file is truncated (PNG without end marker)'
+    return None
+
+
+def _has_jpeg_end(content: bytes) -> bool:
+    """Return True if the end marker of the image is there; that of a thumbnail inside a segment does not count."""
+    position = len(_JPEG_END)
+    while match := _JPEG_MARKER.search(content, position):
+        marker, position = match[1][0], match.end()
+        if marker == _END_OF_IMAGE:
+            return True
+        if marker not in _WITHOUT_LENGTH:
+            position += int.from_bytes(content[position : position + 2], 'big')
+    return False
