@@ -54,7 +54,7 @@ def _() -> None:
     path.write_bytes(path.read_bytes()[:300])
 
 
-@data('An image that is missing', VERIFY, 'it does not exist')
+@data('An image that is missing', VERIFY, 'does not exist')
 def _() -> None:
     make('mmdet')
     images('mmdet', FOLDER, 'train')[0].unlink()
@@ -66,7 +66,7 @@ def _() -> None:
     write(images('mmdet', FOLDER, 'train')[3], draw(0, WIDTH, HEIGHT, 3))
 
 
-@data('Annotations that are no JSON', VERIFY, 'no JSON')
+@data('Annotations that are no JSON', VERIFY, 'not valid JSON')
 def _() -> None:
     make('mmdet')
     ANNOTATIONS.write_text(ANNOTATIONS.read_text()[:100])

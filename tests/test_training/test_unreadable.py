@@ -43,7 +43,7 @@ def test_it_ends_the_run_with_its_path(split, tool, folder):
     options = [SKIP] if split == 'val' else []
     done = tool('train.py', CONFIG, '--cfg-options', 'train_cfg.max_epochs=1', *options, cwd=folder)
     assert done.returncode == 1
-    assert done.stderr.splitlines()[-1].startswith(f'error: cannot read {broken}: it is cut short')
+    assert done.stderr.splitlines()[-1].startswith(f'error: Cannot read {broken}: the file is truncated')
     assert 'Traceback' not in done.stderr
 
 
@@ -53,7 +53,7 @@ def test_a_test_ends_as_well(tool, folder):
     broken = cut(crops(folder, 'val')[3]).relative_to(folder)
     done = tool('test.py', CONFIG, 'run/epoch_1.pth', cwd=folder)
     assert done.returncode == 1
-    assert done.stderr.splitlines()[-1].startswith(f'error: cannot read {broken}: ')
+    assert done.stderr.splitlines()[-1].startswith(f'error: Cannot read {broken}: ')
 
 
 def test_skipped_it_is_counted_and_a_resumed_run_repeats_what_took_its_place(tool, folder):
@@ -63,10 +63,10 @@ def test_skipped_it_is_counted_and_a_resumed_run_repeats_what_took_its_place(too
     env = {'PYTHONPATH': str(HERE), 'DIE_AT': ''}
     whole = tool('train.py', 'killed.py', '--work-dir', 'whole', *options, cwd=folder, env=env)
     assert whole.returncode == 0, whole.stderr[-3000:]
-    assert f'Cannot read {broken}: it is cut short' in whole.stdout
+    assert f'Cannot read {broken}: the file is truncated' in whole.stdout
     assert 'Files that could not be read: 1. Other samples took their places' in whole.stdout
     (listed,) = next((folder / 'whole').glob('*/unreadable_files.txt')).read_text().splitlines()
-    assert listed.startswith(f'{broken}: it is cut short')
+    assert listed.startswith(f'{broken}: the file is truncated')
     killed = tool(
         'train.py', 'killed.py', '--work-dir', 'parts', *options, cwd=folder, env={**env, 'DIE_AT': 'train:9'}
     )
@@ -85,7 +85,7 @@ def test_two_processes_count_together(tool, folder):
     assert [line.partition(':')[0] for line in listed.splitlines()] == [str(path) for path in broken]
     fatal = ['--cfg-options', 'train_cfg.max_epochs=1']
     done = tool('dist_train.sh', CONFIG, 2, '--work-dir', 'fatal', *fatal, cwd=folder, env=free_port())
-    assert done.returncode != 0 and 'error: cannot read data/scenes/imagenet/train' in done.stderr
+    assert done.returncode != 0 and 'error: Cannot read data/scenes/imagenet/train' in done.stderr
 
 
 def test_a_segmentation_map(tool, folder):
@@ -93,7 +93,7 @@ def test_a_segmentation_map(tool, folder):
     options = ['train_cfg.max_iters=4', 'train_cfg.val_interval=99', 'train_dataloader.batch_size=4', SKIP]
     done = tool('train.py', SEGMENTOR, '--work-dir', 'run', '--cfg-options', *options, cwd=folder)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert f'{broken.relative_to(folder)}: it is cut short' in done.stdout.partition('could not be read: 1.')[2]
+    assert f'{broken.relative_to(folder)}: the file is truncated' in done.stdout.partition('could not be read: 1.')[2]
 
 
 def test_an_annotation_file_without_usable_objects_is_an_error(tool, folder):

@@ -104,7 +104,7 @@ def test_the_hook_counts_at_the_end(tmp_path, caplog):
     assert counts[:2].min() >= 1 and counts[2:].sum() == 0
     paths = [str(path) for path in images('mmpretrain', tmp_path, 'train')[:2]]
     expected = [
-        f'{path}: it is empty (0 bytes) ({count}×)' for path, count in zip(paths, counts.tolist(), strict=False)
+        f'{path}: the file is empty (0 bytes) ({count}×)' for path, count in zip(paths, counts.tolist(), strict=False)
     ]
     assert (tmp_path / 'unreadable_files.txt').read_text().splitlines() == expected
     summary, *rest = caplog.messages[-1].splitlines()
