@@ -1,4 +1,4 @@
-"""The architectures of STViT and the checks of a user's own."""
+"""The architectures of STViT, and validation of custom ones."""
 
 import difflib
 import math
@@ -33,7 +33,7 @@ ARCHS = {
     'small': Arch((64, 128, 320, 512), (3, 5, 9, 3), (1, 2, 5, 8)),
     'base': Arch((96, 192, 384, 512), (4, 6, 14, 6), (2, 3, 6, 8), layer_scale_init_value=(0.0, 0.0, 1e-6, 1e-6)),
     'large': Arch((96, 192, 448, 640), (4, 7, 19, 8), (2, 3, 7, 10), layer_scale_init_value=(0.0, 0.0, 1e-6, 1e-6)),
-    # Not of the paper: for tests, the demo and first steps on a laptop.
+    # Ours, for tests, the demo and first steps on a laptop.
     'nano': Arch((32, 64, 128, 192), (1, 1, 2, 1), (1, 2, 4, 6)),
 }
 
@@ -42,31 +42,31 @@ _OPTIONAL = ('stoken_size', 'layer_scale_init_value', 'mlp_ratio')
 
 
 def suggest(name: str, known: Sequence[str]) -> str:
-    """' Did you mean …?' if something known is close to ``name``, else an empty string."""
+    """Return ' Did you mean …?' if a known name is close to ``name``, else an empty string."""
     close = difflib.get_close_matches(str(name).lower(), list(known), n=1, cutoff=0.5)
     return f' Did you mean {close[0]!r}?' if close else ''
 
 
 def is_number(value: object, kind: type | tuple[type, ...]) -> bool:
-    """Whether ``value`` is a finite number of that kind; True and False are not numbers here."""
+    """Return True if ``value`` is a finite number of that kind; True and False do not count as numbers."""
     return isinstance(value, kind) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def positive_integer(name: str, value: object) -> int:
-    """``value`` if it is a positive integer; raises ValueError that names it."""
+    """Return ``value`` if it is a positive integer, else raise a ValueError that names it."""
     if not is_number(value, int) or value < 1:
         raise ValueError(f'{name} must be a positive integer, but got {value!r}.')
     return value
 
 
 def check_rate(name: str, value: object) -> None:
-    """Refuse what is not the probability of a drop, a number in [0, 1); raises ValueError that names it."""
+    """Raise a ValueError unless ``value`` is a drop probability, a number in [0, 1)."""
     if not is_number(value, (int, float)) or not 0 <= value < 1:
         raise ValueError(f'{name} must be a number in [0, 1), but got {value!r}.')
 
 
 def per_stage(name: str, value: object, kind: type | tuple[type, ...], minimum: float) -> tuple:
-    """``value`` as a tuple with one checked number per stage; raises ValueError."""
+    """Return ``value`` as a tuple with one checked number per stage, else raise a ValueError."""
     if isinstance(value, (str, bytes)) or not isinstance(value, Sequence) or len(value) != NUM_STAGES:
         raise ValueError(f'{name} must be a sequence of {NUM_STAGES} numbers, one per stage, but got {value!r}.')
     for i, number in enumerate(value):

@@ -1,8 +1,9 @@
-"""The contract with users' checkpoints: keys, shapes and order of every state dict are those of a file.
+"""Contract with users' checkpoints: keys, shapes and order of every state dict are those of a file.
 
-A refactor that renames, reshapes, adds or drops a weight breaks the checkpoints that people have; one that changes the
-order of parameters breaks the resuming of their trainings, because optimizers number them. If that is meant, see to it
-that old checkpoints still load, write a line into CHANGELOG.md, and regenerate the file::
+A refactor that renames, reshapes, adds or drops a weight breaks the checkpoints that people have. One that changes the
+order of parameters breaks resuming, because optimizers number them. The order was changed once, before the first
+release: norm2 comes before pos_embed, so that mmcv.cnn.fuse_conv_bn does not fold the norm into that convolution. If a
+change is intended, make sure that old checkpoints still load, write a line into CHANGELOG.md, and regenerate the file::
 
     python -m tests.test_state_dict
 """
@@ -25,7 +26,7 @@ Shapes = dict[str, list[int]]
 
 
 def build(arch: str) -> dict[str, Shapes]:
-    """Keys and shapes of the backbone, in both of its forms, and of the classifier's tail, as they are today."""
+    """Return today's keys and shapes of the backbone, in both forms, and of the neck and head of the classifier."""
     with torch.device('meta'):
         backbone, neck = STViT(arch), STViTNeck(ARCHS[arch].channels[-1])
         head = torch.nn.Linear(1024, 1000)  # mmpretrain's LinearClsHead keeps it under `fc`
@@ -34,7 +35,7 @@ def build(arch: str) -> dict[str, Shapes]:
         'neck': shapes(neck),
         'head': {f'fc.{k}': v for k, v in shapes(head).items()},
     }
-    if arch == 'nano':  # the keys of the inference form follow the same rules in every architecture
+    if arch == 'nano':  # the keys of the deploy form follow the same rules in every architecture
         contract |= {'backbone, deploy=True': shapes(STViT(arch, deploy=True))}
         contract |= {'neck, deploy=True': shapes(STViTNeck(ARCHS[arch].channels[-1], deploy=True))}
     return contract
@@ -45,7 +46,7 @@ def shapes(module: torch.nn.Module) -> Shapes:
 
 
 def differences(actual: Mapping[str, list[int]], pinned: Mapping[str, list[int]]) -> list[str]:
-    """What changed, a line for each kind of change; nothing if the contract is kept."""
+    """Return a line for each kind of change; an empty list if the contract is kept."""
     gone = [key for key in pinned if key not in actual]
     new = [key for key in actual if key not in pinned]
     reshaped = [
@@ -75,11 +76,11 @@ def test_keys_shapes_and_order_are_those_of_the_contract(arch):
     assert not changes, (
         f"STViT-{arch} no longer has the state dict of users' checkpoints:\n"
         + '\n'.join(changes)
-        + '\nIf that is meant, see the top of tests/test_state_dict.py.'
+        + '\nIf that is intended, see the top of tests/test_state_dict.py.'
     )
 
 
-def test_no_architecture_is_pinned_that_is_gone():
+def test_pinned_architectures_exist():
     assert set(pinned()) == set(ARCHS)
 
 
@@ -104,14 +105,14 @@ def test_the_classifier_of_mmpretrain_has_these_keys(arch):
     ],
     ids=['renamed', 'added', 'reshaped', 'reordered'],
 )
-def test_every_kind_of_change_is_told(change, line):
+def test_every_kind_of_change_is_found(change, line):
     contract = pinned()['nano']['backbone']
     assert differences(contract, contract) == []
     assert differences(change(dict(contract)), contract)[0].startswith(line)
 
 
 def regenerate(file: Path) -> None:
-    """Pin the state dicts of today, a key a line, so that a change can be read in the history."""
+    """Write today's state dicts, one key per line."""
     text = json.dumps({arch: build(arch) for arch in ARCHS}, indent=1)
     file.write_text(re.sub(r'\[[\d\s,]*\]', lambda shape: ''.join(shape[0].split()), text) + '\n')
 

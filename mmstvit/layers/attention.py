@@ -48,7 +48,7 @@ class SuperTokenAttention(nn.Module):
         return self.proj_drop(self.proj(out.view(tokens.shape)))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, H, W, C) -> (B, H, W, C)"""
+        """Map (B, H, W, C) -> (B, H, W, C)."""
         if self.stoken_size == 1:
             return self.refine(x)
         ops = select(x)

@@ -36,7 +36,7 @@ class STViTFFN(nn.Module):
         self.drop = nn.Dropout(drop_rate)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, H, W, C) -> (B, H, W, C)"""
+        """Map (B, H, W, C) -> (B, H, W, C)."""
         if self._is_plain():
             weights = [t for layer in (self.fc1, self.dwconv, self.fc2) for t in (layer.weight, layer.bias)]
             return select(x).conv_ffn(x, *weights, self.dwconv.residual)
@@ -96,7 +96,7 @@ class STViTBlock(nn.Module):
             self.gamma1 = self.gamma2 = None
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, H, W, C) -> (B, H, W, C)"""
+        """Map (B, H, W, C) -> (B, H, W, C)."""
         x = self.pos_embed(x)
         attn = self.attn(self.norm1(x))
         x = x + self.drop_path(attn if self.gamma1 is None else self.gamma1 * attn)

@@ -26,7 +26,7 @@ class ConvStem(nn.Module):
         self.norms = nn.ModuleList(nn.BatchNorm2d(width) for width in widths[1:])
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, in_channels, H, W) -> (B, ⌈H/4⌉, ⌈W/4⌉, C)"""
+        """Map (B, in_channels, H, W) -> (B, ⌈H/4⌉, ⌈W/4⌉, C)."""
         x = x.contiguous(memory_format=torch.channels_last)
         for conv, norm in zip(self.convs, self.norms, strict=True):
             x = norm(F.gelu(conv(x)))
@@ -47,7 +47,7 @@ class Downsample(nn.Module):
         self.norm = nn.BatchNorm2d(out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, H, W, C) -> (B, ⌈H/2⌉, ⌈W/2⌉, C')"""
+        """Map (B, H, W, C) -> (B, ⌈H/2⌉, ⌈W/2⌉, C')."""
         return self.norm(self.conv(x.permute(0, 3, 1, 2))).permute(0, 2, 3, 1)
 
     def switch_to_deploy(self) -> None:

@@ -1,6 +1,6 @@
-"""Fold what is fixed after training, norms in evaluation mode and layer scales, into the layer beside it.
+"""Fold norms and layer scales, which are constant after training, into the layer beside them.
 
-All is computed in fp64 and rounded once, to the type of the layer's weights.
+Everything is computed in fp64 and rounded once, to the dtype of the layer's weights.
 """
 
 import torch
@@ -9,14 +9,14 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 
 def affine_of(norm: _BatchNorm) -> tuple[Tensor, Tensor]:
-    """Scale and shift per channel, in fp64, that a BatchNorm is in evaluation mode."""
+    """Return scale and shift per channel, in fp64, of a BatchNorm in evaluation mode."""
     scale = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
     return scale, norm.bias.double() - scale * norm.running_mean.double()
 
 
 @torch.no_grad()
 def fold_after(layer: nn.Linear | nn.Conv2d, scale: Tensor, shift: Tensor | None = None) -> None:
-    """Let ``layer(x)`` give what ``scale * layer(x) + shift`` gave.
+    """Change a layer so that ``layer(x)`` returns what ``scale * layer(x) + shift`` returned before.
 
     Args:
         layer: The layer, with a bias.
@@ -32,7 +32,13 @@ def fold_after(layer: nn.Linear | nn.Conv2d, scale: Tensor, shift: Tensor | None
 
 @torch.no_grad()
 def fold_before(layer: nn.Linear, scale: Tensor, shift: Tensor) -> None:
-    """Let ``layer(x)`` give what ``layer(scale * x + shift)`` gave; ``scale`` and ``shift`` are per input channel."""
+    """Change a layer so that ``layer(x)`` returns what ``layer(scale * x + shift)`` returned before.
+
+    Args:
+        layer: The layer, with a bias.
+        scale: Per input channel.
+        shift: Per input channel.
+    """
     weight = layer.weight.double()
     layer.bias.copy_(layer.bias.double() + weight @ shift)
     layer.weight.copy_(weight * scale)

@@ -10,7 +10,7 @@ class Linear(nn.Linear):
     """:class:`torch.nn.Linear` for maps."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, H, W, in_features) -> (B, H, W, out_features)"""
+        """Map (B, H, W, in_features) -> (B, H, W, out_features)."""
         return select(x).linear(x, self.weight, self.bias)
 
 
@@ -29,7 +29,7 @@ class ResidualDepthwiseConv(nn.Conv2d):
         self.residual = True
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, H, W, C) -> (B, H, W, C)"""
+        """Map (B, H, W, C) -> (B, H, W, C)."""
         if self.residual:
             return select(x).residual_dwconv(x, self.weight, self.bias)
         return super().forward(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)  # (B, C, H, W) in channels_last format

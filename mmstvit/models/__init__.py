@@ -1,3 +1,5 @@
+"""The registered models: backbone and neck."""
+
 from .neck import STViTNeck
 from .stvit import STViT
 

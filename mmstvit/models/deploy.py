@@ -1,4 +1,4 @@
-"""What models with an inference form have in common."""
+"""Base class of modules that have a training form and a deploy form."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -14,16 +14,16 @@ _CONVERTER = 'tools/model_converters/reparameterize_model.py'
 
 
 class Deployable(BaseModule):
-    """A module that can change from the form that learns into one for inference, with fewer layers and other keys.
+    """Module that can be reparameterized from its training form into a deploy form with fewer layers and other keys.
 
-    A subclass folds its layers in :meth:`_fold`, calls :meth:`switch_to_deploy` at the end of its ``__init__`` if it is
-    to be in the inference form from the start, and names keys of its state dict by which the two forms are told apart.
+    A subclass folds its layers in :meth:`_fold` and names the keys of its state dict by which the two forms differ. To
+    start in deploy form it calls :meth:`switch_to_deploy` at the end of its ``__init__``.
 
     Args:
         init_cfg: Initialisation config of MMEngine.
     """
 
-    # Regular expressions for keys without the module's prefix: such as the training form alone has, and both forms.
+    # Regular expressions for keys, without the module's prefix: of the training form alone, and of both forms.
     training_keys: ClassVar[str]
     common_keys: ClassVar[str]
 
@@ -36,10 +36,10 @@ class Deployable(BaseModule):
         raise NotImplementedError
 
     def switch_to_deploy(self) -> None:
-        """Change into the inference form, for good: evaluation mode, and no parameter learns.
+        """Reparameterize the module into its deploy form: evaluation mode, no parameter learns, no way back.
 
         Outputs stay those of evaluation mode, up to rounding. The state dict has other keys; it loads into a module
-        that was built with ``deploy=True``. A second call does nothing.
+        built with ``deploy=True``. A second call does nothing.
         """
         if self.deploy:
             return
@@ -52,22 +52,23 @@ class Deployable(BaseModule):
         """Set the training mode.
 
         Raises:
-            FormError: Training is asked of the inference form.
+            FormError: ``mode`` is True and the module is in deploy form.
         """
         if mode and self.deploy:
             raise FormError(
-                f'{type(self).__name__} is in its inference form (deploy=True, or after switch_to_deploy()), in which '
-                f'norms and layer scales are folded into the weights: it cannot be trained. Build the model anew '
-                f'without deploy=True and load the checkpoint of the training. For inference call eval().'
+                f'{type(self).__name__} is in deploy form (deploy=True, or after switch_to_deploy()) and cannot be '
+                f'trained: norms and layer scales are folded into the weights.',
+                'Build the model without deploy=True and load the checkpoint of the training run. For inference call '
+                'eval().',
             )
         return super().train(mode)
 
     def check_form(self, keys: Iterable[str], prefix: str = '') -> None:
-        """Refuse weights of the other form: MMEngine logs keys that do not match and goes on, which is never meant.
+        """Refuse weights of the other form; MMEngine would only log the keys that do not match.
 
         Args:
             keys: Names of weights.
-            prefix: What stands before those of this module.
+            prefix: Prefix of this module's weights.
 
         Raises:
             FormError: They are of the other form.
@@ -78,15 +79,16 @@ class Deployable(BaseModule):
         kind = type(self).__name__
         if self.deploy and trained is not None:
             raise FormError(
-                f'{kind} is in its inference form (deploy=True), but the weights are those of the training form: they '
-                f'have {prefix}{trained}. Convert the checkpoint with {_CONVERTER}, or build the model without '
-                f'deploy=True.'
+                f'{kind} is in deploy form (deploy=True), but the weights are of the training form: they have '
+                f'{prefix}{trained}.',
+                f'Convert the checkpoint with {_CONVERTER}, or build the model without deploy=True.',
             )
         if not self.deploy and common is not None and trained is None:
             raise FormError(
-                f'{kind} is in its training form, but the weights are those of the inference form: they have '
-                f'{prefix}{common}, but no norms. Build it with deploy=True (in a config model.backbone.deploy=True, '
-                f'and model.neck.deploy=True for STViTNeck), or load the checkpoint that was converted.'
+                f'{kind} is in training form, but the weights are of the deploy form: they have {prefix}{common}, but '
+                f'no norms.',
+                'Build it with deploy=True (in a config model.backbone.deploy=True, and model.neck.deploy=True for '
+                'STViTNeck), or load the checkpoint from before the conversion.',
             )
 
     def check_weights(self, report: LoadReport, prefix: str) -> None:

@@ -1,4 +1,4 @@
-"""The tail of the STViT classifier, between backbone and linear head."""
+"""The neck of the STViT classifier, between backbone and linear head."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -16,13 +16,13 @@ class STViTNeck(Deployable):
 
     Args:
         in_channels: Channels of the backbone's last stage.
-        out_channels: Channels of the pooled vector; 1024 in the release.
-        deploy: Whether to build the inference form, with the norm folded into the convolution, for checkpoints that
-            tools/model_converters/reparameterize_model.py wrote. It cannot be trained.
-        init_cfg: Initialisation config of MMEngine; None keeps PyTorch's, as the release does.
+        out_channels: Channels of the pooled vector; 1024 in the paper.
+        deploy: Build the deploy form, with the norm folded into the convolution, for checkpoints written by
+            tools/model_converters/reparameterize_model.py. It cannot be trained.
+        init_cfg: Initialization config of MMEngine; None keeps PyTorch's, as the official implementation does.
 
     Raises:
-        ValueError: A number of channels is not a positive integer, or ``deploy`` is no truth value.
+        ValueError: A number of channels is not a positive integer, or ``deploy`` is neither True nor False.
     """
 
     training_keys = r'norm\.'

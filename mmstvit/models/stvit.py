@@ -25,36 +25,39 @@ class STViT(Deployable):
     """STViT backbone.
 
     A PyTorch implementation of `Vision Transformer with Super Token Sampling <https://arxiv.org/abs/2211.11167>`_,
-    equal to the published release in values and gradients.
+    equal to the official implementation in values and gradients.
 
     Args:
         arch: ``'small'``, ``'base'`` or ``'large'`` of the paper, ``'nano'`` (ours, for tests and small data), or a
-            dict with one entry per stage under ``channels``, ``depths`` and ``num_heads``, and if wanted
-            ``stoken_size`` (default ``(8, 4, 1, 1)``), ``layer_scale_init_value`` (default: no layer scale) and
-            the single number ``mlp_ratio`` (default 4).
+            dict with one entry per stage under ``channels``, ``depths`` and ``num_heads``. Optional keys are
+            ``stoken_size`` (default ``(8, 4, 1, 1)``), ``layer_scale_init_value`` (default: no layer scale) and the
+            single number ``mlp_ratio`` (default 4).
         in_channels: Channels of the image.
         out_indices: Stages to return, in increasing order; negative ones count from the last. Stages after the
             last one returned are not built.
         n_iter: Sampling iterations, one number or one per stage.
-        stoken_size: Sides of a super token's cell, in tokens, one per stage, instead of the arch's; 1 is global
-            attention. With ``(8, 4, 2, 1)`` the third stage, whose global attention dominates the cost of large images,
-            has super tokens too. No weight depends on it: every checkpoint of the arch loads. In the
-            paper a model trained with it has a top-1 accuracy on ImageNet that is lower by 1.0.
+        stoken_size: Sides of a super token's cell, in tokens, one per stage; replaces the value of ``arch``. 1 is
+            global attention. With ``(8, 4, 2, 1)`` the third stage, whose global attention dominates the cost of large
+            images, has super tokens too. No weight depends on it: every checkpoint of the arch loads. In Table 7 of the
+            paper, such a model trained on ImageNet has a top-1 accuracy that is lower by 1.0.
         drop_rate: Dropout after the attention's projection and in the FFN.
         attn_drop_rate: Dropout of the attention weights.
         drop_path_rate: Stochastic depth of the last block; it rises linearly from 0 at the first block.
         frozen_stages: Stages that do not learn: -1 none, 0 the stem, k the stem and the first k stages, each with
             the downsampling before it. Their BatchNorms keep their statistics.
-        norm_eval: Whether BatchNorms keep their statistics during training.
-        with_cp: Whether to recompute the blocks in the backward pass to save memory. Values, gradients and
-            BatchNorm statistics stay the same.
-        deploy: Whether to build the inference form, which :meth:`switch_to_deploy` makes of a trained backbone: the
-            norms after a downsampling and before an FFN, layer scales and the identities beside depthwise convolutions
-            are folded into the weights. It loads checkpoints that tools/model_converters/reparameterize_model.py wrote,
-            and cannot be trained.
-        init_cfg: Initialisation config of MMEngine. The default None leaves PyTorch's initialisation of
-            convolutions and linears, which is what the release does. ``dict(type='Pretrained', checkpoint=PATH)`` takes
-            a published file as well as ours, of a whole model or of the backbone; see :meth:`init_weights`.
+        norm_eval: Keep the statistics of all BatchNorms during training.
+        with_cp: Recompute the blocks in the backward pass to save memory. Values, gradients and BatchNorm statistics
+            stay the same. On CPU, FFNs and attention over large maps are always recomputed, a strip at a time, because
+            that is faster than writing their hidden maps to memory: a training step at 800×1333 takes 1/3.5 of the time
+            and 0.2 of the memory of the published algorithm (docs/speed.md). On a GPU nothing is recomputed unless this
+            is True.
+        deploy: Build the deploy form, which :meth:`switch_to_deploy` makes of a trained backbone: the norms after a
+            downsampling and before an FFN, the layer scales and the identities beside depthwise convolutions are folded
+            into the weights. It loads checkpoints written by tools/model_converters/reparameterize_model.py and cannot
+            be trained.
+        init_cfg: Initialization config of MMEngine. The default None keeps PyTorch's initialization of convolutions and
+            linear layers, as the official implementation does. ``dict(type='Pretrained', checkpoint=PATH)`` accepts a
+            published checkpoint as well as ours, of a whole model or of the backbone; see :meth:`init_weights`.
 
     Raises:
         ValueError: An argument is out of range.
@@ -165,7 +168,7 @@ class STViT(Deployable):
             )
         if not x.is_floating_point():
             raise TypeError(
-                f'STViT needs floating-point images, but got {x.dtype}. Normalise them first; in a config the data '
+                f'STViT needs floating-point images, but got {x.dtype}. Normalize them first; in a config the data '
                 f'preprocessor does it.'
             )
         if x.dim() != 4:
@@ -185,10 +188,10 @@ class STViT(Deployable):
             )
 
     def init_weights(self) -> None:
-        """Initialise the weights as ``init_cfg`` says; pretrained ones are read without executing the file.
+        """Initialize the weights by ``init_cfg``; a pretrained file is read without executing it.
 
-        Of ``dict(type='Pretrained', checkpoint=PATH)`` the backbone's weights are taken, from a file of the release or
-        of a model of ours, with or without ``prefix``. What was loaded and what was not is logged.
+        ``dict(type='Pretrained', checkpoint=PATH)`` takes the backbone's weights from a published checkpoint or from
+        one of ours, with or without ``prefix``. A table of loaded, missing and unexpected weights is logged.
 
         Raises:
             CheckpointError: The file cannot be used, or does not have all weights that this backbone needs.
@@ -232,10 +235,10 @@ class STViT(Deployable):
             module.switch_to_deploy()
 
     def train(self, mode: bool = True) -> 'STViT':
-        """Set the training mode; frozen stages, and with ``norm_eval`` all BatchNorms, stay in eval mode.
+        """Set the training mode; frozen stages, and with ``norm_eval`` all BatchNorms, stay in evaluation mode.
 
         Raises:
-            FormError: Training is asked of the inference form.
+            FormError: ``mode`` is True and the backbone is in deploy form.
         """
         super().train(mode)
         self._freeze_stages()
@@ -264,8 +267,8 @@ class STViT(Deployable):
     def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
         """Get the layer-wise depth of a parameter, for layer-wise learning-rate decay.
 
-        The stem is layer 0, the blocks follow one by one, a downsampling belongs to the block after it, and whatever
-        is not of the backbone is the last layer.
+        The stem is layer 0, the blocks follow one by one, a downsampling belongs to the block after it, and parameters
+        outside the backbone belong to the last layer.
 
         Args:
             param_name: Name of the parameter.

@@ -226,9 +226,12 @@ def conv_ffn(
 
     Args:
         x: Map, (B, H, W, C).
-        w1: Weights of the first linear layer, (rC, C); ``b1`` its bias, (rC).
-        wd: Weights of the depthwise convolution, (rC, 1, 3, 3); ``bd`` its bias, (rC).
-        w2: Weights of the second linear layer, (C, rC); ``b2`` its bias, (C).
+        w1: Weights of the first linear layer, (rC, C).
+        b1: Its bias, (rC).
+        wd: Weights of the depthwise convolution, (rC, 1, 3, 3).
+        bd: Its bias, (rC).
+        w2: Weights of the second linear layer, (C, rC).
+        b2: Its bias, (C).
         residual: Add ``h``; False if the depthwise kernel already contains the identity.
 
     Returns:

@@ -224,10 +224,10 @@ class TestGoodSpellings:
         [
             (None, 'torch.as_tensor'),
             ([1, 2], 'torch.as_tensor'),
-            (torch.zeros(1, 3, 64, 64, dtype=torch.uint8), 'Normalise'),
+            (torch.zeros(1, 3, 64, 64, dtype=torch.uint8), 'Normalize'),
         ],
     )
-    def test_what_is_no_floating_point_tensor_is_refused(self, value, remedy):
+    def test_anything_but_a_floating_point_tensor_is_refused(self, value, remedy):
         with pytest.raises(TypeError, match='STViT needs') as caught:
             tiny()(value)
         assert remedy in str(caught.value)

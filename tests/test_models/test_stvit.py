@@ -3,11 +3,13 @@
 import copy
 import math
 import pickle
+import warnings
 
 import pytest
 import torch
 from mmcv.ops import RoIAlign
 from torch import nn
+from torch._subclasses import FakeTensorMode
 
 from mmstvit import STViT, STViTNeck
 from mmstvit.arch import ARCHS
@@ -61,6 +63,29 @@ def test_images_may_have_other_channels(in_channels):
 def test_empty_batch_gives_empty_maps():
     outputs = tiny().eval()(torch.empty(0, 3, 64, 64))
     assert [x.shape[0] for x in outputs] == [0] * 4
+
+
+@pytest.mark.parametrize('deploy', [False, True])
+def test_builds_without_memory(deploy):
+    """On the meta device and with fake tensors, as tools for sharding and for counting do."""
+    with torch.device('meta'):
+        model = STViT('nano', drop_path_rate=0.2, deploy=deploy)
+    assert {p.device.type for p in model.parameters()} == {'meta'}
+    with FakeTensorMode():
+        model = STViT('nano', drop_path_rate=0.2, deploy=deploy)
+        if not deploy:
+            assert model.eval()(torch.empty(2, 3, 65, 64))[-1].shape == (2, 192, 3, 2)
+
+
+def test_trace_is_for_all_sizes():
+    """A traced backbone computes images of other sizes and batches: no size became a constant of the program."""
+    model = tiny().eval()
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter('ignore')  # torch.jit is deprecated, but the exporter to ONNX builds on it
+        traced = torch.jit.trace(model, image(1, 3, 64, 64), check_trace=False)
+        for size in [(1, 3, 64, 64), (2, 3, 45, 70), (3, 3, 97, 33)]:
+            for actual, expected in zip(traced(image(*size)), model(image(*size)), strict=True):
+                assert relative_error(actual, expected) <= 1e-5
 
 
 def test_images_of_a_batch_do_not_meet():
@@ -211,7 +236,7 @@ class TestState:
             assert torch.equal(a, b)
 
 
-class TestInitialisation:
+class TestInitialization:
     @pytest.mark.parametrize('arch', ['base', 'large'])
     def test_layer_scale_starts_at_1e_6_in_the_last_two_stages(self, arch):
         torch.manual_seed(0)
@@ -224,7 +249,7 @@ class TestInitialisation:
         with torch.device('meta'):
             assert not [n for n, _ in STViT('small').named_parameters() if 'gamma' in n]
 
-    def test_norms_start_at_identity_with_the_releases_epsilons(self):
+    def test_norms_start_at_identity_with_the_epsilons_of_the_official_implementation(self):
         modules = list(STViT('nano').modules())
         layer_norms = [m for m in modules if isinstance(m, nn.LayerNorm)]
         norms = [m for m in modules if isinstance(m, nn.BatchNorm2d)]

@@ -1,7 +1,7 @@
 """Self-attention on CPU with oneDNN's matrix product, for many tokens a few rows of a head's map at a time.
 
 PyTorch's fused kernel multiplies with the BLAS library. oneDNN is up to twice as fast where that is MKL and the
-processor is not made by Intel (see :mod:`.linear`), and more in bf16. Its product has no public name. The rows at work
+processor is not made by Intel (see :mod:`.dense`), and more in bf16. Its product has no public name. The rows at work
 stay in the cache. For the backward pass only queries, keys and values are kept, and the rows are computed again.
 
 Letters: B batch · N tokens · d channels per head · R rows.
@@ -44,7 +44,9 @@ def attend_by_rows(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     Values and gradients are the same up to the order of sums. There is no second derivative.
 
     Args:
-        q: Queries, (B, heads, N, d); keys ``k`` and values ``v`` alike, in any strides.
+        q: Queries, (B, heads, N, d), in any strides.
+        k: Keys, of the same shape.
+        v: Values, of the same shape.
 
     Returns:
         (B, heads, N, d), a view of (B, N, heads, d)
@@ -62,7 +64,7 @@ def attend_whole(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 def _product(a: Tensor, b: Tensor) -> Tensor:
-    """a bᵀ: (M, K) and (N, K) -> (M, N)."""
+    """Compute a bᵀ: (M, K), (N, K) -> (M, N)."""
     return ONEDNN_LINEAR(a, b, None, 'none', [], '')
 
 

@@ -1,15 +1,15 @@
-"""Triton kernels of super token sampling and upsampling; :mod:`mmstvit.ops.triton` makes operators of them.
+"""Triton kernels of super token sampling and upsampling, launched by :mod:`mmstvit.ops.triton.operators`.
 
-A program works on a tile: BLOCK_T tokens of a square *group* of G×G neighbouring cells. Together these cells have
+A program works on a tile: BLOCK_T tokens of a square *group* of G×G neighboring cells. Together these cells have
 (G+2)×(G+2) super tokens around them, the *lanes* of the tile: 9 for one cell, 16 for 2×2 cells. Association, weighted
-sums and upsampling are then matrix products between a tile of tokens and its lanes, 16 wide as the hardware likes them.
+sums and upsampling are then matrix products between a tile of tokens and its lanes, 16 wide for the tensor cores.
 A token's weight is zero on the lanes that are not among its own nine.
 
-Adding up without atomics, so that results repeat bit for bit: every tile writes its weighted sums, one per lane, to
-memory of its own (``parts``), and a second kernel gathers for each super token the sums of the groups around it.
+Sums use no atomics, so that results repeat bit for bit: every tile writes its weighted sums, one per lane, to memory of
+its own (``parts``), and a second kernel gathers for each super token the sums of the groups around it.
 
 Letters: B batch · C channels · H, W sides of the map · s, S side of a cell in tokens · h, w cells per side ·
-gh, gw groups per side · sb, sy, sx strides of a map in elements, channels being neighbours in memory.
+gh, gw groups per side · sb, sy, sx strides of a map in elements; channels are adjacent in memory.
 Offsets are 64 bits wide wherever they grow with the batch or the map.
 """
 
@@ -27,16 +27,16 @@ _jit = triton.jit(do_not_specialize=['height', 'width', 'h', 'w', 'gh', 'gw', 'c
 
 @triton.jit
 def _tile(pid, h, w, gh, gw, S: tl.constexpr, G: tl.constexpr, BLOCK_T: tl.constexpr):
-    """Where the tokens and lanes of a tile are.
+    """Locate the tokens and lanes of a tile.
 
     Returns:
         Tuple of
 
         - batch index, row and column of every token in the map padded to whole cells: scalar, (BLOCK_T,), (BLOCK_T,)
-        - whether the token exists, that is, belongs to a cell of the grid: (BLOCK_T,)
-        - whether a lane is among the nine super tokens around the token's cell: (BLOCK_T, 16)
+        - True if the token belongs to a cell of the grid: (BLOCK_T,)
+        - True if a lane is among the nine super tokens around the token's cell: (BLOCK_T, 16)
         - offset of that pair in the association: (BLOCK_T, 16)
-        - number of the lane's super token, and whether it is on the grid: (16,), (16,)
+        - number of the lane's super token, and True if it is on the grid: (16,), (16,)
     """
     SIDE: tl.constexpr = G + 2
     BLOCKS: tl.constexpr = (G * G * S * S + BLOCK_T - 1) // BLOCK_T
@@ -67,13 +67,13 @@ def _tile(pid, h, w, gh, gw, S: tl.constexpr, G: tl.constexpr, BLOCK_T: tl.const
     return b, i0 * S + y, j0 * S + x, exists, near, pair, (b * h + si) * w + sj, on_grid
 
 
-# Under TRITON_INTERPRET=1 triton.jit makes something else, which runs on any device.
+# Under TRITON_INTERPRET=1 triton.jit returns another class, which runs on any device.
 INTERPRETED = tl.constexpr(not isinstance(_tile, triton.JITFunction))
 
 
 @triton.jit
 def _dot(a, b, acc):
-    """acc + a @ b, accumulated in fp32; fp32 operands are multiplied as such, never as TF32.
+    """Compute acc + a @ b in fp32; fp32 operands are never rounded to TF32.
 
     Half-precision products are exact in fp32, so the tensor cores lose nothing here.
     """
@@ -88,7 +88,7 @@ def mean_kernel(
     x, tokens, height, width, h, w, sb, sy, sx,
     C: tl.constexpr, S: tl.constexpr, BLOCK_T: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
-    """Mean of every cell, padding included. Grid: (cells, blocks of channels)."""
+    """Compute the mean of every cell, padding included. Grid: (cells, blocks of channels)."""
     cell = tl.program_id(0)
     b = (cell // (h * w)).to(tl.int64)
     i = cell // w % h
@@ -112,7 +112,7 @@ def aggregate_kernel(
     C: tl.constexpr, S: tl.constexpr, G: tl.constexpr, BLOCK_T: tl.constexpr, BLOCK_C: tl.constexpr,
     ASSOCIATE: tl.constexpr,
 ):  # fmt: skip
-    """Weighted sums of a tile's tokens, one per lane. Grid: (tiles,).
+    """Compute weighted sums of a tile's tokens, one per lane. Grid: (tiles,).
 
     With ASSOCIATE the weights are computed from ``tokens`` and written to ``affinity``, and their sums to ``totals``;
     otherwise they are read from ``affinity``.
@@ -135,7 +135,7 @@ def aggregate_kernel(
                 tokens + number[None, :] * C + c[:, None], mask=on_grid[None, :] & (c < C)[:, None], other=0.0
             )
             logits = _dot(tile, around, logits)
-        # A token that does not exist has no super tokens around it, and keeps its zeros: a softmax needs something.
+        # A token outside the grid has no super tokens around it; zeros keep its softmax finite.
         logits = tl.where(near | (exists == 0)[:, None], logits * scale, -float('inf'))
         weights = tl.exp(logits - tl.max(logits, 1)[:, None])
         weights = weights / tl.sum(weights, 1)[:, None]
@@ -155,13 +155,13 @@ def aggregate_kernel(
 
 @_jit
 def fold_kernel(
-    parts, totals, tokens, normaliser, cells, h, w, gh, gw,
+    parts, totals, tokens, normalizer, cells, h, w, gh, gw,
     C: tl.constexpr, G: tl.constexpr, BLOCKS: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_C: tl.constexpr,
-    NORMALISE: tl.constexpr,
+    NORMALIZE: tl.constexpr,
 ):  # fmt: skip
-    """Super tokens from the weighted sums of the groups around them. Grid: (blocks of cells, blocks of channels).
+    """Gather super tokens from the weighted sums of the groups around them. Grid: (cell blocks, channel blocks).
 
-    With NORMALISE they are divided by their total weight, which is written to ``normaliser``.
+    With NORMALIZE they are divided by their total weight, which is written to ``normalizer``.
     """
     SIDE: tl.constexpr = G + 2
     REACH: tl.constexpr = 3 if G == 1 else 2  # groups per direction with a cell among a super token's nine
@@ -182,12 +182,12 @@ def fold_kernel(
                 slot = (((b * gh + gi) * gw + gj) * BLOCKS + block) * (SIDE * SIDE) + lane
                 mask = valid[:, None] & (c < C)[None, :]
                 sums += tl.load(parts + slot[:, None] * C + c[None, :], mask=mask, other=0.0)
-                if NORMALISE:
+                if NORMALIZE:
                     weight += tl.load(totals + slot, mask=valid, other=0.0)
-    if NORMALISE:
+    if NORMALIZE:
         weight += _EPS
         sums = sums / weight[:, None]
-        tl.store(normaliser + n, weight, mask=(n < cells) & (tl.program_id(1) == 0))
+        tl.store(normalizer + n, weight, mask=(n < cells) & (tl.program_id(1) == 0))
     tl.store(tokens + n.to(tl.int64)[:, None] * C + c[None, :], sums, mask=(n < cells)[:, None] & (c < C)[None, :])
 
 
@@ -196,7 +196,7 @@ def upsample_kernel(
     tokens, affinity, out, height, width, h, w, gh, gw,
     C: tl.constexpr, S: tl.constexpr, G: tl.constexpr, BLOCK_T: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
-    """Every token from the nine super tokens around it, the padding left out. Grid: (tiles,)."""
+    """Compute every token from the nine super tokens around it, without the padding. Grid: (tiles,)."""
     b, y, z, exists, near, pair, number, on_grid = _tile(tl.program_id(0), h, w, gh, gw, S, G, BLOCK_T)
     inside = exists & (y < height) & (z < width)
     at = ((b * height + y) * width + z) * C

@@ -4,41 +4,19 @@ Sampling is three kernels (:mod:`mmstvit.ops.triton.kernels`): the mean of every
 fused, so that a tile of the map is fetched once for both; and the sum of the nine contributions to a super token with
 the division by their total weight. Association and normalizer are constants to the gradient, so
 
-- the backward pass of sampling is upsampling, of the gradient over the normaliser (in fp16, where that can overflow, by
-  the association over the normaliser);
-- the backward pass of upsampling is the weighted sum again, not normalised;
+- the backward pass of sampling is upsampling, of the gradient over the normalizer (in fp16, where that can overflow, by
+  the association over the normalizer);
+- the backward pass of upsampling is the weighted sum again, not normalized;
 
 and the association with one number per super token is all that is kept. Padding is never written: tokens beyond the
 map are read as zeros and take part as such.
 
-Precision: logits and softmax in fp32 from the values as they are; weighted sums accumulate in fp32 from weights in the
-dtype of the map; super tokens, the means too, are rounded to that dtype once. fp32 products are full fp32, no TF32.
-Autocast changes nothing, since nothing here is an operator it knows. Results repeat bit for bit.
+Precision: logits and softmax are in fp32, from the values as they are. Weighted sums accumulate in fp32 from weights in
+the dtype of the map. Super tokens, the means too, are rounded to that dtype once. fp32 products are full fp32, no TF32.
+Autocast changes nothing, because nothing here is an operator it knows. Results repeat bit for bit.
 
-Cost, in elements of the map (N·C of them, in its dtype), for cells of 8×8 and of 4×4 tokens:
-
-======================================  =======================  ======================
-step                                    moved                    least possible
-======================================  =======================  ======================
-means                                   1 read                   1 read
-association and weighted sums           1 read (again from L1)   1 read
-partial sums, in fp32                   9/64, 1/4: written+read  none
-super tokens                            1/64, 1/16 written       1/64, 1/16 written
-association, 36 bytes a token           written                  written
-upsampling                              1 written, Q read        1 written, Q read
-======================================  =======================  ======================
-
-Sampling moves 1.1 to 1.4 times the least in fp32 and 1.3 to 1.7 times in half precision, upsampling the least. What is
-above it are the partial sums: some MB, read right after they are written, which an L2 cache holds. They stay in fp32,
-since sums over hundreds of fp16 tokens can overflow.
-
-Tiles are 64 tokens by 16 lanes, in four warps (fp32) or two, and walk through the channels 32 at a time. Compiled for
-compute capability 8.0, 9.0 and 12.0 they take at most 128 registers a thread and 14 KiB of shared memory, so that four
-tiles or more share a multiprocessor and 30 KiB or more of loads are in flight there; an H100 needs about 15 (3.35 TB/s,
-0.6 µs, 132 multiprocessors). By the machine code, association and weighted sums of 64 tokens of 128 channels take 2,200
-instructions of a warp in bf16, half the time in which an H100 reads the tokens, and 15,400 in fp32, 1.7 times that
-time: the price of exact products, 32 multiply-adds for 4 bytes, 18 of them on the token's own nine lanes. There is
-nothing to autotune: more channels at a time spill, and fewer do more bookkeeping. None of this has been timed.
+Tiles are 64 tokens by 16 lanes, in four warps (fp32) or two, and walk through the channels 32 at a time. docs/speed.md
+has the memory traffic and the roofline. None of this has been timed.
 """
 
 from typing import NamedTuple
@@ -68,7 +46,7 @@ _STAGES = 2
 
 
 class _Tiling(NamedTuple):
-    """How tokens are dealt to programs; see :mod:`mmstvit.ops.triton.kernels`."""
+    """Distribution of tokens over programs; see :mod:`mmstvit.ops.triton.kernels`."""
 
     group: int
     block: int
@@ -76,7 +54,7 @@ class _Tiling(NamedTuple):
 
 
 def _tiling(s: int) -> _Tiling:
-    """2×2 cells where they fit into one tile, else one cell, in several tiles if need be."""
+    """Return 2×2 cells where they fit into one tile, else one cell, in several tiles if necessary."""
     group = 2 if 4 * s * s <= _MAX_BLOCK else 1
     tokens = (group * s) ** 2
     block = min(_MAX_BLOCK, max(16, triton.next_power_of_2(tokens)))  # tl.dot wants 16
@@ -84,12 +62,12 @@ def _tiling(s: int) -> _Tiling:
 
 
 def _channel_block(c: int) -> int:
-    """Two rounds or more where the channels allow it: the only round of a loop is unrolled, at twice the registers."""
+    """Return the channels of a round; at least two rounds if possible: a single one is unrolled into registers."""
     return min(32, max(16, triton.next_power_of_2(c) // 2))
 
 
 def _warps(dtype: torch.dtype) -> int:
-    """fp32 products take registers by the dozen; half-precision ones take tensor cores and few instructions."""
+    """Return the warps of a tile: fp32 products need more registers than half-precision ones on tensor cores."""
     return 4 if dtype == torch.float32 else 2
 
 
@@ -98,7 +76,7 @@ def _cells(side: int, s: int) -> int:
 
 
 def _readable(x: Tensor) -> Tensor:
-    """``x`` itself where channels are neighbours in memory, whatever its other strides, else a contiguous copy."""
+    """Return ``x`` if its channels are adjacent in memory, else a contiguous copy."""
     return x if x.stride(-1) == 1 else x.contiguous()
 
 
@@ -115,7 +93,7 @@ def _means(x: Tensor, s: int) -> Tensor:
 
 
 def _weighted_sums(x: Tensor, affinity: Tensor, s: int, tokens: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-    """Σ Q x of every tile and lane; given ``tokens``, Q is computed first, into ``affinity``, and Σ Q comes with it."""
+    """Compute Σ Q x of every tile and lane; given ``tokens``, compute Q into ``affinity`` and Σ Q too."""
     b, height, width, c = x.shape
     h, w = affinity.shape[1:3]
     group, block, blocks = _tiling(s)
@@ -134,18 +112,18 @@ def _weighted_sums(x: Tensor, affinity: Tensor, s: int, tokens: Tensor | None = 
 def _fold(
     parts: Tensor, totals: Tensor | None, size: tuple[int, int, int], s: int, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor | None]:
-    """Super tokens, and the normaliser if ``totals`` are given."""
+    """Return super tokens, and the normalizer if ``totals`` are given."""
     b, h, w = size
     c = parts.shape[-1]
     group, _, blocks = _tiling(s)
     tokens = parts.new_empty(b, h, w, c, dtype=dtype)
-    normaliser = None if totals is None else parts.new_empty(b, h, w, 1)
+    normalizer = None if totals is None else parts.new_empty(b, h, w, 1)
     cells = b * h * w
     kernels.fold_kernel[(triton.cdiv(cells, 4), triton.cdiv(c, 64))](
-        parts, totals, tokens, normaliser, cells, h, w, triton.cdiv(h, group), triton.cdiv(w, group),
-        C=c, G=group, BLOCKS=blocks, BLOCK_N=4, BLOCK_C=64, NORMALISE=totals is not None, num_warps=2,
+        parts, totals, tokens, normalizer, cells, h, w, triton.cdiv(h, group), triton.cdiv(w, group),
+        C=c, G=group, BLOCKS=blocks, BLOCK_N=4, BLOCK_C=64, NORMALIZE=totals is not None, num_warps=2,
     )  # fmt: skip
-    return tokens, normaliser
+    return tokens, normalizer
 
 
 @torch.library.custom_op('mmstvit::sample_super_tokens', mutates_args=())
@@ -157,8 +135,8 @@ def _sample(x: Tensor, stoken_size: int, n_iter: int) -> tuple[Tensor, Tensor, T
         affinity = x.new_empty(b, h, w, s * s, 9, dtype=torch.float32)
         for _ in range(n_iter):
             parts, totals = _weighted_sums(x, affinity, s, tokens)
-            tokens, normaliser = _fold(parts, totals, (b, h, w), s, x.dtype)
-    return tokens, affinity, normaliser
+            tokens, normalizer = _fold(parts, totals, (b, h, w), s, x.dtype)
+    return tokens, affinity, normalizer
 
 
 @_sample.register_fake
@@ -196,7 +174,7 @@ def _(tokens, affinity, height, width):
 
 @torch.library.custom_op('mmstvit::aggregate', mutates_args=())
 def _aggregate(x: Tensor, affinity: Tensor) -> Tensor:
-    """Σ Q x for every super token, not normalised: the adjoint of upsampling."""
+    """Compute Σ Q x for every super token, not normalized: the adjoint of upsampling."""
     x, affinity = _readable(x), affinity.contiguous()
     s = round(affinity.shape[3] ** 0.5)
     with torch.cuda.device_of(x):
@@ -212,18 +190,18 @@ def _(x, affinity):
 
 def _sample_context(ctx, inputs, output):
     x, _, _ = inputs
-    _, affinity, normaliser = output
+    _, affinity, normalizer = output
     ctx.size = x.shape[1:3]
-    ctx.save_for_backward(affinity, normaliser)
-    ctx.mark_non_differentiable(affinity, normaliser)
+    ctx.save_for_backward(affinity, normalizer)
+    ctx.mark_non_differentiable(affinity, normalizer)
     ctx.set_materialize_grads(False)  # zeros of the association's size, for nothing
 
 
 def _sample_backward(ctx, grad, *_):
     if grad is None:
         return None, None, None
-    affinity, normaliser = ctx.saved_tensors
-    return _upsample(*normalize_gradient(grad, affinity, normaliser), *ctx.size), None, None
+    affinity, normalizer = ctx.saved_tensors
+    return _upsample(*normalize_gradient(grad, affinity, normalizer), *ctx.size), None, None
 
 
 def _upsample_context(ctx, inputs, output):
@@ -266,10 +244,10 @@ def _check(name: str, x: Tensor) -> None:
 
 
 def sample_super_tokens(x: Tensor, stoken_size: int, n_iter: int = 1) -> tuple[Tensor, Tensor]:
-    """Super token sampling; see :func:`mmstvit.ops.super_token.sample_super_tokens`.
+    """Sample super tokens; see :func:`mmstvit.ops.super_token.sample_super_tokens`.
 
     Args:
-        x: Normalised map, (B, H, W, C), in fp32, fp16 or bf16; read in place where channels are neighbours in memory.
+        x: Normalized map, (B, H, W, C), in fp32, fp16 or bf16; read in place where channels are adjacent in memory.
         stoken_size: Side s of a cell, in tokens.
         n_iter: Sampling iterations.
 
@@ -289,7 +267,7 @@ def sample_super_tokens(x: Tensor, stoken_size: int, n_iter: int = 1) -> tuple[T
 
 
 def upsample_super_tokens(tokens: Tensor, affinity: Tensor, size: tuple[int, int]) -> Tensor:
-    """Token upsampling; see :func:`mmstvit.ops.super_token.upsample_super_tokens`.
+    """Upsample super tokens; see :func:`mmstvit.ops.super_token.upsample_super_tokens`.
 
     Args:
         tokens: Super tokens, (B, h, w, C), in fp32, fp16 or bf16.

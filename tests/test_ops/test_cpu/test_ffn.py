@@ -4,13 +4,14 @@ import pytest
 import torch
 from torch import nn
 
+from mmstvit.compat import ONEDNN_BF16
 from mmstvit.layers import STViTFFN
 from mmstvit.ops import super_token
-from mmstvit.ops.cpu import conv_ffn as module
-from mmstvit.ops.cpu.conv_ffn import conv_ffn
+from mmstvit.ops.cpu import conv_ffn, ffn
 
 from ...helpers import assert_near, gradients, image, relative_error
 
+needs_bf16 = pytest.mark.skipif(not ONEDNN_BF16, reason='this processor has no bf16 instructions')
 NAMES = ('x', 'w1', 'b1', 'wd', 'bd', 'w2', 'b2')
 # Several images per strip; one image per strip; rows of an image, of equal and of unequal numbers; a single column.
 SHAPES = [(5, 6, 5, 8), (3, 12, 8, 8), (1, 40, 9, 8), (2, 37, 11, 8), (1, 120, 1, 8)]
@@ -18,10 +19,10 @@ SHAPES = [(5, 6, 5, 8), (3, 12, 8, 8), (1, 40, 9, 8), (2, 37, 11, 8), (1, 120, 1
 
 @pytest.fixture(autouse=True)
 def small_strips(monkeypatch):
-    monkeypatch.setattr(module, 'STRIP_BYTES', 12_000)
-    monkeypatch.setattr(module, 'LARGE_BYTES', 12_000)
-    monkeypatch.setattr(module, 'LARGE_BYTES_WITH_GRAD', 12_000)
-    monkeypatch.setattr(module, 'MIN_ROWS', 3)
+    monkeypatch.setattr(ffn, 'STRIP_BYTES', 12_000)
+    monkeypatch.setattr(ffn, 'LARGE_BYTES', 12_000)
+    monkeypatch.setattr(ffn, 'LARGE_BYTES_WITH_GRAD', 12_000)
+    monkeypatch.setattr(ffn, 'MIN_ROWS', 3)
 
 
 def arguments(shape, dtype=torch.float32):
@@ -41,7 +42,7 @@ def values_and_gradients(function, inputs):
 @pytest.mark.parametrize('shape', SHAPES)
 def test_values_and_gradients(shape):
     inputs = arguments(shape)
-    assert module._is_large(inputs[0], 4 * shape[-1])
+    assert ffn._is_large(inputs[0], 4 * shape[-1])
     actual = values_and_gradients(conv_ffn, inputs)
     assert_near(actual, values_and_gradients(super_token.conv_ffn, inputs), 2e-6)
 
@@ -50,7 +51,7 @@ def test_values_and_gradients(shape):
 def test_strips_cover_every_row_of_every_image_once(shape):
     x = image(*shape)
     count = torch.zeros(shape[:2])
-    strips = module._strips(x, 4 * shape[-1])
+    strips = ffn._strips(x, 4 * shape[-1])
     assert len(strips) > 1
     for images, above, top, bottom, below in strips:
         count[images, top:bottom] += 1
@@ -75,6 +76,7 @@ def test_frozen_tensors_get_no_gradient(frozen):
     assert_near(actual, values_and_gradients(super_token.conv_ffn, inputs), 2e-6)
 
 
+@needs_bf16
 def test_under_autocast():
     inputs = arguments((2, 37, 11, 8))
     expected = values_and_gradients(super_token.conv_ffn, inputs)
@@ -93,9 +95,10 @@ def test_second_derivative_is_refused():
         grad.sum().backward()
 
 
+@needs_bf16
 def test_gradients_of_many_strips_add_up_in_fp32(monkeypatch):
     """In bf16 the contribution of each of the sixty strips would be lost in the sum of the strips before it."""
-    monkeypatch.setattr(module, 'STRIP_BYTES', 1)
+    monkeypatch.setattr(ffn, 'STRIP_BYTES', 1)
     inputs = arguments((1, 180, 8, 8), torch.bfloat16)
     exact = [t.detach().double().requires_grad_() for t in inputs]
     actual = values_and_gradients(conv_ffn, inputs)
@@ -106,39 +109,39 @@ def test_gradients_of_many_strips_add_up_in_fp32(monkeypatch):
 
 
 class TestLayer:
-    def ffn(self):
+    def build(self):
         torch.manual_seed(0)
         return STViTFFN(8)
 
     def count(self, monkeypatch):
         calls = []
-        real = module._strips
-        monkeypatch.setattr(module, '_strips', lambda *a: calls.append(1) or real(*a))
+        real = ffn._strips
+        monkeypatch.setattr(ffn, '_strips', lambda *a: calls.append(1) or real(*a))
         return calls
 
     def test_only_large_maps_are_cut(self, monkeypatch):
-        monkeypatch.setattr(module, 'LARGE_BYTES_WITH_GRAD', 24_000)
-        calls, ffn = self.count(monkeypatch), self.ffn()
+        monkeypatch.setattr(ffn, 'LARGE_BYTES_WITH_GRAD', 24_000)
+        calls, layer = self.count(monkeypatch), self.build()
         with torch.no_grad():
-            ffn(image(1, 9, 10, 8))  # 4 bytes × 32 channels for every token
+            layer(image(1, 9, 10, 8))  # 4 bytes × 32 channels for every token
             assert not calls
-            ffn(image(1, 10, 10, 8))
+            layer(image(1, 10, 10, 8))
             assert calls
         calls.clear()
-        ffn(image(1, 18, 10, 8))
+        layer(image(1, 18, 10, 8))
         assert not calls
-        ffn(image(1, 19, 10, 8))
+        layer(image(1, 19, 10, 8))
         assert calls
 
     def test_strips_change_no_value(self, monkeypatch):
         x = image(2, 33, 20, 8)
         results = []
         for large in (0, 1 << 30):
-            monkeypatch.setattr(module, 'LARGE_BYTES_WITH_GRAD', large)
-            ffn = self.ffn()
-            out = ffn(x)
+            monkeypatch.setattr(ffn, 'LARGE_BYTES_WITH_GRAD', large)
+            layer = self.build()
+            out = layer(x)
             out.backward(image(*x.shape, seed=1))
-            results.append({'out': out.detach(), **gradients(ffn)})
+            results.append({'out': out.detach(), **gradients(layer)})
         assert_near(*results, 2e-6)
 
     @pytest.mark.parametrize(
@@ -146,19 +149,19 @@ class TestLayer:
         ['dropout', 'forward hook', 'hook on the dropout', 'replaced layer', 'double precision', 'fp16 autocast'],
     )
     def test_layers_run_one_by_one_where_strips_would_change_something(self, change, monkeypatch):
-        calls, ffn, x = self.count(monkeypatch), self.ffn(), image(1, 20, 20, 8)
+        calls, layer, x = self.count(monkeypatch), self.build(), image(1, 20, 20, 8)
         seen = []
         if change == 'dropout':
-            ffn.drop.p = 0.5
+            layer.drop.p = 0.5
         elif change == 'forward hook':
-            ffn.fc1.register_forward_hook(lambda *_: seen.append(1))
+            layer.fc1.register_forward_hook(lambda *_: seen.append(1))
         elif change == 'hook on the dropout':
-            ffn.drop.register_forward_hook(lambda *_: seen.append(1))
+            layer.drop.register_forward_hook(lambda *_: seen.append(1))
         elif change == 'replaced layer':
-            ffn.fc2 = nn.Linear(32, 8)
+            layer.fc2 = nn.Linear(32, 8)
         elif change == 'double precision':
-            ffn, x = ffn.double(), x.double()
+            layer, x = layer.double(), x.double()
         with torch.autocast('cpu', torch.float16, enabled=change == 'fp16 autocast'):
-            ffn(x)
+            layer(x)
         assert not calls
         assert bool(seen) == ('hook' in change)

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from mmstvit.ops.cpu import linear, residual_dwconv
-from mmstvit.ops.cpu.linear import linear_backward
+from mmstvit.ops.cpu.dense import linear_backward
 
 from ...helpers import image, relative_error
 

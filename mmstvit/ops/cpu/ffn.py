@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from .linear import linear, linear_backward, residual_dwconv
+from .dense import linear, linear_backward, residual_dwconv
 
 # Hidden maps above these sizes are cut into strips. Without a gradient: those that would not stay in the cache. With
 # one: those whose memory is worth computing the strips twice.
