@@ -1,4 +1,4 @@
-"""A training of seconds: a tiny classifier on noise, in MMEngine's own runner."""
+"""A tiny classifier on noise in MMEngine's own runner."""
 
 import itertools
 from collections import OrderedDict
@@ -29,7 +29,8 @@ class Noise(torch.utils.data.Dataset):
 
 @pytest.fixture
 def make_runner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Runner]:
-    """A runner of two iterations an epoch; keyword arguments are fields of its config."""
+    """Build a runner with two iterations per epoch; keyword arguments are fields of its config."""
+    monkeypatch.setattr('mmengine.runner.runner.collect_env', dict)  # starts several processes, to log their output
     # The runner's scope would stay the default for the tests after it.
     monkeypatch.setattr(DefaultScope, '_instance_dict', OrderedDict(DefaultScope._instance_dict))
 

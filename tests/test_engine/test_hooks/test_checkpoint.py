@@ -1,4 +1,4 @@
-"""Checkpoints are written whole, named when they are, and removed last."""
+"""A kill at any moment leaves a complete checkpoint that ``last_checkpoint`` names."""
 
 from pathlib import Path
 from types import MappingProxyType
@@ -12,10 +12,13 @@ from mmengine.registry import METRICS
 
 from mmstvit.engine.hooks import CheckpointHook
 from mmstvit.engine.hooks.checkpoint import UNFINISHED
+from mmstvit.errors import UserError
+
+NO_VALIDATION = dict(val_dataloader=None, val_cfg=None, val_evaluator=None)
 
 
 class Killed(BaseException):
-    """What ends a training here; a real kill leaves the same files."""
+    """Ends a run in place of a real kill, which leaves the same files."""
 
 
 @register_backend('elsewhere')
@@ -36,7 +39,7 @@ def checkpoints(folder: Path) -> list[str]:
 
 
 def kill_in_file(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
-    """End the training halfway through the file of that number, counted from 1."""
+    """End the run halfway through the file of that number, counted from 1."""
     put, written = LocalBackend.put, []
 
     def write(self: LocalBackend, obj: bytes, filepath: str) -> None:
@@ -49,35 +52,35 @@ def kill_in_file(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     monkeypatch.setattr(LocalBackend, 'put', write)
 
 
-def test_as_many_are_kept_as_asked_for(make_runner, tmp_path):
-    make_runner(**hooks(max_keep_ckpts=2)).train()
+def test_max_keep_ckpts(make_runner, tmp_path):
+    make_runner(**NO_VALIDATION, **hooks(max_keep_ckpts=2)).train()
     assert checkpoints(tmp_path) == ['epoch_3.pth', 'epoch_4.pth']
     assert (tmp_path / 'last_checkpoint').read_text() == str(tmp_path / 'epoch_4.pth')
     assert not list(tmp_path.glob('*.unfinished'))
 
 
-def test_one_is_whole_and_named_while_the_next_is_written(make_runner, tmp_path, monkeypatch):
+def test_kill_while_a_checkpoint_is_written(make_runner, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         kill_in_file(patch, 3)
         with pytest.raises(Killed):
-            make_runner(**hooks(max_keep_ckpts=1)).train()
+            make_runner(**NO_VALIDATION, **hooks(max_keep_ckpts=1)).train()
     assert checkpoints(tmp_path) == ['epoch_2.pth'] and (tmp_path / UNFINISHED).exists()
     assert (tmp_path / 'last_checkpoint').read_text() == str(tmp_path / 'epoch_2.pth')
-    make_runner(resume=True, **hooks(max_keep_ckpts=1)).train()
-    assert checkpoints(tmp_path) == ['epoch_4.pth'] and not (tmp_path / UNFINISHED).exists()
+    make_runner(resume=True, epochs=3, **NO_VALIDATION, **hooks(max_keep_ckpts=1)).train()
+    assert checkpoints(tmp_path) == ['epoch_3.pth'] and not (tmp_path / UNFINISHED).exists()
 
 
-def test_one_that_outlived_a_kill_is_removed_when_the_run_goes_on(make_runner, tmp_path):
+def test_kill_before_the_oldest_is_removed(make_runner, tmp_path):
     with mock.patch.object(Path, 'unlink', side_effect=Killed), pytest.raises(Killed):
-        make_runner(**hooks(max_keep_ckpts=1)).train()
+        make_runner(**NO_VALIDATION, **hooks(max_keep_ckpts=1)).train()
     assert checkpoints(tmp_path) == ['epoch_1.pth', 'epoch_2.pth']
-    make_runner(resume=True, epochs=2, **hooks(max_keep_ckpts=1)).train()
+    make_runner(resume=True, epochs=2, **NO_VALIDATION, **hooks(max_keep_ckpts=1)).train()
     assert checkpoints(tmp_path) == ['epoch_2.pth']
 
 
 @METRICS.register_module()
 class Ordered(BaseMetric):
-    """Metrics ``a`` and ``b``, whose best epochs are the first and third, and the second."""
+    """Metric ``a`` with new bests in epochs 1 and 3, and metric ``b`` in epochs 1 and 2."""
 
     scores = MappingProxyType({'a': (3, 1, 4, 2), 'b': (1, 4, 2, 3)})
 
@@ -97,11 +100,11 @@ BEST = dict(val_evaluator=dict(type='Ordered'), **hooks(max_keep_ckpts=1, save_b
 
 
 @pytest.mark.parametrize(('file', 'epoch'), [
-    (5, 2),  # four files before it: epoch 1, its best, epoch 1 anew to tell of the best, epoch 2
+    (5, 2),  # after four files: epoch 1, its best, epoch 1 again with the name of the best, epoch 2
     (6, 3),
 ])  # fmt: skip
-def test_the_old_best_is_there_until_the_new_one_is_whole(make_runner, tmp_path, monkeypatch, file, epoch):
-    """A kill while epoch 3 or its best is written."""
+def test_kill_while_a_new_best_is_written(make_runner, tmp_path, monkeypatch, file, epoch):
+    """While epoch 3 or its best is written, the old best exists."""
     kill_in_file(monkeypatch, file)
     with pytest.raises(Killed):
         make_runner(**BEST).train()
@@ -109,32 +112,32 @@ def test_the_old_best_is_there_until_the_new_one_is_whole(make_runner, tmp_path,
     assert 'state_dict' in torch.load(tmp_path / 'best_a_epoch_1.pth', weights_only=False)
 
 
-def test_one_best_of_each_metric_is_kept(make_runner, tmp_path):
+def test_one_best_is_kept(make_runner, tmp_path):
     make_runner(**BEST).train()
     assert checkpoints(tmp_path) == ['best_a_epoch_3.pth', 'epoch_4.pth']
 
 
-def test_several_metrics_have_a_best_each(make_runner, tmp_path, monkeypatch):
+def test_each_metric_has_its_best(make_runner, tmp_path, monkeypatch):
     several = dict(BEST, **hooks(max_keep_ckpts=1, save_best=['a', 'b'], rule='greater'))
     with monkeypatch.context() as patch:
-        # Epoch, its two best, epoch again; epoch, its best of b, which the kill comes in.
+        # Epoch 1, its two bests, epoch 1 again, epoch 2, and the best of b, which is not finished.
         kill_in_file(patch, 6)
         with pytest.raises(Killed):
             make_runner(**several).train()
     assert checkpoints(tmp_path) == ['best_a_epoch_1.pth', 'best_b_epoch_1.pth', 'epoch_2.pth']
     make_runner(resume=True, **several).train()
-    # The resumed run's metric starts from the first epoch again, in epochs 3 and 4: 3, 1 and 1, 4.
+    # The metric of the resumed run starts again: a is 3, 1 and b is 1, 4 in epochs 3 and 4.
     assert checkpoints(tmp_path) == ['best_a_epoch_1.pth', 'best_b_epoch_4.pth', 'epoch_4.pth']
     assert not list(tmp_path.glob('*.unfinished'))
 
 
 @pytest.mark.parametrize(('options', 'accumulated', 'words'), [
-    ({}, 4, 'loses the gradients'),
+    ({}, 4, 'accumulative_counts'),
     ({}, 2, None),
-    ({'by_epoch': False, 'interval': 3}, 1, 'begins the epoch again'),
+    ({'by_epoch': False, 'interval': 3}, 1, 'repeats that epoch'),
 ])  # fmt: skip
-def test_where_a_resumed_run_would_differ_it_says_so(make_runner, options, accumulated, words):
-    """Two iterations an epoch."""
+def test_warning_if_a_resumed_run_would_differ(make_runner, options, accumulated, words):
+    """With two iterations per epoch."""
     runner = make_runner(optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.01), accumulative_counts=accumulated))
     runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
     hook = CheckpointHook(**{'interval': 1, **options})
@@ -146,5 +149,6 @@ def test_where_a_resumed_run_would_differ_it_says_so(make_runner, options, accum
 
 
 def test_another_file_system_is_refused(make_runner):
-    with pytest.raises(ValueError, match="Use type='CheckpointHook'"):
+    with pytest.raises(UserError, match='local file system') as error:
         make_runner(**hooks(backend_args=dict(backend='elsewhere'))).train()
+    assert "default_hooks.checkpoint.type='CheckpointHook'" in error.value.remedy

@@ -1,4 +1,4 @@
-"""Stochastic depth by epoch."""
+"""DropPathHook sets the drop path rate by epoch."""
 
 from types import SimpleNamespace
 
@@ -12,21 +12,23 @@ from torch import nn
 
 from mmstvit import STViT
 from mmstvit.engine.hooks import DropPathHook
+from mmstvit.errors import UserError
 from mmstvit.registry import HOOKS
 
 from ...helpers import assert_equal, image, tiny
 
+NO_VALIDATION = dict(val_dataloader=None, val_cfg=None, val_evaluator=None)
 LARGE = dict(type='mmstvit.DropPathHook', milestones=[260], rates=[0.4, 0.6])
 
 
 def rates(model: nn.Module) -> list[float]:
-    """Of every block of the model's STViT."""
+    """Drop path rates of all blocks of the model's STViT."""
     (backbone,) = [m for m in model.modules() if isinstance(m, STViT)]
     return [block.drop_path.drop_prob for blocks in backbone.stages for block in blocks]
 
 
 class Record(Hook):
-    """The rates in force in every iteration, by epoch."""
+    """Record the rates of every iteration with its epoch."""
 
     def __init__(self) -> None:
         self.seen: list[tuple[int, list[float]]] = []
@@ -46,35 +48,35 @@ def at_epoch(hook: DropPathHook, model: nn.Module, epoch: int) -> list[float]:
 
 
 @pytest.mark.parametrize(('epoch', 'rate'), [(0, 0.4), (259, 0.4), (260, 0.6), (270, 0.6), (299, 0.6)])
-def test_large_has_two_steps(epoch, rate):
+def test_rates_of_stvit_large(epoch, rate):
     assert at_epoch(HOOKS.build(LARGE), tiny(), epoch) == linear(rate)
 
 
-def test_every_milestone_begins_its_rate():
+def test_milestones():
     hook = DropPathHook([2, 3, 7], [0.1, 0.0, 0.5, 0.9])
     assert [at_epoch(hook, tiny(), epoch)[-1] for epoch in (0, 1, 2, 3, 6, 7, 8)] == pytest.approx(
         [0.1, 0.1, 0.0, 0.5, 0.5, 0.9, 0.9]
     )
 
 
-def test_a_runner_trains_with_the_epochs_rate_also_with_an_ema(make_runner):
+def test_runner_with_ema(make_runner):
     record = Record()
     hooks = [dict(type='EMAHook'), dict(type='mmstvit.DropPathHook', milestones=[1, 3], rates=[0.2, 0.4, 0.8])]
-    make_runner(custom_hooks=[*hooks, record]).train()
+    make_runner(custom_hooks=[*hooks, record], **NO_VALIDATION).train()
     assert [epoch for epoch, _ in record.seen] == [0, 0, 1, 1, 2, 2, 3, 3]
     for epoch, seen in record.seen:
         assert seen == linear([0.2, 0.4, 0.4, 0.8][epoch])
 
 
-def test_a_resumed_training_goes_on_with_the_right_rate(make_runner):
-    hook = dict(type='mmstvit.DropPathHook', milestones=[2], rates=[0.4, 0.6])
-    make_runner(epochs=3, custom_hooks=[hook]).train()
+def test_resumed_run(make_runner):
+    hook = dict(type='mmstvit.DropPathHook', milestones=[1], rates=[0.4, 0.6])
+    make_runner(epochs=2, custom_hooks=[hook], **NO_VALIDATION).train()
     record = Record()
-    make_runner(epochs=4, custom_hooks=[hook, record], resume=True).train()
-    assert record.seen == [(3, linear(0.6))] * 2
+    make_runner(epochs=3, custom_hooks=[hook, record], resume=True, **NO_VALIDATION).train()
+    assert record.seen == [(2, linear(0.6))] * 2
 
 
-def test_reaches_the_backbone_through_distributed_data_parallel():
+def test_backbone_inside_distributed_data_parallel():
     torch.distributed.init_process_group('gloo', store=torch.distributed.HashStore(), rank=0, world_size=1)
     try:
         assert at_epoch(DropPathHook([], [0.8]), MMDistributedDataParallel(tiny()), 0) == linear(0.8)
@@ -83,7 +85,7 @@ def test_reaches_the_backbone_through_distributed_data_parallel():
 
 
 class TestSetDropPathRate:
-    def test_is_what_the_constructor_does(self):
+    def test_equals_the_argument_of_the_constructor(self):
         model, built = tiny(), tiny(drop_path_rate=0.7)
         model.set_drop_path_rate(0.7)
         assert rates(model) == rates(built)
@@ -109,18 +111,18 @@ class TestSetDropPathRate:
             changes.append(not torch.equal(compiled(x)[-1], compiled(x)[-1]))
         assert changes == [False, True, False]
 
-    def test_does_not_depend_on_the_stages_built(self):
+    def test_without_later_stages(self):
         model = tiny(out_indices=(0, 1))
         model.set_drop_path_rate(0.8)
         assert rates(model) == pytest.approx([0.0, 0.2])
 
     @pytest.mark.parametrize('rate', [1, -0.1, float('nan'), '0.4', None, True])
-    def test_refuses_what_is_no_rate(self, rate):
+    def test_bad_rate(self, rate):
         with pytest.raises(ValueError, match=r'drop_path_rate must be a number in \[0, 1\)'):
             tiny().set_drop_path_rate(rate)
 
 
-class TestRefusals:
+class TestErrors:
     @pytest.mark.parametrize('milestones', [[3, 3], [4, 2], [0, 1], [-1, 2], [1.5, 2], [True, 2], '12', 12])
     def test_milestones(self, milestones):
         with pytest.raises(ValueError, match='milestones must') as caught:
@@ -140,9 +142,11 @@ class TestRefusals:
             neck=dict(type='GlobalAveragePooling'),
             head=dict(type='LinearClsHead', num_classes=3, in_channels=512),
         )
-        with pytest.raises(ValueError, match=r'\(ImageClassifier\) has none. Remove it from custom_hooks'):
-            make_runner(model=model, custom_hooks=[LARGE]).train()
+        with pytest.raises(UserError, match=r'set_drop_path_rate.* ImageClassifier has none') as error:
+            make_runner(model=model, custom_hooks=[LARGE], **NO_VALIDATION).train()
+        assert 'custom_hooks' in error.value.remedy
 
-    def test_training_without_epochs(self, make_runner):
-        with pytest.raises(ValueError, match='DropPathHook counts epochs, but the training runs in IterBasedTrainLoop'):
-            make_runner(train_cfg=dict(by_epoch=False, max_iters=2), custom_hooks=[LARGE]).train()
+    def test_run_by_iterations(self, make_runner):
+        with pytest.raises(UserError, match='IterBasedTrainLoop') as error:
+            make_runner(train_cfg=dict(by_epoch=False, max_iters=2), custom_hooks=[LARGE], **NO_VALIDATION).train()
+        assert 'train_cfg.by_epoch=True' in error.value.remedy

@@ -1,4 +1,4 @@
-"""Training in evaluation mode."""
+"""EvalModeHook trains in evaluation mode."""
 
 import pytest
 import torch
@@ -9,11 +9,11 @@ from torch import Tensor
 from ...helpers import assert_equal
 
 # Two iterations are one pass over the data.
-LOOPS = [dict(by_epoch=True, max_epochs=3, val_interval=1), dict(by_epoch=False, max_iters=2, val_interval=1)]
+LOOPS = [dict(by_epoch=True, max_epochs=2, val_interval=1), dict(by_epoch=False, max_iters=2, val_interval=1)]
 
 
 class Watch(Hook):
-    """What the model was before training, and in which modes its modules were in every forward pass of training."""
+    """Record the model before training, and the modes of its modules in every forward pass of training."""
 
     def __init__(self) -> None:
         self.state: dict[str, Tensor] = {}
@@ -32,8 +32,8 @@ class Watch(Hook):
         self.validations += 1
 
 
-@pytest.mark.parametrize(('loop', 'steps', 'validations'), [(LOOPS[0], 6, 3), (LOOPS[1], 2, 2)])
-def test_everything_learns_and_no_statistic_moves_also_after_a_validation(make_runner, loop, steps, validations):
+@pytest.mark.parametrize(('loop', 'steps', 'validations'), [(LOOPS[0], 4, 2), (LOOPS[1], 2, 2)])
+def test_weights_learn_and_statistics_stay_also_after_a_validation(make_runner, loop, steps, validations):
     watch = Watch()
     runner = make_runner(train_cfg=loop, custom_hooks=[dict(type='mmstvit.EvalModeHook'), watch])
     model = runner.train()
@@ -47,7 +47,7 @@ def test_everything_learns_and_no_statistic_moves_also_after_a_validation(make_r
 
 
 def test_nothing_is_dropped(make_runner):
-    """With a drop path rate of 0.9 two trainings of the same weights would differ if anything was."""
+    """At a drop path rate of 0.9, two runs with other random numbers would differ if a path was dropped."""
     states = []
     for seed in (1, 2):
         runner = make_runner(epochs=1, val_dataloader=None, val_cfg=None, val_evaluator=None)
@@ -58,7 +58,7 @@ def test_nothing_is_dropped(make_runner):
 
 
 class Reseed(Hook):
-    """Another random stream, after the weights were initialised."""
+    """Seed the random numbers again, after the weights are initialized."""
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
@@ -67,9 +67,9 @@ class Reseed(Hook):
         torch.manual_seed(self.seed)
 
 
-def test_without_the_hook_statistics_move(make_runner):
-    """So the tests above can fail."""
+def test_statistics_change_without_the_hook(make_runner):
+    """The tests above can fail."""
     watch = Watch()
-    model = make_runner(epochs=1, custom_hooks=[watch]).train()
+    model = make_runner(epochs=1, custom_hooks=[watch], val_dataloader=None, val_cfg=None, val_evaluator=None).train()
     assert watch.modes == [{True}] * 2
     assert not torch.equal(model.neck.norm.running_mean, watch.state['neck.norm.running_mean'])

@@ -1,4 +1,4 @@
-"""The learning rate of the published ImageNet training, epoch by epoch."""
+"""Learning rates of the official ImageNet training, epoch by epoch."""
 
 import math
 
@@ -21,7 +21,7 @@ def optimizer(*rates: float) -> torch.optim.Optimizer:
 
 
 def curve(scheduler: WarmupCosineLR, epochs: int) -> list[list[float]]:
-    """The rates of every group in every epoch."""
+    """Rates of every group in every epoch."""
     rates = []
     for _ in range(epochs):
         rates.append([group['lr'] for group in scheduler.optimizer.param_groups])
@@ -31,24 +31,24 @@ def curve(scheduler: WarmupCosineLR, epochs: int) -> list[list[float]]:
 
 
 def timm_curve(rate: float, epoch: int) -> float:
-    """timm's CosineLRScheduler as the release steps it: with the epoch that has just ended."""
+    """timm's CosineLRScheduler as the official implementation steps it: with the epoch that has just ended."""
     step = epoch - 1
-    if step < 0:  # before the first step it is at the start of the warm-up
+    if step < 0:  # before its first step
         return 1e-6
     if step < 5:
         return 1e-6 + step * (rate - 1e-6) / 5
     return 1e-5 + 0.5 * (rate - 1e-5) * (1 + math.cos(math.pi * step / EPOCHS))
 
 
-def test_is_the_releases_curve_in_every_epoch():
+def test_equals_the_official_curve():
     rates = curve(WarmupCosineLR(optimizer(1e-3, 2e-4), end=EPOCHS), EPOCHS)
     for epoch, pair in enumerate(rates):
         assert pair == pytest.approx([timm_curve(1e-3, epoch), timm_curve(2e-4, epoch)], rel=1e-12)
     assert rates[0] == rates[1] == [1e-6, 1e-6]
-    assert max(first for first, _ in rates) < 1e-3  # the cosine has begun under the warm-up
+    assert max(first for first, _ in rates) < 1e-3  # the cosine begins below the warm-up
 
 
-def test_the_config_builds_it_with_what_mmengine_passes():
+def test_built_from_the_config_as_mmengine_does():
     cfg = Config.fromfile(ROOT / 'configs' / 'imagenet' / 'stvit-small_8xb128_in1k.py')
     wrapper = OptimWrapper(optimizer(cfg.optim_wrapper.optimizer.lr))
     scheduler = PARAM_SCHEDULERS.build(
@@ -58,7 +58,7 @@ def test_the_config_builds_it_with_what_mmengine_passes():
     assert [rate for rate, *_ in rates] == pytest.approx([timm_curve(1e-3, epoch) for epoch in range(7)], rel=1e-12)
 
 
-def test_resumes_where_it_was():
+def test_resume():
     whole = curve(WarmupCosineLR(optimizer(1e-3), end=20), 20)
     first = WarmupCosineLR(optimizer(1e-3), end=20)
     assert curve(first, 8) == whole[:8]
@@ -78,6 +78,6 @@ def test_resumes_where_it_was():
         ({'end': 9, 'warmup_lr': -1.0}, 'must not be negative'),
     ],
 )
-def test_refuses_what_makes_no_curve(options, words):
+def test_bad_option(options, words):
     with pytest.raises(ValueError, match=words):
         WarmupCosineLR(optimizer(1e-3), **options)
