@@ -1,4 +1,4 @@
-"""Converters as a user runs them, but in this process."""
+"""Run converters in the process of the tests."""
 
 import sys
 from collections.abc import Callable
@@ -10,7 +10,7 @@ import pytest
 
 @pytest.fixture
 def convert(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> Callable[..., str]:
-    """Run a tool in this process, in an empty folder; returns its standard output."""
+    """Run a tool in an empty folder; returns its standard output."""
     monkeypatch.chdir(tmp_path)
 
     def convert(tool: ModuleType, *args: object) -> str:
@@ -23,7 +23,7 @@ def convert(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
 
 @pytest.fixture
 def refused(convert: Callable[..., str], tmp_path: Path) -> Callable[..., None]:
-    """Run a tool and see it fail with one line, and all files as they were."""
+    """Run a tool, and check that it fails with one line and changes no file."""
 
     def refused(message: str, tool: ModuleType, *args: object) -> None:
         before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob('*')}

@@ -1,4 +1,4 @@
-"""Whole runs from checkpoints of every kind: published, averaged, trusted."""
+"""Training and test runs from published, averaged and trusted checkpoints."""
 
 import os
 from pathlib import Path
@@ -16,14 +16,13 @@ TINY = ROOT / 'tests' / 'test_training' / 'tiny_classifier.py'
 
 
 class Code:
-    """Makes a folder when it is unpickled."""
+    """An object that makes a folder when it is unpickled."""
 
     def __reduce__(self) -> tuple:
         return os.mkdir, ('executed',)
 
 
-def test_a_published_file_is_tested_as_it_is_and_a_trusted_one_may_execute(tool, workspace):
-    """That it may not without --trust-checkpoint is in docs/bad_inputs.md."""
+def test_test_py_loads_a_published_file_and_executes_a_trusted_one(tool, workspace):
     model = save_untrained(NANO, workspace / 'ours.pth')
     published = convert_to_official(model.state_dict())
     torch.save(dict(model=published, args=Code()), workspace / 'published.pth')
@@ -38,7 +37,7 @@ def test_a_published_file_is_tested_as_it_is_and_a_trusted_one_may_execute(tool,
 
 @pytest.mark.long
 def test_averaged_weights_are_saved_resumed_and_started_from(tool, workspace):
-    """A training with EMAHook, gone on from its checkpoint; then another one that starts from the average."""
+    """Resume a run with EMAHook, then start another run from the average."""
     (workspace / 'ema.py').write_text(
         f"_base_ = '{TINY}'\ncustom_hooks = [dict(type='EMAHook', momentum=0.5)]\ntrain_cfg = dict(max_epochs=2)\n"
         'default_hooks = dict(checkpoint=dict(max_keep_ckpts=-1))\n'
@@ -63,11 +62,11 @@ def test_averaged_weights_are_saved_resumed_and_started_from(tool, workspace):
     done = tool('train.py', 'start.py', '--cfg-options', 'train_cfg.max_epochs=1', cwd=workspace)
     assert done.returncode == 0, done.stderr[-3000:]
     (log,) = (workspace / 'work_dirs' / 'start').rglob('*.log')
-    assert "weights of       whole/epoch_2.pth, under 'state_dict' (averaged" in log.read_text()
+    assert "weights of       whole/epoch_2.pth, under 'state_dict' (averaged by EMAHook" in log.read_text()
 
 
 @pytest.mark.long
-def test_load_from_a_published_file_says_what_it_does_not_have(tool, workspace):
+def test_load_from_a_published_file_logs_other_shapes(tool, workspace):
     model = save_untrained(NANO, workspace / 'ours.pth')
     published = convert_to_official(model.state_dict())
     published['head.weight'] = torch.zeros(1000, published['head.weight'].shape[1])

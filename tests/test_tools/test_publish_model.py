@@ -1,4 +1,4 @@
-"""``tools/model_converters/publish_model.py``: what remains of a training's checkpoint, and under which name."""
+"""``publish_model.py`` keeps weights and metadata of a checkpoint, and adds a hash to the name."""
 
 import hashlib
 import re
@@ -20,7 +20,7 @@ META = dict(epoch=3, iter=12, dataset_meta=dict(classes=('a', 'b'), palette=[(0,
 
 @pytest.fixture
 def trained() -> dict:
-    """What MMEngine puts into a checkpoint."""
+    """The content of a checkpoint of MMEngine."""
     model = tiny()
     hub = MessageHub('test_publish_model')
     hub.update_scalar('train/loss', torch.tensor(2.0))
@@ -38,12 +38,12 @@ def trained() -> dict:
 
 
 def published(output: str) -> Path:
-    """The file that the tool says it wrote."""
+    """Return the file that the summary names."""
     (name,) = re.findall(r'^ +written +(\S+)', output, re.MULTILINE)
     return Path(name)
 
 
-def test_weights_and_description_remain_and_the_name_has_the_hash(trained, convert):
+def test_weights_and_metadata_are_kept_and_the_name_has_the_hash(trained, convert):
     torch.save(trained, 'epoch_3.pth')
     output = convert(publish_model, 'epoch_3.pth', 'new/stvit.pth')
     path = published(output)
@@ -65,16 +65,16 @@ def test_torch_hub_accepts_name_and_content(trained, convert):
     assert_equal(loaded['state_dict'], trained['state_dict'])
 
 
-def test_the_average_remains_and_the_weights_of_the_last_step_do_not(trained, convert):
+def test_the_average_is_kept_without_the_weights_of_the_last_step(trained, convert):
     raw = {f'module.{key}': value + 1 for key, value in trained['state_dict'].items()}
     torch.save(dict(trained, ema_state_dict=dict(raw, steps=torch.tensor(3))), 'epoch_3.pth')
     output = convert(publish_model, 'epoch_3.pth', 'stvit.pth')
     assert_equal(torch.load(published(output))['state_dict'], trained['state_dict'])
-    assert 'averaged, as MMEngine' in output
+    assert 'averaged by EMAHook' in output
     assert re.search(r'left out +.*ema_state_dict', output)
 
 
-def test_of_the_description_only_plain_data_remains(trained, convert):
+def test_metadata_is_kept_as_plain_data(trained, convert):
     trained['meta'] |= dict(seed=np.int64(3), args=Namespace(lr=1))
     torch.save(trained, 'epoch_3.pth')
     output = convert(publish_model, 'epoch_3.pth', 'stvit.pth')
@@ -95,7 +95,7 @@ def test_weights_alone_and_parameters(convert):
     assert re.search(r'left out +nothing$', output, re.MULTILINE)
 
 
-def test_again_only_by_force(trained, convert, refused):
+def test_an_existing_file_needs_force(trained, convert, refused):
     torch.save(trained, 'epoch_3.pth')
     path = published(convert(publish_model, 'epoch_3.pth', 'stvit.pth'))
     refused(rf'{path} exists.*--force', publish_model, 'epoch_3.pth', 'stvit.pth')
@@ -106,15 +106,15 @@ def test_again_only_by_force(trained, convert, refused):
     ('content', 'message'),
     [
         ([1], r'strange\.pth: a dict with weights is needed'),
-        ({'state_dict': {}, 'meta': {}}, r"strange\.pth: .* under 'state_dict' there is an empty dict"),
+        ({'state_dict': {}, 'meta': {}}, r"strange\.pth: .* under 'state_dict' is an empty dict"),
         ({'state_dict': {'a': torch.tensor([1, torch.nan])}}, r'strange\.pth has NaN or Inf in 1 of 1 tensors.* a '),
     ],
 )
-def test_what_has_no_weights_to_publish(content, message, refused, tmp_path):
+def test_other_content_is_refused(content, message, refused, tmp_path):
     torch.save(content, tmp_path / 'strange.pth')
     refused(message, publish_model, 'strange.pth', 'new.pth')
 
 
-def test_a_folder_in_the_place_of_a_file(refused, tmp_path):
-    refused('is a folder; name a file', publish_model, 'gone.pth', '.')
+def test_a_folder_and_a_missing_file(refused, tmp_path):
+    refused(r'is a folder\. Name a file', publish_model, 'gone.pth', '.')
     refused(r'gone\.pth does not exist', publish_model, 'gone.pth', 'new.pth')
