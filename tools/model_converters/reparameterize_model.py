@@ -18,18 +18,19 @@ from mmstvit.apis import UserError, add_cfg_options, build_model, read_config, u
 from mmstvit.apis.converters import add_paths, list_dropped, print_summary, read_source, shorten, write_checkpoint
 from mmstvit.checkpoint import to_mmstvit
 from mmstvit.errors import prefix_errors
-from mmstvit.fileio import check_target, plain_meta
+from mmstvit.fileio import Source, check_target, compare, plain_meta
 from mmstvit.models.deploy import Deployable
 
 TOLERANCE = 1e-5
 
 
-def load_strictly(model: nn.Module, weights: dict[str, Tensor], path: str) -> None:
+def load_strictly(model: nn.Module, source: Source) -> None:
     """Load every weight; raises UserError if one is missing, unexpected or of another shape."""
+    compare(model, source, complete=True)  # its messages have remedies
     try:
-        model.load_state_dict(weights)
+        model.load_state_dict(source.weights)
     except RuntimeError as error:
-        raise UserError(f'{path} does not fit the model of the config: {shorten(error)}') from error
+        raise UserError(f'{source.path} does not fit the model of the config: {shorten(error)}') from error
 
 
 def find_deployable(model: nn.Module) -> dict[str, Deployable]:
@@ -68,9 +69,10 @@ def main() -> None:
         model = build_model(read_config(args.config, args.cfg_options)).eval()
         modules = find_deployable(model)
         content, source = read_source(args.src)
+        found = source.weights
         with prefix_errors(args.src):
-            weights = to_mmstvit(source.weights)
-        load_strictly(model, weights, source.path)
+            source.weights = to_mmstvit(found)
+        load_strictly(model, source)
         expected = extract_features(model)
         for module in modules.values():
             module.switch_to_deploy()
@@ -86,7 +88,7 @@ def main() -> None:
         written = write_checkpoint(dict(kept, state_dict=model.state_dict()), args.dst)
     rows = {
         'in deploy form': ', '.join(modules),
-        'left out': ', '.join([*list_dropped(content, source.weights), *dropped]) or 'nothing',
+        'left out': ', '.join([*list_dropped(content, found), *dropped]) or 'nothing',
         'verified': f'strictly loaded; features differ by {error:.1g} of their largest entry',
         **written,
         'use it with': '--cfg-options ' + ' '.join(f'model.{name}.deploy=True' for name in modules),
