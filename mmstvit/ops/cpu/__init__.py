@@ -2,8 +2,8 @@
 
 from ..super_token import sample_super_tokens, upsample_super_tokens
 from .attention import self_attention
-from .ffn import conv_ffn
 from .dense import linear, residual_dwconv
+from .ffn import conv_ffn
 
 __all__ = [
     'conv_ffn',
