@@ -1,20 +1,19 @@
-"""Make the bundled scenes: objects with exact masks on real photographs, offline and in seconds.
+"""Make the scenes, a small data set with exact masks, offline and in seconds.
 
-Drawn shapes and scikit-learn's real handwritten digits are composited onto crops of the photographs that ship inside
-scikit-image and scikit-learn. The validation split is held out honestly: its photographs and its digits never occur
-in training, its shapes are drawn anew.
+Drawn shapes and handwritten digits of scikit-learn are pasted onto crops of the photographs in scikit-image and
+scikit-learn. Training and validation have different photographs, digits and shapes.
 
-The same scenes are written in the three layouts OpenMMLab users know::
+The same scenes are written in three layouts::
 
     data/scenes/
-      scenes.json                                   what made this folder
+      scenes.json                                   the arguments that made this folder
       coco/annotations/instances_{train,val}.json   detection, masks as RLE
       coco/{train,val}/000001.jpg
       ade20k/images/{training,validation}/000001.jpg
       ade20k/annotations/{training,validation}/000001.png   0 background, then the classes in order
       imagenet/{train,val}/<class>/000001_0.jpg     one crop per object
 
-The output depends on the arguments alone (and on the versions of the libraries that draw and encode).
+The output depends only on the arguments, and on the versions of the libraries that draw and encode.
 
 Example::
 
@@ -22,6 +21,7 @@ Example::
 """
 
 import argparse
+import importlib.util
 import json
 import shutil
 import tempfile
@@ -30,9 +30,9 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from PIL import Image
 from pycocotools import mask as rle
 from skimage import data as photos
-from sklearn.datasets import load_digits, load_sample_image
 from tqdm import tqdm
 
 CLASSES = ('circle', 'square', 'triangle', 'star', 'digit')
@@ -44,24 +44,24 @@ PHOTOS = {
 DIGITS = {'train': slice(0, 1200), 'val': slice(1200, None)}
 # Layout names of the splits.
 ADE20K = {'train': 'training', 'val': 'validation'}
-# Objects are drawn this much larger and averaged down: soft edges, mask where at least half is covered.
+# Objects are drawn larger by this factor and averaged: soft edges, and a mask where at least half is covered.
 SUPERSAMPLING = 4
-# An object is dropped from the scene when a later one would leave less than this of it visible.
+# A new object is dropped if it would leave less than this fraction of an earlier one visible.
 MIN_VISIBLE = 0.9
 CROP_SIDE = 64
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What decides the content of the folder.
+    """Arguments that decide the content of the folder.
 
     Args:
         train: Training images.
         val: Validation images.
         size: Side of an image, in pixels.
-        max_objects: Most objects in a scene (at least one).
-        seed: Seed of everything.
-        version: Raised when the same arguments make other scenes.
+        max_objects: Maximum number of objects in a scene, 1 or more.
+        seed: Seed of all random numbers.
+        version: Version of the drawing; another one makes other scenes from the same arguments.
     """
 
     train: int
@@ -72,10 +72,20 @@ class Recipe:
     version: int = 1
 
 
+def sklearn_file(name: str) -> Path:
+    """Find a data file of scikit-learn without importing it, which takes seconds."""
+    return Path(importlib.util.find_spec('sklearn').origin).parent / 'datasets' / name
+
+
+def load_digits() -> np.ndarray:
+    """Load the handwritten digits, (N, 8, 8) float64 from 0 to 16, as ``sklearn.datasets.load_digits``."""
+    return np.loadtxt(sklearn_file('data/digits.csv.gz'), delimiter=',')[:, :-1].reshape(-1, 8, 8)
+
+
 def load_photo(name: str) -> np.ndarray:
-    """A photograph as RGB, (H, W, 3) uint8."""
+    """Load a photograph as RGB, (H, W, 3) uint8."""
     if name.endswith('.jpg'):
-        return load_sample_image(name)
+        return np.asarray(Image.open(sklearn_file(f'images/{name}')))
     photo = getattr(photos, name)()
     if isinstance(photo, tuple):  # the stereo pair comes with a disparity map
         photo = photo[0]
@@ -83,7 +93,7 @@ def load_photo(name: str) -> np.ndarray:
 
 
 def draw_background(rng: np.random.Generator, pool: list[np.ndarray], size: int) -> np.ndarray:
-    """A random crop of a random photograph, mirrored half the time: (size, size, 3) uint8."""
+    """Draw a random crop of a random photograph, flipped with probability 0.5: (size, size, 3) uint8."""
     photo = pool[rng.integers(len(pool))]
     side = int(rng.integers(min(size, min(photo.shape[:2]) - 1), min(photo.shape[:2])))
     y, x = (int(rng.integers(0, limit - side + 1)) for limit in photo.shape[:2])
@@ -94,7 +104,7 @@ def draw_background(rng: np.random.Generator, pool: list[np.ndarray], size: int)
 
 
 def polygon(name: str) -> np.ndarray:
-    """Corners of a shape in the unit circle, (K, 2)."""
+    """Return the corners of a shape in the unit circle, (K, 2)."""
     if name == 'circle':
         angles, radii = np.linspace(0, 2 * np.pi, 96, endpoint=False), 1.0
     elif name == 'square':
@@ -109,7 +119,7 @@ def polygon(name: str) -> np.ndarray:
 
 
 def draw_coverage(rng: np.random.Generator, name: str, digits: np.ndarray, side: int) -> np.ndarray:
-    """How much of each pixel one object covers, about ``side`` pixels across: float32 in [0, 1], tightly cropped."""
+    """Draw the coverage of each pixel by an object of about ``side`` pixels: float32 in [0, 1], cropped to it."""
     big = side * SUPERSAMPLING
     canvas = np.zeros((big, big), np.uint8)
     if name == 'digit':
@@ -128,7 +138,7 @@ def draw_coverage(rng: np.random.Generator, name: str, digits: np.ndarray, side:
 
 
 def draw_paint(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
-    """A surface between two colours of one hue, with grain: (height, width, 3) float32 in [0, 255]."""
+    """Draw a color gradient of one hue, with noise: (height, width, 3) float32 in [0, 255]."""
     hue, saturation = rng.integers(0, 180), rng.integers(110, 256)
     light = np.sort(rng.integers(70, 256, 2))
     ends = np.array([[[hue, saturation, value] for value in light]], np.uint8)
@@ -142,13 +152,13 @@ def draw_paint(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
 def draw_scene(
     rng: np.random.Generator, pool: list[np.ndarray], digits: np.ndarray, recipe: Recipe
 ) -> tuple[np.ndarray, list[tuple[int, np.ndarray]]]:
-    """One image (size, size, 3) RGB uint8 and its objects: (class index, visible mask (size, size) bool) each."""
+    """Draw an image (size, size, 3) RGB uint8 and its objects: class index and visible mask (size, size) bool."""
     size = recipe.size
     image = draw_background(rng, pool, size).astype(np.float32)
     objects: list[tuple[int, np.ndarray]] = []
     areas: list[int] = []
     wanted = int(rng.integers(1, recipe.max_objects + 1))
-    for _ in range(4 * wanted):  # a few tries each; a crowded scene may end with fewer
+    for _ in range(4 * wanted):  # four tries per object; a crowded scene may get fewer
         if len(objects) == wanted:
             break
         label = int(rng.integers(len(CLASSES)))
@@ -169,13 +179,13 @@ def draw_scene(
 
 
 def bounding_box(mask: np.ndarray) -> list[int]:
-    """x, y, width, height of a mask."""
+    """Return x, y, width and height of a mask."""
     ys, xs = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     return [int(xs[0]), int(ys[0]), int(xs[-1] - xs[0] + 1), int(ys[-1] - ys[0] + 1)]
 
 
 def crop_object(image: np.ndarray, box: list[int]) -> np.ndarray:
-    """A square around an object with a quarter of context, inside the image, resized to CROP_SIDE."""
+    """Crop a square around an object, 1.25 times its size and inside the image, resized to CROP_SIDE."""
     x, y, width, height = box
     side = min(int(1.25 * max(width, height)), *image.shape[:2])
     left = int(np.clip(x + width / 2 - side / 2, 0, image.shape[1] - side))
@@ -192,7 +202,7 @@ def save(path: Path, image: np.ndarray) -> None:
 
 
 def link_or_copy(source: Path, target: Path) -> None:
-    """Give a file a second name; a copy where the file system has no hard links."""
+    """Create a hard link to a file, or a copy where the file system has no hard links."""
     try:
         target.hardlink_to(source)
     except OSError:
@@ -202,7 +212,7 @@ def link_or_copy(source: Path, target: Path) -> None:
 def write_split(root: Path, split: str, count: int, recipe: Recipe) -> None:
     """Draw one split and write it in the three layouts below ``root``."""
     pool = [load_photo(name) for name in PHOTOS[split]]
-    digits = load_digits().images[DIGITS[split]]
+    digits = load_digits()[DIGITS[split]]
     coco_dir = root / 'coco' / split
     image_dir = root / 'ade20k' / 'images' / ADE20K[split]
     label_dir = root / 'ade20k' / 'annotations' / ADE20K[split]
@@ -212,7 +222,7 @@ def write_split(root: Path, split: str, count: int, recipe: Recipe) -> None:
 
     images, annotations = [], []
     for index in tqdm(range(1, count + 1), disable=None):
-        # A generator per image: image k is the same however many are made.
+        # A generator per image, so that an image does not depend on the number of images.
         rng = np.random.default_rng([recipe.seed, len(split), index])
         image, objects = draw_scene(rng, pool, digits, recipe)
         stem = f'{index:06d}'
@@ -245,21 +255,21 @@ def write_split(root: Path, split: str, count: int, recipe: Recipe) -> None:
 
 
 def make_scenes(out_dir: Path, recipe: Recipe, force: bool = False) -> bool:
-    """Make the folder, or recognise that it is there.
+    """Make the folder, unless it is already there.
 
-    It is built beside its final place and moved there when complete, so that an interruption leaves nothing half
-    written.
+    The folder is written under a temporary name and renamed when it is complete, so that an interruption does not leave
+    an incomplete one.
 
     Args:
-        out_dir: Folder to make.
-        recipe: What to put into it.
+        out_dir: The folder.
+        recipe: Its content.
         force: Replace scenes of another recipe.
 
     Returns:
-        Whether scenes were made.
+        True if scenes were made, False if they were already there.
 
     Raises:
-        FileExistsError: ``out_dir`` holds something else; the message says what and the remedy.
+        FileExistsError: ``out_dir`` holds something else; the message has the remedy.
     """
     manifest = json.dumps(dict(asdict(recipe), classes=CLASSES), indent=2)
     made_by = out_dir / 'scenes.json'
@@ -267,11 +277,11 @@ def make_scenes(out_dir: Path, recipe: Recipe, force: bool = False) -> bool:
         if made_by.exists() and json.loads(made_by.read_text()) == json.loads(manifest):
             return False
         if not made_by.exists():
-            raise FileExistsError(f'{out_dir} exists and was not made by this tool; choose another --out-dir.')
+            raise FileExistsError(f'{out_dir} exists and was not made by this tool; choose another --out-dir')
         if not force:
             raise FileExistsError(
                 f'{out_dir} holds scenes made with other arguments ({made_by}); pass --force to replace them or choose '
-                f'another --out-dir.'
+                f'another --out-dir'
             )
     out_dir.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out_dir.parent, prefix=f'.{out_dir.name}-') as scratch:
@@ -287,12 +297,13 @@ def make_scenes(out_dir: Path, recipe: Recipe, force: bool = False) -> bool:
 
 
 def main() -> None:
+    """Parse the command line and make the scenes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--out-dir', type=Path, default=Path('data/scenes'), help='folder to make (data/scenes)')
     parser.add_argument('--train', type=int, default=2500, help='training images (2500)')
     parser.add_argument('--val', type=int, default=150, help='validation images (150)')
     parser.add_argument('--size', type=int, default=192, help='side of an image in pixels, 64 to 400 (192)')
-    parser.add_argument('--max-objects', type=int, default=4, help='most objects in a scene (4)')
+    parser.add_argument('--max-objects', type=int, default=4, help='maximum number of objects in a scene (4)')
     parser.add_argument('--seed', type=int, default=0, help='seed (0)')
     parser.add_argument('--force', action='store_true', help='replace scenes made with other arguments')
     args = parser.parse_args()

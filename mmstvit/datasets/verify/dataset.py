@@ -68,12 +68,12 @@ def collect(cfg: Mapping, key: str, labels: Labels, annotated: bool) -> Content:
         if annotated and isinstance(filtered, BaseDataset):
             check_usable(filtered, key)
     except DataError as error:
-        content.findings.append(Finding('unusable dataset', key, str(error)))
+        content.findings.append(_unusable(key, error))
     try:
         dataset = _build_unfiltered(cfg, key)
     except DataError as error:
         if not content.findings:
-            content.findings.append(Finding('unusable dataset', key, str(error)))
+            content.findings.append(_unusable(key, error))
         return content
     readers = find_readers(dataset.pipeline)
     if is_coco(dataset):
@@ -91,6 +91,10 @@ def collect(cfg: Mapping, key: str, labels: Labels, annotated: bool) -> Content:
     content.findings.extend(_check_num_classes(dataset, key, labels))
     content.findings.extend(_check_duplicates(content.samples))
     return content
+
+
+def _unusable(key: str, error: DataError) -> Finding:
+    return Finding('unusable dataset', key, str(error).removeprefix(key).lstrip(': '))
 
 
 def _build_unfiltered(cfg: Mapping, key: str) -> BaseDataset:

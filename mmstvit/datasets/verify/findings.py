@@ -48,7 +48,7 @@ WARNINGS = {
     'nothing labeled': 'If the image has labels, correct the map or reduce_zero_label.',
     'same content': 'Remove one of the files.',
     'same content in two splits': 'Remove it from one of the splits: metrics on training images are too high.',
-    'unused file': 'If the file should be used, add it to the annotations.',
+    'unused file': 'To use the file, add it to the annotations, or save it in a format that the dataset reads.',
     'not verified': 'Check these samples by other means.',
 }
 
