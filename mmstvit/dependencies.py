@@ -1,20 +1,36 @@
-"""What mmstvit needs at run time, checked by what is importable.
+"""Check the packages that mmstvit needs at run time by importing them.
 
-The original OpenMMLab packages and their maintained OneDL continuation have the same import names, so installed
-distributions say nothing: a version is read off the module itself.
+The original OpenMMLab packages and their OneDL continuation have the same import names, so the name of an installed
+distribution does not tell which one is used: the version is read from the imported module.
 """
 
 import importlib
+import sys
 from pathlib import Path
 from types import ModuleType
 
-# import name -> (lowest version that works, what to install)
+from .errors import UserError
+
+_PACKAGE = Path(__file__).resolve().parent
+
+
+def _mmcv_command() -> str:
+    """Return the command that installs mmcv with its compiled operators into this environment."""
+    if (_PACKAGE.parent / 'Makefile').is_file() and (_PACKAGE.parent / 'setup.py').is_file():
+        return f"make -C '{_PACKAGE.parent}' env VENV='{sys.prefix}'"
+    return (
+        'pip install "setuptools>=77,<82" wheel packaging ninja psutil && CFLAGS="-O3 -DNDEBUG -g0" '
+        'pip install --no-build-isolation --no-cache-dir --no-binary onedl-mmcv onedl-mmcv'
+    )
+
+
+# Import name -> (lowest supported version, command that installs it).
 CORE = {
-    'torch': ('2.4.0', 'pip install "torch>=2.4"'),
+    'torch': ('2.6.0', 'pip install "torch>=2.6"'),
     'mmengine': ('0.10.0', 'pip install "onedl-mmengine>=0.10.8"'),
-    'mmcv': ('2.0.0', 'pip install onedl-mim && mim install onedl-mmcv (CUDA), or make env (CPU)'),
+    'mmcv': ('2.0.0', _mmcv_command()),
 }
-# The libraries a config can run in; the import name is also the `default_scope`.
+# The libraries that can run a config; the import name is also the `default_scope`.
 LIBRARIES = {
     'mmdet': ('3.0.0', 'pip install onedl-mmdetection'),
     'mmseg': ('1.0.0', 'pip install onedl-mmsegmentation'),
@@ -22,62 +38,70 @@ LIBRARIES = {
 }
 
 
-def reinstall(remedy: str) -> str:
-    """The command that installs anew: pip alone does nothing about a version that fits, broken or not."""
-    return remedy if ' mim ' in remedy else remedy.replace('pip install', 'pip install --force-reinstall')
+class DependencyError(UserError, ImportError):
+    """A package that mmstvit needs is missing, broken or too old."""
 
 
-def require(name: str, minimum: str, remedy: str) -> ModuleType:
+def reinstall(command: str) -> str:
+    """Return the command that installs a package again, because pip skips a version that is already there."""
+    if command.startswith('make '):
+        return command
+    if '--no-build-isolation' in command:
+        return command.replace('--no-build-isolation', '--force-reinstall --no-deps --no-build-isolation')
+    return command.replace('pip install', 'pip install --force-reinstall')
+
+
+def require(name: str, minimum: str, command: str) -> ModuleType:
     """Import a package and check its version.
 
     Args:
         name: Import name.
-        minimum: Lowest version that works.
-        remedy: The command that installs or mends it, for the message.
+        minimum: Lowest supported version.
+        command: Command that installs the package, for the remedy.
 
     Returns:
         The module.
 
     Raises:
-        ImportError: It is missing, broken or too old; the message says which, and has the remedy.
+        DependencyError: The package is missing, broken or too old.
     """
-    # Here, so that the doctor can read the tables above where nothing is installed.
+    # Imported here, so that the doctor can read the tables above where nothing is installed.
     from packaging.version import InvalidVersion, Version
 
+    needed, remedy = f'mmstvit needs {name} >= {minimum}', f'Run: {command}'
     try:
         module = importlib.import_module(name)
     except ModuleNotFoundError as error:
-        if error.name != name:
-            raise ImportError(
-                f'mmstvit needs {name}, and importing it fails because {error.name} is missing. Run: {remedy}'
-            ) from error
-        raise ImportError(f'mmstvit needs {name} >= {minimum}, which is not installed. Run: {remedy}') from error
+        if error.name == name:
+            raise DependencyError(f'{needed}, which is not installed.', remedy) from error
+        raise DependencyError(f'{needed}, but importing it fails: {error.name} is not installed.', remedy) from error
     except Exception as error:  # a broken binary raises OSError, a library's own version check AssertionError
-        raise ImportError(
-            f'mmstvit needs {name} >= {minimum}; it is installed but does not import: {type(error).__name__}: {error}. '
-            f'Its parts do not fit together. Run: {reinstall(remedy)}'
+        raise DependencyError(
+            f'{needed}. It is installed, but importing it fails: {type(error).__name__}: {error}.',
+            f'Run: {reinstall(command)}',
         ) from error
     version = getattr(module, '__version__', None)
     try:
         parsed = Version(str(version))
     except InvalidVersion:
-        raise ImportError(
-            f'mmstvit needs {name} >= {minimum}; what is importable under that name ({module!r}) has the version '
-            f'{version!r} and is not the package. Run: {remedy}'
+        raise DependencyError(
+            f'{needed}, but the module imported under that name has the version {version!r} and is another package: '
+            f'{module!r}.',
+            remedy,
         ) from None
     if parsed < Version(minimum):
-        raise ImportError(f'mmstvit needs {name} >= {minimum}, but {version} is installed. Run: {remedy}')
+        raise DependencyError(f'{needed}, but {version} is installed.', remedy)
     return module
 
 
 def check_core() -> None:
-    """Check torch, mmengine and mmcv; raises ImportError naming the piece and the command that mends it."""
-    for name, (minimum, remedy) in CORE.items():
-        require(name, minimum, remedy)
+    """Check torch, mmengine and mmcv; raises :class:`DependencyError`."""
+    for name, (minimum, command) in CORE.items():
+        require(name, minimum, command)
 
 
 def require_library(name: str) -> ModuleType:
-    """Import mmdet, mmseg or mmpretrain, checked like :func:`check_core`, with mmcv's compiled ops.
+    """Import mmdet, mmseg or mmpretrain, and check its version and mmcv's compiled operators.
 
     Args:
         name: Import name, which is also the library's ``default_scope``.
@@ -86,20 +110,21 @@ def require_library(name: str) -> ModuleType:
         The module.
 
     Raises:
-        ImportError: It, or mmcv's ops, are missing or too old; the message has the command that mends it.
-        ValueError: ``name`` is none of the three.
+        DependencyError: The library or mmcv's compiled operators are missing, broken or too old.
+        ValueError: ``name`` is not one of the three.
     """
     if name not in LIBRARIES:
-        raise ValueError(f'{name!r} is not a library that mmstvit plugs into; those are {sorted(LIBRARIES)}.')
-    minimum, remedy = LIBRARIES[name]
+        raise ValueError(f'The library must be one of {sorted(LIBRARIES)}, but got {name!r}.')
+    minimum, command = LIBRARIES[name]
     try:
         importlib.import_module('mmcv._ext')
     except ImportError as error:
-        raise ImportError(
-            f'{name} needs mmcv with compiled ops, but mmcv._ext does not import ({error}). mmcv was built without '
-            f'ops or against another torch. Run: {CORE["mmcv"][1]}'
+        raise DependencyError(
+            f'{name} needs mmcv with compiled operators, but importing mmcv._ext fails: {error}. mmcv was built '
+            f'without operators or for another version of torch.',
+            f'Run: {reinstall(CORE["mmcv"][1])}',
         ) from error
-    return require(name, minimum, remedy)
+    return require(name, minimum, command)
 
 
 def tool_command(tool: str) -> str:
@@ -111,7 +136,6 @@ def tool_command(tool: str) -> str:
     Returns:
         ``python tools/…`` in a checkout; with the full path in ``mmstvit/.mim`` where mmstvit is installed as a wheel.
     """
-    package = Path(__file__).resolve().parent
-    in_checkout = (package.parent / 'tools' / tool).exists() and (package.parent / 'setup.py').exists()
-    folder = Path('tools') if in_checkout else package / '.mim' / 'tools'
+    in_checkout = (_PACKAGE.parent / 'tools' / tool).exists() and (_PACKAGE.parent / 'setup.py').exists()
+    folder = Path('tools') if in_checkout else _PACKAGE / '.mim' / 'tools'
     return f'{"bash" if tool.endswith(".sh") else "python"} {folder / tool}'
