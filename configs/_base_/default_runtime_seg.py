@@ -1,4 +1,4 @@
-# MMSegmentation's runtime. Written out, because MMEngine cannot inherit from `mmseg::` with the OneDL line.
+# Copied from MMSegmentation: MMEngine cannot inherit from `mmseg::` with OneDL packages.
 default_scope = 'mmseg'
 default_hooks = dict(
     timer=dict(type='IterTimerHook'),

@@ -1,4 +1,4 @@
-# tools/test.py --tta: three scales, each also flipped. Ours: the paper reports no test-time augmentation here.
+# tools/test.py --tta: three scales, each also flipped. Ours; the paper reports no test-time augmentation of detectors.
 tta_model = dict(type='mmstvit.InstanceSegTTAModel')
 tta_pipeline = [
     dict(type='LoadImageFromFile'),

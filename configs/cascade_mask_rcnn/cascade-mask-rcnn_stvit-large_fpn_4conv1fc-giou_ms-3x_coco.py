@@ -1,10 +1,3 @@
 _base_ = './cascade-mask-rcnn_stvit-small_fpn_4conv1fc-giou_ms-3x_coco.py'
 
-model = dict(
-    backbone=dict(
-        arch='large',
-        drop_path_rate=0.5,  # the paper gives none for large: ours, between base's 0.3 and ImageNet's 0.6
-        init_cfg=dict(checkpoint='checkpoints/stvit-large-224_mm.pth'),
-    ),
-    neck=dict(in_channels=[96, 192, 448, 640]),
-)
+model = dict(backbone=_base_.backbones.large, neck=dict(in_channels=_base_.channels.large))

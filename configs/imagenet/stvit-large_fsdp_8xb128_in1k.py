@@ -1,6 +1,6 @@
 _base_ = './stvit-large_8xb128_in1k.py'
 
-# Weights, gradients and optimizer states are sharded over the processes; start with tools/dist_train.sh.
+# FSDP shards weights, gradients and optimizer states over the processes: run tools/dist_train.sh.
 runner_type = 'FlexibleRunner'
 strategy = dict(
     type='mmstvit.FSDPStrategy',
@@ -8,6 +8,6 @@ strategy = dict(
         type='MMFullyShardedDataParallel',
         auto_wrap_policy=dict(type='torch.distributed.fsdp.wrap.size_based_auto_wrap_policy', min_num_params=1_000_000),
     ),
-    # Whole checkpoints, which the unsharded model loads.
+    # Unsharded checkpoints: one file, which any number of processes can load.
     state_dict_cfg='full',
 )

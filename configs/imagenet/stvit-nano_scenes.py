@@ -2,6 +2,7 @@
 _base_ = [
     '../_base_/models/stvit-small.py',
     '../_base_/datasets/scenes_classification.py',
+    '../_base_/schedules/scenes.py',
     '../_base_/default_runtime_cls.py',
 ]
 
@@ -16,12 +17,6 @@ max_epochs = 8
 train_cfg = dict(by_epoch=True, max_epochs=max_epochs, val_interval=1)
 val_cfg = dict()
 test_cfg = dict()
-optim_wrapper = dict(
-    type='OptimWrapper',
-    optimizer=dict(type='AdamW', lr=0.002, weight_decay=0.05, fused=True),
-    paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0),
-    clip_grad=dict(max_norm=5.0, norm_type=2),
-)
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=100),
     dict(

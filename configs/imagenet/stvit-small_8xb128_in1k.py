@@ -4,15 +4,15 @@ _base_ = [
     '../_base_/default_runtime_cls.py',
 ]
 
-# 8 GPUs × 128 images. The release trains in fp16 (train.py --amp), clips no gradients, does not synchronise BatchNorm
-# and publishes the weights themselves, not their moving average. Every GPU has the statistics of the first one.
+# 8 GPUs × 128 images. The official implementation trains in fp16 (train.py --amp), does not clip gradients, does not
+# synchronize BatchNorm (all GPUs use the statistics of the first) and publishes no moving average of the weights.
 model_wrapper_cfg = dict(type='MMDistributedDataParallel', broadcast_buffers=True)
 max_epochs = 300
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='AdamW', lr=0.001, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.05, fused=True),
-    # timm's groups: neither biases nor norms decay. Layer scales do: the release keeps them as (C, 1, 1) maps, which
-    # timm takes for weights.
+    # timm's groups: biases and norms do not decay. Layer scales decay: the official implementation stores them as
+    # (C, 1, 1) maps, which timm takes for weights.
     paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0),
 )
 param_scheduler = dict(type='mmstvit.WarmupCosineLR', end=max_epochs, warmup_epochs=5, warmup_lr=1e-6, eta_min=1e-5)

@@ -1,7 +1,7 @@
 _base_ = './stvit-small_8xb128_in1k.py'
 
-# Fine-tuning for 30 epochs from the 224² weights, the release's converted (tools/model_converters/stvit_to_mm.py) or a
-# checkpoint of the 224² config.
+# Fine-tuning for 30 epochs from weights of 224² images: the official ones, converted with
+# tools/model_converters/stvit_to_mm.py, or a checkpoint of the 224² config.
 load_from = 'checkpoints/stvit-small-224_mm.pth'
 
 train_pipeline = [
@@ -19,11 +19,11 @@ train_dataloader = dict(batch_size=64, dataset=dict(pipeline=train_pipeline))
 val_dataloader = dict(batch_size=64, dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader
 
-# Constant; the method section of the paper and the released commands have 5e-6, its appendix 1e-5.
+# Constant. The method section of the paper and the official commands have 5e-6, the appendix 1e-5.
 optim_wrapper = dict(optimizer=dict(lr=5e-6, weight_decay=1e-8))
 param_scheduler = []
 train_cfg = dict(max_epochs=30)
 auto_scale_lr = dict(base_batch_size=512)
 
-# The release fine-tunes in eval mode: BatchNorm keeps its statistics, and the drop path rate has no effect.
+# The official implementation fine-tunes in eval mode: BatchNorm keeps its statistics, drop path has no effect.
 custom_hooks = [dict(type='mmstvit.EvalModeHook')]

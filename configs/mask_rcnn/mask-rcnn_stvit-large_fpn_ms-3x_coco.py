@@ -1,7 +1,3 @@
-_base_ = [
-    '../_base_/models/mask-rcnn_stvit-large_fpn.py',
-    '../_base_/datasets/coco_instance_ms.py',
-    '../_base_/schedules/coco_3x.py',
-    '../_base_/tta_instance.py',
-    '../_base_/default_runtime_det.py',
-]
+_base_ = './mask-rcnn_stvit-small_fpn_ms-3x_coco.py'
+
+model = dict(backbone=_base_.backbones.large, neck=dict(in_channels=_base_.channels.large))

@@ -1,21 +1,22 @@
 # A detector small enough for two CPU cores, trained from scratch on the bundled scenes.
 _base_ = [
     'mmdet::_base_/models/mask-rcnn_r50_fpn.py',
+    '../_base_/backbones.py',
     '../_base_/datasets/scenes_instance.py',
+    '../_base_/schedules/scenes.py',
     '../_base_/default_runtime_det.py',
 ]
 
 num_classes = 5
-# On CPU, mmcv's RoIAlign and NMS run on one thread: narrow features, one sample per bin and few proposals keep them
-# from taking most of a step.
+# mmcv's RoIAlign and NMS use one CPU thread: narrow features, one sample per bin and few proposals keep them short.
 width = 48
 roi_layer = dict(sampling_ratio=1)
-# From scratch the neck and the heads need normalisation; GroupNorm does not depend on the batch.
+# Training from scratch needs normalization in neck and heads; GroupNorm does not depend on the batch size.
 norm_cfg = dict(type='GN', num_groups=16, requires_grad=True)
 
 model = dict(
     backbone=dict(_delete_=True, type='mmstvit.STViT', arch='nano'),
-    neck=dict(in_channels=[32, 64, 128, 192], out_channels=width, norm_cfg=norm_cfg),
+    neck=dict(in_channels=_base_.channels.nano, out_channels=width, norm_cfg=norm_cfg),
     rpn_head=dict(in_channels=width, feat_channels=width),
     roi_head=dict(
         bbox_roi_extractor=dict(out_channels=width, roi_layer=roi_layer, finest_scale=28),
@@ -56,12 +57,6 @@ train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs, val_interval
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 
-optim_wrapper = dict(
-    type='OptimWrapper',
-    optimizer=dict(type='AdamW', lr=0.002, weight_decay=0.05, fused=True),
-    paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0),
-    clip_grad=dict(max_norm=5.0, norm_type=2),
-)
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=100),
     dict(

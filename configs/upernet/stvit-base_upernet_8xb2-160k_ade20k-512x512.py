@@ -1,7 +1,7 @@
 _base_ = './stvit-small_upernet_8xb2-160k_ade20k-512x512.py'
 
 model = dict(
-    backbone=dict(arch='base', drop_path_rate=0.3, init_cfg=dict(checkpoint='checkpoints/stvit-base-224_mm.pth')),
-    decode_head=dict(in_channels=[96, 192, 384, 512]),
-    auxiliary_head=dict(in_channels=384),
+    backbone=_base_.backbones.base,
+    decode_head=dict(in_channels=_base_.channels.base),
+    auxiliary_head=dict(in_channels=_base_.channels.base[2]),
 )

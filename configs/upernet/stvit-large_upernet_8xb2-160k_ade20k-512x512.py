@@ -1,11 +1,7 @@
 _base_ = './stvit-small_upernet_8xb2-160k_ade20k-512x512.py'
 
 model = dict(
-    backbone=dict(
-        arch='large',
-        drop_path_rate=0.5,  # the paper gives none for large: ours, between base's 0.3 and ImageNet's 0.6
-        init_cfg=dict(checkpoint='checkpoints/stvit-large-224_mm.pth'),
-    ),
-    decode_head=dict(in_channels=[96, 192, 448, 640]),
-    auxiliary_head=dict(in_channels=448),
+    backbone=_base_.backbones.large,
+    decode_head=dict(in_channels=_base_.channels.large),
+    auxiliary_head=dict(in_channels=_base_.channels.large[2]),
 )

@@ -12,7 +12,7 @@ test_cfg = dict(type='TestLoop')
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='AdamW', lr=0.00006, betas=(0.9, 0.999), weight_decay=0.01, fused=True),
-    # By class: a 'norm' key would miss the BatchNorms of other names. That layer scales do not decay is ours.
+    # norm_decay_mult is by class: a 'norm' key would miss BatchNorms of other names. Layer scales: ours.
     paramwise_cfg=dict(norm_decay_mult=0.0, custom_keys={'gamma': dict(decay_mult=0.0)}),
 )
 param_scheduler = [
@@ -21,5 +21,5 @@ param_scheduler = [
 ]
 auto_scale_lr = dict(enable=False, base_batch_size=16)
 
-# Two images per GPU are too few for BatchNorm: synchronised when distributed, as Swin's recipe does in the heads.
+# Two images per GPU are too few for BatchNorm: synchronized when distributed, as in the heads of Swin's recipe.
 sync_bn = 'torch'

@@ -1,4 +1,4 @@
-# ADE20K with 512×512 crops. Written out, because MMEngine cannot inherit from `mmseg::` with the OneDL line.
+# ADE20K with 512×512 crops. Copied from MMSegmentation: MMEngine cannot inherit from `mmseg::` with OneDL packages.
 dataset_type = 'ADE20KDataset'
 data_root = 'data/ade/ADEChallengeData2016'
 crop_size = (512, 512)
@@ -14,11 +14,11 @@ train_pipeline = [
 test_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='Resize', scale=(2048, 512), keep_ratio=True),
-    # After Resize: predictions are compared at the image's own size.
+    # After Resize: predictions are evaluated at the original size of the image.
     dict(type='LoadAnnotations'),
     dict(type='PackSegInputs'),
 ]
-# Multi-scale and flip, `test.py --tta`: the scales of Swin's evaluation, since the paper names none.
+# Multi-scale and flip, `test.py --tta`: the scales of Swin's evaluation; the paper gives none.
 tta_model = dict(type='SegTTAModel')
 tta_pipeline = [
     dict(type='LoadImageFromFile'),

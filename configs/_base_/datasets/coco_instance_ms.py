@@ -1,5 +1,5 @@
-# COCO with multi-scale training: the short side is drawn from 480 to 800, the long side is at most 1333. Swin's 3x
-# recipe in MMDetection crops too, which the paper does not mention.
+# COCO with multi-scale training: short side from 480 to 800, long side at most 1333. Swin's 3x recipe in MMDetection
+# also crops, which the paper does not mention.
 _base_ = 'mmdet::_base_/datasets/coco_instance.py'
 
 train_pipeline = [

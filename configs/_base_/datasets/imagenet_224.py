@@ -1,6 +1,6 @@
-# The release's augmentation (timm's rand-m9-mstd0.5-inc1, random erasing 0.25, repeated augmentation) in MMPreTrain's
-# transforms. timm leaves colour jitter out when it has a RandAugment policy. Two details of MMPreTrain's differ from
-# timm's: erased pixels are limited to the range of an image, and Mixup and CutMix pair images at random.
+# Augmentation of the official implementation (timm's rand-m9-mstd0.5-inc1, random erasing 0.25, repeated augmentation)
+# with the transforms of MMPreTrain. timm skips color jitter if there is a RandAugment policy. Two details of MMPreTrain
+# differ from timm: erased pixels are clipped to the range of an image, and Mixup and CutMix pair images at random.
 dataset_type = 'ImageNet'
 data_root = 'data/imagenet'
 data_preprocessor = dict(
@@ -49,7 +49,7 @@ train_dataloader = dict(
     pin_memory=True,
     persistent_workers=True,
     drop_last=True,
-    # Three augmented versions of each image; an epoch sees a third of the images and is as long as ever.
+    # Three augmented versions of each image: an epoch has a third of the images and the usual length.
     sampler=dict(type='RepeatAugSampler', shuffle=True, num_repeats=3),
     dataset=dict(type=dataset_type, data_root=data_root, split='train', pipeline=train_pipeline),
 )

@@ -1,7 +1,7 @@
-# The objects of the bundled scenes, one 64×64 crop each; `python tools/dataset_converters/scenes.py` makes them.
+# The objects of the bundled scenes, one 64×64 crop each, created by tools/dataset_converters/scenes.py.
 dataset_type = 'CustomDataset'
 data_root = 'data/scenes/imagenet'
-classes = ['circle', 'digit', 'square', 'star', 'triangle']  # as the folders are sorted
+classes = ['circle', 'digit', 'square', 'star', 'triangle']  # in the order of the folders
 data_preprocessor = dict(
     num_classes=len(classes),
     mean=[123.675, 116.28, 103.53],

@@ -1,4 +1,4 @@
-# The bundled scenes in COCO layout; `python tools/dataset_converters/scenes.py` makes them.
+# The bundled scenes in COCO layout, created by tools/dataset_converters/scenes.py.
 dataset_type = 'CocoDataset'
 data_root = 'data/scenes/coco/'
 metainfo = dict(

@@ -1,4 +1,4 @@
-# The bundled scenes in ADE20K's layout; `python tools/dataset_converters/scenes.py` makes them.
+# The bundled scenes in ADE20K's layout, created by tools/dataset_converters/scenes.py.
 dataset_type = 'BaseSegDataset'
 data_root = 'data/scenes/ade20k'
 metainfo = dict(

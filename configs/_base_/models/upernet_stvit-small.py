@@ -1,4 +1,6 @@
-# UPerNet as Swin has it in MMSegmentation. BatchNorm is synchronised by `sync_bn` in the schedule.
+# UPerNet as MMSegmentation has it with Swin. `sync_bn` in the schedule synchronizes BatchNorm.
+_base_ = '../backbones.py'
+
 norm_cfg = dict(type='BN', requires_grad=True)
 model = dict(
     type='EncoderDecoder',
@@ -11,16 +13,10 @@ model = dict(
         pad_val=0,
         seg_pad_val=255,
     ),
-    backbone=dict(
-        type='mmstvit.STViT',
-        arch='small',
-        drop_path_rate=0.1,  # the paper gives none for small on ADE20K: ours, that of COCO
-        # The release's ImageNet weights, converted: tools/model_converters/stvit_to_mm.py
-        init_cfg=dict(type='Pretrained', checkpoint='checkpoints/stvit-small-224_mm.pth', prefix='backbone.'),
-    ),
+    backbone=_base_.backbones.small,
     decode_head=dict(
         type='UPerHead',
-        in_channels=[64, 128, 320, 512],
+        in_channels=_base_.channels.small,
         in_index=[0, 1, 2, 3],
         pool_scales=(1, 2, 3, 6),
         channels=512,
@@ -32,7 +28,7 @@ model = dict(
     ),
     auxiliary_head=dict(
         type='FCNHead',
-        in_channels=320,
+        in_channels=_base_.channels.small[2],
         in_index=2,
         channels=256,
         num_convs=1,

@@ -7,7 +7,7 @@ test_cfg = dict(type='TestLoop')
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='AdamW', lr=0.0001, betas=(0.9, 0.999), weight_decay=0.05, fused=True),
-    # By class: a 'norm' key would miss the BatchNorms of other names. That layer scales do not decay is ours.
+    # norm_decay_mult is by class: a 'norm' key would miss BatchNorms of other names. Layer scales: ours.
     paramwise_cfg=dict(norm_decay_mult=0.0, custom_keys={'gamma': dict(decay_mult=0.0)}),
 )
 param_scheduler = [
@@ -16,5 +16,5 @@ param_scheduler = [
 ]
 auto_scale_lr = dict(enable=False, base_batch_size=16)
 
-# Two images per GPU are too few for BatchNorm: synchronised when distributed. The paper does not say; ours.
+# Two images per GPU are too few for BatchNorm: synchronized when distributed. Ours; the paper does not say.
 sync_bn = 'torch'

@@ -1,0 +1,50 @@
+"""A user's config with ``_base_ = 'mmstvit::…'`` trains, read by our tools and by those of the libraries."""
+
+import math
+
+import pytest
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
+from mmengine.runner import Runner
+
+from mmstvit import STViT
+from mmstvit.apis import read_config
+
+CONFIG = """
+_base_ = 'mmstvit::{base}.py'
+
+train_dataloader = dict(
+    batch_size=2, num_workers=0, persistent_workers=False, dataset=dict(indices=2), sampler=dict(shuffle=False)
+)
+val_dataloader = dict(num_workers=0, persistent_workers=False)
+train_cfg = dict({length}=1, val_interval=2)
+optim_wrapper = dict(optimizer=dict(lr=0.25))
+default_hooks = dict(checkpoint=dict(save_last=False, interval=9))
+param_scheduler = []
+"""
+# library -> base, what a run's length is counted in
+BASES = {
+    'mmdet': ('mask_rcnn/mask-rcnn_stvit-nano_fpn_scenes', 'max_epochs'),
+    'mmseg': ('upernet/stvit-nano_upernet_scenes', 'max_iters'),
+    'mmpretrain': ('imagenet/stvit-nano_scenes', 'max_epochs'),
+}
+
+
+@pytest.mark.parametrize('library', BASES)
+def test_config_that_inherits_from_mmstvit_trains(library, workspace, monkeypatch):
+    monkeypatch.chdir(workspace)
+    base, length = BASES[library]
+    (workspace / 'own.py').write_text(CONFIG.format(base=base, length=length))
+    ours, theirs = read_config('own.py', None), Config.fromfile('own.py')
+    assert theirs.train_dataloader.dataset._scope_ == 'mmstvit'
+    # Our tools complete the dataloaders of MMPreTrain, as its own do; else both train the same config.
+    for cfg in [ours] if ours == theirs else [ours, theirs]:
+        cfg.work_dir = 'work_dir'
+        with DefaultScope.overwrite_default_scope('mmengine'):  # puts back what the runner changes
+            runner = Runner.from_cfg(cfg)
+            runner.train()
+            assert DefaultScope.get_current_instance().scope_name == library
+        assert math.isfinite(runner.message_hub.get_scalar('train/loss').current())
+        assert set(runner.optim_wrapper.get_lr()['lr']) == {0.25}
+        assert isinstance(runner.model.backbone, STViT)
+        assert type(runner.train_dataloader.dataset).__module__.startswith(library)
