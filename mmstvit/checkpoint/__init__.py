@@ -9,10 +9,11 @@ from .layout import (
     is_official,
     to_mmstvit,
 )
-from .pretrained import check_backbone, for_backbone, read_backbone
+from .pretrained import adapt_init_cfg, check_backbone, read_backbone
 
 __all__ = [
     'Size',
+    'adapt_init_cfg',
     'adapt_stem',
     'backbone_weights',
     'check_backbone',
@@ -20,7 +21,6 @@ __all__ = [
     'convert_official',
     'convert_to_official',
     'find_size',
-    'for_backbone',
     'is_deploy_form',
     'is_official',
     'read_backbone',

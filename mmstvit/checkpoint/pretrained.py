@@ -38,7 +38,7 @@ class PretrainedBackbone(PretrainedInit):
         update_init_info(module, init_info=f'Pretrained: load from {self.checkpoint}')
 
 
-def for_backbone(init_cfg: Mapping | Sequence[Mapping] | None) -> list[dict]:
+def adapt_init_cfg(init_cfg: Mapping | Sequence[Mapping] | None) -> list[dict]:
     """Replace ``Pretrained`` by :class:`PretrainedBackbone`, and put it after other initializers."""
     configs = [init_cfg] if isinstance(init_cfg, Mapping) else list(init_cfg or [])
     configs = [{**config, 'type': PretrainedBackbone} if _is_pretrained(config) else config for config in configs]

@@ -78,9 +78,9 @@ def _find_format(path: Path, verify: bool) -> str:
         with open(path, 'rb') as file:
             head = file.read(512)
     except FileNotFoundError:
-        raise CheckpointError(f'the checkpoint {path} does not exist.') from None
+        raise CheckpointError(f'{path} does not exist.') from None
     except OSError as error:
-        raise CheckpointError(f'the checkpoint {path} cannot be read: {error.strerror}.') from error
+        raise CheckpointError(f'{path} cannot be read: {error.strerror}.') from error
     if head.startswith(b'PK\x03\x04'):
         try:
             with zipfile.ZipFile(path) as archive:

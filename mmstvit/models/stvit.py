@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmstvit.arch import NUM_STAGES, check_rate, is_number, per_stage, positive_integer, resolve_arch
-from mmstvit.checkpoint import check_backbone, for_backbone, read_backbone
+from mmstvit.checkpoint import adapt_init_cfg, check_backbone, read_backbone
 from mmstvit.fileio import LoadReport, Source
 from mmstvit.layers import ConvStem, Downsample, STViTBlock, checkpoint
 from mmstvit.registry import MODELS
@@ -197,7 +197,7 @@ class STViT(Deployable):
             CheckpointError: The file cannot be used, or does not have all weights that this backbone needs.
         """
         given = self.init_cfg
-        self.init_cfg = for_backbone(given)
+        self.init_cfg = adapt_init_cfg(given)
         try:
             super().init_weights()
         finally:
