@@ -1,4 +1,4 @@
-"""Settings of the suite; the bundled scenes, a few of them; and the tools as a user runs them."""
+"""Settings of the suite, a few of the bundled scenes, and the tools run as a user runs them."""
 
 import json
 import os

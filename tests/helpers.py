@@ -1,4 +1,4 @@
-"""What several test files share."""
+"""Helpers that several test files share."""
 
 import contextlib
 import copy
@@ -40,13 +40,13 @@ TINY = {
 
 
 def official_shapes(size: str) -> dict[str, tuple[int, ...]]:
-    """Keys and shapes of a published checkpoint."""
+    """Return keys and shapes of a published checkpoint."""
     shapes = json.loads((DATA / 'official_state_dict_shapes.json').read_text())[size]
     return {key: tuple(shape) for key, shape in shapes.items()}
 
 
 def tiny(seed: int = 0, **kwargs: object) -> STViT:
-    """A TINY model whose weights depend on the seed alone, with BatchNorm statistics that are not 0 and 1."""
+    """Build a TINY model whose weights depend on the seed alone, with BatchNorm statistics other than 0 and 1."""
     torch.manual_seed(seed)
     model = STViT(TINY, **kwargs)
     for norm in batch_norms(model).values():
@@ -56,7 +56,7 @@ def tiny(seed: int = 0, **kwargs: object) -> STViT:
 
 
 def image(*size: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Random numbers of the given size, the same for the same seed."""
+    """Return random numbers of the given size, the same for the same seed."""
     return torch.randn(size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
 
 
@@ -69,12 +69,12 @@ def gradients(module: nn.Module) -> dict[str, Tensor | None]:
 
 
 def cotangent_loss(outputs: tuple[Tensor, ...]) -> Tensor:
-    """A scalar to which every output entry contributes with another weight."""
+    """Return a scalar to which every output entry contributes with another weight."""
     return sum((x * image(*x.shape, seed=i, dtype=x.dtype)).sum() for i, x in enumerate(outputs))
 
 
 def relative_error(actual: Tensor, expected: Tensor) -> float:
-    """Largest absolute difference over largest absolute expected value; 0 for two zeros, inf for NaN."""
+    """Return the largest absolute difference over the largest absolute expected value; inf for NaN."""
     assert actual.shape == expected.shape, f'shape {tuple(actual.shape)}, expected {tuple(expected.shape)}'
     difference = (actual - expected).abs().max().item()
     if difference == 0:
@@ -84,7 +84,7 @@ def relative_error(actual: Tensor, expected: Tensor) -> float:
 
 
 def assert_near(actual: Mapping[str, Tensor], expected: Mapping[str, Tensor], tolerance: float) -> None:
-    """Every tensor by name within a relative error of ``tolerance``, and no name missing on either side."""
+    """Assert that both sides have the same names, and every tensor a relative error within ``tolerance``."""
     assert set(actual) == set(expected)
     errors = {name: relative_error(actual[name], expected[name]) for name in expected}
     assert errors
@@ -93,7 +93,7 @@ def assert_near(actual: Mapping[str, Tensor], expected: Mapping[str, Tensor], to
 
 
 def assert_equal(actual: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
-    """Every tensor by name equal bit for bit."""
+    """Assert that both sides have the same names and equal tensors, bit for bit."""
     assert set(actual) == set(expected)
     assert expected
     assert not [name for name in expected if not torch.equal(actual[name], expected[name])]
@@ -122,12 +122,12 @@ def load_config(name: str) -> Config:
 
 @functools.cache
 def _read_config(name: str) -> Config:
-    """Once: for every base of another package MMEngine reads the whole index of that package."""
+    """Read a config once: for every base of another package MMEngine reads the whole index of that package."""
     return Config.fromfile(ROOT / 'configs' / f'{name}.py')
 
 
 def save_untrained(name: str, checkpoint: Path) -> nn.Module:
-    """Write a checkpoint of a config's freshly initialised model; returns the model in evaluation mode."""
+    """Write a checkpoint of a config's freshly initialized model; return the model in evaluation mode."""
     torch.manual_seed(0)
     model = build_model(load_config(name))
     model.init_weights()
@@ -136,12 +136,12 @@ def save_untrained(name: str, checkpoint: Path) -> nn.Module:
 
 
 def metrics(output: str) -> dict[str, float]:
-    """The table that test.py ends with."""
+    """Read the table that test.py ends with."""
     return {name: float(value) for name, value in re.findall(r'^(\S+) +(-?\d+\.\d{4})$', output, re.MULTILINE)}
 
 
 def load_tool(path: str) -> ModuleType:
-    """A script of ``tools/`` as a module."""
+    """Import a script of ``tools/`` as a module."""
     name = f'tool_{Path(path).stem}'
     spec = importlib.util.spec_from_file_location(name, ROOT / 'tools' / path)
     module = importlib.util.module_from_spec(spec)
@@ -158,7 +158,7 @@ def link_scenes(folder: Path, scenes: Path) -> Path:
 
 
 def free_port() -> dict[str, str]:
-    """For ``tools/dist_*.sh``: the environment variable PORT, set to a port that nobody listens on."""
+    """Return the environment variable PORT for ``tools/dist_*.sh``, set to a free port."""
     with socket.socket() as probe:
         probe.bind(('127.0.0.1', 0))
         return {'PORT': str(probe.getsockname()[1])}
@@ -166,7 +166,7 @@ def free_port() -> dict[str, str]:
 
 @functools.cache
 def meta_classifier(arch: str) -> nn.Module:
-    """MMPreTrain's classifier with an STViT, on the meta device: shapes without numbers."""
+    """Build MMPreTrain's classifier with an STViT on the meta device: shapes without numbers."""
     registry = pytest.importorskip('mmpretrain.registry')
     config = {
         'type': 'ImageClassifier',
@@ -180,7 +180,7 @@ def meta_classifier(arch: str) -> nn.Module:
 
 @torch.no_grad()
 def learned(model: nn.Module) -> nn.Module:
-    """The model in evaluation mode, with norms and layer scales as if it had learned something."""
+    """Return the model in evaluation mode, with random norms and layer scales, as after training."""
     random = torch.Generator().manual_seed(0)
     for module in model.modules():
         if isinstance(module, (nn.BatchNorm2d, nn.LayerNorm)):
@@ -196,7 +196,7 @@ def learned(model: nn.Module) -> nn.Module:
 
 
 def unwanted_super_token(c: int = 16) -> Tensor:
-    """A map for cells of 4×4, (1, 12, 12, C), among whose super tokens are some that hardly any token belongs to.
+    """Return a map for cells of 4×4, (1, 12, 12, C), some of whose super tokens have nearly no weight.
 
     The tokens of the middle cells cancel: their super tokens are near 0, and those above and below attract them.
     """

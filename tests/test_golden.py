@@ -19,7 +19,7 @@ TOLERANCE_FP64 = 1e-12
 
 @dataclass
 class Run:
-    """What one forward and backward pass produced."""
+    """Results of one forward and backward pass."""
 
     outputs: dict[str, Tensor]
     input_grad: Tensor

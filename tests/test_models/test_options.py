@@ -1,4 +1,4 @@
-"""The backbone's options: what each changes, and that it changes nothing else."""
+"""The options of the backbone: each changes what it should, and nothing else."""
 
 import functools
 
@@ -60,7 +60,7 @@ class TestOutIndices:
 
 
 def is_frozen(name: str, frozen_stages: int) -> bool:
-    """Whether a name belongs to the frozen part: the stem, k stages and the downsamplings before them."""
+    """Return True if a name belongs to the frozen part: the stem, k stages and the downsamplings before them."""
     group, *index = name.split('.')
     if group == 'patch_embed':
         return frozen_stages >= 0
@@ -146,7 +146,7 @@ class TestCheckpointing:
             cotangent_loss(model(image(*X))).backward()
         assert {norm.num_batches_tracked.item() for norm in batch_norms(model).values()} == {2}
 
-    def test_works_with_synchronised_batch_norm(self):
+    def test_works_with_synchronized_batch_norm(self):
         model = nn.SyncBatchNorm.convert_sync_batchnorm(tiny(with_cp=True)).train()
         # On CPU and outside torch.distributed the module refuses its forward; that of BatchNorm is the same on one.
         for norm in batch_norms(model).values():
