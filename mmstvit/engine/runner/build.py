@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from mmengine.config import Config, ConfigDict
+from mmengine.config import Config
 from mmengine.dist import sync_random_seed
 from mmengine.registry import MODELS, RUNNERS, DefaultScope
 from mmengine.runner import FlexibleRunner, Runner, set_random_seed
@@ -38,9 +38,10 @@ def build_seeded(cfg: Config) -> tuple[nn.Module, Callable[[], nn.Module]]:
         The model, and a function that returns it too, but first puts the random number generators where building it
         left them: whatever happens in between, the weights that MMEngine initializes next depend on the seed only.
     """
-    randomness = cfg.randomness = ConfigDict(cfg.get('randomness') or {})
+    randomness = dict(cfg.get('randomness') or {})
     if randomness.get('seed') is None:
-        randomness.seed = sync_random_seed()
+        randomness['seed'] = sync_random_seed()
+    cfg.randomness = randomness
     set_random_seed(**randomness)
     model = build_model(cfg)
     python, numpy, pytorch = random.getstate(), np.random.get_state(), torch.get_rng_state()

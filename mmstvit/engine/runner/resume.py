@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from mmengine.config import Config
+from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.runner import Runner
@@ -119,11 +120,11 @@ def check_resume(cfg: Config, model: nn.Module) -> bool:
     for unit, limit in (('epoch', 'max_epochs'), ('iter', 'max_iters')):
         done, total = content['meta'].get(unit), cfg.train_cfg.get(limit)
         if None not in (done, total) and done >= total:
-            print_log(
-                f'the run is finished: {path} is of {unit} {done}, and the config has train_cfg.{limit}={total}. '
-                f'To train longer, raise train_cfg.{limit}.',
-                logger='current',
-            )
+            if is_main_process():
+                print(
+                    f'The run is finished: {path} is of {unit} {done}, and the config has train_cfg.{limit}={total}. '
+                    f'To train longer, raise train_cfg.{limit}.'
+                )
             return False
     return True
 

@@ -1,7 +1,6 @@
-"""``mmstvit.engine.runner.checks``: what a config names and is not there is refused, and what is there is not."""
+"""Checks of a config: missing files and parts are refused with their key, existing ones are not."""
 
 import os
-from typing import ClassVar
 
 import pytest
 import torch
@@ -9,8 +8,8 @@ from mmengine.config import Config
 from mmengine.model import BaseModule
 from torch import nn
 
-from mmstvit.apis import UserError, check_checkpoint, check_data, check_pretrained, check_weights, read_matching
-from mmstvit.errors import CheckpointError
+from mmstvit.engine.runner import check_checkpoint, check_data, check_pretrained, check_train_loop, check_weights
+from mmstvit.errors import CheckpointError, UserError
 from mmstvit.fileio import safe_loading
 
 from ...helpers import assert_equal, tiny
@@ -58,7 +57,7 @@ CONCATENATED = {'type': 'ConcatDataset', 'datasets': [COCO, ADE]}
         {**COCO, 'data_root': 'elsewhere', 'backend_args': {'backend': 'petrel'}},
     ],
 )
-def test_what_is_there_or_not_local_passes(data, dataset):
+def test_data_that_exist_or_are_not_local_pass(data, dataset):
     check_data(config(dataset), 'train')
 
 
@@ -80,7 +79,7 @@ def test_what_is_there_or_not_local_passes(data, dataset):
         ({**CONCATENATED, 'datasets': [COCO, {**ADE, 'data_root': 'no'}]}, 'no', 'dataset.datasets.1.data_root'),
     ],
 )
-def test_what_is_missing_is_named_with_its_key(data, dataset, path, key):
+def test_missing_data_are_named_with_their_key(data, dataset, path, key):
     with pytest.raises(UserError) as caught:
         check_data(config(dataset), 'train')
     assert str(caught.value).startswith(f'{path} does not exist')
@@ -111,7 +110,7 @@ def test_only_the_splits_asked_for_are_checked(data):
         ('data/imagenet', 'ImageNet'),
     ],
 )
-def test_known_data_sets_come_with_the_command(tmp_path, monkeypatch, root, remedy):
+def test_known_data_sets_come_with_their_remedy(tmp_path, monkeypatch, root, remedy):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=remedy):
         check_data(config({**COCO, 'data_root': root}), 'train')
@@ -142,7 +141,7 @@ def test_missing_pretrained_weights_are_named_with_their_key(model, key):
 
 
 @pytest.mark.parametrize('checkpoint', ['https://example.org/weights.pth', 'torchvision://resnet50', 'here.pth'])
-def test_weights_that_are_there_or_fetched_pass(tmp_path, monkeypatch, checkpoint):
+def test_weights_that_exist_or_are_fetched_pass(tmp_path, monkeypatch, checkpoint):
     monkeypatch.chdir(tmp_path)
     (tmp_path / 'here.pth').touch()
     model = {'backbone': {'init_cfg': {'type': 'Pretrained', 'checkpoint': checkpoint}}}
@@ -154,12 +153,51 @@ def test_a_missing_load_from_is_named():
         check_pretrained(Config({'model': {}, 'load_from': 'gone.pth'}))
 
 
-def test_a_checkpoint_that_is_not_there_is_refused_and_what_one_is_its_reader_says(tmp_path):
-    with pytest.raises(UserError, match=r'the checkpoint gone\.pth does not exist'):
+EPOCHS = {'type': 'EpochBasedTrainLoop', 'max_epochs': 12}
+ITERATIONS = {'type': 'IterBasedTrainLoop', 'max_iters': 20}
+
+
+class TestTrainLoop:
+    def check(self, train_cfg: dict, *schedulers: dict) -> None:
+        check_train_loop(Config({'train_cfg': train_cfg, 'param_scheduler': [*schedulers]}), None)
+
+    @pytest.mark.parametrize(
+        ('train_cfg', 'scheduler'),
+        [
+            (EPOCHS, {'type': 'CosineAnnealingLR'}),
+            ({'by_epoch': True, 'max_epochs': 12}, {'type': 'CosineAnnealingLR'}),
+            (ITERATIONS, {'type': 'CosineAnnealingLR', 'by_epoch': False}),
+            (ITERATIONS, {'type': 'CosineAnnealingLR', 'convert_to_iter_based': True}),
+            (ITERATIONS, {'type': 'ReduceOnPlateauLR'}),
+            ({'type': 'OwnLoop', 'max_epochs': 1, 'max_iters': 2}, {'type': 'CosineAnnealingLR'}),
+        ],
+    )
+    def test_one_unit_passes(self, train_cfg, scheduler):
+        self.check(train_cfg, scheduler)
+
+    @pytest.mark.parametrize(
+        ('train_cfg', 'key'),
+        [
+            ({**EPOCHS, 'type': 'IterBasedTrainLoop', 'max_iters': 20}, r'train_cfg\.max_epochs'),
+            ({'by_epoch': False, 'max_iters': 20, 'max_epochs': 12}, r'train_cfg\.max_epochs'),
+            ({**ITERATIONS, 'type': 'EpochBasedTrainLoop', 'max_epochs': 12}, r'train_cfg\.max_iters'),
+        ],
+    )
+    def test_the_length_of_the_other_loop_is_refused(self, train_cfg, key):
+        with pytest.raises(UserError, match=key) as caught:
+            self.check(train_cfg)
+        assert 'train_cfg' in caught.value.remedy
+
+    def test_a_scheduler_that_would_never_step_is_refused(self):
+        with pytest.raises(UserError, match=r'param_scheduler\.1') as caught:
+            self.check(ITERATIONS, {'type': 'LinearLR', 'by_epoch': False}, {'type': 'CosineAnnealingLR'})
+        assert 'param_scheduler.1.by_epoch=False' in caught.value.remedy
+
+
+def test_a_checkpoint_that_does_not_exist_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r'gone\.pth does not exist'):
         check_checkpoint('gone.pth')
-    check_checkpoint(str(tmp_path))
-    with pytest.raises(CheckpointError, match='is a folder'):
-        read_matching(nn.Linear(2, 2), str(tmp_path))
+    check_checkpoint(str(tmp_path))  # its reader refuses a folder
 
 
 class Model(BaseModule):
@@ -196,7 +234,7 @@ class TestWeights:
             ({'init_cfg': PRETRAINED}, None, 'does not exist'),
             ({'init_cfg': [PRETRAINED]}, None, 'does not exist'),
             ({}, 'gone.pth', 'does not exist'),
-            ({'backbone': {**PRETRAINED, 'checkpoint': 'other.pth'}}, None, 'there is no STViT'),
+            ({'backbone': {**PRETRAINED, 'checkpoint': 'other.pth'}}, None, 'no STViT'),
             ({'init_cfg': {**PRETRAINED, 'checkpoint': 'other.pth'}}, None, 'backbone weights'),
             ({}, 'other.pth', 'backbone weights'),
             ({'init_cfg': {**PRETRAINED, 'checkpoint': 'other.pth', 'prefix': 'x.'}}, None, "has the prefix 'x.'"),
@@ -211,63 +249,9 @@ class TestWeights:
         with pytest.raises(CheckpointError, match=words):
             check_weights(Config({'load_from': load_from}), Model(**model))
 
-    @pytest.mark.parametrize('address', ['http://127.0.0.1:9/weights.pth', 's3://bucket/weights.pth'])
-    @pytest.mark.parametrize('key', ['load_from', 'init_cfg', 'backbone', 'test'])
-    def test_one_process_tries_an_address_and_the_others_wait_for_the_run(self, tmp_path, monkeypatch, address, key):
-        monkeypatch.setattr(torch.hub, 'get_dir', lambda: str(tmp_path))
-        model = Model(**{key: {**PRETRAINED, 'checkpoint': address}}) if key in ('init_cfg', 'backbone') else Model()
-
-        def check() -> None:
-            if key == 'test':
-                assert read_matching(model, address) == address
-            else:
-                check_weights(Config({'load_from': address if key == 'load_from' else None}), model)
-
-        with pytest.raises(CheckpointError, match='Download it and name the file'), safe_loading():
-            check()
-        monkeypatch.setenv('LOCAL_RANK', '1')
-        check()
-
-    def test_a_test_reads_what_fits(self, file):
-        source = read_matching(Model(), file)
-        assert_equal(source.weights, Model().state_dict())
-        with pytest.raises(CheckpointError, match='no weight of this model'):
-            read_matching(nn.Conv2d(1, 1, 1), file)
-
-
-class TestResume:
-    training: ClassVar = {'state_dict': Model().state_dict(), 'optimizer': {}, 'meta': {}, 'message_hub': {}}
-
-    @pytest.fixture
-    def resume(self, tmp_path):
-        def resume(content: dict, auto: bool) -> None:
-            path = tmp_path / 'epoch_1.pth'
-            torch.save(content, path)
-            (tmp_path / 'last_checkpoint').write_text(str(path))
-            cfg = {'resume': True, 'load_from': None if auto else str(path), 'work_dir': str(tmp_path)}
-            check_weights(Config(cfg), Model())
-
-        return resume
-
-    @pytest.mark.parametrize('auto', [False, True])
-    def test_a_training_of_the_same_model_passes(self, resume, auto):
-        resume(self.training, auto)
-
-    @pytest.mark.parametrize('auto', [False, True])
-    def test_weights_alone_are_refused(self, resume, auto):
-        with pytest.raises(CheckpointError, match=r'no optimizer and no meta and no message_hub: .* load_from='):
-            resume({'state_dict': self.training['state_dict']}, auto)
-
-    @pytest.mark.parametrize('change', [
-        lambda weights: weights.pop('head.bias'),
-        lambda weights: weights.update({'neck.weight': torch.zeros(1)}),
-        lambda weights: weights.update({'head.weight': torch.zeros(7, 24)}),
-    ], ids=['missing', 'unexpected', 'shape'])  # fmt: skip
-    def test_another_model_is_refused_with_the_table(self, resume, change):
-        weights = Model().state_dict()
-        change(weights)
-        with pytest.raises(CheckpointError, match=r'with another model:\nweights of (.|\n)*shape mismatch .*'):
-            resume({**self.training, 'state_dict': weights}, False)
-
-    def test_a_run_that_has_no_checkpoint_yet_begins_anew(self, tmp_path):
-        check_weights(Config({'resume': True, 'work_dir': str(tmp_path)}), Model())
+    @pytest.mark.parametrize('key', ['load_from', 'init_cfg', 'backbone'])
+    def test_an_address_that_cannot_be_read_is_refused(self, key):
+        address = 's3://bucket/weights.pth'
+        model = Model(**({} if key == 'load_from' else {key: {**PRETRAINED, 'checkpoint': address}}))
+        with pytest.raises(CheckpointError, match=address), safe_loading():
+            check_weights(Config({'load_from': address if key == 'load_from' else None}), model)

@@ -8,10 +8,10 @@ import pytest
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import DATASETS, DefaultScope
 
-from mmstvit.apis import UserError, make_restartable, user_errors
+from mmstvit.apis import user_errors
 from mmstvit.engine.hooks import DataFaultHook
-from mmstvit.engine.runner.data import guard_data
-from mmstvit.errors import DataError, DivergedError
+from mmstvit.engine.runner import guard_data, make_restartable
+from mmstvit.errors import DataError, DivergedError, UserError
 
 from ...test_datasets.tiny_data import images, make_config
 

@@ -1,0 +1,38 @@
+"""Run a tool in the test's own process, which saves the imports of a new one."""
+
+import contextlib
+import os
+import sys
+from collections import OrderedDict
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from mmengine.registry import DefaultScope
+
+from .helpers import load_tool
+
+
+@contextlib.contextmanager
+def restored(cwd: Path) -> Iterator[None]:
+    """Work in a folder; afterwards undo what a run of MMEngine leaves behind in its process."""
+    before, argv, environment = Path.cwd(), sys.argv, dict(os.environ)
+    scopes, random_state = OrderedDict(DefaultScope._instance_dict), torch.get_rng_state()
+    os.chdir(cwd)
+    try:
+        yield
+    finally:
+        os.chdir(before)
+        sys.argv = argv
+        os.environ.clear()
+        os.environ.update(environment)
+        DefaultScope._instance_dict = scopes
+        torch.set_rng_state(random_state)
+        torch.use_deterministic_algorithms(False)
+
+
+def run_main(tool: str, *args: object, cwd: Path) -> None:
+    """Run ``main()`` of ``tools/<tool>`` in a folder, with these arguments; what it raises is raised here."""
+    with restored(cwd):
+        sys.argv = [tool, *map(str, args)]
+        load_tool(tool).main()

@@ -1,0 +1,95 @@
+"""The process group of a distributed run, and the strategies that a config may name."""
+
+import copy
+import types
+from collections import OrderedDict
+
+import pytest
+import torch
+from mmengine._strategy import DeepSpeedStrategy
+from mmengine.config import Config
+from mmengine.model import MMDistributedDataParallel
+from mmengine.registry import DefaultScope
+from torch import distributed
+
+from mmstvit.engine.runner import build_runner, build_seeded, check_strategy, leave_process_group, start_processes
+from mmstvit.errors import UserError
+
+from ...helpers import ROOT, free_port
+
+FSDP = Config.fromfile(ROOT / 'configs' / 'imagenet' / 'stvit-large_fsdp_8xb128_in1k.py')
+TINY = ROOT / 'tests' / 'test_training' / 'tiny_classifier.py'
+ARGS = types.SimpleNamespace()
+
+
+@pytest.mark.parametrize(('gpu', 'backend'), [(True, 'nccl'), (False, 'gloo')])
+def test_processes_communicate_through(monkeypatch, gpu, backend):
+    class Asked(Exception):
+        pass
+
+    def ask(backend: str, **_: object) -> None:
+        raise Asked(backend)
+
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: gpu)
+    monkeypatch.setattr(torch.cuda, 'set_device', lambda device: None)
+    monkeypatch.setattr(distributed, 'init_process_group', ask)
+    for name in ('RANK', 'LOCAL_RANK'):
+        monkeypatch.setenv(name, '0')
+    cfg = Config({'launcher': 'pytorch', 'env_cfg': {'dist_cfg': {'backend': 'nccl'}}})
+    with pytest.raises(Asked, match=backend):
+        start_processes(cfg, ARGS)
+
+
+def test_slurm_without_a_gpu_is_refused(monkeypatch):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+    with pytest.raises(UserError, match=r'--launcher slurm needs GPUs.*dist_train\.sh'):
+        start_processes(Config({'launcher': 'slurm'}), ARGS)
+
+
+@pytest.fixture
+def group_of_one(monkeypatch):
+    """The environment of a launcher's only process, and no GPU."""
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+    env = dict(RANK='0', LOCAL_RANK='0', WORLD_SIZE='1', MASTER_ADDR='127.0.0.1', MASTER_PORT=free_port()['PORT'])
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    # A runner's scope would stay the default for the tests after it.
+    monkeypatch.setattr(DefaultScope, '_instance_dict', OrderedDict(DefaultScope._instance_dict))
+    yield
+    leave_process_group()
+    assert not distributed.is_initialized()
+
+
+@pytest.mark.parametrize(('wrapper', 'broadcast', 'unused'), [
+    (None, False, False),  # MMEngine's choice
+    (dict(type='MMDistributedDataParallel', broadcast_buffers=True), True, False),
+    (dict(find_unused_parameters=True), True, True),  # the rest is PyTorch's
+])  # fmt: skip
+def test_the_config_says_how_the_model_is_wrapped(group_of_one, tmp_path, wrapper, broadcast, unused):
+    cfg = Config.fromfile(TINY)
+    cfg.update(launcher='pytorch', work_dir=str(tmp_path), model_wrapper_cfg=wrapper, experiment_name=tmp_path.name)
+    cfg.sync_bn = 'torch'  # for GPUs only
+    start_processes(cfg, ARGS)
+    model = build_runner(cfg, build_seeded(cfg)[1]).model
+    assert type(model) is MMDistributedDataParallel and model.device_ids is None
+    assert (model.broadcast_buffers, model.find_unused_parameters) == (broadcast, unused)
+    assert not any(isinstance(module, torch.nn.SyncBatchNorm) for module in model.modules())
+
+
+@pytest.mark.parametrize(('strategy', 'launcher', 'words'), [
+    ({}, 'none', r'FSDPStrategy.*dist_train\.sh'),
+    ({'state_dict_cfg': 'local'}, 'pytorch', "state_dict_cfg must be 'full', but got 'local'.*state_dict_cfg=full"),
+    ({'state_dict_cfg': None}, 'pytorch', "must be 'full', but got None"),
+    ({'type': 'DeepSpeedStrategy'}, 'pytorch', r'strategy\.type.*but got DeepSpeedStrategy'),
+    ({'type': DeepSpeedStrategy}, 'pytorch', 'but got DeepSpeedStrategy'),
+])  # fmt: skip
+def test_a_strategy_that_does_not_fit_is_refused(strategy, launcher, words):
+    cfg = copy.deepcopy(FSDP)
+    cfg.merge_from_dict(dict(strategy=strategy, launcher=launcher))
+    with pytest.raises(UserError, match=words):
+        check_strategy(cfg, ARGS)
+
+
+@pytest.mark.parametrize('strategy', [None, {'type': 'DDPStrategy'}])
+def test_other_runs_pass(strategy):
+    check_strategy(Config({'strategy': strategy, 'launcher': 'none'}), ARGS)

@@ -1,0 +1,133 @@
+"""Which checkpoint a run continues from, and when it does not."""
+
+import argparse
+import shutil
+
+import pytest
+import torch
+from mmengine.config import Config
+from torch import nn
+
+from mmstvit.engine.runner import apply_resume, check_resume, find_checkpoint
+from mmstvit.errors import CheckpointError, UserError
+
+MODEL = nn.Linear(2, 3)
+RUN = {'state_dict': MODEL.state_dict(), 'optimizer': {}, 'meta': {'epoch': 2, 'iter': 8}, 'message_hub': {}}
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """The work dir of a run with two checkpoints, given relative to the working directory as tools give it."""
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / 'run'
+    folder.mkdir()
+    for epoch in (1, 2):
+        torch.save({**RUN, 'meta': {'epoch': epoch, 'iter': 4 * epoch}}, folder / f'epoch_{epoch}.pth')
+    (folder / 'last_checkpoint').write_text('run/epoch_2.pth')
+    return folder
+
+
+class TestFind:
+    def test_the_last_checkpoint(self, run):
+        assert find_checkpoint('run') == 'run/epoch_2.pth'
+
+    def test_a_copied_work_dir_has_its_own(self, run, tmp_path):
+        (run / 'last_checkpoint').write_text(str(run / 'epoch_2.pth'))
+        shutil.copytree(run, tmp_path / 'copy')
+        assert find_checkpoint('copy') == 'copy/epoch_2.pth'
+
+    def test_a_moved_work_dir_still_has_it(self, run, tmp_path, monkeypatch):
+        moved = tmp_path / 'elsewhere' / 'moved'
+        moved.parent.mkdir()
+        run.rename(moved)
+        assert find_checkpoint(str(moved)) == str(moved / 'epoch_2.pth')
+
+    def test_checkpoints_may_be_in_another_folder(self, run, tmp_path):
+        """``default_hooks.checkpoint.out_dir``"""
+        out = tmp_path / 'out' / 'run'
+        out.mkdir(parents=True)
+        (run / 'epoch_2.pth').rename(out / 'epoch_2.pth')
+        (run / 'last_checkpoint').write_text(str(out / 'epoch_2.pth'))
+        assert find_checkpoint('run') == str(out / 'epoch_2.pth')
+
+    @pytest.mark.parametrize(('content', 'state'), [(None, 'missing'), (b'PK half of it', 'damaged')])
+    def test_a_checkpoint_that_cannot_be_used_is_named_with_another_whole_one(self, run, content, state):
+        (run / 'epoch_2.pth').unlink()
+        if content:
+            (run / 'epoch_2.pth').write_bytes(content)
+        torch.save({'state_dict': {}}, run / 'best_epoch_1.pth')  # has no optimizer to continue with
+        with pytest.raises(UserError, match=f'run/epoch_2.pth.* {state}') as caught:
+            find_checkpoint('run')
+        assert '--resume run/epoch_1.pth' in caught.value.remedy
+        (run / 'epoch_1.pth').unlink()
+        with pytest.raises(UserError) as caught:
+            find_checkpoint('run')
+        assert 'new run' in caught.value.remedy
+
+    def test_a_run_that_was_killed_before_its_first_checkpoint_has_none(self, tmp_path):
+        (tmp_path / '20260101_000000').mkdir()
+        assert find_checkpoint(str(tmp_path)) is None
+
+    def test_no_run_at_all_is_refused(self, tmp_path):
+        with pytest.raises(UserError, match='nothing to resume') as caught:
+            find_checkpoint(str(tmp_path))
+        assert '--work-dir' in caught.value.remedy
+
+
+class TestApply:
+    @pytest.mark.parametrize(
+        ('given', 'asked', 'load_from', 'resume'),
+        [
+            ({}, None, None, False),
+            ({}, 'auto', 'run/epoch_2.pth', True),
+            ({}, 'run/epoch_1.pth', 'run/epoch_1.pth', True),
+            # As in the saved config of a resumed run.
+            ({'resume': True}, None, 'run/epoch_2.pth', True),
+            ({'resume': True, 'load_from': 'run/epoch_1.pth'}, None, 'run/epoch_1.pth', True),
+            ({'resume': True, 'load_from': 'run/epoch_1.pth'}, 'auto', 'run/epoch_2.pth', True),
+            ({'resume': True, 'work_dir': 'new'}, None, None, False),
+        ],
+    )
+    def test_the_config_names_the_checkpoint(self, run, given, asked, load_from, resume):
+        cfg = Config({'work_dir': 'run', **given})
+        apply_resume(cfg, argparse.Namespace(resume=asked))
+        assert (cfg.get('load_from'), bool(cfg.get('resume'))) == (load_from, resume)
+
+    def test_a_missing_checkpoint_is_refused(self, run):
+        with pytest.raises(UserError, match=r'gone\.pth does not exist'):
+            apply_resume(Config({'work_dir': 'run'}), argparse.Namespace(resume='gone.pth'))
+
+
+class TestCheck:
+    @pytest.fixture
+    def check(self, tmp_path):
+        def check(content: dict, **train_cfg: object) -> bool:
+            path = tmp_path / 'epoch_2.pth'
+            torch.save(content, path)
+            return check_resume(Config({'resume': True, 'load_from': str(path), 'train_cfg': train_cfg}), MODEL)
+
+        return check
+
+    @pytest.mark.parametrize(
+        ('train_cfg', 'left'),
+        [({'max_epochs': 3}, True), ({'max_epochs': 2}, False), ({'max_iters': 9}, True), ({'max_iters': 8}, False)],
+    )
+    def test_a_finished_run_is_not_continued(self, check, train_cfg, left):
+        assert check(RUN, **train_cfg) is left
+
+    def test_weights_without_a_run_are_refused(self, check):
+        with pytest.raises(CheckpointError, match='no optimizer and no meta and no message_hub') as caught:
+            check({'state_dict': RUN['state_dict']})
+        assert 'load_from=' in caught.value.remedy
+
+    @pytest.mark.parametrize('change', [
+        lambda weights: weights.pop('bias'),
+        lambda weights: weights.update({'neck.weight': torch.zeros(1)}),
+        lambda weights: weights.update({'weight': torch.zeros(7, 24)}),
+    ], ids=['missing', 'unexpected', 'shape'])  # fmt: skip
+    def test_another_model_is_refused_with_the_table(self, check, change):
+        weights = dict(RUN['state_dict'])
+        change(weights)
+        with pytest.raises(CheckpointError, match=r'another model:\n(.|\n)*shape mismatch') as caught:
+            check({**RUN, 'state_dict': weights})
+        assert 'load_from=' in caught.value.remedy
