@@ -61,7 +61,8 @@ def safe_loading(trust: bool = False, convert: Converter = _unchanged) -> Iterat
     _settings = _Settings(trust, convert, kept={})
     loaders = dict(schemes) if trust else dict.fromkeys(schemes, _refuse)
     loaders.update(dict.fromkeys(('', *_HTTP), load_from_file))
-    # MMEngine takes the first scheme that a path begins with.
+    # MMEngine takes the first scheme that a path begins with. Its list is private: MMEngine (tried: 0.10.12) has no
+    # function that removes a loader.
     CheckpointLoader._schemes = dict(sorted(loaders.items(), reverse=True))
     try:
         yield

@@ -1,0 +1,19 @@
+"""Remedies name tools by commands that work in a checkout and in a wheel."""
+
+from pathlib import Path
+
+import pytest
+
+from mmstvit import dependencies
+
+from .helpers import ROOT
+
+
+@pytest.mark.parametrize('tool', ['model_converters/stvit_to_mm.py', 'dist_train.sh'])
+def test_tools_are_named_where_they_are(tool: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = 'bash' if tool.endswith('.sh') else 'python'
+    assert dependencies.tool_command(tool) == f'{program} tools/{tool}'
+    assert (ROOT / 'tools' / tool).exists()
+    package = tmp_path / 'site-packages' / 'mmstvit'
+    monkeypatch.setattr(dependencies, '__file__', str(package / 'dependencies.py'))
+    assert dependencies.tool_command(tool) == f'{program} {package}/.mim/tools/{tool}'
