@@ -1,153 +1,160 @@
-"""What importing mmstvit needs, and what it says when something is missing."""
+"""``import mmstvit``: its side effects, and the errors where a dependency is missing, broken or too old."""
 
+import json
 import sys
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-from mmstvit.dependencies import check_core, require_library
+from mmstvit.dependencies import CORE, LIBRARIES, DependencyError, check_core, reinstall, require, require_library
 
-from .helpers import run_python
+from .helpers import ROOT, run_python
 
-CORE = {
-    'torch': ('2.4.0', 'pip install "torch>=2.4"'),
-    'mmengine': ('0.10.0', 'pip install "onedl-mmengine>=0.10.8"'),
-    'mmcv': ('2.0.0', 'pip install onedl-mim && mim install onedl-mmcv (CUDA), or make env (CPU)'),
-}
-LIBRARIES = {
-    'mmdet': ('3.0.0', 'pip install onedl-mmdetection'),
-    'mmseg': ('1.0.0', 'pip install onedl-mmsegmentation'),
-    'mmpretrain': ('1.0.0', 'pip install onedl-mmpretrain torchvision'),
-}
+# Prints a JSON object of everything that an import could change, before and after it.
+SIDE_EFFECTS = """
+import json, os, sys, warnings
+import mmcv, torch
+from mmengine.config.utils import MODULE2PACKAGE
+from mmengine.registry import DefaultScope
+from mmengine.runner import CheckpointLoader
+
+def state():
+    return {
+        'sys.meta_path': [repr(finder) for finder in sys.meta_path],
+        'sys.path_hooks': [repr(hook) for hook in sys.path_hooks],
+        'sys.path': sys.path[:],
+        'sys.orig_argv': sys.orig_argv[:],
+        'sys.excepthook': repr(sys.excepthook),
+        'os.environ': dict(os.environ),
+        'warnings.filters': [repr(filter) for filter in warnings.filters],
+        'checkpoint loaders': {scheme: repr(loader) for scheme, loader in CheckpointLoader._schemes.items()},
+        'packages of configs': dict(MODULE2PACKAGE),
+        'default scope': repr(DefaultScope.get_current_instance()),
+        'torch.load': repr(torch.load),
+        'threads': [torch.get_num_threads(), torch.get_num_interop_threads()],
+        'dtype': repr(torch.get_default_dtype()),
+        'grad mode': torch.is_grad_enabled(),
+        'safe globals': sorted(repr(x) for x in torch.serialization.get_safe_globals() if 'torch.' not in repr(x)),
+        'flags': [
+            torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic, torch.backends.cudnn.allow_tf32,
+            torch.backends.cuda.matmul.allow_tf32, torch.backends.mkldnn.enabled, torch.get_float32_matmul_precision(),
+            torch.are_deterministic_algorithms_enabled(),
+        ],
+        'random state': torch.get_rng_state().tolist()[:100],
+    }
+
+before = state()
+import mmstvit
+mmstvit.STViT  # raises if the import was only deferred
+after = state()
+libraries = sorted({'mmdet', 'mmseg', 'mmpretrain', 'torchvision'} & set(sys.modules))
+print(json.dumps([before, after, libraries]))
+"""
 
 
-def stub(folder: Path, name: str, body: str) -> Path:
-    """A package of this name to put in front of the installed one."""
-    package = folder / name
-    package.mkdir()
-    (package / '__init__.py').write_text(body)
-    return folder
+def test_changes_nothing_but_registries(tmp_path):
+    done = run_python(SIDE_EFFECTS, tmp_path)
+    assert done.returncode == 0, done.stderr
+    before, after, libraries = json.loads(done.stdout)
+    assert after.pop('packages of configs') == {**before.pop('packages of configs'), 'mmstvit': 'mmstvit'}
+    assert after == before
+    assert not libraries
 
 
-def last_line(name: str, body: str, folder: Path) -> str:
-    """How `import mmstvit` ends when the package ``name`` is a stub."""
-    result = run_python('import mmstvit', folder, path=stub(folder, name, body))
-    assert result.returncode == 1
-    return result.stderr.strip().splitlines()[-1]
+def test_an_unknown_backend_is_an_error_at_the_first_use(tmp_path, monkeypatch):
+    monkeypatch.setenv('MMSTVIT_BACKEND', 'nonsense')
+    code = """
+import mmstvit, torch
+model = mmstvit.STViT('nano')
+try:
+    model(torch.rand(1, 3, 32, 32))
+except ValueError as error:
+    print(error)
+"""
+    done = run_python(code, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert 'MMSTVIT_BACKEND' in done.stdout and "'nonsense'" in done.stdout
 
 
-def module(name: str, version: str | None) -> ModuleType:
+def test_a_broken_dependency_is_an_error_at_the_first_use(tmp_path):
+    (tmp_path / 'torch.py').write_text("raise OSError('libcudart.so: cannot open shared object file')")
+    done = run_python("import mmstvit; print('imported'); mmstvit.STViT", tmp_path, path=tmp_path)
+    assert (done.returncode, done.stdout) == (1, 'imported\n')
+    last = done.stderr.strip().splitlines()[-1]
+    assert 'ImportError' in last and 'libcudart.so' in last and reinstall(CORE['torch'][1]) in last
+
+
+def module(name: str, version: object) -> ModuleType:
     fake = ModuleType(name)
     if version is not None:
         fake.__version__ = version
     return fake
 
 
-def test_import_does_not_load_the_task_libraries(tmp_path):
-    code = 'import sys, mmstvit; print(sorted({"mmdet", "mmseg", "mmpretrain", "torchvision"} & set(sys.modules)))'
-    result = run_python(code, tmp_path)
-    assert result.stdout.strip() == '[]', result.stderr
+class TestRequire:
+    @pytest.mark.parametrize('version', ['2.0.0', '2', '2.0.1+cpu', '2.10.0', '3.0.0.dev1', '2.11.0a0+git1234'])
+    def test_a_supported_version(self, monkeypatch, version):
+        monkeypatch.setitem(sys.modules, 'mmcv', module('mmcv', version))
+        assert require('mmcv', '2.0.0', 'pip install mmcv').__version__ == version
 
+    @pytest.mark.parametrize('version', ['1.9.9', '1.13+cu118', '2.0.0rc1', '0', 'unknown', None])
+    def test_an_unsupported_version(self, monkeypatch, version):
+        monkeypatch.setitem(sys.modules, 'mmcv', module('mmcv', version))
+        with pytest.raises(DependencyError, match=r'mmcv >= 2\.0\.0') as caught:
+            require('mmcv', '2.0.0', 'pip install mmcv')
+        assert str(version) in caught.value.problem and caught.value.remedy == 'Run: pip install mmcv'
 
-@pytest.mark.parametrize('name', CORE)
-class TestImport:
-    def test_missing_piece_is_named_with_the_command(self, name, tmp_path):
-        minimum, command = CORE[name]
-        body = f"raise ModuleNotFoundError('No module named {name}', name='{name}')"
-        message = last_line(name, body, tmp_path)
-        assert message == f'ImportError: mmstvit needs {name} >= {minimum}, which is not installed. Run: {command}'
+    @pytest.mark.parametrize(('body', 'words', 'command'), [
+        (None, 'not installed', 'pip install x'),
+        ('import addict_of_nowhere', 'addict_of_nowhere is not installed', 'pip install x'),
+        ("raise AssertionError('for another torch')", 'for another torch', 'pip install --force-reinstall x'),
+    ], ids=['missing', 'dependency', 'broken'])  # fmt: skip
+    def test_an_import_that_fails(self, monkeypatch, tmp_path, body, words, command):
+        if body:
+            (tmp_path / 'some_package.py').write_text(body)
+            monkeypatch.syspath_prepend(tmp_path)
+        with pytest.raises(ImportError) as caught:
+            require('some_package', '1.0', 'pip install x')
+        assert 'some_package >= 1.0' in caught.value.problem and words in caught.value.problem
+        assert caught.value.remedy == f'Run: {command}'
 
-    def test_old_piece_is_named_with_both_versions_and_the_command(self, name, tmp_path):
-        minimum, command = CORE[name]
-        message = last_line(name, "__version__ = '0.9.1'", tmp_path)
-        assert message == f'ImportError: mmstvit needs {name} >= {minimum}, but 0.9.1 is installed. Run: {command}'
-
-
-class TestCore:
-    def test_installed_stack_passes(self):
+    def test_the_core_is_checked(self, monkeypatch):
         check_core()
-
-    @pytest.mark.parametrize('name', CORE)
-    def test_piece_that_lacks_a_dependency_names_it(self, name, tmp_path):
-        message = last_line(name, 'import addict_of_nowhere', tmp_path)
-        assert message.startswith('ImportError') and name in message and CORE[name][1] in message
-        assert 'addict_of_nowhere is missing' in message
-
-    def test_foreign_package_under_the_name_is_told_apart(self, tmp_path):
-        message = last_line('mmcv', '', tmp_path)
-        assert 'is not the package' in message and str(tmp_path) in message and CORE['mmcv'][1] in message
-
-    @pytest.mark.parametrize('version', ['2.4.0', '2.4.1+cpu', '2.10.0', '2.11.0a0+git1234', '3.0.0.dev1', '3'])
-    def test_newer_version_passes(self, monkeypatch, version):
-        monkeypatch.setitem(sys.modules, 'torch', module('torch', version))
-        check_core()
-
-    @pytest.mark.parametrize('version', ['2.3.1', '2.3.1+cu118', '1.13', '0'])
-    def test_older_version_is_refused(self, monkeypatch, version):
-        monkeypatch.setitem(sys.modules, 'torch', module('torch', version))
-        with pytest.raises(ImportError, match=r'torch >= 2\.4\.0') as caught:
-            check_core()
-        assert version in str(caught.value)
+        for name in CORE:
+            with monkeypatch.context() as patch, pytest.raises(DependencyError, match=f'{name} >= '):
+                patch.setitem(sys.modules, name, module(name, '0.1'))
+                check_core()
 
 
-@pytest.mark.parametrize('name', LIBRARIES)
 class TestRequireLibrary:
-    def test_returns_the_module(self, monkeypatch, name):
+    @pytest.mark.parametrize('name', LIBRARIES)
+    def test_each_library(self, monkeypatch, name):
         fake = module(name, '9.0.0')
-        monkeypatch.setitem(sys.modules, 'mmcv._ext', module('mmcv._ext', None))
         monkeypatch.setitem(sys.modules, name, fake)
         assert require_library(name) is fake
-
-    def test_missing_library_is_named_with_the_command(self, monkeypatch, name):
-        monkeypatch.setitem(sys.modules, 'mmcv._ext', module('mmcv._ext', None))
-        monkeypatch.setitem(sys.modules, name, None)
-        minimum, command = LIBRARIES[name]
-        with pytest.raises(ImportError) as caught:
+        fake.__version__ = '0.30.0'
+        with pytest.raises(DependencyError, match=f'{name} >= .*0.30.0') as caught:
             require_library(name)
-        assert str(caught.value) == f'mmstvit needs {name} >= {minimum}, which is not installed. Run: {command}'
+        assert LIBRARIES[name][1] in caught.value.remedy
 
-    def test_old_library_is_refused(self, monkeypatch, name):
-        monkeypatch.setitem(sys.modules, 'mmcv._ext', module('mmcv._ext', None))
-        monkeypatch.setitem(sys.modules, name, module(name, '0.30.0'))
-        minimum, command = LIBRARIES[name]
-        with pytest.raises(ImportError, match=f'{name} >= {minimum}, but 0.30.0') as caught:
-            require_library(name)
-        assert command in str(caught.value)
-
-    def test_mmcv_without_compiled_ops_is_refused(self, monkeypatch, name):
+    def test_mmcv_without_compiled_operators(self, monkeypatch):
         monkeypatch.setitem(sys.modules, 'mmcv._ext', None)
-        with pytest.raises(ImportError, match=f'{name} needs mmcv with compiled ops') as caught:
-            require_library(name)
-        assert 'mmcv._ext' in str(caught.value) and 'mim install onedl-mmcv' in str(caught.value)
+        with pytest.raises(DependencyError, match=r'mmdet needs mmcv with compiled operators.*mmcv\._ext') as caught:
+            require_library('mmdet')
+        assert CORE['mmcv'][1] in caught.value.remedy
+
+    def test_an_unknown_library(self):
+        with pytest.raises(ValueError, match="'mmdett'") as caught:
+            require_library('mmdett')
+        assert all(name in str(caught.value) for name in LIBRARIES)
 
 
-@pytest.mark.parametrize('version', ['2.0', '2', '2.0.0+cpu'])
-def test_short_and_local_versions_count_as_the_release(monkeypatch, version):
-    monkeypatch.setitem(sys.modules, 'mmcv', module('mmcv', version))
-    check_core()
+def test_the_command_for_mmcv_fills_this_environment(monkeypatch, tmp_path):
+    from mmstvit import dependencies
 
-
-@pytest.mark.parametrize('version', ['unknown', None, '2.0.0rc1'])
-def test_what_is_no_release_of_at_least_the_minimum_is_refused(monkeypatch, version):
-    monkeypatch.setitem(sys.modules, 'mmcv', module('mmcv', version))
-    with pytest.raises(ImportError, match=r'mmcv >= 2\.0\.0') as caught:
-        check_core()
-    assert str(version) in str(caught.value) and CORE['mmcv'][1] in str(caught.value)
-
-
-def test_a_package_that_breaks_on_import_is_named_with_the_remedy(tmp_path):
-    line = last_line('mmcv', "raise AssertionError('built for another torch')", tmp_path)
-    assert 'built for another torch' in line and CORE['mmcv'][1] in line
-
-
-def test_a_package_that_is_there_and_broken_is_installed_anew(tmp_path):
-    """pip finds its version good, and would do nothing."""
-    line = last_line('torch', "raise OSError('libcudart.so: cannot open shared object file')", tmp_path)
-    assert 'libcudart.so' in line and line.endswith('Run: pip install --force-reinstall "torch>=2.4"')
-
-
-def test_unknown_library_is_refused():
-    with pytest.raises(ValueError, match="'mmdett'") as caught:
-        require_library('mmdett')
-    assert all(name in str(caught.value) for name in LIBRARIES)
+    assert dependencies._mmcv_command() == f"make -C '{ROOT}' env VENV='{sys.prefix}'"
+    monkeypatch.setattr(dependencies, '_PACKAGE', Path(tmp_path))  # as a wheel
+    command = dependencies._mmcv_command()
+    assert 'CFLAGS="-O3 -DNDEBUG -g0"' in command and '--no-build-isolation' in command
+    assert '--force-reinstall --no-deps' in reinstall(command)
