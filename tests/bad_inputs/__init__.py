@@ -1,8 +1,6 @@
-"""Bad inputs: what a user may get wrong, and what damaged or harmful files may hold; tried by test_bad_inputs.py."""
+"""Bad inputs: commands that users may get wrong, and damaged or harmful files; tried by test_bad_inputs.py."""
 
 from . import checkpoints, command_lines, configs, data
-from .case import CASES, SECTIONS, Case
+from .case import CASES, Case
 
-CASES.sort(key=lambda case: SECTIONS.index(case.section))
-
-__all__ = ['CASES', 'SECTIONS', 'Case', 'checkpoints', 'command_lines', 'configs', 'data']
+__all__ = ['CASES', 'Case', 'checkpoints', 'command_lines', 'configs', 'data']

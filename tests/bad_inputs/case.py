@@ -19,26 +19,23 @@ TRAIN = f'tools/train.py {CONFIG}'
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """A command that cannot be carried out, run in a folder that has ``configs``, ``tools`` and an empty data set.
+    """A command that must be refused, run in a folder that has ``configs``, ``tools`` and an empty data set.
 
     Args:
-        section: Of the table.
-        what: What is wrong, for people.
+        what: What is wrong.
         command: The command line, without ``python``.
-        says: What the message must have.
+        words: What the message must contain: the path, the key, the value, the remedy.
         code: The exit code.
         prepare: Writes the bad input into the working directory.
     """
 
-    section: str
     what: str
     command: str
-    says: str
+    words: tuple[str, ...]
     code: int
     prepare: Callable[[], None]
 
 
-SECTIONS = ('Checkpoints', 'Configs', 'Data', 'Command lines')
 CASES: list[Case] = []
 
 
@@ -46,11 +43,11 @@ def nothing() -> None:
     """For commands that are wrong without any file."""
 
 
-def case(section: str, what: str, command: str, says: str, code: int = 1) -> Callable[[Callable[[], None]], None]:
-    """Add a case; returned is a decorator for the function that writes its input, if there is any."""
-    assert what not in {case.what for case in CASES}
+def case(what: str, command: str, *words: str, code: int = 1) -> Callable[[Callable[[], None]], None]:
+    """Add a case; returns a decorator for the function that writes its input, if there is any."""
+    assert words and what not in {case.what for case in CASES}
     index = len(CASES)
-    CASES.append(Case(section, what, command, says, code, nothing))
+    CASES.append(Case(what, command, words, code, nothing))
 
     def add(prepare: Callable[[], None]) -> None:
         CASES[index] = dataclasses.replace(CASES[index], prepare=prepare)
@@ -64,11 +61,13 @@ def _weights() -> dict[str, Tensor]:
     return build_model(load_config('imagenet/stvit-nano_scenes')).state_dict()
 
 
-def weights() -> dict[str, Tensor]:
-    """Weights of CONFIG's model; the tensors are new ones."""
-    return {name: tensor.clone() for name, tensor in _weights().items()}
+def weights(**changed: Tensor) -> dict[str, Tensor]:
+    """Return weights of CONFIG's model, as new tensors; ``changed`` replaces some, with ``__`` for dots."""
+    replaced = {name.replace('__', '.'): tensor for name, tensor in changed.items()}
+    return {**{name: tensor.clone() for name, tensor in _weights().items()}, **replaced}
 
 
 def save(content: object, name: str) -> Path:
+    """Write a checkpoint into the working directory."""
     torch.save(content, name)
     return Path(name)

@@ -1,27 +1,28 @@
-"""Options that do not exist, do not go together, or ask for what cannot be."""
+"""Options that do not exist, do not go together, or cannot be carried out."""
 
-import functools
 from pathlib import Path
 
 from .case import CONFIG, TEST, TRAIN, case, save, weights
 from .data import make
 
-command_line = functools.partial(case, 'Command lines')
 SEGMENTOR = 'configs/upernet/stvit-nano_upernet_scenes.py'
+DETECTOR = 'configs/mask_rcnn/mask-rcnn_stvit-nano_fpn_scenes.py'
 
 
 def checkpoint() -> None:
+    """Write weights of CONFIG's model."""
     save(dict(state_dict=weights()), 'own.pth')
 
 
-command_line('No config', 'tools/train.py', 'config', 2)
-command_line('No checkpoint', TEST, 'checkpoint', 2)
-command_line('An option with a slip', f'{TRAIN} --work-dri work_dirs/a', '--work-dri', 2)
-command_line('A setting without a value', f'{TRAIN} --cfg-options model.backbone.arch', 'arch', 2)
-command_line('Nothing to resume', f'{TRAIN} --resume', 'nothing to resume')
+case('no config', 'tools/train.py', 'config', code=2)
+case('no checkpoint', TEST, 'checkpoint', code=2)
+case('a misspelt option', f'{TRAIN} --work-dri work_dirs/a', '--work-dri', code=2)
+case('a setting without a value', f'{TRAIN} --cfg-options model.backbone.arch', 'model.backbone.arch', code=2)
+case('a setting in quotes', f"""{TRAIN} --cfg-options '"model.backbone.arch"=small'""", 'without quotes', code=2)
+case('nothing to resume', f'{TRAIN} --resume', 'work_dirs/stvit-nano_scenes', '--work-dir')
 
 
-@command_line('Resuming where the last checkpoint is damaged', f'{TRAIN} --resume', 'damaged')
+@case('a damaged last checkpoint', f'{TRAIN} --resume', 'stvit-nano_scenes/epoch_1.pth', 'damaged', 'new run')
 def _() -> None:
     folder = Path('work_dirs/stvit-nano_scenes')
     folder.mkdir(parents=True)
@@ -29,48 +30,66 @@ def _() -> None:
     (folder / 'last_checkpoint').write_text(str(folder / 'epoch_1.pth'))
 
 
-command_line('Mixed precision that is none', f'{TRAIN} --amp --cfg-options optim_wrapper.dtype=float64', 'float64')
-command_line('A learning rate scaled from nothing', f'{TRAIN} --auto-scale-lr', 'base_batch_size')
-command_line('Slurm without GPUs', f'{TRAIN} --launcher slurm', 'needs GPUs')
-command_line('Predictions into a file of another kind', f'{TEST} own.pth --out predictions.txt', '.pkl')(checkpoint)
-
-
-command_line(
-    'Test-time augmentation that nothing defines',
-    f'tools/test.py {SEGMENTOR} own.pth --tta --cfg-options tta_model=None',
-    '--tta needs',
-)(checkpoint)
-command_line('A number of processes below none', 'tools/misc/verify_dataset.py mine.py --num-workers -1', '-1')
-command_line(
-    'A report into a folder that is not there',
-    'tools/misc/verify_dataset.py mine.py --out reports/a.json',
-    'reports/a.json',
+case(
+    'an unknown precision', f'{TRAIN} --amp --cfg-options optim_wrapper.dtype=float64', 'optim_wrapper.dtype', 'float64'
 )
+case('a learning rate without its batch', f'{TRAIN} --auto-scale-lr', 'auto_scale_lr.base_batch_size=')
+case('Slurm without GPUs', f'{TRAIN} --launcher slurm', '--launcher slurm', 'dist_train.sh')
+case('predictions into a file of another kind', f'{TEST} own.pth --out predictions.txt', 'predictions.txt', '.pkl')(
+    checkpoint
+)
+case('pictures from several processes', f'{TEST} own.pth --show-dir out --launcher pytorch', '--show-dir')(checkpoint)
+case(
+    'test-time augmentation that nothing defines',
+    f'tools/test.py {SEGMENTOR} own.pth --tta --cfg-options tta_model=None',
+    '--tta',
+    'tta_model',
+)(checkpoint)
 
 
-@command_line('A split that the config does not have', 'tools/misc/verify_dataset.py mine.py --split test', 'test')
+@case(
+    'test-time augmentation of masks without a second stage',
+    'tools/test.py mine.py own.pth --tta',
+    '--tta',
+    'two-stage',
+)
+def _() -> None:
+    Path('mine.py').write_text("_base_ = 'mmdet::solo/solo_r50_fpn_1x_coco.py'\n")
+    checkpoint()
+
+
+@case(
+    'test-time augmentation of another detector',
+    f'tools/test.py {DETECTOR} own.pth --tta --cfg-options tta_model.type=mmstvit.InstanceSegTTAModel '
+    'model.roi_head.mask_head=None',
+    'DetTTAModel',
+)
+def _() -> None:
+    Path('data/scenes/coco/val').mkdir(parents=True)
+    Path('data/scenes/coco/annotations').mkdir()
+    Path('data/scenes/coco/annotations/instances_val.json').touch()
+    checkpoint()
+
+
+case('a negative number of processes', 'tools/misc/verify_dataset.py mine.py --num-workers -1', '-1')
+case('a report into a missing folder', 'tools/misc/verify_dataset.py mine.py --out reports/a.json', 'reports/a.json')
+
+
+@case('a split that the config does not have', 'tools/misc/verify_dataset.py mine.py --split test', 'test_dataloader')
 def _() -> None:
     make('mmpretrain')
 
 
-command_line('An image without pixels', f'tools/analysis_tools/get_flops.py {CONFIG} --shape 0 224', '--shape')
-command_line('A backbone that is not known', 'tools/analysis_tools/benchmark.py stvit-smal', 'stvit-smal')
-command_line('A device that does not exist', 'tools/analysis_tools/benchmark.py stvit-nano --device gpu', '--device')
-command_line(
-    'Pictures of a model that is no detector',
+case('an image without pixels', f'tools/analysis_tools/get_flops.py {CONFIG} --shape 0 224', '--shape', '0')
+case(
+    'pictures of a model that is not a detector',
     f'tools/analysis_tools/contact_sheet.py {CONFIG} own.pth --out sheet.png',
-    'not a detector',
+    CONFIG,
+    'detector',
 )(checkpoint)
-command_line(
-    'A confusion matrix of no segmentor',
-    f'tools/analysis_tools/confusion_matrix.py {CONFIG} predictions matrix',
-    'not a segmentor',
-)
 
 
-@command_line(
-    'Scenes over what somebody else keeps there', 'tools/dataset_converters/scenes.py --out-dir photos', 'photos', 2
-)
+@case('scenes into a folder with other files', 'tools/dataset_converters/scenes.py --out-dir photos', 'photos', code=2)
 def _() -> None:
     Path('photos').mkdir()
     Path('photos/holiday.jpg').write_text('precious')

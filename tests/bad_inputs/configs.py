@@ -1,87 +1,105 @@
-"""Configs that are not there, not Python, or ask for what does not exist."""
+"""Configs that do not exist, are not Python, or ask for what does not exist."""
 
-import functools
 from pathlib import Path
 
 from .case import CONFIG, TRAIN, case
 
-config = functools.partial(case, 'Configs')
-
 
 def write(text: str, name: str = 'mine.py') -> None:
+    """Write a config into the working directory."""
     Path(name).write_text(text)
 
 
-config('A name with a slip', 'tools/train.py configs/imagenet/stvit-nano_scene.py', 'Did you mean')
-config('A folder of configs', 'tools/train.py configs/imagenet', 'is no config')
+case(
+    'a misspelt name',
+    'tools/train.py configs/imagenet/stvit-nano_scene.py',
+    'stvit-nano_scene.py',
+    'Did you mean configs/imagenet/stvit-nano_scenes.py?',
+)
+case(
+    'a misspelt name in a package',
+    'tools/train.py mmstvit::imagenet/stvit-nano_scene.py',
+    'mmstvit::imagenet/stvit-nano_scene.py',
+    'stvit-nano_scenes.py?',
+)
+case('a package without configs', 'tools/train.py mmpose::body/a.py', "'mmpose'", 'mmstvit::')
+case('a folder of configs', 'tools/train.py configs/imagenet', 'configs/imagenet is not a config file')
 
 
-@config('A file of another kind', 'tools/train.py mine.txt', 'mine.txt')
+@case('a file of another kind', 'tools/train.py mine.txt', 'mine.txt is not a config file', '.py')
 def _() -> None:
     write('Train it, please.', 'mine.txt')
 
 
-@config('A syntax error', 'tools/train.py mine.py', 'mine.py')
+@case('a syntax error', 'tools/train.py mine.py', 'mine.py', 'line')
 def _() -> None:
     write("default_scope = 'mmdet'\nmodel = dict(\n")
 
 
-@config('A config that raises an error', 'tools/train.py mine.py', 'learning_rate')
+@case('a config that raises an error', 'tools/train.py mine.py', 'mine.py', 'learning_rate')
 def _() -> None:
     write("default_scope = 'mmdet'\nlr = learning_rate * 2\n")
 
 
-@config('A base that is not there', 'tools/train.py mine.py', 'gone.py')
+@case('a missing base', 'tools/train.py mine.py', 'mine.py', 'gone.py')
 def _() -> None:
     write("_base_ = 'configs/gone.py'\n")
 
 
-@config('A base of a package that is not installed', 'tools/train.py mine.py', 'mmpose')
+@case('a base of a package that is not installed', 'tools/train.py mine.py', 'mine.py', 'mmpose')
 def _() -> None:
     write("_base_ = 'mmpose::body_2d_keypoint/a.py'\n")
 
 
-@config('A base that the package does not have', 'tools/train.py mine.py', 'gone.py')
+@case('a base that the package does not have', 'tools/train.py mine.py', 'mine.py', 'gone.py')
 def _() -> None:
     write("_base_ = 'mmstvit::imagenet/gone.py'\n")
 
 
-@config('Another library', 'tools/train.py mine.py', "default_scope='mmpose'")
+@case('another library', 'tools/train.py mine.py', "default_scope='mmpose'", 'mmpretrain')
 def _() -> None:
     write("default_scope = 'mmpose'\n")
 
 
-@config('No model', 'tools/train.py mine.py', 'has no model')
+@case('no model', 'tools/train.py mine.py', 'mine.py', 'model', '_base_')
 def _() -> None:
     write("default_scope = 'mmpretrain'\n")
 
 
-@config('No data for training', 'tools/train.py mine.py', 'no train_dataloader')
+@case('no data for training', 'tools/train.py mine.py', 'train_dataloader')
 def _() -> None:
     write(f"_base_ = '{CONFIG}'\ntrain_dataloader = None\n")
 
 
-@config('No data for testing', 'tools/test.py mine.py own.pth', 'no test_dataloader')
+@case('no data for testing', 'tools/test.py mine.py own.pth', 'test_dataloader')
 def _() -> None:
     write(f"_base_ = '{CONFIG}'\ntest_dataloader = None\n")
 
 
-config('An architecture that does not exist', f'{TRAIN} --cfg-options model.backbone.arch=smal', "'smal'")
-config('A setting with a slip', f'{TRAIN} --cfg-options model.backbone.drop_path_rat=0.1', 'drop_path_rat')
-config('A model that does not exist', f'{TRAIN} --cfg-options model.backbone.type=mmstvit.STVit', 'STVit')
-config('A stage that does not exist', f'{TRAIN} --cfg-options model.backbone.out_indices="[0,7]"', '7')
-config('A rate out of range', f'{TRAIN} --cfg-options model.backbone.drop_path_rate=1.5', '1.5')
-config('The inference form, to be trained', f'{TRAIN} --cfg-options model.backbone.deploy=True', 'deploy=False')
-config(
-    'Another word for what becomes of unreadable images',
+case(
+    'iterations in a config by epochs',
+    f'{TRAIN} --cfg-options train_cfg.type=IterBasedTrainLoop train_cfg.max_iters=20',
+    'train_cfg.max_epochs',
+    'train_cfg.max_epochs=1',
+    '_delete_=True',
+)
+case('an unknown architecture', f'{TRAIN} --cfg-options model.backbone.arch=smal', "'smal'", "'small'")
+case('a misspelt setting', f'{TRAIN} --cfg-options model.backbone.drop_path_rat=0.1', 'drop_path_rat')
+case('an unknown model', f'{TRAIN} --cfg-options model.backbone.type=mmstvit.STVit', 'STVit')
+case('a stage that does not exist', f'{TRAIN} --cfg-options model.backbone.out_indices="[0,7]"', 'out_indices', '7')
+case('a rate out of range', f'{TRAIN} --cfg-options model.backbone.drop_path_rate=1.5', 'drop_path_rate', '1.5')
+case(
+    'deploy form, to be trained',
+    f'{TRAIN} --cfg-options model.backbone.deploy=True',
+    'model.backbone.deploy=True',
+    '--cfg-options model.backbone.deploy=False',
+)
+case(
+    'an unknown value for unreadable files',
     f'{TRAIN} --cfg-options data_faults.unreadable=ignore',
+    'data_faults.unreadable',
     "'ignore'",
+    "'skip'",
 )
-config(
-    'Sharding in one process',
-    f'{TRAIN} --cfg-options strategy.type=mmstvit.FSDPStrategy',
-    'dist_train.sh',
-)
-config(
-    'A setting inside something that has no settings', f'{TRAIN} --cfg-options default_scope.name=mmdet', 'does not fit'
-)
+case('sharding in one process', f'{TRAIN} --cfg-options strategy.type=mmstvit.FSDPStrategy', 'dist_train.sh')
+case('a setting inside a value', f'{TRAIN} --cfg-options default_scope.name=mmdet', '--cfg-options', 'default_scope')
