@@ -15,5 +15,5 @@ def test_tools_are_named_where_they_are(tool: str, tmp_path: Path, monkeypatch: 
     assert dependencies.tool_command(tool) == f'{program} tools/{tool}'
     assert (ROOT / 'tools' / tool).exists()
     package = tmp_path / 'site-packages' / 'mmstvit'
-    monkeypatch.setattr(dependencies, '__file__', str(package / 'dependencies.py'))
+    monkeypatch.setattr(dependencies, '_PACKAGE', package)
     assert dependencies.tool_command(tool) == f'{program} {package}/.mim/tools/{tool}'
