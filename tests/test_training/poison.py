@@ -1,4 +1,4 @@
-"""A training in which one process reads a bad image: imported by a config."""
+"""Spoil an image of one process; configs import this file."""
 
 from mmengine.dist import get_rank
 from mmengine.hooks import Hook
@@ -7,16 +7,16 @@ from mmengine.registry import HOOKS
 
 @HOOKS.register_module()
 class Poison(Hook):
-    """Puts NaN into the first image of iteration 7, counted from 1, of one process.
+    """Put NaN into the first image of iteration 3, counted from 1.
 
     Args:
-        rank: Of which.
+        rank: Rank of the process.
     """
 
     def __init__(self, rank: int) -> None:
         self.rank = rank
 
     def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:
-        if runner.iter + 1 == 7 and get_rank() == self.rank:
+        if runner.iter + 1 == 3 and get_rank() == self.rank:
             data_batch['inputs'] = data_batch['inputs'].float()
             data_batch['inputs'][0] = float('nan')

@@ -1,4 +1,4 @@
-"""What every process computes, for a test to read: imported by a config."""
+"""Record what every process computes; configs import this file."""
 
 import atexit
 from pathlib import Path
@@ -10,9 +10,10 @@ from mmengine.registry import HOOKS
 
 @HOOKS.register_module()
 class Recorder(Hook):
-    """In the work dir, ``losses_<rank>.txt`` has this process's loss in every iteration, and ``numbers_<rank>.txt`` how
-    many numbers of the model's parameters it holds after one. ``threads_<rank>.txt`` has the names of the threads that
-    live when the interpreter goes.
+    """Write files for a test into the work dir.
+
+    ``losses_<rank>.txt`` has the loss of every iteration, ``numbers_<rank>.txt`` the number of parameters that the
+    process holds, and ``threads_<rank>.txt`` the names of the threads that exist when the interpreter ends.
     """
 
     def before_run(self, runner) -> None:
@@ -26,5 +27,5 @@ class Recorder(Hook):
 
 
 def record_threads(path: Path) -> None:
-    """PyTorch's own threads too, which Python does not know of: as Linux lists them."""
+    """Write the names of all threads of the process, those of C++ libraries included."""
     path.write_text(' '.join(file.read_text().strip() for file in Path('/proc/self/task').glob('*/comm')))

@@ -1,6 +1,6 @@
-"""A training that dies at a given point: imported by a config, told by the environment variable ``DIE_AT``.
+"""Kill a training run at the point in the environment variable ``DIE_AT``; configs import this file.
 
-The process sends itself SIGKILL, so that the point is exact; nothing of it can be caught or cleaned up.
+The process sends itself SIGKILL, so that the point is exact and nothing can be cleaned up.
 """
 
 import os
@@ -17,10 +17,10 @@ def die() -> None:
 
 @HOOKS.register_module()
 class Sabotage(Hook):
-    """Dies at ``DIE_AT``, counted from 1; without it nothing happens.
+    """Kill the process at ``DIE_AT``, if it is set.
 
-    ``train:7`` is after iteration 7, ``val:2`` in the validation after epoch 2, ``write:3`` halfway through the file of
-    checkpoint 3.
+    ``train:7`` is after iteration 7 (counted from 1), ``val:2`` in the validation after epoch 2, ``write:3`` halfway
+    through the file of checkpoint 3.
     """
 
     priority = 'LOWEST'

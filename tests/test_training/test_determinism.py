@@ -18,7 +18,7 @@ CONFIG = Path(__file__).parent / 'tiny_classifier.py'
 
 @pytest.fixture
 def train(workspace, monkeypatch):
-    """Train two iterations of the tiny classifier, in which everything random happens; returns its state."""
+    """Train the tiny classifier for two iterations; returns its state."""
     monkeypatch.chdir(workspace)
     monkeypatch.setattr(DefaultScope, '_instance_dict', OrderedDict(DefaultScope._instance_dict))
     runs = []
@@ -41,9 +41,9 @@ def train(workspace, monkeypatch):
     torch.set_rng_state(before)
 
 
-def test_the_seed_alone_decides(train):
+def test_same_seed_same_weights(train):
     first = train(seed=3)
-    torch.rand(5)  # whatever else the process has done
+    torch.rand(5)  # the state of the generators does not matter
     assert_equal(train(seed=3, workers=2), first)
     other = train(seed=4)
     assert not torch.equal(other['head.fc.weight'], first['head.fc.weight'])

@@ -1,4 +1,4 @@
-"""A training that diverges in one process of two: both stop, at the same step, and the checkpoints stay good."""
+"""If one of two processes diverges, both stop at the same step, and the checkpoints are good."""
 
 import copy
 import re
@@ -8,7 +8,7 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from ..helpers import ROOT, free_port, link_scenes
+from ..helpers import ROOT, link_scenes
 
 HERE = Path(__file__).parent
 FSDP = Config.fromfile(ROOT / 'configs' / 'imagenet' / 'stvit-large_fsdp_8xb128_in1k.py')
@@ -16,7 +16,7 @@ CONFIG = f"""
 _base_ = '{HERE / 'tiny_classifier.py'}'
 custom_imports = dict(imports=['poison'])
 custom_hooks = [dict(type='Poison', rank=1)]
-train_dataloader = dict(batch_size=4, dataset=dict(indices=40))
+train_dataloader = dict(batch_size=4, dataset=dict(indices=16))
 """
 
 
@@ -33,20 +33,20 @@ def config(folder: Path, sharded: bool) -> str:
 
 @pytest.mark.long
 @pytest.mark.parametrize('sharded', [False, True], ids=['replicated', 'sharded'])
-def test_both_processes_stop(tool, scenes, tmp_path, sharded):
+def test_both_processes_stop(fork, scenes, tmp_path, sharded):
     folder = link_scenes(tmp_path, scenes)
-    command = [config(folder, sharded), 2, '--work-dir', 'run']
-    done = tool('dist_train.sh', *command, cwd=folder, env={'PYTHONPATH': str(HERE), **free_port()}, timeout=200)
-    assert done.returncode != 0
+    command = [config(folder, sharded), '--work-dir', 'run']
+    done = fork('train.py', *command, cwd=folder, env={'PYTHONPATH': str(HERE)}, processes=2, timeout=200)
+    assert done.returncode == 1
     output = done.stdout + done.stderr
-    # Five iterations an epoch.
-    assert len(re.findall(r'^error: the training has diverged in iteration 7 \(epoch 2\)', output, re.MULTILINE)) == 2
+    # Two iterations per epoch.
+    assert len(re.findall(r'^error: Training diverged in iteration 3 \(epoch 2\)', output, re.MULTILINE)) == 2, output
     if sharded:
-        assert 'The model is sharded' in output
+        assert 'the model is sharded' in output
     else:
-        assert 'First of all: input of the model (ImageClassifier): 12288 NaN of' in output
-        assert 'what went wrong came from another process' in output
-    assert 'Last good checkpoint, all weights finite: ' in output
+        assert 'First bad tensor: input of the model (ImageClassifier): 12288 NaN in' in output
+        assert 'the fault came from another process' in output
+    assert 'Last good checkpoint (all weights finite): ' in output
     (checkpoint,) = (folder / 'run').glob('*.pth')
     assert checkpoint.name == 'epoch_1.pth'
     weights = torch.load(checkpoint, weights_only=False)['state_dict']

@@ -1,4 +1,4 @@
-# The smallest classifier in which everything random happens: augmentation, drop path, dropout, shuffling.
+# A very small classifier with everything that is random: augmentation, drop path, dropout, shuffling.
 _base_ = '../../configs/imagenet/stvit-nano_scenes.py'
 
 arch = dict(_delete_=True, channels=(8, 12, 16, 24), depths=(1, 1, 2, 1), num_heads=(1, 2, 4, 3))

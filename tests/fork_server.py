@@ -1,0 +1,148 @@
+"""Run tools in processes that are forked from one in which the libraries are already imported.
+
+Importing them takes most of the time of a short run. What runs is a process of its own in all other respects: it can
+be killed, fail, or be one of several that train together.
+"""
+
+import contextlib
+import gc
+import importlib
+import json
+import os
+import random
+import runpy
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+GRACE = 20  # seconds that the other processes have when one of several has failed, as with a launcher
+
+
+class ForkServer:
+    """A process that forks others; use it as a context manager."""
+
+    def __enter__(self) -> 'ForkServer':
+        env = {**os.environ, 'GOMP_SPINCOUNT': '1000', 'PYTHONWARNINGS': 'ignore'}
+        command = [sys.executable, '-m', 'tests.fork_server']
+        self._process = subprocess.Popen(
+            command, cwd=ROOT, env=env, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._process.stdin.close()
+        self._process.wait()
+
+    def run(
+        self,
+        tool: str,
+        *args: object,
+        cwd: Path,
+        env: dict[str, str] | None = None,
+        processes: int = 1,
+        kill_when: Path | None = None,
+        timeout: float = 400,
+    ) -> subprocess.CompletedProcess[str]:
+        """Run ``tools/<tool>`` with a fresh interpreter's state.
+
+        Args:
+            tool: Path below ``tools``, a Python script.
+            *args: Its arguments.
+            cwd: Working directory.
+            env: Additional environment variables; ``PYTHONPATH`` works.
+            processes: Number of processes that form a group, as torchrun starts them.
+            kill_when: Send SIGKILL as soon as this path exists.
+            timeout: Seconds.
+
+        Returns:
+            Output of all processes; the first return code that is not 0, negative for a signal.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            request = dict(
+                tool=str(ROOT / 'tools' / tool),
+                args=[*map(str, args)],
+                cwd=str(cwd),
+                env=env or {},
+                processes=processes,
+                kill_when=kill_when and str(kill_when),
+                timeout=timeout,
+                folder=folder,
+            )
+            print(json.dumps(request), file=self._process.stdin, flush=True)
+            code = int(self._process.stdout.readline())
+            outputs = [''.join(p.read_text() for p in sorted(Path(folder).glob(f'{s}_*'))) for s in ('out', 'err')]
+        return subprocess.CompletedProcess([tool, *args], code, *outputs)
+
+
+def preload() -> None:
+    """Import what the tools would import, and leave out what takes time and changes nothing but the layout of logs."""
+    for module in ('mmdet.models', 'mmpretrain.models', 'mmseg.models', 'mmstvit.apis', 'mmstvit.engine'):
+        importlib.import_module(module)
+    sys.modules['mmengine.config.config'].FormatCode = lambda code, **_: (code, False)  # yapf, on each dump of a config
+    sys.modules['mmengine.runner.runner'].collect_env = dict  # starts compilers to log their versions
+    gc.freeze()  # a collection then skips the libraries
+
+
+def serve() -> None:
+    """Answer requests, one JSON object per line, with a return code."""
+    preload()
+    for line in sys.stdin:
+        request = json.loads(line)
+        pids = []
+        for rank in range(request['processes']):
+            pids.append(os.fork())
+            if pids[-1] == 0:
+                become(request, rank)
+                return  # the interpreter ends as that of any script
+        print(wait(pids, request), flush=True)
+
+
+def become(request: dict, rank: int) -> None:
+    """Run the tool in this process."""
+    os.setpgid(0, 0)
+    for stream, name in (
+        (0, os.devnull),
+        (1, f'{request["folder"]}/out_{rank}'),
+        (2, f'{request["folder"]}/err_{rank}'),
+    ):
+        file = os.open(name, os.O_RDWR | os.O_CREAT)
+        os.dup2(file, stream)
+        os.close(file)
+    os.chdir(request['cwd'])
+    os.environ.update(request['env'])
+    sys.path[:0] = filter(None, request['env'].get('PYTHONPATH', '').split(os.pathsep))
+    if request['processes'] > 1:
+        os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(request['processes']))
+    random.seed()
+    sys.modules['numpy'].random.seed()
+    sys.argv = [request['tool'], *request['args']]
+    runpy.run_path(request['tool'], run_name='__main__')
+
+
+def wait(pids: list[int], request: dict) -> int:
+    """Wait for processes, and kill those that run too long."""
+    deadline = time.monotonic() + request['timeout']
+    result = 0
+    while pids:
+        time.sleep(0.002)
+        if time.monotonic() > deadline or (request['kill_when'] and os.path.exists(request['kill_when'])):
+            for pid in pids:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(pid, signal.SIGKILL)
+        for pid in list(pids):
+            ended, status = os.waitpid(pid, os.WNOHANG)
+            if ended:
+                pids.remove(pid)
+                code = os.waitstatus_to_exitcode(status)
+                if code != 0:
+                    deadline = min(deadline, time.monotonic() + GRACE)
+                    result = result or code
+    return result
+
+
+if __name__ == '__main__':
+    serve()
