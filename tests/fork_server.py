@@ -4,7 +4,9 @@ Importing them takes most of the time of a short run. What runs is a process of 
 be killed, fail, or be one of several that train together.
 """
 
+import atexit
 import contextlib
+import functools
 import gc
 import importlib
 import json
@@ -18,64 +20,64 @@ import tempfile
 import time
 from pathlib import Path
 
+from .helpers import free_port
+
 ROOT = Path(__file__).resolve().parents[1]
 GRACE = 20  # seconds that the other processes have when one of several has failed, as with a launcher
 
 
-class ForkServer:
-    """A process that forks others; use it as a context manager."""
+@functools.cache
+def server() -> subprocess.Popen:
+    """Start the process that forks others; it ends with this one."""
+    env = {**os.environ, 'GOMP_SPINCOUNT': '1000', 'PYTHONWARNINGS': 'ignore'}
+    command = [sys.executable, '-m', 'tests.fork_server']
+    process = subprocess.Popen(command, cwd=ROOT, env=env, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    atexit.register(process.stdin.close)
+    return process
 
-    def __enter__(self) -> 'ForkServer':
-        env = {**os.environ, 'GOMP_SPINCOUNT': '1000', 'PYTHONWARNINGS': 'ignore'}
-        command = [sys.executable, '-m', 'tests.fork_server']
-        self._process = subprocess.Popen(
-            command, cwd=ROOT, env=env, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+
+def fork(
+    tool: str,
+    *args: object,
+    cwd: Path,
+    env: dict[str, str] | None = None,
+    processes: int = 1,
+    kill_when: Path | None = None,
+    timeout: float = 400,
+) -> subprocess.CompletedProcess[str]:
+    """Run ``tools/<tool>`` in forked processes.
+
+    Args:
+        tool: Path of a Python script below ``tools``.
+        *args: Its arguments.
+        cwd: Working directory.
+        env: Additional environment variables; ``PYTHONPATH`` works.
+        processes: Number of processes that train together, as torchrun starts them.
+        kill_when: Send SIGKILL as soon as this path exists.
+        timeout: Seconds.
+
+    Returns:
+        Output of all processes, and the first return code that is not 0; it is negative for a signal.
+    """
+    env = dict(env or {})
+    if processes > 1:
+        args = *args, '--launcher', 'pytorch'
+        env |= {'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': free_port()['PORT'], 'WORLD_SIZE': str(processes)}
+    with tempfile.TemporaryDirectory() as folder:
+        request = dict(
+            tool=str(ROOT / 'tools' / tool),
+            args=[*map(str, args)],
+            cwd=str(cwd),
+            env=env,
+            processes=processes,
+            kill_when=kill_when and str(kill_when),
+            timeout=timeout,
+            folder=folder,
         )
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._process.stdin.close()
-        self._process.wait()
-
-    def run(
-        self,
-        tool: str,
-        *args: object,
-        cwd: Path,
-        env: dict[str, str] | None = None,
-        processes: int = 1,
-        kill_when: Path | None = None,
-        timeout: float = 400,
-    ) -> subprocess.CompletedProcess[str]:
-        """Run ``tools/<tool>`` with a fresh interpreter's state.
-
-        Args:
-            tool: Path below ``tools``, a Python script.
-            *args: Its arguments.
-            cwd: Working directory.
-            env: Additional environment variables; ``PYTHONPATH`` works.
-            processes: Number of processes that form a group, as torchrun starts them.
-            kill_when: Send SIGKILL as soon as this path exists.
-            timeout: Seconds.
-
-        Returns:
-            Output of all processes; the first return code that is not 0, negative for a signal.
-        """
-        with tempfile.TemporaryDirectory() as folder:
-            request = dict(
-                tool=str(ROOT / 'tools' / tool),
-                args=[*map(str, args)],
-                cwd=str(cwd),
-                env=env or {},
-                processes=processes,
-                kill_when=kill_when and str(kill_when),
-                timeout=timeout,
-                folder=folder,
-            )
-            print(json.dumps(request), file=self._process.stdin, flush=True)
-            code = int(self._process.stdout.readline())
-            outputs = [''.join(p.read_text() for p in sorted(Path(folder).glob(f'{s}_*'))) for s in ('out', 'err')]
-        return subprocess.CompletedProcess([tool, *args], code, *outputs)
+        print(json.dumps(request), file=server().stdin, flush=True)
+        code = int(server().stdout.readline())
+        outputs = [''.join(p.read_text() for p in sorted(Path(folder).glob(f'{s}_*'))) for s in ('out', 'err')]
+    return subprocess.CompletedProcess([tool, *args], code, *outputs)
 
 
 def preload() -> None:
@@ -116,7 +118,7 @@ def become(request: dict, rank: int) -> None:
     os.environ.update(request['env'])
     sys.path[:0] = filter(None, request['env'].get('PYTHONPATH', '').split(os.pathsep))
     if request['processes'] > 1:
-        os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(request['processes']))
+        os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank))
     random.seed()
     sys.modules['numpy'].random.seed()
     sys.argv = [request['tool'], *request['args']]

@@ -1,4 +1,4 @@
-"""Test-time augmentation of masks: views are undone exactly, and nothing else changes."""
+"""Test-time augmentation of masks maps all views back exactly, and changes nothing else."""
 
 import functools
 from collections.abc import Callable
@@ -18,9 +18,11 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from mmstvit.engine import InstanceSegTTAModel
+from mmstvit.errors import UserError
 
 from ..helpers import ROOT
 
+CLASSIFIER = dict(type='mmpretrain.ImageClassifier', backbone=dict(type='mmpretrain.LeNet5', num_classes=10), head=None)
 FLIPS = ['horizontal', 'vertical', 'diagonal']
 CLASSES = 5
 
@@ -62,13 +64,13 @@ def build(cfg: Config) -> nn.Module:
 
 
 def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
-    """Colours that change slowly from left to right and from top to bottom."""
+    """Make an image with smooth colors."""
     noise = torch.rand(1, 3, 6, 6, generator=torch.Generator().manual_seed(seed)) * 255
     return F.interpolate(noise, (height, width), mode='bicubic')[0].permute(1, 2, 0).clamp(0, 255).byte().numpy()
 
 
 def load(images: list[np.ndarray], scales: list[tuple[int, int]], flips: list[str | None]) -> dict:
-    """What a data loader gives for TestTimeAug with these scales (w, h) and flips (None: not flipped)."""
+    """Load images as a data loader does, by TestTimeAug with scales (w, h) and flips (None: not flipped)."""
     pipeline = [
         dict(type='mmdet.LoadImageFromNDArray'),
         dict(
@@ -86,7 +88,7 @@ def load(images: list[np.ndarray], scales: list[tuple[int, int]], flips: list[st
 
 @torch.no_grad()
 def predict(detector: nn.Module, images: list[np.ndarray], scale: tuple[int, int]) -> list[DetDataSample]:
-    """The detector's own prediction, without augmentation."""
+    """Predict with the detector itself, without augmentation."""
     data = load(images, [scale], [None])
     return detector.test_step({key: value[0] for key, value in data.items()})
 
@@ -101,7 +103,7 @@ def iou(a: Tensor, b: Tensor) -> float:
 
 
 def assert_same(actual: DetDataSample, expected: DetDataSample, pixels: float) -> None:
-    """Equal detections; boxes within so many pixels, and of the masks' pixels one in a thousand may differ."""
+    """Compare detections; boxes may differ by ``pixels``, and masks in one pixel of a thousand."""
     actual, expected = actual.pred_instances, expected.pred_instances
     assert len(actual) == len(expected) > 5
     assert torch.equal(actual.labels, expected.labels)
@@ -113,11 +115,10 @@ def assert_same(actual: DetDataSample, expected: DetDataSample, pixels: float) -
 
 
 class TestOneView:
-    """Without augmentation there is nothing to merge: the detector's own prediction."""
+    """A single view without augmentation gives the detector's own prediction."""
 
-    @pytest.mark.parametrize('cascade', [False, True])
-    @pytest.mark.parametrize('class_agnostic', [False, True])
-    def test_is_the_plain_prediction(self, cascade, class_agnostic):
+    @pytest.mark.parametrize(('cascade', 'class_agnostic'), [(False, False), (False, True), (True, False)])
+    def test_equals_the_plain_prediction(self, cascade, class_agnostic):
         detector = build(config(cascade, class_agnostic))
         images = [picture(70, 100, seed=1), picture(90, 64, seed=2)]
         expected = predict(detector, images, (128, 96))
@@ -128,7 +129,7 @@ class TestOneView:
 
 
 class Pyramid(nn.Module):
-    """A backbone that sees an image and its mirror images alike: means over squares of pixels."""
+    """A backbone that commutes with flips: means over squares of pixels."""
 
     def __init__(self, channels: list[int]) -> None:
         super().__init__()
@@ -140,7 +141,7 @@ class Pyramid(nn.Module):
 
 @functools.cache
 def equivariant(cascade: bool = False) -> nn.Module:
-    """A real detector that commutes with flips: every kernel symmetric, no box moved from its anchor."""
+    """Build a detector that commutes with flips: symmetric kernels, and boxes that equal their anchors."""
     cfg = config(cascade)
     cfg.model.neck.num_outs = 4  # a fifth level would come from every second pixel, counted from the left
     cfg.model.rpn_head.anchor_generator.update(strides=[4, 8, 16, 32], center_offset=0.5)
@@ -163,14 +164,12 @@ def symmetric(kernel: Tensor) -> Tensor:
 
 
 class TestFlips:
-    """Of a detector that commutes with flips, a flipped view says what the view says, to rounding."""
+    """A flipped view and the view have the same predictions, up to rounding, if the detector commutes with flips."""
 
     image = picture(48, 72)
     scale = (96, 64)
 
-    @pytest.mark.parametrize(
-        ('flips', 'cascade'), [*[([f], False) for f in FLIPS], ([None, *FLIPS], False), ([None, *FLIPS], True)]
-    )
+    @pytest.mark.parametrize(('flips', 'cascade'), [*[([f], False) for f in FLIPS], ([None, *FLIPS], True)])
     def test_are_undone(self, flips, cascade):
         detector = equivariant(cascade)
         (expected,) = predict(detector, [self.image], self.scale)
@@ -178,8 +177,8 @@ class TestFlips:
         assert_same(actual, expected, pixels=1e-3)
 
     @pytest.mark.parametrize('direction', FLIPS)
-    def test_mirrored_predictions_are_something_else(self, direction):
-        """So the test above can fail."""
+    def test_predictions_of_a_mirrored_image_differ(self, direction):
+        """The test above can fail."""
         axes = {'horizontal': (1,), 'vertical': (0,), 'diagonal': (0, 1)}[direction]
         detector = equivariant()
         (expected,) = predict(detector, [self.image], self.scale)
@@ -191,7 +190,7 @@ class TestFlips:
 
     @pytest.mark.parametrize('cascade', [False, True])
     def test_a_symmetric_image_has_symmetric_masks(self, cascade, monkeypatch):
-        """Of any detector: both views are the same image, and the second mask is flipped back."""
+        """With any detector: both views are the same image, and the second mask is flipped back."""
         detector = build(config(cascade))
         for name, parameter in detector.named_parameters():
             if 'fc_reg' in name:
@@ -210,17 +209,17 @@ class TestFlips:
         differs = plain.masks ^ plain.masks.flip(-1)
         assert differs.float().mean() > 0.01
         assert (actual.masks ^ actual.masks.flip(-1)).float().mean() < 1e-3
-        # Where the detector agrees with its mirror image, so does the mean.
+        # Where both predictions agree, the mean agrees too.
         assert ((actual.masks ^ plain.masks) & ~differs).float().mean() < 1e-3
 
 
-# The letter L, which no flip leaves as it is: corner, height, width, thickness, in pixels of the original image.
+# The letter L, which every flip changes: corner, height, width, thickness, in pixels of the original image.
 LETTERS = [((8, 20), 48, 32, 12), ((30, 50), 30, 50, 10)]
 SIZES = [(72, 96), (80, 120)]
 
 
 def letter(size: tuple[int, int], shape: tuple | None) -> tuple[np.ndarray, Tensor, Tensor]:
-    """An image with a white L on black (None: nothing), its box (1, 4) and mask (1, H, W)."""
+    """Make an image with a white L on black (None: only black), its box (1, 4) and mask (1, H, W)."""
     mask = torch.zeros(1, *size, dtype=torch.bool)
     box = torch.zeros(0, 4)
     if shape is not None:
@@ -234,10 +233,10 @@ def letter(size: tuple[int, int], shape: tuple | None) -> tuple[np.ndarray, Tens
 
 @pytest.fixture
 def reader(monkeypatch: pytest.MonkeyPatch) -> Callable[[], nn.Module]:
-    """Makes a detector that reads the truth off the pixels: what is white is one object, of class 2."""
+    """Build a detector that finds the white pixels as one object of class 2."""
 
     def make(sees: Callable[[Tensor], bool] = lambda image: True) -> nn.Module:
-        """``sees`` decides by the view, (3, H, W), whether the detector has a proposal there."""
+        """``sees`` returns False for a view, (3, H, W), without proposals."""
         cfg = config()
         cfg.model.data_preprocessor.update(mean=[0.0] * 3, std=[255.0] * 3)
         detector = build(cfg)
@@ -256,7 +255,7 @@ def reader(monkeypatch: pytest.MonkeyPatch) -> Callable[[], nn.Module]:
             for proposal in proposals:
                 scores = torch.zeros(len(proposal.bboxes), CLASSES + 1)
                 scores[:, 2] = 0.9
-                # One box a class, but none of classes without a proposal: as MMDetection's box head.
+                # A box per class, but (0, 4) without a proposal, as MMDetection's box head.
                 boxes = proposal.bboxes.repeat(1, CLASSES) if len(scores) else torch.zeros(0, 4)
                 results.append(InstanceData(bboxes=boxes, scores=scores))
             return results
@@ -280,11 +279,11 @@ SCALES = [(96, 96), (160, 120), (240, 320)]
 
 
 class TestKnownAnswer:
-    """Letters in images of different sizes, found in views of different sizes and directions."""
+    """Letters in images of different sizes, seen in views of different sizes and directions."""
 
-    @pytest.mark.parametrize('flips', [[None], *[[f] for f in FLIPS], [None, 'horizontal'], [None, *FLIPS]])
+    @pytest.mark.parametrize('flips', [[None], *[[f] for f in FLIPS], [None, *FLIPS]])
     @pytest.mark.parametrize('scales', [SCALES[:1], SCALES])
-    def test_box_and_mask_are_those_of_the_original_image(self, reader, scales, flips):
+    def test_box_and_mask_are_on_the_original_image(self, reader, scales, flips):
         images, boxes, masks = zip(*(letter(*args) for args in zip(SIZES, LETTERS, strict=True)), strict=True)
         samples = augment(InstanceSegTTAModel(reader()), list(images), scales, flips)
         for sample, box, mask in zip(samples, boxes, masks, strict=True):
@@ -296,7 +295,7 @@ class TestKnownAnswer:
             for axes in ((1,), (2,), (1, 2)):
                 assert iou(found.masks, mask.flip(axes)) < 0.7
 
-    def test_views_without_a_detection_do_not_count_for_the_box_but_show_the_mask(self, reader):
+    def test_views_without_a_detection_contribute_to_the_mask_only(self, reader):
         image, box, mask = letter(SIZES[0], LETTERS[0])
         model = InstanceSegTTAModel(reader(sees=lambda view: view.shape[1] > 300))
         (sample,) = augment(model, [image], SCALES, [None, 'diagonal'])
@@ -314,13 +313,13 @@ class TestKnownAnswer:
             assert found.masks.shape == (count, *size) and found.masks.dtype == torch.bool
             assert count == 0 or iou(found.masks, mask) > 0.85
 
-    def test_a_view_is_looked_at_once(self, reader, monkeypatch):
+    def test_features_of_a_view_are_computed_once(self, reader, monkeypatch):
         detector, calls = reader(), []
         monkeypatch.setattr(detector, 'extract_feat', lambda images: calls.append(images.shape) or (images,))
         augment(InstanceSegTTAModel(detector), [letter(SIZES[0], LETTERS[0])[0]], SCALES, [None, 'horizontal'])
         assert len(calls) == 6
 
-    def test_the_sample_is_that_of_a_view_that_is_not_flipped(self, reader):
+    def test_the_sample_is_of_a_view_that_is_not_flipped(self, reader):
         image, _, _ = letter(SIZES[0], LETTERS[0])
         (sample,) = augment(InstanceSegTTAModel(reader()), [image], SCALES[:1], ['horizontal', None])
         assert sample.flip is False and sample.ori_shape == SIZES[0] and sample.img_id == 0
@@ -328,14 +327,14 @@ class TestKnownAnswer:
 
 class TestOptions:
     @pytest.mark.parametrize(('cfg', 'count'), [(None, 20), (dict(max_per_img=3), 3), (dict(score_thr=1.0), 0)])
-    def test_override_those_of_the_detector(self, cfg, count):
+    def test_override_the_test_cfg_of_the_detector(self, cfg, count):
         model = InstanceSegTTAModel(build(config()), cfg)
         (sample,) = augment(model, [picture(64, 96)], [(128, 96)], [None, 'horizontal'])
         assert len(sample.pred_instances) == count
         assert (sample.pred_instances.scores > 0.05).all()
 
-    def test_threshold_of_the_suppression(self):
-        everything = dict(score_thr=0.5, nms=dict(type='nms', iou_threshold=1.0), max_per_img=-1)
+    def test_iou_threshold(self):
+        everything = dict(score_thr=0.6, nms=dict(type='nms', iou_threshold=1.0), max_per_img=-1)
         counts = []
         for cfg in (everything, everything | dict(nms=dict(type='nms', iou_threshold=0.3))):
             model = InstanceSegTTAModel(build(config()), cfg)
@@ -343,26 +342,33 @@ class TestOptions:
             counts.append(len(sample.pred_instances))
         assert counts[0] > 2 * counts[1] > 0
 
-    def test_unknown_is_refused(self):
-        with pytest.raises(ValueError, match=r"\['score_thr', 'nms', 'max_per_img'\], but got \['score_threshold'\]"):
+    def test_unknown_option(self):
+        with pytest.raises(UserError, match=r"\['score_threshold'\] of tta_cfg") as error:
             InstanceSegTTAModel(build(config()), dict(score_threshold=0.1))
+        assert "['score_thr', 'nms', 'max_per_img']" in error.value.remedy
 
-    def test_a_data_preprocessor_replaces_that_of_a_config(self):
+    def test_data_preprocessor_for_a_config(self):
         preprocessor = dict(config().model.data_preprocessor, pad_size_divisor=64)
         model = InstanceSegTTAModel(config().model, data_preprocessor=preprocessor)
         assert model.module.data_preprocessor.pad_size_divisor == 64
 
-    def test_a_data_preprocessor_for_a_built_detector_is_refused(self):
-        with pytest.raises(ValueError, match=r'module is a built MaskRCNN\. Give its config'):
+    def test_data_preprocessor_for_a_built_detector(self):
+        with pytest.raises(UserError, match='module is a built MaskRCNN'):
             InstanceSegTTAModel(build(config()), data_preprocessor=dict(type='DetDataPreprocessor'))
 
 
-class TestRefusals:
+class TestErrors:
     def test_detector_without_masks(self):
         cfg = config()
         cfg.model.roi_head.update(mask_head=None, mask_roi_extractor=None)
-        with pytest.raises(ValueError, match=r'MaskRCNN with roi_head StandardRoIHead, without masks.*DetTTAModel'):
+        with pytest.raises(UserError, match='MaskRCNN with roi_head StandardRoIHead, without masks') as error:
             InstanceSegTTAModel(cfg.model)
+        assert 'DetTTAModel' in error.value.remedy
+
+    @pytest.mark.parametrize('scope', ['mmengine', 'mmdet', 'mmseg', 'mmpretrain', 'mmstvit'])
+    def test_is_found_in_every_scope(self, scope):
+        with DefaultScope.overwrite_default_scope(scope), pytest.raises(UserError, match='ImageClassifier'):
+            MODELS.build(dict(type='mmstvit.InstanceSegTTAModel', module=CLASSIFIER))
 
     @pytest.mark.parametrize(('name', 'words'), [
         ('solo/solo_r50_fpn_1x_coco', 'SOLO with roi_head NoneType, without masks'),
@@ -374,12 +380,13 @@ class TestRefusals:
     def test_detector_of_another_kind(self, name, words):
         model = get_config(f'mmdet::{name}.py').model
         model.backbone.init_cfg = None
-        with torch.device('meta'), pytest.raises(ValueError, match=words):
+        with torch.device('meta'), pytest.raises(UserError, match=words):
             InstanceSegTTAModel(model)
 
-    def test_view_that_does_not_say_how_it_was_made(self):
+    def test_view_without_flip_in_its_metainfo(self):
         data = load([picture(64, 96)], [(128, 96)], [None])
         for sample in data['data_samples'][0]:
             del sample.flip
-        with pytest.raises(ValueError, match=r"needs \['flip'\] of every view.*RandomFlip.*PackDetInputs"):
+        with pytest.raises(UserError, match=r"\['flip'\]") as error:
             InstanceSegTTAModel(build(config())).test_step(data)
+        assert 'RandomFlip' in error.value.remedy and 'PackDetInputs' in error.value.remedy

@@ -9,6 +9,7 @@ import torch
 from mmengine.registry import OPTIM_WRAPPERS
 from torch import nn
 
+from ..fork_server import fork
 from ..helpers import ROOT, batch_norms, image, link_scenes, tiny
 
 HERE = Path(__file__).parent
@@ -104,7 +105,7 @@ def test_bad_option(option, words):
     (ROOT / 'configs/mask_rcnn/mask-rcnn_stvit-nano_fpn_scenes.py', 'bfloat16'),
     (ROOT / 'configs/upernet/stvit-nano_upernet_scenes.py', 'bfloat16'),
 ])  # fmt: skip
-def test_every_library_trains(fork, scenes, tmp_path, config, dtype):
+def test_every_library_trains(scenes, tmp_path, config, dtype):
     folder = link_scenes(tmp_path, scenes)
     options = ['train_dataloader.batch_size=2', 'default_hooks.logger.interval=1', f'optim_wrapper.dtype={dtype}']
     if 'upernet' in config.name:

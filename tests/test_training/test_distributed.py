@@ -1,4 +1,4 @@
-"""The same global batch, in one process or two, at once or in parts, gives the same training."""
+"""The same global batch gives the same training run, in one process or several, at once or accumulated."""
 
 import copy
 import functools
@@ -9,19 +9,20 @@ import pytest
 import torch
 from mmengine.config import Config
 
+from ..fork_server import fork
 from ..helpers import ROOT, assert_near, free_port, link_scenes
 
 HERE = Path(__file__).parent
-# Without what depends on the batch (BatchNorm's statistics) or on the process (drop path); SGD, because Adam divides
-# a gradient by its own size and so makes much of a rounding error.
+# Evaluation mode, because BatchNorm depends on the batch of a process and drop path on the process. SGD, because Adam
+# divides a gradient by its own size, which enlarges rounding errors. Two iterations per epoch.
 CONFIG = f"""
 _base_ = '{HERE / 'tiny_classifier.py'}'
 custom_imports = dict(imports=['recorder'])
 custom_hooks = [dict(type='mmstvit.EvalModeHook'), dict(type='Recorder')]
-train_dataloader = dict(batch_size=8, dataset=dict(indices=40))
+train_dataloader = dict(batch_size=8, dataset=dict(indices=16))
 optim_wrapper = dict(_delete_=True, type='OptimWrapper', optimizer=dict(type='SGD', lr=0.05, momentum=0.9))
 param_scheduler = None
-train_cfg = dict(max_epochs=2)
+train_cfg = dict(max_epochs=2, val_interval=9)
 default_hooks = dict(checkpoint=dict(max_keep_ckpts=2))
 """
 FSDP = Config.fromfile(ROOT / 'configs' / 'imagenet' / 'stvit-large_fsdp_8xb128_in1k.py')
@@ -41,8 +42,13 @@ def folder(scenes, tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def run(tool, folder):
-    def run(name: str, *args: object) -> str:
-        done = tool(name, *args, cwd=folder, env={'PYTHONPATH': str(HERE), **free_port()})
+    """Run a tool in ``processes``; a ``.sh`` tool starts them itself."""
+
+    def run(name: str, *args: object, processes: int = 1) -> str:
+        if name.endswith('.sh'):
+            done = tool(name, *args, cwd=folder, env={'PYTHONPATH': str(HERE), **free_port()})
+        else:
+            done = fork(name, *args, cwd=folder, env={'PYTHONPATH': str(HERE)}, processes=processes)
         assert done.returncode == 0, done.stderr[-3000:]
         return done.stdout
 
@@ -51,7 +57,7 @@ def run(tool, folder):
 
 @pytest.fixture(scope='module')
 def one(run, folder):
-    """One process and the whole batch."""
+    """One process with the whole batch."""
     run('train.py', 'plain.py', '--work-dir', 'one')
     return folder / 'one'
 
@@ -63,14 +69,14 @@ def two(run, folder):
     @functools.cache
     def train(config: str) -> Path:
         work_dir = folder / Path(config).stem
-        run('dist_train.sh', config, 2, '--work-dir', work_dir.name, *HALF)
+        run('train.py', config, '--work-dir', work_dir.name, *HALF, processes=2)
         return work_dir
 
     return train
 
 
 def losses(work_dir: Path) -> torch.Tensor:
-    """(processes, iterations)"""
+    """Losses (processes, iterations)."""
     files = sorted(work_dir.glob('losses_*.txt'))
     return torch.tensor([[float(line) for line in file.read_text().split()] for file in files], dtype=torch.float64)
 
@@ -81,12 +87,12 @@ def weights(work_dir: Path) -> dict[str, torch.Tensor]:
 
 
 def numbers(work_dir: Path) -> list[int]:
-    """Of the parameters, in each process."""
+    """Numbers of parameters that each process holds."""
     return [int(file.read_text()) for file in sorted(work_dir.glob('numbers_*.txt'))]
 
 
 def assert_gloo_is_gone(work_dir: Path) -> None:
-    """From both processes before they ended: its threads make a process abort if they outlive the interpreter."""
+    """Check that gloo's threads ended before the interpreter did; otherwise the process may abort."""
     threads = [file.read_text().split() for file in work_dir.glob('threads_*.txt')]
     assert len(threads) == 2 and all(threads)
     assert not [name for names in threads for name in names if 'gloo' in name]
@@ -99,9 +105,9 @@ def accuracy(output: str) -> float:
 @pytest.mark.long
 @pytest.mark.parametrize(('config', 'copies'), [('plain.py', 2), ('sharded.py', 1)])
 def test_two_processes_train_as_one(one, two, config, copies):
-    """Replicated, and sharded by FSDP; the augmentation is on."""
+    """Replicated, and sharded by FSDP, with augmentation."""
     work_dir = two(config)
-    assert losses(work_dir).shape == (2, 10)
+    assert losses(work_dir).shape == (2, 4)
     torch.testing.assert_close(losses(work_dir).mean(dim=0, keepdim=True), losses(one), rtol=1e-5, atol=0)
     assert_near(weights(work_dir), weights(one), 5e-5)
     assert sum(numbers(work_dir)) == copies * sum(numbers(one))
@@ -110,19 +116,20 @@ def test_two_processes_train_as_one(one, two, config, copies):
 
 @pytest.mark.long
 def test_four_processes_resume_what_two_sharded(run, one, two, folder):
-    """The second epoch goes as if one process had trained both."""
+    """The second epoch is the same as if one process had trained both."""
     checkpoint = two('sharded.py') / 'epoch_1.pth'
     options = ['--resume', checkpoint, '--cfg-options', 'train_dataloader.batch_size=2']
-    run('dist_train.sh', 'sharded.py', 4, '--work-dir', 'four', *options)
-    assert losses(folder / 'four').shape == (4, 5)
+    run('train.py', 'sharded.py', '--work-dir', 'four', *options, processes=4)
+    assert losses(folder / 'four').shape == (4, 2)
     resumed = losses(folder / 'four').mean(dim=0, keepdim=True)
-    torch.testing.assert_close(resumed, losses(one)[:, 5:], rtol=1e-5, atol=0)
+    torch.testing.assert_close(resumed, losses(one)[:, 2:], rtol=1e-5, atol=0)
     assert_near(weights(folder / 'four'), weights(one), 5e-5)
 
 
 @pytest.mark.long
-def test_two_processes_give_the_metric_of_one(run, one, folder):
-    checkpoint = one / 'epoch_2.pth'
+def test_two_processes_give_the_metric_of_one(run, two, folder):
+    """A checkpoint that was sharded, and the launcher's script."""
+    checkpoint = two('sharded.py') / 'epoch_2.pth'
     single = accuracy(run('test.py', 'plain.py', checkpoint, '--work-dir', 'metric_1'))
     assert accuracy(run('dist_test.sh', 'plain.py', checkpoint, 2, '--work-dir', 'metric_2')) == single
     assert_gloo_is_gone(folder / 'metric_2')
@@ -132,10 +139,9 @@ def test_two_processes_give_the_metric_of_one(run, one, folder):
 @pytest.mark.parametrize('processes', [1, 2])
 def test_accumulated_batches_train_as_one(run, one, folder, processes):
     name = f'parts_{processes}'
-    tool = ('train.py', 'plain.py') if processes == 1 else ('dist_train.sh', 'plain.py', processes)
     options = ['optim_wrapper.accumulative_counts=2', f'train_dataloader.batch_size={4 // processes}']
-    run(*tool, '--work-dir', name, '--cfg-options', *options)
-    # (processes, steps, parts of a step)
-    parts = losses(folder / name).view(processes, 10, 2).mean(dim=(0, 2))
+    run('train.py', 'plain.py', '--work-dir', name, '--cfg-options', *options, processes=processes)
+    # (processes, steps, iterations of a step)
+    parts = losses(folder / name).view(processes, 4, 2).mean(dim=(0, 2))
     torch.testing.assert_close(parts[None], losses(one), rtol=1e-5, atol=0)
     assert_near(weights(folder / name), weights(one), 5e-5)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from mmengine.config import Config
 
+from ..fork_server import fork
 from ..helpers import ROOT, link_scenes
 
 HERE = Path(__file__).parent
@@ -33,7 +34,7 @@ def config(folder: Path, sharded: bool) -> str:
 
 @pytest.mark.long
 @pytest.mark.parametrize('sharded', [False, True], ids=['replicated', 'sharded'])
-def test_both_processes_stop(fork, scenes, tmp_path, sharded):
+def test_both_processes_stop(scenes, tmp_path, sharded):
     folder = link_scenes(tmp_path, scenes)
     command = [config(folder, sharded), '--work-dir', 'run']
     done = fork('train.py', *command, cwd=folder, env={'PYTHONPATH': str(HERE)}, processes=2, timeout=200)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from ..fork_server import fork
 from ..helpers import assert_equal, link_scenes
 
 HERE = Path(__file__).parent
@@ -34,7 +35,7 @@ def folder(scenes, tmp_path_factory):
 
 
 @pytest.fixture(scope='module')
-def train(fork, folder):
+def train(folder):
     def run(config: str, work_dir: str, *args: str, die_at: str = '', **kwargs) -> subprocess.CompletedProcess[str]:
         env = {'PYTHONPATH': str(HERE), 'DIE_AT': die_at}
         return fork('train.py', config, '--work-dir', work_dir, *args, cwd=folder, env=env, **kwargs)
