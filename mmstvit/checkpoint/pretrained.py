@@ -34,6 +34,7 @@ class PretrainedBackbone(PretrainedInit):
     """MMEngine's ``Pretrained`` for an STViT: it takes the weights of a bare backbone from any file."""
 
     def __call__(self, module: nn.Module) -> None:
+        """Load the weights into an STViT."""
         load_weights(module, read_backbone(self.checkpoint, self.prefix))
         update_init_info(module, init_info=f'Pretrained: load from {self.checkpoint}')
 
@@ -54,7 +55,7 @@ def check_backbone(report: LoadReport, own: Mapping[str, Tensor], prefix: str, i
     """Refuse weights that leave a part of an STViT uninitialized.
 
     Args:
-        report: What would be loaded.
+        report: Comparison of the weights with the model.
         own: The state dict of the STViT.
         prefix: Prefix of the STViT in the model.
         in_channels: Channels of its images.
@@ -74,7 +75,7 @@ def check_backbone(report: LoadReport, own: Mapping[str, Tensor], prefix: str, i
         stages = len(sizes[1].depths)  # the model may have fewer stages than the file, not more
         if (sizes[0].channels[:stages], sizes[0].depths[:stages]) != (sizes[1].channels, sizes[1].depths):
             raise CheckpointError(
-                f'{source.path} holds {_name(file)}, but the model is {_name(own)}.',
+                f'{source.path} holds {_describe_stvit(file)}, but the model is {_describe_stvit(own)}.',
                 'Set arch of the backbone to that of the file, or use another file.',
             )
     stem = report.mismatched.get(f'{prefix}patch_embed.convs.0.weight')
@@ -88,16 +89,16 @@ def check_backbone(report: LoadReport, own: Mapping[str, Tensor], prefix: str, i
     raise CheckpointError(
         f'{source.path} is missing {len(absent)} of {len(needed)} backbone weights{where} (first: '
         f'{", ".join(absent[:3])}).',
-        OTHER_CONFIG if loaded & set(needed) else _advice(source),
+        OTHER_CONFIG if loaded & set(needed) else _find_remedy(source),
     )
 
 
-def _name(weights: Mapping[str, Tensor]) -> str:
+def _describe_stvit(weights: Mapping[str, Tensor]) -> str:
     arch = recognize_arch(weights)
     return f'an STViT with {arch}' if arch.startswith('channels') else f'STViT-{arch}'
 
 
-def _advice(source: Source) -> str:
+def _find_remedy(source: Source) -> str:
     if any(name.startswith('stages.') for name in source.weights) and find_size(source.weights) is not None:
         return (
             "These are weights of a backbone alone. Load them in the model's backbone with init_cfg="
