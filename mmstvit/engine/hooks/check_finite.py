@@ -44,7 +44,7 @@ class CheckFiniteHook(Hook):
     been measured.
 
     Args:
-        enable: Whether to check anything. Our configs turn it off by ``default_hooks.check_finite.enable=False``.
+        enable: False turns all checks off; in our configs, set ``default_hooks.check_finite.enable=False``.
         interval: Iterations between two checks of the weights.
         max_skips: Number of consecutive steps that a loss scaler may skip. Each halves the scale: 30 bring it from its
             initial 2^16 down to 2^-14.
