@@ -1,8 +1,8 @@
 # Two commands on a fresh machine: `make demo` and `make test`. `make help` lists the rest.
 
-# The interpreter that makes the environment: Python 3.10 to 3.12.
+# The interpreter that creates the environment: Python 3.10 to 3.12.
 PYTHON ?= python3
-# The environment; name one of your own to use what is installed there.
+# The environment. In one of your own, only missing packages are added.
 VENV ?= .venv
 
 RUN := '$(VENV)/bin/python'
@@ -15,23 +15,23 @@ FAMILIES := cascade_mask_rcnn/cascade-mask-rcnn_stvit-nano_fpn_scenes upernet/st
 ONE_EPOCH := $(RUN) tools/train.py $(DEMO_CONFIG) --cfg-options train_cfg.max_epochs=1 train_cfg.val_interval=1 \
 	param_scheduler.1.T_max=1 param_scheduler.1.end=1
 
-# Test files side by side; each test computes on one thread.
+# Number of test files that run at the same time; each test computes on one thread.
 JOBS ?= 2
 PARALLEL := -n $(JOBS) --dist loadfile
 
-# OpenMP threads spin while they wait for each other; on a machine that is shared, a spinning thread takes the core
-# that the others wait for, and training slows down tenfold. A short spin costs nothing on an idle machine.
+# OpenMP threads spin while they wait. On a shared machine a spinning thread takes the core that the others need, and
+# training becomes ten times slower. A short spin costs nothing on an idle machine.
 export GOMP_SPINCOUNT ?= 1000
 
-.PHONY: help env demo families transfer scenes test test-long test-slow lint format clean
+.PHONY: help env demo families transfer scenes test test-long test-slow gpu lint format clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
-env: ## make the environment (PyTorch, OpenMMLab stack, mmstvit); returns at once when it is ready
+env: ## create the environment (PyTorch, OpenMMLab stack, mmstvit), or return at once if it is ready
 	@'$(PYTHON)' tools/misc/setup_env.py --venv '$(VENV)'
 
-scenes: env ## generate the bundled data set under data/scenes
+scenes: env ## generate the bundled data set in data/scenes
 	$(RUN) tools/dataset_converters/scenes.py
 
 demo: scenes ## train Mask R-CNN on the bundled data, evaluate it, draw a contact sheet
@@ -41,14 +41,14 @@ demo: scenes ## train Mask R-CNN on the bundled data, evaluate it, draw a contac
 	$(RUN) tools/test.py $(DEMO_CONFIG) "$$(cat $(DEMO_DIR)/last_checkpoint)" --work-dir $(DEMO_DIR)/test
 	@echo "contact sheet: $(DEMO_DIR)/contact_sheet.png"
 
-families: scenes ## train and test the other families on the bundled data: cascade, UPerNet, classifier
+families: scenes ## train and test the other families on the bundled data: Cascade Mask R-CNN, UPerNet, classifier
 	@set -e; for config in $(FAMILIES); do \
 		dir=work_dirs/$$(basename $$config); \
 		$(RUN) tools/train.py configs/$$config.py --work-dir $$dir; \
 		$(RUN) tools/test.py configs/$$config.py "$$(cat $$dir/last_checkpoint)" --work-dir $$dir/test; \
 	done
 
-transfer: scenes ## train the classifier, then Mask R-CNN for one epoch from scratch and from the classifier's weights
+transfer: scenes ## train the classifier, then Mask R-CNN for one epoch, from scratch and from the weights of the classifier
 	$(RUN) tools/train.py configs/imagenet/stvit-nano_scenes.py --work-dir $(TRANSFER_DIR)/classifier
 	$(ONE_EPOCH) --work-dir $(TRANSFER_DIR)/scratch
 	$(ONE_EPOCH) model.backbone.init_cfg.type=Pretrained model.backbone.init_cfg.prefix=backbone. \
@@ -56,7 +56,7 @@ transfer: scenes ## train the classifier, then Mask R-CNN for one epoch from scr
 		--work-dir $(TRANSFER_DIR)/pretrained
 	@set -e; for run in scratch pretrained; do \
 		$(RUN) tools/test.py $(DEMO_CONFIG) $(TRANSFER_DIR)/$$run/epoch_1.pth --work-dir $(TRANSFER_DIR)/$$run/test; \
-		echo "Above: one epoch, $$run."; \
+		echo "The results above: one epoch, $$run."; \
 	done
 
 test: env ## run the default test suite
@@ -65,16 +65,19 @@ test: env ## run the default test suite
 test-long: env ## run the tests that take tens of seconds each
 	$(RUN) -m pytest $(PARALLEL) -m long
 
-test-slow: env ## run the whole trainings, minutes each
+test-slow: env ## run whole training runs with their floors, half an hour
 	$(RUN) -m pytest -m slow
 
-lint: env ## check style
+gpu: scenes ## on a machine with a GPU: tests, benchmarks, a training run of each family; writes work_dirs/gpu/report.md
+	$(RUN) tools/misc/gpu_report.py
+
+lint: env ## check the style
 	'$(VENV)/bin/ruff' check .
 	'$(VENV)/bin/ruff' format --check .
 
-format: env ## mend style
+format: env ## correct the style
 	'$(VENV)/bin/ruff' check --fix .
 	'$(VENV)/bin/ruff' format .
 
-clean: ## remove what the targets made, except the environment
+clean: ## remove what the targets created, except the environment
 	rm -rf data/scenes work_dirs build dist .pytest_cache .ruff_cache .hypothesis

@@ -1,4 +1,4 @@
-"""Dependencies and the ``.mim`` folder; everything else is in ``pyproject.toml``."""
+"""Dependencies and the ``.mim`` folder; ``pyproject.toml`` has everything else."""
 
 import os
 import shutil
@@ -12,12 +12,13 @@ MIM_FILES = ['configs', 'tools', 'model-index.yml']
 
 
 class BuildWithMim(build_py):
-    """Put configs and tools where ``mim`` and ``_base_ = 'mmstvit::…'`` look for them: ``mmstvit/.mim``.
+    """Put configs and tools into ``mmstvit/.mim``, where ``mim`` and ``_base_ = 'mmstvit::…'`` look for them.
 
-    Wheels get copies; editable installs get relative symlinks into the checkout, so edits take effect at once.
+    A wheel gets copies. An editable install gets relative links into the checkout, so that edits take effect.
     """
 
     def run(self) -> None:
+        """Build the package, then the folder."""
         super().run()
         if self.editable_mode:
             mim = ROOT / 'mmstvit' / '.mim'
@@ -36,8 +37,8 @@ class BuildWithMim(build_py):
                     shutil.copy(ROOT / name, mim / name)
 
 
-# Without mmcv: pip would build it in isolation, without torch and so silently without ops. Without torchvision: each
-# release wants one torch, and pip would replace the one that is there. See the README.
+# Without mmcv: pip would build it in isolation, without torch, and so without its operators. Without torchvision: each
+# release needs one version of torch, and pip would replace the installed one. docs/install.md has both.
 onedl = [
     'onedl-mmengine>=0.10.8',
     'onedl-mmdetection>=3.4',
@@ -50,9 +51,9 @@ safetensors = ['safetensors>=0.4']
 tests = [*safetensors, 'pytest>=8', 'pytest-xdist>=3.5', 'hypothesis>=6.100']
 
 setup(
-    # mmengine and mmcv are not listed: the original and the OneDL distributions share one import folder, and pip
-    # would put one over the other. `import mmstvit` checks what is importable and names what is missing.
-    install_requires=['torch>=2.4', 'numpy', 'packaging'],
+    # Without mmengine and mmcv: the original and the OneDL distributions have the same import names, and pip would
+    # overwrite one with the other. `mmstvit.dependencies` checks what can be imported.
+    install_requires=['torch>=2.6', 'numpy', 'packaging'],
     extras_require={
         'onedl': onedl,
         'safetensors': safetensors,

@@ -1,18 +1,12 @@
 """Install PyTorch, the OpenMMLab stack and mmstvit into one environment.
 
-``make`` calls this before every target that needs Python packages. It uses the standard library only, because it
-runs before anything is installed. Work that is already done is recognised, so a second call returns at once and an
-interrupted call carries on where it stopped:
+``make`` calls this before every target that needs Python packages. A second call returns at once, and a call after an
+interruption continues: pip skips what is installed, ninja skips the object files that are compiled, and a stamp in the
+environment is written last. It uses only the standard library, because it runs before anything is installed.
 
-* every pip step is skipped when what it installs is importable at the pinned version;
-* mmcv is compiled in a folder that survives an interruption (ninja keeps the finished object files), and the wheel
-  is kept in a folder keyed by mmcv, torch, Python and accelerator, because pip's own wheel cache does not know which
-  torch a wheel was compiled against;
-* a stamp records the files that decide what is installed; it is removed first and written last.
-
-An environment that this tool made gets exactly the pinned versions. In one that somebody else made only what is absent
-is added: nothing is upgraded, and packages under the same import name (the original OpenMMLab distributions, a
-prebuilt mmcv with ops) are kept, because two distributions over one import folder break each other.
+An environment that this tool created gets the versions of requirements/tested.txt. To any other environment it only
+adds missing packages: nothing is upgraded, and packages with the same import name (the original OpenMMLab
+distributions, a prebuilt mmcv) stay, because two distributions with one import name overwrite each other.
 """
 
 import argparse
@@ -26,7 +20,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-import tarfile
 import tempfile
 import time
 import zipfile
@@ -36,397 +29,301 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 PINS = ROOT / 'requirements' / 'tested.txt'
-# What decides the content of the environment: a change of any of them makes the stamp stale.
+# A change of these files changes what is installed.
 INPUTS = [PINS, ROOT / 'setup.py', ROOT / 'pyproject.toml', Path(__file__).resolve()]
-SUPPORTED = ((3, 10), (3, 12))
-BUILD_TOOLS = ['pip', 'setuptools', 'wheel', 'packaging', 'ninja', 'psutil']
-TORCH = ['torch', 'torchvision', 'numpy']
-# CFLAGS replaces Python's own flags, optimisation included; -g0 leaves out 30 MB of debug information.
+PYTHONS = ((3, 10), (3, 12))
+# Installed first: mmcv is built with the first six, and a change of the last three must not be left to the resolver.
+BASE = ['pip', 'setuptools', 'wheel', 'packaging', 'ninja', 'psutil', 'torch', 'torchvision', 'numpy']
+# CFLAGS replaces Python's own flags, optimization included; -g0 leaves out 30 MB of debug information.
 CFLAGS = '-O3 -DNDEBUG -g0'
-# distribution of the OneDL line -> import name it shares with the original distribution
+# Distribution of the OneDL line -> import name, which the original distribution has, too.
 STACK = {
     'onedl-mmengine': 'mmengine',
-    'onedl-mmcv': 'mmcv',
     'onedl-mmdetection': 'mmdet',
     'onedl-mmsegmentation': 'mmseg',
     'onedl-mmpretrain': 'mmpretrain',
 }
+MMCV = 'onedl-mmcv'
 
 
 class SetupError(RuntimeError):
     """A step failed; the message says what to do."""
 
 
-def say(text: str) -> None:
+def log(text: str) -> None:
+    """Print a line of progress."""
     print(f'[setup] {text}', flush=True)
 
 
-def read_pins() -> dict:
-    pins = {}
-    for line in PINS.read_text().splitlines():
-        line = line.split('#')[0].strip()
-        if line:
-            name, version = line.split('==')
-            pins[name] = version
-    return pins
+def read_pins() -> dict[str, str]:
+    """Read requirements/tested.txt: distribution name to version."""
+    return dict(re.findall(r'^([\w-]+)==(\S+)', PINS.read_text(), re.MULTILINE))
 
 
-def fingerprint(folder: Path) -> str:
-    """Digest of all that decides the content of an environment, its own Python included."""
-    digest = hashlib.sha256(f'{folder} {ROOT}'.encode())
-    for path in [*INPUTS, folder / 'pyvenv.cfg']:
-        digest.update(path.read_bytes() if path.exists() else b'')
-    return digest.hexdigest()
+def wheel_root() -> Path:
+    """Return the folder of kept mmcv wheels."""
+    cache = os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache'
+    return Path(os.environ.get('MMSTVIT_WHEEL_DIR') or Path(cache) / 'mmstvit' / 'wheels').expanduser().absolute()
 
 
 @contextmanager
-def locked(path: Path, what: str) -> Iterator[None]:
-    """Hold a lock file; say so when somebody else holds it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, 'w') as lock:
+def lock() -> Iterator[None]:
+    """Let one set-up of a user run at a time: environments and kept wheels are shared."""
+    wheel_root().mkdir(parents=True, exist_ok=True)
+    with open(wheel_root() / 'lock', 'w') as file:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            say(f'another set-up is {what}; waiting for it')
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            log('waiting for another set-up')
+            fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
 class Environment:
-    """One Python environment: asks it what is installed, installs into it.
+    """A Python environment, to query and to install into.
 
     Args:
-        folder: Root of the environment (``bin/python`` below it).
-        pins: Distribution name to version.
+        folder: Root of the environment; its interpreter is ``bin/python``.
     """
 
-    def __init__(self, folder: Path, pins: dict) -> None:
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.python = folder / 'bin' / 'python'
-        self.pins = pins
-        # Written before the environment is created, so that an interrupted creation is known as ours too.
+        self.stamp = folder / '.mmstvit-setup'
+        # Written before the environment is created, so that it also marks one whose creation was interrupted.
         self.marker = folder / '.mmstvit-made'
-        # Which wheel folder mmcv came from; absent when the user installed mmcv.
-        self.mmcv_source = folder / '.mmstvit-mmcv'
 
     @property
     def ours(self) -> bool:
-        """Whether this tool made the environment."""
+        """True if this tool created the environment."""
         return self.marker.exists()
 
+    def fingerprint(self) -> str:
+        """Return a digest of everything that decides what is installed, and of the folder that pip changes."""
+        digest = hashlib.sha256(f'{self.folder} {ROOT}'.encode())
+        for path in [*INPUTS, self.folder / 'pyvenv.cfg']:
+            digest.update(path.read_bytes() if path.exists() else b'')
+        for packages in sorted(self.folder.glob('lib/python3*/site-packages')):
+            digest.update(str(packages.stat().st_mtime_ns).encode())
+        return digest.hexdigest()
+
+    def ready(self) -> bool:
+        """Return True if nothing has changed since the last complete set-up."""
+        return self.python.exists() and self.stamp.exists() and self.stamp.read_text() == self.fingerprint()
+
     def query(self, code: str) -> str:
-        """Output of a Python snippet run in the environment; raises SetupError with its error output."""
-        # -I keeps the checkout off sys.path: what is asked for is what is installed.
+        """Return the output of Python code that runs in the environment; raises SetupError."""
+        # -I keeps the checkout and PYTHONPATH off sys.path.
         done = subprocess.run([self.python, '-I', '-c', code], capture_output=True, text=True)
         if done.returncode:
             raise SetupError(f'{self.python} cannot run `{code}`:\n{done.stderr}')
         return done.stdout.strip()
 
-    def works(self, code: str) -> bool:
-        try:
-            self.query(code)
-        except SetupError:
-            return False
-        return True
+    def runs(self, code: str) -> bool:
+        """Return True if Python code runs in the environment without an error."""
+        return subprocess.run([self.python, '-I', '-c', code], capture_output=True).returncode == 0
 
-    def installed(self) -> dict:
-        """Distribution name (normalised) to version, of everything in the environment."""
+    def installed(self) -> dict[str, str]:
+        """Return normalized name and version of every installed distribution."""
         code = (
-            'import importlib.metadata as m, json, re; '
-            "print(json.dumps({re.sub(r'[-_.]+', '-', d.metadata['Name']).lower(): d.version "
-            "for d in m.distributions() if d.metadata['Name']}))"
+            'import importlib.metadata as m, json, re; print(json.dumps({re.sub("[-_.]+", "-", d.metadata["Name"])'
+            '.lower(): d.version for d in m.distributions() if d.metadata["Name"]}))'
         )
         return json.loads(self.query(code))
 
-    def missing(self, names: list) -> list:
-        """Requirements of ``names`` to install: not there, or in an environment of ours not at the pinned version."""
-        have = self.installed()
-        if not self.ours:
-            return [f'{n}=={self.pins[n]}' for n in names if n not in have]
-        # A local version label (2.11.0+cu130) is the same release.
-        return [f'{n}=={self.pins[n]}' for n in names if have.get(n, '').split('+')[0] != self.pins[n]]
-
-    def pip(self, *args, quiet: bool = False) -> None:
+    def pip(self, *args: str) -> None:
+        """Run pip; raises SetupError."""
         command = [str(self.python), '-m', 'pip', '--disable-pip-version-check', *args]
-        if quiet:
-            command.append('--quiet')
-        # No PYTHONPATH, and no user site: both would let a stranger's package count as installed.
+        # A package in PYTHONPATH or in the user's own folder must not count as installed.
         env = {k: v for k, v in os.environ.items() if k != 'PYTHONPATH'} | {'PYTHONNOUSERSITE': '1'}
         if subprocess.run(command, env=env).returncode:
             raise SetupError(
-                f'pip failed: {" ".join(command)}\nIts own message is above. Check the network and the free disk '
-                f'space (the default torch build takes about 5 GB), then run the same make target again: '
-                f'what is done is kept.'
+                f'pip failed: {shlex.join(command)}\nIts message is above. Check the network and the free disk space '
+                f'(the default build of torch takes about 5 GB), then run the same make target again.'
             )
 
-
-def check_interpreter(version: tuple, name: str) -> None:
-    low, high = SUPPORTED
-    if not low <= version[:2] <= high:
-        raise SetupError(
-            f'{name} is Python {".".join(map(str, version))}; supported are {low[0]}.{low[1]} to '
-            f'{high[0]}.{high[1]}. Name another one: make PYTHON=python3.11 ...'
-        )
-
-
-def prepare_environment(env: Environment) -> None:
-    """Create the environment, or accept the one that is there; never removes what this tool did not make."""
-    if env.python.exists():
-        version = tuple(map(int, env.query('import sys; print(*sys.version_info[:3])').split()))
-        check_interpreter(version, str(env.python))
-        if env.works('import pip'):
+    def install(self, names: list[str], pins: dict[str, str]) -> None:
+        """Install the missing packages, and in an environment of ours those of another version than the pinned one."""
+        have = self.installed()
+        if self.ours:  # a local version label such as +cu130 does not count
+            have = {name: version for name, version in have.items() if version.partition('+')[0] == pins.get(name)}
+        wanted = [f'{name}=={pins[name]}' for name in names if name not in have]
+        if not wanted:
             return
-        if not env.ours:
-            if not env.works('import ensurepip; ensurepip.bootstrap()'):
-                raise SetupError(f'{env.folder} has no pip and no ensurepip. Install pip into it, then run make again.')
+        log(f'installing {", ".join(wanted)}')
+        with tempfile.NamedTemporaryFile('w', suffix='.txt') as constraints:  # nothing may pull another torch in
+            constraints.writelines(f'{name}=={have.get(name, version)}\n' for name, version in pins.items())
+            constraints.flush()
+            self.pip('install', '--constraint', constraints.name, *wanted)
+
+
+def check_python(version: tuple[int, ...], name: str) -> None:
+    """Refuse a Python version on which nothing was tested; raises SetupError."""
+    if not PYTHONS[0] <= version[:2] <= PYTHONS[1]:
+        low, high, have = ('.'.join(map(str, v)) for v in (*PYTHONS, version))
+        raise SetupError(f'{name} is Python {have}; supported are {low} to {high}. Run: make PYTHON=python3.11 ...')
+
+
+def create(env: Environment) -> None:
+    """Create the environment, or accept an existing one; files of others are never removed."""
+    if env.python.exists():
+        check_python(tuple(map(int, env.query('import sys; print(*sys.version_info[:3])').split())), str(env.python))
+        if env.runs('import pip'):
             return
     elif env.folder.exists() and any(env.folder.iterdir()) and not env.ours:
-        raise SetupError(f'{env.folder} is not empty and no Python environment; name another one: make VENV=... ...')
-    check_interpreter(sys.version_info[:3], sys.executable)
-    say(f'creating {env.folder} with {sys.executable} ({platform.python_version()})')
-    if env.folder.exists():
-        shutil.rmtree(env.folder)
-    env.folder.mkdir(parents=True)
+        raise SetupError(f'{env.folder} is not empty and not a Python environment. Name another one: make VENV=... ...')
+    if env.python.exists() and not env.ours:
+        if not env.runs('import ensurepip; ensurepip.bootstrap()'):
+            raise SetupError(f'{env.folder} has no pip. Install pip there, then run the same make target again.')
+        return
+    check_python(sys.version_info[:3], sys.executable)
+    log(f'creating {env.folder} with {sys.executable} ({platform.python_version()})')
+    env.folder.mkdir(parents=True, exist_ok=True)
     env.marker.touch()
-    command = [sys.executable, '-m', 'venv', str(env.folder)]
-    if subprocess.run(command).returncode:
-        raise SetupError(
-            f'{shlex.join(command)} failed. Debian and Ubuntu keep venv in a package of its own: '
-            f'apt install python3-venv'
-        )
+    if subprocess.run([sys.executable, '-m', 'venv', '--clear', str(env.folder)]).returncode:
+        raise SetupError('python -m venv failed. On Debian and Ubuntu run: apt install python3-venv')
+    env.marker.touch()  # --clear removes it
 
 
-def wheel_root() -> Path:
-    base = os.environ.get('MMSTVIT_WHEEL_DIR')
-    if not base:
-        cache = os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache'
-        base = Path(cache) / 'mmstvit' / 'wheels'
-    return Path(base).expanduser()
-
-
-def wheel_folder(env: Environment) -> Path:
-    """Where the mmcv wheel for this environment's torch, Python and accelerator is kept."""
-    code = (
-        'import sys, torch; '
-        "print(f'torch{torch.__version__}-cp{sys.version_info[0]}{sys.version_info[1]}-', end=''); "
-        "print('cuda' if torch.cuda.is_available() else 'cpu')"
-    )
-    flags = CFLAGS.replace(' ', '')
-    return wheel_root() / f'mmcv{env.pins["onedl-mmcv"]}-{env.query(code)}-{platform.machine()}{flags}'
-
-
-def mmcv_has_ops(env: Environment) -> bool:
-    """Whether mmcv and its ops import; mmcv needs mmengine for that, so the stack comes first."""
-    return env.works('import torch, mmcv, mmcv._ext')
-
-
-def check_build_tools(env: Environment) -> None:
-    """Refuse before the long downloads if mmcv will have to be compiled and cannot be."""
-    if mmcv_has_ops(env) or list(wheel_root().glob(f'mmcv{env.pins["onedl-mmcv"]}-*/*.whl')):
+def check_compiler(env: Environment, pins: dict[str, str]) -> None:
+    """Refuse before the long downloads if mmcv will have to be compiled and cannot be; raises SetupError."""
+    if env.runs('import torch, mmcv._ext') or list(wheel_root().glob(f'mmcv{pins[MMCV]}-*/*.whl')):
         return
     if not shutil.which(compiler()[0]):
-        raise SetupError(f'no C++ compiler ({compiler()[0]}) found; mmcv needs one. On Debian: apt install g++')
+        raise SetupError(f'mmcv needs a C++ compiler, and {compiler()[0]} is not found. On Debian run: apt install g++')
     header = Path(env.query("import sysconfig; print(sysconfig.get_paths()['include'])")) / 'Python.h'
     if not header.exists():
-        raise SetupError(f'{header} is missing; compiling mmcv needs it. On Debian: apt install python3-dev')
+        raise SetupError(f'mmcv needs {header}, which does not exist. On Debian run: apt install python3-dev')
 
 
-def compiler() -> list:
-    """The C++ compiler as a command: $CXX, which may have arguments, or what the system has."""
+def compiler() -> list[str]:
+    """Return the C++ compiler as a command: $CXX, which may have arguments, or the default."""
     return shlex.split(os.environ.get('CXX', '')) or ['c++' if shutil.which('c++') else 'g++']
 
 
-def install_torch(env: Environment) -> None:
-    missing = env.missing(TORCH)
-    if missing:
-        say(f'installing PyTorch (the default build takes several GB): {", ".join(missing)}')
-        env.pip('install', *missing)
-    try:
-        env.query('import torch, torchvision')
-    except SetupError as error:
-        raise SetupError(
-            f'torch and torchvision do not fit together; both have to come from the same place.\n{error}'
-        ) from None
+def install_stack(env: Environment, pins: dict[str, str]) -> None:
+    """Install all pinned packages but mmcv, and no package of the OneDL line over an original one."""
+    env.install(BASE, pins)
+    if not env.runs('import torch, torchvision'):
+        raise SetupError('torch and torchvision do not fit together. Install both from the same source.')
+    have = env.installed()
+    kept = [
+        n
+        for n, m in STACK.items()
+        if n not in have and env.runs(f'import importlib.util as u; u.find_spec("{m}").name')
+    ]
+    if kept:
+        log(f'keeping the installed {", ".join(STACK[name] for name in kept)}')
+    env.install([name for name in pins if name not in (*BASE, MMCV, *kept)], pins)
 
 
-def install_mmcv(env: Environment) -> None:
-    """Bring mmcv with compiled ops into the environment: what is there, the kept wheel, or a build."""
-    folder = wheel_folder(env)
-    # An mmcv that this tool installed is only good for the torch it was compiled against.
-    stale = env.mmcv_source.exists() and env.mmcv_source.read_text() != folder.name
-    if not stale and mmcv_has_ops(env):
+def wheel_folder(env: Environment, pins: dict[str, str]) -> Path:
+    """Return the folder of the mmcv wheel: pip's own cache does not know for which torch a wheel was compiled."""
+    code = (
+        'import sys, torch; print("torch" + torch.__version__, "cp{}{}".format(*sys.version_info), '
+        '"cuda" if torch.cuda.is_available() else "cpu", sep="-")'
+    )
+    return wheel_root() / f'mmcv{pins[MMCV]}-{env.query(code)}-{platform.machine()}{CFLAGS.replace(" ", "")}'
+
+
+def install_mmcv(env: Environment, pins: dict[str, str]) -> None:
+    """Install mmcv with its compiled operators, unless a working one is there."""
+    folder = wheel_folder(env, pins)
+    code = f'import importlib.metadata as m; print(m.distribution("{MMCV}").read_text("direct_url.json"))'
+    source = env.query(code) if MMCV in env.installed() else ''
+    # A wheel of ours for another torch, or compiled with other flags, is replaced.
+    outdated = f'/mmcv{pins[MMCV]}-torch' in source and f'/{folder.name}/' not in source.replace('%2B', '+')
+    if not outdated and env.runs('import torch, mmcv._ext'):
         return
-    with locked(folder / 'lock', f'building mmcv in {folder}'):
-        wheels = list(folder.glob('*.whl'))
-        if not wheels:
-            wheels = [build_mmcv(env, folder)]
-    say(f'installing {wheels[0]}')
-    env.pip('install', '--force-reinstall', '--no-deps', str(wheels[0]), quiet=True)
-    env.mmcv_source.write_text(folder.name)
-    try:
-        env.query('import torch, mmcv._ext')
-    except SetupError as error:
-        raise SetupError(
-            f'mmcv is installed but mmcv._ext does not import. Remove {folder} and run the same make target again to '
-            f'compile it anew.\n{error}'
-        ) from None
+    wheel = next(folder.glob('*.whl'), None) or build_mmcv(env, pins[MMCV], folder)
+    log(f'installing {wheel}')
+    env.pip('install', '--quiet', '--force-reinstall', '--no-deps', str(wheel))
+    if not env.runs('import torch, mmcv._ext'):
+        raise SetupError(f'importing mmcv._ext fails. Remove {folder} and run the same make target again.')
 
 
-def build_mmcv(env: Environment, folder: Path) -> Path:
-    """Compile mmcv's ops against the environment's torch and return the wheel's path."""
-    version = env.pins['onedl-mmcv']
-    on_gpu = env.works('import torch, sys; sys.exit(not torch.cuda.is_available())')
-    if on_gpu and not shutil.which('nvcc'):
+def build_mmcv(env: Environment, version: str, folder: Path) -> Path:
+    """Compile mmcv for the environment's torch; returns the wheel."""
+    if folder.name.count('-cuda-') and not shutil.which('nvcc'):
         raise SetupError(
-            'torch sees a GPU but nvcc is not on PATH, so the CUDA ops of mmcv cannot be compiled. Install a '
-            f'prebuilt mmcv ({env.python} -m pip install onedl-mim && {env.folder}/bin/mim install '
-            f'onedl-mmcv=={version}) or the CUDA toolkit, then run the same make target again.'
+            'torch finds a GPU, but nvcc is not on PATH, so the CUDA operators of mmcv cannot be compiled. Install the '
+            f'CUDA toolkit, or a prebuilt mmcv: {env.python} -m pip install onedl-mim && '
+            f'{env.folder}/bin/mim install {MMCV}=={version}; then run the same make target again.'
         )
-    source = folder / 'build' / f'onedl_mmcv-{version}'
-    if not (source / 'PKG-INFO').exists():
-        say(f'fetching the source of onedl-mmcv {version}')
-        unpack_sdist(env, source)
+    build = folder / 'build'
+    source = build / f'onedl_mmcv-{version}'
+    if not source.exists():
+        log(f'downloading the source of {MMCV} {version}')
+        with tempfile.TemporaryDirectory() as scratch:
+            options = ['--quiet', '--no-deps', '--no-cache-dir', '--no-build-isolation', '--no-binary', MMCV]
+            env.pip('download', *options, '--dest', scratch, f'{MMCV}=={version}')
+            shutil.unpack_archive(next(Path(scratch).glob('*.tar.gz')), build / 'unpacked')
+        os.replace(build / 'unpacked' / source.name, source)
     jobs = os.environ.get('MAX_JOBS', str(os.cpu_count() or 1))
-    say(f'compiling mmcv {version}: {"CUDA" if on_gpu else "CPU"} ops, {jobs} jobs (takes minutes, once)')
-    build_env = os.environ | {
-        'CXX': shlex.join(compiler()),
-        'CFLAGS': CFLAGS,
-        'MMCV_WITH_OPS': '1',
-        'MAX_JOBS': jobs,
-        'PATH': f'{env.python.parent}{os.pathsep}{os.environ["PATH"]}',  # the environment's ninja
-        'PYTHONNOUSERSITE': '1',
-    }
-    built = folder / 'build' / 'dist'
-    command = [env.python, '-m', 'pip', '--disable-pip-version-check', 'wheel', '-v', '--no-cache-dir', '--no-deps']
-    command += ['--no-build-isolation', '--wheel-dir', built, source]
-    log_path = folder / 'build.log'
+    log(f'compiling mmcv {version} with {jobs} jobs; this takes minutes, once')
+    path = f'{env.python.parent}{os.pathsep}{os.environ["PATH"]}'  # the environment's ninja
+    settings = dict(CXX=shlex.join(compiler()), CFLAGS=CFLAGS, MAX_JOBS=jobs, PATH=path, PYTHONNOUSERSITE='1')
+    command = [env.python, '-m', 'pip', 'wheel', '-v', '--no-cache-dir', '--no-deps', '--no-build-isolation']
+    command += ['--wheel-dir', build / 'dist', source]
     start = time.monotonic()
     with (
-        open(log_path, 'w') as log,
+        open(folder / 'build.log', 'w') as log_file,
         subprocess.Popen(
-            command, env=build_env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            command, env=os.environ | settings, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         ) as process,
     ):
         for line in process.stdout:
-            log.write(line)
-            log.flush()
-            step = re.match(r'\s*\[(\d+)/(\d+)\]', line)
-            if step:
-                minutes, seconds = divmod(int(time.monotonic() - start), 60)
-                say(f'compiling mmcv: {step[1]}/{step[2]} files, {minutes}:{seconds:02d}')
-    wheels = list(built.glob('*.whl'))
-    if process.returncode or not wheels:
+            log_file.write(line)
+            log_file.flush()
+            if step := re.match(r'\s*\[(\d+/\d+)\]', line):
+                log(f'compiling mmcv: {step[1]} files, {time.monotonic() - start:.0f} s')
+    wheel = next((build / 'dist').glob('*.whl'), None)
+    if process.returncode or wheel is None:
         raise SetupError(
-            f'compiling mmcv failed; the log is {log_path}. Finished object files are kept: run the same '
-            f'make target again after mending the cause. If memory ran out: MAX_JOBS=1 make ...'
+            f'compiling mmcv failed; the log is {folder / "build.log"}. The compiled files are kept: fix the cause and '
+            f'run the same make target again. If memory ran out: MAX_JOBS=1 make ...'
         )
-    if not any('_ext' in name for name in wheel_names(wheels[0])):
-        raise SetupError(f'{wheels[0]} was built without ops (no mmcv/_ext in it); the log is {log_path}')
-    # The rename is what makes the wheel visible to later runs: never a half-written one.
-    final = folder / wheels[0].name
-    os.replace(wheels[0], final)
-    shutil.rmtree(folder / 'build')
-    return final
+    with zipfile.ZipFile(wheel) as archive:
+        if not any('_ext' in name for name in archive.namelist()):
+            raise SetupError(f'{wheel} has no compiled operators (mmcv/_ext); the log is {folder / "build.log"}.')
+    os.replace(wheel, folder / wheel.name)  # atomic: a later call sees a whole wheel or none
+    shutil.rmtree(build)
+    return folder / wheel.name
 
 
-def unpack_sdist(env: Environment, source: Path) -> None:
-    source.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=source.parent) as scratch:
-        requirement = f'onedl-mmcv=={env.pins["onedl-mmcv"]}'
-        env.pip(
-            'download', '--no-deps', '--no-cache-dir', '--no-build-isolation', '--no-binary', 'onedl-mmcv',
-            '--dest', scratch, requirement, quiet=True,
-        )  # fmt: skip
-        (archive,) = Path(scratch).glob('*.tar.gz')
-        with tarfile.open(archive) as tar:
-            # The 'data' filter refuses members that leave the folder; older patch releases of 3.10 lack it.
-            tar.extractall(scratch, **({'filter': 'data'} if hasattr(tarfile, 'data_filter') else {}))
-        if source.exists():
-            shutil.rmtree(source)
-        os.replace(Path(scratch) / source.name, source)
-
-
-def wheel_names(path: Path) -> list:
-    with zipfile.ZipFile(path) as archive:
-        return archive.namelist()
-
-
-def install_stack(env: Environment) -> None:
-    """The OpenMMLab packages but mmcv (those not there yet under their import name) and everything else pinned."""
-    have = env.installed()
-    names = []
-    for dist, module in STACK.items():
-        if dist == 'onedl-mmcv':
-            continue
-        if dist not in have and env.works(
-            f'import importlib.util as u, sys; sys.exit(u.find_spec("{module}") is None)'
-        ):
-            say(f'keeping the {module} that is installed; {dist} is not added over it')
-            continue
-        names.append(dist)
-    names += [n for n in env.pins if n not in STACK and n not in BUILD_TOOLS and n not in TORCH]
-    missing = env.missing(names)
-    if missing:
-        say(f'installing {", ".join(missing)}')
-        have = env.installed()
-        with tempfile.NamedTemporaryFile('w', suffix='.txt', prefix='constraints-') as constraints:
-            # A stack package must not pull another torch or numpy in.
-            constraints.writelines(f'{n}=={have.get(n, v)}\n' for n, v in env.pins.items() if n not in STACK)
-            constraints.flush()
-            env.pip('install', '--constraint', constraints.name, *missing)
-
-
-def install_package(env: Environment) -> None:
-    say('installing mmstvit (editable)')
-    env.pip('install', '--no-deps', '--no-build-isolation', '--editable', str(ROOT), quiet=True)
-
-
-def verify(env: Environment) -> None:
-    code = (
-        'import torch, torchvision, mmengine, mmcv, mmcv._ext, mmdet, mmseg, mmpretrain, mmstvit; '
-        "print(f'torch {torch.__version__}, torchvision {torchvision.__version__}, mmengine {mmengine.__version__}, "
-        'mmcv {mmcv.__version__} with ops, mmdet {mmdet.__version__}, mmseg {mmseg.__version__}, '
-        "mmpretrain {mmpretrain.__version__}, mmstvit {mmstvit.__version__}')"
-    )
-    say(env.query(code).splitlines()[-1])
+def set_up(env: Environment) -> None:
+    """Take all steps; each returns soon if its work is done."""
+    env.stamp.unlink(missing_ok=True)
+    pins = read_pins()
+    create(env)
+    check_compiler(env, pins)
+    install_stack(env, pins)
+    install_mmcv(env, pins)
+    env.pip('install', '--quiet', '--no-deps', '--no-build-isolation', '--editable', str(ROOT))
+    names = ', '.join(['torch', 'torchvision', *STACK.values(), 'mmcv', 'mmstvit'])
+    code = f'import mmcv._ext, {names}; mmstvit.STViT; print(*[(m.__name__, m.__version__) for m in ({names})])'
+    log(env.query(code).splitlines()[-1])
+    env.stamp.write_text(env.fingerprint())
 
 
 def main() -> None:
+    """Set up the environment of the command line."""
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('--venv', type=Path, default=ROOT / '.venv', help='environment to fill (default: .venv)')
     args = parser.parse_args()
-    folder = Path(os.path.abspath(args.venv.expanduser()))  # not resolve(): a venv's python is a symlink
-    env = Environment(folder, read_pins())
-    stamp = folder / '.mmstvit-setup'
-
-    def ready() -> bool:
-        return env.python.exists() and stamp.exists() and stamp.read_text() == fingerprint(folder)
-
-    if ready():
+    # Not resolve(): the python of an environment is a symbolic link.
+    env = Environment(Path(os.path.abspath(args.venv.expanduser())))
+    if env.ready():
         return
-    lock = Path(tempfile.gettempdir()) / f'mmstvit-{hashlib.sha256(str(folder).encode()).hexdigest()[:16]}.lock'
     try:
-        with locked(lock, f'filling {folder}'):
-            if ready():
-                return
-            stamp.unlink(missing_ok=True)
-            prepare_environment(env)
-            check_build_tools(env)
-            missing = env.missing(BUILD_TOOLS)
-            if missing:
-                say(f'installing build tools: {", ".join(missing)}')
-                env.pip('install', *missing)
-            install_torch(env)
-            install_stack(env)
-            install_mmcv(env)
-            install_package(env)
-            verify(env)
-            stamp.write_text(fingerprint(folder))
+        with lock():
+            if not env.ready():
+                set_up(env)
+                log(f'ready: {env.folder}')
     except SetupError as error:
         sys.exit(f'[setup] error: {error}')
     except KeyboardInterrupt:
-        sys.exit('\n[setup] interrupted; the same make target carries on from here')
-    say(f'ready: {folder}')
+        sys.exit('\n[setup] interrupted; run the same make target to continue')
 
 
 if __name__ == '__main__':

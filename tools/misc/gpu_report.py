@@ -1,0 +1,103 @@
+"""Run on a machine with a GPU what this project has to show there, and write one report.
+
+``make gpu`` calls it: the doctor, the tests that need a GPU, benchmarks, and a training run of each family with mixed
+precision and the Triton kernels on the bundled scenes; with two GPUs also one in two processes. The exit code is 1 if a
+step failed.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from mmstvit.version import GPU_VERIFIED, __version__
+
+ROOT = Path(__file__).resolve().parents[2]
+FAMILIES = (
+    'mask_rcnn/mask-rcnn_stvit-nano_fpn_scenes',
+    'cascade_mask_rcnn/cascade-mask-rcnn_stvit-nano_fpn_scenes',
+    'upernet/stvit-nano_upernet_scenes',
+    'imagenet/stvit-nano_scenes',
+)
+ENTRIES = 'stvit-small stvit-small+MMSTVIT_BACKEND=triton naive-small swin-tiny --device cuda'
+BENCHMARKS = {
+    'inference, fp32, 8×224²': '--batch-size 8',
+    'inference, fp16, 800×1333': '--shape 800 1333 --dtype fp16',
+    'training, bf16, 32×224²': '--batch-size 32 --mode train --dtype bf16',
+    'training, bf16, 2×800×1333': '--batch-size 2 --shape 800 1333 --mode train --dtype bf16',
+}
+TAIL = 40  # lines of a step's output in the report
+
+
+def list_steps(work_dir: Path, gpus: int) -> Iterator[tuple[str, list[str]]]:
+    """Yield the name and the command of every step."""
+    python = sys.executable
+    yield 'doctor', [python, '-m', 'mmstvit.doctor']
+    yield 'tests', [python, '-m', 'pytest', '-m', 'gpu', '-n', '0', '-q']
+    for name, options in BENCHMARKS.items():
+        benchmark = [python, 'tools/analysis_tools/benchmark.py']
+        yield f'benchmark: {name}', [*benchmark, *ENTRIES.split(), *options.split()]
+    for family in FAMILIES:
+        folder = work_dir / Path(family).name
+        yield f'train: {family}', [python, 'tools/train.py', f'configs/{family}.py', '--amp', '--work-dir', str(folder)]
+    if gpus > 1:
+        command = ['tools/dist_train.sh', f'configs/{FAMILIES[0]}.py', '2', '--amp', '--work-dir']
+        yield 'train: two processes', [*command, str(work_dir / 'two_processes')]
+
+
+def run_step(name: str, command: list[str]) -> tuple[bool, float, str]:
+    """Run a command; returns True if it succeeded, the seconds, and the end of its output."""
+    env = {**os.environ, 'PATH': f'{Path(sys.executable).parent}{os.pathsep}{os.environ["PATH"]}'}
+    if name.startswith('train'):
+        env['MMSTVIT_BACKEND'] = 'triton'  # what `auto` chooses once GPU_VERIFIED is True
+    start = time.monotonic()
+    done = subprocess.run(
+        command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors='replace'
+    )
+    return done.returncode == 0, time.monotonic() - start, '\n'.join(done.stdout.splitlines()[-TAIL:])
+
+
+def main() -> int:
+    """Run all steps and write the report."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--work-dir', type=Path, default=ROOT / 'work_dirs' / 'gpu', help='folder of runs and report')
+    args = parser.parse_args()
+    if not torch.cuda.is_available():
+        sys.exit('error: PyTorch finds no CUDA GPU on this machine. Run: python -m mmstvit.doctor')
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    args.work_dir.mkdir(parents=True, exist_ok=True)
+    report = args.work_dir / 'report.md'
+    commit = subprocess.run(['git', 'rev-parse', 'HEAD'], cwd=ROOT, capture_output=True, text=True).stdout.strip()
+    head = [
+        '# mmstvit on a GPU\n',
+        f'{time.strftime("%Y-%m-%d")}: mmstvit {__version__} (commit {commit or "unknown"}), GPU_VERIFIED = '
+        f'{GPU_VERIFIED}, {", ".join(gpus)}, torch {torch.__version__}\n',
+        '| step | result | seconds |\n|---|---|---|',
+    ]
+    rows, outputs, failed = [], [], []
+    for name, command in list_steps(args.work_dir, len(gpus)):
+        print(f'{name} …', flush=True)
+        passed, seconds, output = run_step(name, command)
+        print(f'{name}: {"passed" if passed else "FAILED"} in {seconds:.0f} s', flush=True)
+        rows.append(f'| {name} | {"passed" if passed else "**FAILED**"} | {seconds:.0f} |')
+        outputs.append(f'\n## {name}\n\n`{" ".join(command)}`\n\n```\n{output}\n```')
+        failed += [] if passed else [name]
+        report.write_text('\n'.join([*head, *rows, *outputs, '']))  # an interrupted report has the steps so far
+    verdict = (
+        f'Failed: {", ".join(failed)}.'
+        if failed
+        else 'Every step passed. Set GPU_VERIFIED = True in mmstvit/version.py, so that the default backend chooses '
+        'the Triton kernels on such GPUs, and name the GPU in the README.'
+    )
+    report.write_text('\n'.join([*head, *rows, f'\n{verdict}', *outputs, '']))
+    print(f'{verdict}\nreport: {report}')
+    return bool(failed)
+
+
+if __name__ == '__main__':
+    sys.exit(main())
