@@ -1,9 +1,9 @@
-"""What an installed mmstvit brings: metadata, configs and tools where mim looks for them."""
+"""The wheel, the editable install, and the model index that mim reads."""
 
+import email
 import subprocess
 import sys
 import zipfile
-from importlib.metadata import metadata, requires
 from pathlib import Path
 
 import mmengine
@@ -11,27 +11,19 @@ import modelindex
 import pytest
 
 import mmstvit
+from mmstvit.dependencies import CORE
 
-from .helpers import ROOT, run_python
+from .helpers import ROOT
+
+PAPER = 'https://arxiv.org/abs/2211.11167'
 
 
 @pytest.fixture(scope='module')
 def wheel(tmp_path_factory) -> Path:
-    """A wheel built from a copy of the tracked files, so that the checkout stays clean."""
+    """A wheel, built from a copy so that the checkout stays clean."""
     source, out = tmp_path_factory.mktemp('source'), tmp_path_factory.mktemp('wheel')
-    for name in (
-        'mmstvit',
-        'configs',
-        'tools',
-        'setup.py',
-        'pyproject.toml',
-        'README.md',
-        'LICENSE',
-        'MANIFEST.in',
-        'model-index.yml',
-    ):
-        copy = ['cp', '-r', ROOT / name, source]
-        subprocess.run(copy, check=True)
+    files = ['setup.py', 'pyproject.toml', 'README.md', 'LICENSE', 'MANIFEST.in', 'model-index.yml']
+    subprocess.run(['cp', '-r', *(ROOT / name for name in ('mmstvit', 'configs', 'tools', *files)), source], check=True)
     command = [sys.executable, '-m', 'pip', 'wheel', '--no-deps', '--no-build-isolation', '--wheel-dir', out, source]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -46,7 +38,7 @@ def test_a_wheel_holds_every_config_and_tool(wheel):
         assert len(files) > 5
         missing = [str(file) for file in files if f'mmstvit/.mim/{file}' not in names]
         assert not missing
-    assert 'mmstvit/.mim/model-index.yml' in names
+    assert {'mmstvit/.mim/model-index.yml', 'mmstvit/py.typed'} <= names
     modules = [p.relative_to(ROOT) for p in (ROOT / 'mmstvit').rglob('*.py') if '.mim' not in p.parts]
     assert not [str(module) for module in modules if str(module) not in names]
     assert not [name for name in names if '__pycache__' in name or name.startswith('tests')]
@@ -59,14 +51,6 @@ def test_an_editable_install_links_configs_and_tools_into_the_checkout():
     for name in ('configs', 'tools'):
         assert (mim / name).resolve() == ROOT / name
         assert not Path((mim / name).readlink()).is_absolute()
-
-
-@pytest.mark.parametrize('base', ['_base_/datasets/scenes_instance.py', 'mask_rcnn/mask-rcnn_stvit-nano_fpn_scenes.py'])
-def test_other_projects_can_inherit_from_our_configs(tmp_path, base):
-    (tmp_path / 'mine.py').write_text(f"_base_ = 'mmstvit::{base}'\n")
-    code = "import mmstvit; from mmengine.config import Config; print(Config.fromfile('mine.py').dataset_type)"
-    done = run_python(code, tmp_path)
-    assert done.stdout.strip() == 'CocoDataset', done.stderr
 
 
 @pytest.fixture(scope='module')
@@ -84,7 +68,7 @@ def test_the_model_index_lists_every_config_once_and_claims_no_weights(models):
     assert not [model for model in models if 'Weights' in model or 'Results' in model]
 
 
-def test_the_model_index_tells_what_a_model_costs_and_is_trained_on(models):
+def test_the_model_index_has_the_cost_and_the_data_of_every_model(models):
     for model in models:
         metadata = model['Metadata']
         assert metadata['Training Data'] in ('ImageNet-1k', 'COCO', 'ADE20K', 'bundled scenes')
@@ -93,22 +77,34 @@ def test_the_model_index_tells_what_a_model_costs_and_is_trained_on(models):
 
 
 def test_mim_reads_the_model_index(models):
-    """With the reader that mim and MMPreTrain use; it collects what is wrong instead of raising."""
+    """Read it with the package that mim and MMPreTrain use, which collects faults instead of raising."""
     index = modelindex.load(str(ROOT / 'model-index.yml'))
     assert index.check(silent=True) == []
     assert [model.name for model in index.models] == [model['Name'] for model in models]
     assert {model.in_collection for model in index.models} == {collection.name for collection in index.collections}
     for model in index.models:
-        assert model.full_model.paper['URL'] == 'https://arxiv.org/abs/2211.11167'
+        assert model.full_model.paper['URL'] == PAPER
 
 
-def test_metadata_states_ranges_and_forces_no_openmmlab_distribution():
-    assert metadata('mmstvit')['Version'] == mmstvit.__version__
-    always = [r for r in requires('mmstvit') if 'extra ==' not in r]
-    assert 'torch>=2.4' in always
+def test_the_metadata_of_a_wheel(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith('.dist-info/METADATA'))
+        metadata = email.message_from_bytes(archive.read(name))
+    assert (metadata['Version'], metadata['Requires-Python']) == (mmstvit.__version__, '>=3.10')
+    requirements = metadata.get_all('Requires-Dist')
+    always = [r for r in requirements if 'extra ==' not in r]
+    minimum = '.'.join(CORE['torch'][0].split('.')[:2])
+    assert f'torch>={minimum}' in always
+    # The original and the OneDL distributions of the OpenMMLab packages overwrite each other.
     assert not [r for r in always if 'mm' in r or 'onedl' in r]
-    onedl = [r for r in requires('mmstvit') if 'extra == "onedl"' in r]
+    onedl = [r for r in requirements if 'extra == "onedl"' in r]
     for name in ('onedl-mmengine', 'onedl-mmdetection', 'onedl-mmsegmentation', 'onedl-mmpretrain'):
         assert any(r.startswith(name) for r in onedl)
-    # pip would build mmcv in isolation, without torch and so without ops.
+    # pip would build mmcv in isolation, without torch and so without its operators.
     assert not [r for r in onedl if 'mmcv' in r]
+
+
+def test_the_citation_names_the_paper():
+    citation = mmengine.load(ROOT / 'CITATION.cff', file_format='yaml')
+    paper = citation['preferred-citation']
+    assert citation['cff-version'] and paper['url'] == PAPER and paper['authors'][0]['family-names'] == 'Huang'
