@@ -1,7 +1,6 @@
-"""What a model costs: parameters and multiply-accumulates, time and memory."""
+"""Count parameters and multiply-accumulates of the model of any OpenMMLab config."""
 
-from .complexity import NUM_BOXES, NUM_MASKS, Complexity, Cost, measure
+from .complexity import NUM_BOXES, NUM_MASKS, Complexity, Cost, count_complexity, default_shape
 from .counter import KINDS, count_macs
-from .published import PublishedSTViT
 
-__all__ = ['KINDS', 'NUM_BOXES', 'NUM_MASKS', 'Complexity', 'Cost', 'PublishedSTViT', 'count_macs', 'measure']
+__all__ = ['KINDS', 'NUM_BOXES', 'NUM_MASKS', 'Complexity', 'Cost', 'count_complexity', 'count_macs', 'default_shape']

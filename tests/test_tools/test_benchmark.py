@@ -1,135 +1,183 @@
-"""The benchmark as a user runs it."""
+"""tools/analysis_tools/benchmark.py."""
 
 import json
-import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
-from ..helpers import ROOT, load_tool
+from mmstvit import STViT
+from mmstvit.errors import UserError
+from mmstvit.models.published import PublishedSTViT
+
+from ..helpers import load_tool, tiny
 
 benchmark = load_tool('analysis_tools/benchmark.py')
 
+# A backbone that raises if its limit is 0, and is killed by wider images, as by a system without memory left.
+BACKBONES = """
+import os, signal, torch
+from mmengine.registry import MODELS
+
+@MODELS.register_module()
+class Fragile(torch.nn.Module):
+    def __init__(self, limit=64):
+        super().__init__()
+        self.limit = limit
+        self.scale = torch.nn.Parameter(torch.ones(()))
+    def forward(self, x):
+        if self.limit == 0:
+            raise ValueError('this backbone does not work')
+        if x.shape[3] > self.limit:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return tuple(self.scale * torch.nn.functional.avg_pool2d(x, s) for s in (4, 8, 16, 32))
+"""
 CONFIG = """
 default_scope = 'mmpretrain'
-custom_imports = dict(imports=['tests.test_analysis.bad_backbones'])
-model = dict(backbone=dict(type='{}'{}))
+custom_imports = dict(imports=['fragile_backbones'])
+model = dict(backbone=dict(type='Fragile'))
 """
 
 
 @pytest.fixture
-def config(tmp_path, monkeypatch) -> Callable[..., Path]:
-    """Write the config of a bad backbone."""
-    monkeypatch.syspath_prepend(ROOT)  # of the workers, too
-
-    def write(name: str, arguments: str = '') -> Path:
-        file = tmp_path / f'{name}.py'
-        file.write_text(CONFIG.format(name, arguments))
-        return file
-
-    return write
-
-
-@pytest.fixture
 def run(monkeypatch, capsys) -> Callable[..., str]:
-    """Run the tool in this process, the workers in theirs; returns its standard output."""
+    """Run the tool in this process, its workers in theirs; returns its standard output."""
 
     def run(*args: object) -> str:
-        argv = [*map(str, args), '--threads', '1']
-        monkeypatch.setattr(sys, 'argv', ['benchmark.py', *argv])
+        monkeypatch.setattr(sys, 'argv', ['benchmark.py', *map(str, args), '--threads', '1'])
         benchmark.main()
         return capsys.readouterr().out
 
     return run
 
 
-def test_training_over_several_shapes_with_a_backbone_that_is_killed(run, config, tmp_path):
-    mortal = config('Mortal')
-    files = ['--json', tmp_path / 'result.json', '--plot', tmp_path / 'plot.png']
-    shapes = ['--shape', 64, 64, '--shape', 64, 96]
-    text = run(mortal, 'stvit-nano', '--mode', 'train', '--rounds', 2, '--baseline', 'stvit-nano', *shapes, *files)
-    result = json.loads((tmp_path / 'result.json').read_text())
-    assert result['command'].startswith(f'python benchmark.py {mortal} stvit-nano --mode train')
-    assert result['settings']['mode'] == 'train'
-    assert result['environment']['threads'] == '1'
-    assert result['baseline'] == 'stvit-nano'
-    rows = {(row['label'], *row['shape']): row for row in result['results']}
-    assert list(rows) == [(name, 64, width) for width in (64, 96) for name in (str(mortal), 'stvit-nano')]
-    killed = rows.pop((str(mortal), 64, 96))
-    assert killed['error'] == 'out of memory or killed (signal 9)'
-    assert killed['seconds'] == [] and killed['memory'] is None and killed['ratio_within_rounds'] is None
-    assert killed['flops'] is None and killed['peak_ratio'] is None
-    for row in rows.values():
-        assert row['error'] is None
-        assert len(row['seconds']) == len(row['cpu_seconds']) == 2
-        assert min(row['seconds'] + row['cpu_seconds']) > 0
-        assert row['median'] == sum(row['seconds']) / 2
-        assert row['memory'] > 0 and row['memory_source'] == 'VmHWM'
-        assert row['peak_ratio'] == row['flops'] / row['median'] / row['peak_flops']
-    for width in (64, 96):
-        ours = rows['stvit-nano', 64, width]
-        assert set(ours['agreement']) == {'features', 'gradients', 'statistics'}
-        assert ours['ratio_within_rounds'] == ours['ratio_of_medians'] == ours['memory_ratio'] == 1
-        assert ours['parameters'] > 1e6
-        assert ours['flops'] > 6 * 2e7 and ours['peak_flops'] > 0
-    # One peak for the rounds of a shape.
-    assert rows['stvit-nano', 64, 64]['flops'] < rows['stvit-nano', 64, 96]['flops']
-    assert rows['stvit-nano', 64, 64]['peak_flops'] == rows[str(mortal), 64, 64]['peak_flops']
-    simple = rows[str(mortal), 64, 64]
-    assert simple['parameters'] == 1 and simple['agreement'] is None
-    assert simple['ratio_of_medians'] == simple['median'] / rows['stvit-nano', 64, 64]['median']
+def test_training_beside_backbones_that_fail(run, tmp_path, monkeypatch):
+    (tmp_path / 'fragile_backbones.py').write_text(BACKBONES)
+    (tmp_path / 'config.py').write_text(CONFIG)
+    monkeypatch.setenv('PYTHONPATH', str(tmp_path))
+    killed, broken = f'{tmp_path}/config.py', f'{tmp_path}/config.py+limit=0'
+    args = ['--mode', 'train', '--shape', 64, 96, '--rounds', 2, '--warmup', 0, '--json', tmp_path / 'result.json']
+    text = run('stvit-nano', killed, broken, *args)
+    ours, *failed = json.loads((tmp_path / 'result.json').read_text())['results']
+    assert ours['error'] is None and ours['memory'] > 0 and ours['parameters'] > 1e6
+    assert len(ours['seconds']) == 2 and min(ours['seconds']) > 0
+    assert [row['label'] for row in failed] == [killed, broken]
+    assert 'killed by signal 9' in failed[0]['error']
+    assert failed[1]['error'] == 'ValueError: this backbone does not work'
+    for row in failed:
+        assert row['seconds'] == [] and row['memory'] is row['ratio'] is row['median'] is None
+        assert f'{row["label"]}: {row["error"]}' in text
     assert '1 × 3 × 64 × 96, train, fp32, 2 rounds' in text
-    assert f'{mortal}: out of memory or killed (signal 9)' in text
-    assert 'stvit-nano agrees with the published algorithm' in text
-    peaks = re.findall(r'^peak  (\S+) GFLOP/s: a matrix product of 4096×1024 by 1024×1024 in fp32', text, re.M)
-    assert [float(peak) > 0 for peak in peaks] == [True, True]
-    assert (tmp_path / 'plot.png').stat().st_size > 10_000
 
 
-@pytest.mark.long
-def test_a_failure_is_a_row_and_the_others_go_on(run, config):
-    greedy = config('Greedy')
-    text = run(greedy, 'stvit-nano', 'naive-nano', '--shape', 64, 64, '--rounds', 1, '--profile', '--dtype', 'bf16')
-    (failure,) = [line for line in text.splitlines() if line.startswith(f'{greedy}: ')]
-    assert 'memory' in failure
-    for name in ('stvit-nano', 'naive-nano'):
-        (row,) = [line.split() for line in text.splitlines() if line.startswith(f'{name}  ')]
-        assert float(row[2]) > 0
-        assert f'{name} at 64×64, one step' in text
-    assert 'stages.3' in text and 'inference, bf16, 1 rounds' in text
+def test_the_table_adds_up(tmp_path):
+    ours = benchmark.Row('ours', (64, 64), 2_000_000, 4 * 2**20, [0.1, 0.3, 0.2])
+    other = benchmark.Row('other', (64, 64), 1, 6 * 2**20, [0.2, 0.3, 0.6])  # 2, 1 and 3 times as slow
+    table = benchmark.format_table([ours, other], ours, batch_size=8).splitlines()
+    assert table[1].split() == ['ours', '2.00', '200.0', '100.0', '40.00', '1.000', '4', '1.000']
+    assert table[2].split()[2:] == ['300.0', '200.0', '26.67', '2.000', '6', '1.500']
+    wide = [benchmark.Row(row.label, (64, 96), memory=row.memory, seconds=row.seconds) for row in (ours, other)]
+    for name, shapes in {'bars': [[ours, other]], 'curves': [[ours, other], wide]}.items():
+        benchmark.plot(shapes, 'title', str(tmp_path / f'{name}.png'))
+        assert (tmp_path / f'{name}.png').stat().st_size > 10_000
 
 
-@pytest.mark.parametrize('mode', [pytest.param('inference', marks=pytest.mark.long), 'train'])
-def test_what_disagrees_is_refused(run, config, mode):
-    wrong = config('Wrong', ", arch='nano'")
-    with pytest.raises(SystemExit, match=f'error: {wrong} disagrees .* not timed: features 2 is off by 0.001'):
-        run(wrong, '--shape', 64, 64, '--mode', mode)
+def test_a_backbone_that_disagrees_is_not_timed(monkeypatch):
+    def break_model(entry, model):
+        with torch.no_grad():
+            model.stages[2][0].ffn.fc2.weight *= 1.001
+        return model
+
+    bench = benchmark.Bench('stvit-nano', benchmark.argparse.Namespace(**OPTIONS), False)
+    bench.check()
+    monkeypatch.setattr(benchmark, 'finish', break_model)
+    with pytest.raises(UserError, match=r'stvit-nano disagrees .* not timed: feature map 2 is off by'):
+        bench.check()
 
 
-@pytest.mark.long
-def test_three_maps_are_refused(run, config):
-    with pytest.raises(SystemExit, match=r'Narrow\.py returns 3 feature maps, and a detector needs 4'):
-        run(config('Narrow'), '--shape', 64, 64)
+OPTIONS = dict(mode='inference', batch_size=1, device='cpu', dtype='fp32', threads=None)
+
+
+def scaled_gradients(model: STViT):
+    return lambda x: tuple(y + 0.01 * (y - y.detach()) for y in model(x))
+
+
+def frozen_scale(model: STViT):
+    model.stages[1][0].gamma1.requires_grad_(False)
+    return model
+
+
+def test_gradients_and_rounding_are_part_of_the_comparison():
+    def disagreements(finish, train, dtype):
+        return {
+            name: error for name, (error, _) in benchmark.check_agreement(tiny().train(train), finish, dtype).items()
+        }
+
+    for dtype in benchmark.DTYPES:
+        assert disagreements(lambda model: model, True, dtype) == {}
+        wrong = disagreements(lambda model: lambda x: tuple(1.1 * y for y in model(x)), False, dtype)
+        assert set(wrong) == {f'feature map {i}' for i in range(4)}
+    wrong = disagreements(scaled_gradients, True, 'fp32')
+    assert wrong['gradient of image'] == pytest.approx(0.01, rel=0.01)
+    assert disagreements(frozen_scale, True, 'fp32') == {'gradient of stages.1.0.gamma1': float('inf')}
+    nan = disagreements(lambda model: lambda x: tuple(y * float('nan') for y in model(x)), False, 'fp32')
+    assert len(nan) == 4
+
+
+@pytest.mark.parametrize('mode', ['inference', 'train'])
+def test_a_whole_detector_takes_steps(mode):
+    config = Path(benchmark.__file__).parents[2] / 'configs/mask_rcnn/mask-rcnn_stvit-nano_fpn_scenes.py'
+    bench = benchmark.Bench(f'{config}+whole', benchmark.argparse.Namespace(**{**OPTIONS, 'mode': mode}), False)
+    assert bench.prepare(64, 96) > 2e6
+    assert bench.step() > 0
+
+
+def test_options_of_an_entry():
+    entry = benchmark.parse_entry('stvit-nano+with_cp=True+stoken_size=8,4,2,1+deploy+bf16+OMP_NUM_THREADS=1')
+    assert entry.switches == ['deploy', 'bf16'] and entry.variables == {'OMP_NUM_THREADS': '1'}
+    model = benchmark.build(entry).eval()
+    assert model.with_cp and model.stages[2][0].attn.stoken_size == 2
+    assert benchmark.finish(entry, model).deploy
+    assert isinstance(benchmark.finish(benchmark.parse_entry('naive-nano'), tiny()), PublishedSTViT)
+    for name in benchmark.OTHERS:
+        model = benchmark.build(benchmark.parse_entry(name))
+        model.eval()  # returns None for some
+        maps = model(torch.zeros(1, 3, 64, 96))
+        assert [tuple(x.shape[2:]) for x in maps] == [(16, 24), (8, 12), (4, 6), (2, 3)]
 
 
 @pytest.mark.parametrize(
     ('args', 'message'),
     [
-        (['stvit-nan'], "unknown backbone 'stvit-nan'. Did you mean 'stvit-nano'"),
-        (['stvit-nano', '--shape', '0', '64'], '--shape must be two positive numbers, but got 0 64'),
-        (['stvit-nano', '--rounds', '0'], '--rounds must be 1 or more, but got 0'),
-        (['stvit-nano', '--batch-size', '-1'], '--batch-size must be 1 or more, but got -1'),
-        (['stvit-nano', '--baseline', 'naive-nano'], "--baseline must be one of the backbones.*but got 'naive-nano'"),
-        (['stvit-nano', '--device', 'abacus'], '--device must be a device of PyTorch .* but got abacus'),
+        (['stvit-nan'], "'stvit-nan'. Did you mean 'stvit-nano'"),
+        (['stvit-nano+fast'], r'stvit-nano\+fast: an option is deploy'),
+        (['stvit-nano+bf16+fp16'], 'one precision'),
+        (['stvit-nano', '--shape', '0', '64'], '--shape .* 0 64'),
+        (['stvit-nano', '--rounds', '0'], '--rounds must be 1 or more'),
+        (['stvit-nano', '--baseline', 'naive-nano'], "--baseline .* 'naive-nano'"),
         (['stvit-nano', '--device', 'cuda:99'], '--device cuda:99'),
         (['stvit-nano', '--json', 'nowhere/a.json'], 'nowhere/a.json cannot be written'),
     ],
 )
-def test_bad_options_are_refused_in_one_line_before_anything_starts(run, capsys, monkeypatch, args, message):
-    monkeypatch.setattr('mmstvit.analysis.benchmark.Worker', None)
+def test_a_wrong_command_is_refused_before_anything_starts(run, capsys, monkeypatch, args, message):
+    monkeypatch.setattr(benchmark, 'Worker', None)
     with pytest.raises(SystemExit, match=f'^error: .*{message}') as caught:
         run(*args)
     assert '\n' not in str(caught.value)
     assert capsys.readouterr().out == ''
+
+
+@pytest.mark.parametrize(
+    ('text', 'message'),
+    [
+        ('stvit-nano+drop_rate=2', 'drop_rate must be a number in'),
+        ('stvit-nano+fast=True', "cannot be built: .*'fast'"),
+        ('naive-nano+with_cp=True', 'no with_cp'),
+        ('mmdet::swin/none.py', 'mmdet::swin/none.py does not exist'),
+    ],
+)
+def test_a_model_that_cannot_be_built_is_refused(text, message):
+    with pytest.raises(UserError, match=message):
+        benchmark.build(benchmark.parse_entry(text))

@@ -1,8 +1,8 @@
-"""Draw a contact sheet of a detector: ground truth beside predictions, image by image of the test set.
+r"""Draw a contact sheet of a detector: ground truth beside predictions, image by image of the test set.
 
-Example::
+Masks are half transparent, in one color per class. Example::
 
-    python tools/analysis_tools/contact_sheet.py configs/mask_rcnn/mask-rcnn_stvit-nano_fpn_scenes.py \\
+    python tools/analysis_tools/contact_sheet.py configs/mask_rcnn/mask-rcnn_stvit-nano_fpn_scenes.py \
         work_dirs/mask-rcnn_stvit-nano_fpn_scenes/epoch_3.pth --out sheet.png
 """
 
@@ -24,22 +24,40 @@ CAPTION_HEIGHT = 28
 GAP = 8
 
 
-def enlarge(instances: InstanceData, scale: float, size: tuple[int, int]) -> InstanceData:
-    """Boxes and masks for an image that is shown ``scale`` times as large, (height, width) = ``size``."""
-    result = instances.clone()
-    result.bboxes = torch.as_tensor(getattr(instances.bboxes, 'tensor', instances.bboxes)) * scale
-    masks = instances.masks
-    masks = masks.masks if hasattr(masks, 'masks') else masks.cpu().numpy()
-    large = [cv2.resize(m.astype(np.uint8), size[::-1], interpolation=cv2.INTER_NEAREST) for m in masks]
-    result.masks = np.array(large, dtype=bool).reshape(-1, *size)
-    return result
+def class_colors(metainfo: dict) -> list[tuple[int, int, int]]:
+    """Return an RGB color for every class: the data set's palette, else hues that differ between neighbors."""
+    hues = [int(180 * (0.618034 * i % 1)) for i in range(len(metainfo['classes']))]
+    colors = cv2.cvtColor(np.array([[(hue, 220, 220) for hue in hues]], np.uint8), cv2.COLOR_HSV2RGB)[0]
+    return [tuple(map(int, color)) for color in metainfo.get('palette') or colors]
+
+
+def draw_instances(image: np.ndarray, instances: InstanceData, scale: float, metainfo: dict) -> np.ndarray:
+    """Draw masks, boxes and class names on a copy of an RGB image that is shown ``scale`` times as large."""
+    image = image.copy()
+    colors = class_colors(metainfo)
+    masks = getattr(instances.masks, 'masks', instances.masks)  # BitmapMasks or a tensor
+    boxes = torch.as_tensor(getattr(instances.bboxes, 'tensor', instances.bboxes)) * scale
+    shapes = []
+    for mask, label in zip(np.asarray(masks, np.uint8), instances.labels.tolist(), strict=True):
+        mask = cv2.resize(mask, image.shape[1::-1], interpolation=cv2.INTER_NEAREST)
+        inside = mask.astype(bool)
+        image[inside] = (0.5 * image[inside] + 0.5 * np.array(colors[label])).astype(np.uint8)
+        shapes.append((cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)[0], label))
+    scores = instances.get('scores', [None] * len(shapes))
+    for (contours, label), box, score in zip(shapes, boxes.round().int().tolist(), scores, strict=True):
+        cv2.drawContours(image, contours, -1, colors[label], 1, cv2.LINE_AA)
+        cv2.rectangle(image, box[:2], box[2:], colors[label], 1)
+        text = metainfo['classes'][label] + ('' if score is None else f' {score:.2f}')
+        (width, height), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 0.4, 1)
+        x, y = min(box[0], image.shape[1] - width), max(box[1], height + 4)
+        cv2.rectangle(image, (x, y - height - 4), (x + width, y), colors[label], cv2.FILLED)
+        cv2.putText(image, text, (x, y - 3), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (255, 255, 255), 1, cv2.LINE_AA)
+    return image
 
 
 def draw_pairs(runner: Runner, count: int, side: int, score_thr: float) -> list[np.ndarray]:
-    """Ground truth and prediction of the first ``count`` test images, side by side: RGB, ``side`` pixels high."""
-    visualizer = runner.visualizer
+    """Draw ground truth and prediction of the first ``count`` test images side by side: RGB, ``side`` pixels high."""
     dataset = runner.test_dataloader.dataset
-    visualizer.dataset_meta = dataset.metainfo
     runner.model.eval()
     pairs = []
     for index in range(min(count, len(dataset))):
@@ -50,17 +68,15 @@ def draw_pairs(runner: Runner, count: int, side: int, score_thr: float) -> list[
         image = cv2.cvtColor(cv2.imread(sample.img_path), cv2.COLOR_BGR2RGB)
         scale = side / image.shape[0]
         image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR)
-        sample.gt_instances = enlarge(sample.gt_instances, scale, image.shape[:2])
-        sample.pred_instances = enlarge(sample.pred_instances, scale, image.shape[:2])
-        visualizer.add_datasample(
-            'pair', image, sample, draw_gt=True, draw_pred=True, pred_score_thr=score_thr, step=index
-        )
-        pairs.append(visualizer.get_image())
+        found = sample.pred_instances
+        found = found[found.scores >= score_thr]
+        pair = [draw_instances(image, x, scale, dataset.metainfo) for x in (sample.gt_instances, found)]
+        pairs.append(np.concatenate(pair, axis=1))
     return pairs
 
 
 def tile(pairs: list[np.ndarray], columns: int, captions: tuple[str, str]) -> np.ndarray:
-    """Lay the pairs out in rows, with captions above every column."""
+    """Arrange the pairs in rows, with captions above every column."""
     height, width = (max(p.shape[axis] for p in pairs) for axis in (0, 1))
     rows = -(-len(pairs) // columns)
     sheet = np.full((CAPTION_HEIGHT + rows * (height + GAP), columns * (width + GAP) - GAP, 3), 255, np.uint8)
@@ -80,16 +96,12 @@ def check_detector(cfg: Config, args: argparse.Namespace) -> None:
         raise UserError(f'{args.config} is not a detector with masks.')
 
 
-def log_nothing(cfg: Config, _args: argparse.Namespace) -> None:
-    """Keep the visualizer from storing pictures and logs: it is here to draw."""
-    cfg.visualizer.vis_backends = None
-
-
 def main() -> None:
+    """Draw the sheet."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config', help='config file path of a detector with masks')
     parser.add_argument('checkpoint', help='checkpoint file')
-    parser.add_argument('--out', type=Path, required=True, help='PNG file to write')
+    parser.add_argument('--out', dest='sheet', metavar='OUT', type=Path, required=True, help='PNG file to write')
     parser.add_argument('--num', type=int, default=12, help='images (12)')
     parser.add_argument('--columns', type=int, default=3, help='pairs in a row (3)')
     parser.add_argument('--side', type=int, default=320, help='height of an image on the sheet, in pixels (320)')
@@ -100,12 +112,12 @@ def main() -> None:
     if min(args.num, args.columns, args.side) < 1:
         parser.error('--num, --columns and --side must be at least 1')
     with user_errors(), safe_loading(convert=to_mmstvit):
-        runner = prepare(args, 'test', check_detector, log_nothing)
+        runner = prepare(args, 'test', check_detector)
     sheet = tile(draw_pairs(runner, args.num, args.side, args.score_thr), args.columns, ('ground truth', 'prediction'))
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    if not cv2.imwrite(str(args.out), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR)):
-        raise OSError(f'could not write {args.out}: check the free disk space and the permissions')
-    print(f'contact sheet: {args.out}')
+    args.sheet.parent.mkdir(parents=True, exist_ok=True)
+    if not cv2.imwrite(str(args.sheet), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR)):
+        raise OSError(f'could not write {args.sheet}: check the free disk space and the permissions')
+    print(f'contact sheet: {args.sheet}')
 
 
 if __name__ == '__main__':

@@ -1,14 +1,21 @@
-"""Parameters and multiply-accumulates of the model of a config, in two conventions; no data and no weights needed."""
+"""Print the parameters and multiply-accumulates of the model of a config, in two conventions.
+
+Neither data nor weights are needed. Example::
+
+    python tools/analysis_tools/get_flops.py configs/mask_rcnn/mask-rcnn_stvit-small_fpn_1x_coco.py --depth 2
+"""
 
 import argparse
 import contextlib
 import json
 import sys
 
-from mmstvit.analysis import NUM_BOXES, NUM_MASKS, Complexity, measure
-from mmstvit.apis import UserError, add_cfg_options, read_config, user_errors
+from mmstvit.analysis import NUM_BOXES, NUM_MASKS, Complexity, Cost, count_complexity, default_shape
+from mmstvit.apis import add_cfg_options, build_model, read_config, user_errors
+from mmstvit.errors import UserError
 
 EVERYTHING = 'convolutions, linear layers, norms and all matrix products, attention and super tokens included'
+# The convention of the paper's FLOPs, by library.
 PAPER = {
     'mmdet': f'convolutions, linear layers and norms alone; {NUM_BOXES} regions through the box heads, {NUM_MASKS} '
     'through the mask heads',
@@ -18,8 +25,9 @@ PAPER = {
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('config', help='config file path')
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('config', help='config file path, or its name such as mmstvit::imagenet/NAME.py')
     parser.add_argument(
         '--shape',
         type=int,
@@ -35,73 +43,75 @@ def parse_args() -> argparse.Namespace:
 
 
 def check_args(args: argparse.Namespace) -> None:
+    """Check the options; raises UserError."""
     if args.shape is not None and min(args.shape) < 1:
         raise UserError(f'--shape must be two positive numbers, but got {args.shape[0]} {args.shape[1]}.')
     if args.depth < 0:
         raise UserError(f'--depth must be 0 (no breakdown) or more, but got {args.depth}.')
 
 
+def macs_by_convention(cost: Cost, scope: str) -> dict[str, int]:
+    """Return the multiply-accumulates in both conventions."""
+    return {'everything': cost.everything, 'paper': cost.everything if PAPER[scope] == 'everything' else cost.layers}
+
+
 def as_dict(args: argparse.Namespace, scope: str, result: Complexity) -> dict:
-    """What ``--json`` prints; counts are single multiply-accumulates and parameters."""
+    """Return the content of ``--json``; counts are single multiply-accumulates and parameters."""
     return {
         'config': args.config,
         'input_shape': [1, 3, *result.shape],
         'parameters': result.total.params,
-        'macs': {'everything': result.total.everything, 'paper': result.total.paper},
+        'macs': macs_by_convention(result.total, scope),
         'conventions': {'everything': EVERYTHING, 'paper': PAPER[scope]},
         'macs_by_kind': dict(result.total.kinds),
         'modules': [
-            {'name': name, 'parameters': cost.params, 'macs': {'everything': cost.everything, 'paper': cost.paper}}
+            {'name': name, 'parameters': cost.params, 'macs': macs_by_convention(cost, scope)}
             for name, cost in result.modules.items()
             if name and name.count('.') < args.depth
         ],
     }
 
 
-def print_report(args: argparse.Namespace, scope: str, result: Complexity) -> None:
-    total = result.total
-    print(f'config      {args.config}')
-    print(f'input       1 × 3 × {result.shape[0]} × {result.shape[1]}')
-    if args.shape and tuple(args.shape) != result.shape:
+def print_report(args: argparse.Namespace, content: dict) -> None:
+    """Print the content as text."""
+    height, width = content['input_shape'][2:]
+    print(f'config      {content["config"]}')
+    print(f'input       1 × 3 × {height} × {width}')
+    if args.shape and args.shape != [height, width]:
         print(f'            {args.shape[0]} × {args.shape[1]} padded as the data preprocessor does')
-    print(f'parameters  {total.params / 1e6:.2f} M')
+    print(f'parameters  {content["parameters"] / 1e6:.2f} M')
     print('multiply-accumulates')
-    print(f'  everything  {total.everything / 1e9:10.2f} G  {EVERYTHING}')
-    print(f'  paper       {total.paper / 1e9:10.2f} G  {PAPER[scope]}')
+    for name, macs in content['macs'].items():
+        print(f'  {name:<10}  {macs / 1e9:10.2f} G  {content["conventions"][name]}')
     print('of everything')
-    for kind, macs in total.kinds.items():
+    for kind, macs in content['macs_by_kind'].items():
         if macs:
             print(f'  {kind:<12}{macs / 1e9:10.2f} G')
-    if args.depth:
-        print_modules(args.depth, result)
-
-
-def print_modules(depth: int, result: Complexity) -> None:
     rows = [
-        ('  ' * name.count('.') + name.rpartition('.')[2], cost)
-        for name, cost in result.modules.items()
-        if name and name.count('.') < depth and (cost.params or cost.everything)
+        ('  ' * m['name'].count('.') + m['name'].rpartition('.')[2], m['parameters'], *m['macs'].values())
+        for m in content['modules']
+        if m['parameters'] or m['macs']['everything']
     ]
-    width = max(len(label) for label, _ in rows)
-    print(f'\n{"module":<{width}}  {"parameters":>12}  {"everything":>12}  {"paper":>12}')
-    for label, cost in rows:
-        print(
-            f'{label:<{width}}  {cost.params / 1e6:>10.3f} M  {cost.everything / 1e9:>10.3f} G  '
-            f'{cost.paper / 1e9:>10.3f} G'
-        )
+    if rows:
+        width = max(len(label) for label, *_ in rows)
+        print(f'\n{"module":<{width}}  {"parameters":>12}  {"everything":>12}  {"paper":>12}')
+        for label, params, everything, paper in rows:
+            print(f'{label:<{width}}  {params / 1e6:>10.3f} M  {everything / 1e9:>10.3f} G  {paper / 1e9:>10.3f} G')
 
 
 def main() -> None:
+    """Count and print."""
     args = parse_args()
-    # Libraries log to standard output; it is for the result.
+    # Libraries log to standard output.
     with user_errors(), contextlib.redirect_stdout(sys.stderr):
         check_args(args)
         cfg = read_config(args.config, args.cfg_options)
-        result = measure(cfg, args.shape)
+        result = count_complexity(build_model(cfg), args.shape or default_shape(cfg))
+    content = as_dict(args, cfg.default_scope, result)
     if args.json:
-        print(json.dumps(as_dict(args, cfg.default_scope, result), indent=2))
+        print(json.dumps(content, indent=2))
     else:
-        print_report(args, cfg.default_scope, result)
+        print_report(args, content)
 
 
 if __name__ == '__main__':

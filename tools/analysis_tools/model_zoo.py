@@ -1,4 +1,4 @@
-"""Write ``docs/model_zoo.md`` and the ``metafile.yml`` of every family from the configs and the paper's numbers."""
+"""Write ``docs/model_zoo.md`` and the ``metafile.yml`` of every family from the configs and the paper's tables."""
 
 import argparse
 import contextlib
@@ -7,12 +7,13 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 import yaml
 from mmengine.config import Config
 
-from mmstvit.analysis import NUM_BOXES, NUM_MASKS, Complexity, measure
-from mmstvit.apis import UserError, user_errors
-from mmstvit.dependencies import require_library
+from mmstvit.analysis import NUM_BOXES, NUM_MASKS, Complexity, Cost, count_complexity, default_shape
+from mmstvit.apis import build_model, read_config, user_errors
+from mmstvit.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
 PAPER = {'Title': 'Vision Transformer with Super Token Sampling', 'URL': 'https://arxiv.org/abs/2211.11167'}
@@ -23,12 +24,12 @@ class Row:
     """A model of the paper, or one of ours that completes a family.
 
     Args:
-        name: What the table calls it.
-        configs: Configs that train it, by what tells them apart; paths below ``configs``.
-        params: Millions of parameters, as the paper prints them; None where the paper has no such row.
+        name: Name in the table.
+        configs: Configs of the model below ``configs``, by schedule.
+        params: Millions of parameters, as the paper prints them; None if the paper does not have the model.
         gflops: Billions of multiply-accumulates, as the paper prints them.
         reported: The paper's accuracy.
-        note: A remark of the table's last column.
+        note: A remark.
     """
 
     name: str
@@ -61,13 +62,13 @@ def _upernet(size: str, name: str, params: int, gflops: float, miou: str) -> Row
     return Row(f'UPerNet, STViT-{name}', {'160k': config}, params, gflops, f'{miou} mIoU single / multi-scale')
 
 
-# Source of every number here: the tables of the paper (arXiv 2211.11167).
+# Source of every number: the tables of the paper (arXiv 2211.11167).
 ROWS = (
     _imagenet('small', 'S', 224, 25, 4.4, 83.6),
     _imagenet('base', 'B', 224, 52, 9.9, 84.8),
     _imagenet('large', 'L', 224, 95, 15.6, 85.3),
     _imagenet('small', 'S', 384, 25, 14.1, 85.0),
-    _imagenet('base', 'B', 384, 52, 31.5, 86.0, "the README of the paper's code prints 32.5 G, a typo"),
+    _imagenet('base', 'B', 384, 52, 31.5, 86.0, '32.5 G in the README of the official implementation is a typo'),
     _imagenet('large', 'L', 384, 95, 49.7, 86.4),
     _mask_rcnn('small', 'S', 44, 252, '47.6 / 43.1', '49.2 / 44.2'),
     _mask_rcnn('base', 'B', 70, 359, '49.7 / 44.8', '51.0 / 45.4'),
@@ -92,32 +93,36 @@ TEXT = f"""# Model zoo
 
 <!-- Written by tools/analysis_tools/model_zoo.py from the configs; edit that file and run it. -->
 
-**This project has trained none of these models on ImageNet, COCO or ADE20K, and publishes no weights.** The accuracy
-below is what the paper ([arXiv 2211.11167]({PAPER['URL']})) reports for its own training, whose recipes the configs
-follow. Ours are the parameters and FLOPs, recomputed by a test: they show that a config builds the paper's model. The
-authors' own ImageNet weights can be used after `tools/model_converters/stvit_to_mm.py`.
+**This project has trained none of these models on ImageNet, COCO or ADE20K, and publishes no weights.** The accuracy is
+what the paper ([arXiv 2211.11167]({PAPER['URL']})) reports; the configs follow its recipes. Parameters and FLOPs are
+ours, counted from the configs and compared with the paper's by a test. The published ImageNet checkpoints can be used
+after `tools/model_converters/stvit_to_mm.py`.
 
 {{table}}
 
-FLOPs are multiply-accumulates of one image at inference, in units of 10⁹: at 224² or 384² for classifiers, 800×1280 for
-detectors, 512×2048 for segmentors. In brackets: the difference from what the paper prints. For any config,
-`python tools/analysis_tools/get_flops.py CONFIG` prints both conventions, and with `--depth N` by module.
+FLOPs are multiply-accumulates of one image at inference, in units of 10⁹, at 224² or 384² for classifiers, 800×1280 for
+detectors and 512×2048 for segmentors. The difference from the paper is in brackets.
+
+```bash
+python tools/analysis_tools/get_flops.py CONFIG            # both conventions, for any config
+python tools/analysis_tools/get_flops.py CONFIG --depth 2  # by module
+```
 
 ## Two conventions
 
 **Everything** counts convolutions and linear layers (one per product, and one per output element for the bias), norms
-(two per element, for standardisation and for scale and shift) and every product of activations: attention, and the
-association, aggregation and upsampling of super tokens. Activation functions, softmax, pooling, interpolation,
-element-wise sums and products, RoIAlign and NMS are not counted.
+(two per element) and every product of activations: attention, and the association, update and upsampling of super
+tokens. Activation functions, softmax, pooling, interpolation, element-wise sums and products, RoIAlign and NMS are not
+counted.
 
-**The paper's convention** is everything for classifiers. For detectors and segmentors it is convolutions, linear layers
-and norms alone, as in counters that attach to layers and do not see a product of two activations. The paper does not
-say so; the numbers do. With the products, Mask R-CNN with STViT-S has 351 G instead of the 252 G that the paper prints,
-most of the difference being the global attention of the third stage. Mind this when comparing: the 267 G that Swin's
-authors print for Mask R-CNN with Swin-T do contain attention (counted here: 267.1 G in full, 264.0 G without).
+**The paper's convention** is *everything* for classifiers. For detectors and segmentors it is convolutions, linear
+layers and norms alone: counters that attach to layers do not see a product of two activations. The paper does not say
+so; its numbers do. With the products, Mask R-CNN with STViT-S has 351 G, not the 252 G that the paper prints. Most of
+the difference is the global attention of the third stage. Numbers of other papers may include it: the 267 G that Swin's
+authors print for Mask R-CNN with Swin-T do (counted here: 267.1 G with, 264.0 G without).
 
-- Detectors: {NUM_BOXES} regions pass every box head, {NUM_MASKS} every mask head; Cascade Mask R-CNN has three of each.
-- Segmentors: the auxiliary head is part of the parameters, here and in the paper. Its FLOPs (3 G) are left out, as
+- Detectors: {NUM_BOXES} regions pass every box head, {NUM_MASKS} every mask head. Cascade Mask R-CNN has three of each.
+- Segmentors: the parameters include the auxiliary head, here and in the paper. Its FLOPs (3 G) are left out, because
   inference does not run it.
 """
 
@@ -129,19 +134,26 @@ TABLE_HEAD = (
 
 
 @functools.cache
-def cost(config: str) -> Complexity:
-    """Cost of the model of a config below ``configs``, at the default shape of its kind."""
-    cfg = Config.fromfile(ROOT / 'configs' / config)
-    require_library(cfg.default_scope)
-    with contextlib.redirect_stdout(sys.stderr):  # where libraries may log
-        return measure(cfg)
+def count(config: str) -> Complexity:
+    """Count the model of a config below ``configs``, at the default shape of its kind."""
+    with contextlib.redirect_stdout(sys.stderr):  # libraries log to standard output
+        cfg = read_config(str(ROOT / 'configs' / config), None)
+        with torch.device('meta'):  # initializing the weights would take most of the time
+            model = build_model(cfg)
+        return count_complexity(model, default_shape(cfg))
+
+
+def paper_macs(config: str, cost: Cost) -> int:
+    """Return multiply-accumulates in the paper's convention: everything for classifiers, layers alone for others."""
+    return cost.everything if config.startswith('imagenet/') else cost.layers
 
 
 def table_line(row: Row) -> str:
-    """A row of the table; all configs of a row have the same model."""
-    total = cost(next(iter(row.configs.values()))).total
+    """Return a row of the table; all configs of a row have the same model."""
+    config = next(iter(row.configs.values()))
+    total = count(config).total
     links = ', '.join(f'[{name}](../configs/{path})' for name, path in row.configs.items())
-    ours = total.paper / 1e9
+    ours = paper_macs(config, total) / 1e9
     digits = 2 if ours < 100 else 1
     flops = f'{ours:.{digits}f}' + (f' ({ours / row.gflops - 1:+.1%})' if row.gflops else '')
     cells = [
@@ -159,13 +171,13 @@ def table_line(row: Row) -> str:
 
 
 def metafile(family: str) -> str:
-    """The ``metafile.yml`` of a folder of configs, for mim, MMEngine's hub and MMPreTrain."""
+    """Return the ``metafile.yml`` of a folder of configs, for mim, MMEngine's hub and MMPreTrain."""
     collection, data = FAMILIES[family]
     models = []
     for path in sorted((ROOT / 'configs' / family).glob('*.py')):
         train_cfg = Config.fromfile(path).train_cfg
         length = {'Epochs': 'max_epochs', 'Iterations': 'max_iters'}
-        result = cost(f'{family}/{path.name}')
+        result = count(f'{family}/{path.name}')
         metadata = {'Training Data': 'bundled scenes' if path.stem.endswith('scenes') else data}
         metadata.update({name: train_cfg[key] for name, key in length.items() if key in train_cfg})
         metadata.update({'FLOPs': result.total.everything, 'Parameters': result.total.params})
@@ -176,38 +188,39 @@ def metafile(family: str) -> str:
         'Collections': [{'Name': collection, 'Metadata': architecture, 'Paper': PAPER}],
         'Models': models,
     }
-    shapes = sorted({cost(f'{family}/{Path(model["Config"]).name}').shape for model in models})
+    shapes = sorted({count(f'{family}/{Path(model["Config"]).name}').shape for model in models})
     sizes = ' or '.join(f'{height}x{width}' for height, width in shapes)
     head = (
-        '# Written by tools/analysis_tools/model_zoo.py. No weights are published, no results of ours are claimed.\n'
-        f'# FLOPs: multiply-accumulates of everything at {sizes}; docs/model_zoo.md says what counts.\n'
+        '# Written by tools/analysis_tools/model_zoo.py. No weights are published.\n'
+        f'# FLOPs: multiply-accumulates of everything at {sizes}; see docs/model_zoo.md.\n'
     )
     return head + yaml.safe_dump(content, sort_keys=False, width=120)
 
 
 def document() -> str:
-    """The text of ``docs/model_zoo.md``."""
+    """Return the text of ``docs/model_zoo.md``."""
     return TEXT.replace('{table}', '\n'.join([*TABLE_HEAD, *map(table_line, ROWS)]))
 
 
 def outputs() -> dict[Path, str]:
-    """Every file that this tool writes, with its content."""
+    """Return every file that this tool writes, with its content."""
     files = {ROOT / 'docs' / 'model_zoo.md': document()}
     return files | {ROOT / 'configs' / family / 'metafile.yml': metafile(family) for family in FAMILIES}
 
 
 def main() -> None:
+    """Write the files, or check them."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--check', action='store_true', help='write nothing; fail if a file is not up to date')
     args = parser.parse_args()
     with user_errors():
         if not (ROOT / 'docs').is_dir():
-            raise UserError(f'{ROOT} has no folder docs to write to; run this tool in a checkout of the project.')
+            raise UserError(f'{ROOT} does not have a folder docs.', 'Run this tool in a checkout of the project.')
         files = outputs()
         stale = [path for path, text in files.items() if not path.is_file() or path.read_text() != text]
         names = ', '.join(path.relative_to(ROOT).as_posix() for path in stale) or 'nothing'
         if args.check and stale:
-            raise UserError(f'not up to date: {names}. Run: python tools/analysis_tools/model_zoo.py')
+            raise UserError(f'not up to date: {names}.', 'Run: python tools/analysis_tools/model_zoo.py')
     for path in stale:
         path.write_text(files[path])
     print('all files are up to date' if args.check else f'written: {names}')
