@@ -60,7 +60,7 @@ def prepare(args: argparse.Namespace, split: str, *passes: Pass) -> Runner | Non
 
     Args:
         args: Has ``config``, ``work_dir``, the arguments of :func:`add_common_arguments`, and for a test
-            ``checkpoint``; may have the other options of train.py and test.py.
+            ``checkpoint``; other options of train.py and test.py are applied if it has them under their names.
         split: ``'train'`` or ``'test'``.
         passes: The tool's own checks and changes, made before the others.
 
