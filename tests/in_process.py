@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from mmengine.registry import DefaultScope
+from mmengine.utils import ManagerMixin
 
 from .helpers import load_tool
 
@@ -17,7 +17,8 @@ from .helpers import load_tool
 def restored(cwd: Path) -> Iterator[None]:
     """Work in a folder; afterwards undo what a run of MMEngine leaves behind in its process."""
     before, argv, environment = Path.cwd(), sys.argv, dict(os.environ)
-    scopes, random_state = OrderedDict(DefaultScope._instance_dict), torch.get_rng_state()
+    random_state = torch.get_rng_state()
+    instances = {manager: OrderedDict(manager._instance_dict) for manager in subclasses(ManagerMixin)}
     os.chdir(cwd)
     try:
         yield
@@ -26,9 +27,17 @@ def restored(cwd: Path) -> Iterator[None]:
         sys.argv = argv
         os.environ.clear()
         os.environ.update(environment)
-        DefaultScope._instance_dict = scopes
+        for manager in subclasses(ManagerMixin):  # loggers, scopes and visualizers, which a later run would take over
+            manager._instance_dict = instances.get(manager, OrderedDict())
         torch.set_rng_state(random_state)
         torch.use_deterministic_algorithms(False)
+
+
+def subclasses(kind: type) -> Iterator[type]:
+    """Find all subclasses of a class, direct and indirect."""
+    for child in kind.__subclasses__():
+        yield child
+        yield from subclasses(child)
 
 
 def run_main(tool: str, *args: object, cwd: Path) -> None:
