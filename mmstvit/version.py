@@ -2,6 +2,5 @@
 
 __version__ = '0.1.0'
 
-# True once `make gpu` has passed on hardware. Until then `auto` never chooses the Triton kernels, and CheckFiniteHook
-# waits for the device in every iteration.
+# True once `make gpu` has passed on hardware. Until then the backend `auto` never chooses the Triton kernels.
 GPU_VERIFIED = False
