@@ -66,11 +66,16 @@ def test_pins_cover_what_is_installed(setup_env):
 class TestPackages:
     def test_only_missing_ones_are_added_to_the_environment_of_somebody_else(self, setup_env, env, monkeypatch):
         pins = setup_env.read_pins()
-        monkeypatch.setattr(env, 'installed', lambda: {'torch': '2.6.0+cu124', 'numpy': '1.26.4'})
+        monkeypatch.setattr(
+            env, 'installed', lambda: {'torch': '2.6.0+cu124', 'numpy': '1.26.4', 'setuptools': '65.5.0'}
+        )
         env.pip = lambda *args: env.calls.append((args, Path(args[2]).read_text().splitlines()))
-        env.install(['torch', 'numpy', 'pytest'], pins)
+        env.install(['torch', 'numpy', 'pytest', 'setuptools'], pins)
         ((args, constraints),) = env.calls
-        assert args[3:] == (f'pytest=={pins["pytest"]}',)
+        assert args[3:] == (
+            f'pytest=={pins["pytest"]}',
+            f'setuptools=={pins["setuptools"]}',
+        )  # 65 builds nothing of ours
         assert {'torch==2.6.0+cu124', 'numpy==1.26.4'} < set(constraints)
 
     def test_another_version_is_replaced_in_an_environment_of_ours(self, setup_env, env, monkeypatch):

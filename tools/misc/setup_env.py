@@ -5,8 +5,8 @@ interruption continues: pip skips what is installed, ninja skips the object file
 environment is written last. It uses only the standard library, because it runs before anything is installed.
 
 An environment that this tool created gets the versions of requirements/tested.txt. To any other environment it only
-adds missing packages: nothing is upgraded, and packages with the same import name (the original OpenMMLab
-distributions, a prebuilt mmcv) stay, because two distributions with one import name overwrite each other.
+adds missing packages: nothing but an old setuptools is upgraded, and packages with the same import name (the original
+OpenMMLab distributions, a prebuilt mmcv) stay, because two distributions with one import name overwrite each other.
 """
 
 import argparse
@@ -147,6 +147,8 @@ class Environment:
         have = self.installed()
         if self.ours:  # a local version label such as +cu130 does not count
             have = {name: version for name, version in have.items() if version.partition('+')[0] == pins.get(name)}
+        elif int(have.get('setuptools', '0').partition('.')[0]) < 77:  # cannot build mmcv and mmstvit
+            have.pop('setuptools', None)
         wanted = [f'{name}=={pins[name]}' for name in names if name not in have]
         if not wanted:
             return
@@ -178,11 +180,12 @@ def create(env: Environment) -> None:
         return
     check_python(sys.version_info[:3], sys.executable)
     log(f'creating {env.folder} with {sys.executable} ({platform.python_version()})')
-    env.folder.mkdir(parents=True, exist_ok=True)
+    if env.folder.exists():
+        shutil.rmtree(env.folder)
+    env.folder.mkdir(parents=True)
     env.marker.touch()
-    if subprocess.run([sys.executable, '-m', 'venv', '--clear', str(env.folder)]).returncode:
+    if subprocess.run([sys.executable, '-m', 'venv', str(env.folder)]).returncode:
         raise SetupError('python -m venv failed. On Debian and Ubuntu run: apt install python3-venv')
-    env.marker.touch()  # --clear removes it
 
 
 def check_compiler(env: Environment, pins: dict[str, str]) -> None:
