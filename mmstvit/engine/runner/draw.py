@@ -17,7 +17,7 @@ from mmstvit.errors import UserError
 
 
 def check_draw(cfg: Config, args: argparse.Namespace) -> None:
-    """Check that ``--show`` and ``--show-dir`` can draw every image.
+    """Check that ``--show`` and ``--show-dir`` can draw every image; make masks half transparent.
 
     Raises:
         UserError: The config has no visualizer, or there are several processes, of which MMEngine lets one draw.
@@ -31,6 +31,8 @@ def check_draw(cfg: Config, args: argparse.Namespace) -> None:
             '--show and --show-dir draw in one process only: of several, each has a part of the images.',
             'Run tools/test.py without --launcher.',
         )
+    if cfg.visualizer.get('type') in ('DetLocalVisualizer', 'SegLocalVisualizer'):
+        cfg.visualizer.setdefault('alpha', 0.5)  # half transparent: object and mask are both visible
 
 
 class DrawHook(Hook):
