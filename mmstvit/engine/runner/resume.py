@@ -139,6 +139,8 @@ class ResumedValuesHook(Hook):
             UserError: The optimizer has other parameter groups than that in the checkpoint.
         """
         checkpoint['meta'].pop('config', None)  # MMEngine would execute it as a config, to compare the number of GPUs
+        if not (runner.cfg.default_hooks.get('checkpoint') or {}).get('out_dir'):
+            _keep_own_best(checkpoint['message_hub']['runtime_info'], Path(runner.work_dir))
         path = runner.cfg.load_from
         differences = list(find_differences(runner, checkpoint, path))
         if differences:
@@ -154,6 +156,16 @@ class ResumedValuesHook(Hook):
                 ),
                 logger='current',
             )
+
+
+def _keep_own_best(info: dict, work_dir: Path) -> None:
+    """Forget a best checkpoint outside the work dir: the run would delete it when it finds a better one."""
+    for key in [key for key in info if key.startswith('best_ckpt')]:
+        own = work_dir / Path(str(info[key])).name
+        if own.exists():
+            info[key] = str(own)
+        else:
+            del info[key]
 
 
 def find_differences(runner: Runner, checkpoint: Mapping, path: str) -> Iterator[tuple[str, object, object]]:
