@@ -1,6 +1,7 @@
 """Workarounds that depend on private names or message texts of torch, MMEngine and mmcv, with the versions tried."""
 
 import pickle
+from collections.abc import Callable
 
 import torch
 from mmengine.optim import BaseOptimWrapper
@@ -21,6 +22,20 @@ _bf16_supported = _onednn_operator('_is_mkldnn_bf16_supported')
 ONEDNN_BF16: bool = _bf16_supported is not None and bool(_bf16_supported())
 # The matrix product to which torch.compile lowers linear layers, or None.
 ONEDNN_LINEAR = _onednn_operator('_linear_pointwise')
+
+
+# As torch.compiler.disable, but without the import of torch._dynamo, which takes longer than that of all of mmstvit. In
+# torch 2.6 to 2.14.
+run_eagerly = getattr(torch, '_disable_dynamo', None) or torch.compiler.disable
+
+
+def constant_for_compiler(function: Callable) -> Callable:
+    """Mark a function whose result torch.compile takes for a constant, as torch.compiler.assume_constant_result does.
+
+    That function imports torch._dynamo; the mark is the same in torch 2.6 to 2.14.
+    """
+    function._dynamo_marked_constant = True
+    return function
 
 
 def worker_message(error: BaseException) -> str:

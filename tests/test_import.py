@@ -48,7 +48,7 @@ before = state()
 import mmstvit
 mmstvit.STViT  # raises if the import was only deferred
 after = state()
-libraries = sorted({'mmdet', 'mmseg', 'mmpretrain', 'torchvision'} & set(sys.modules))
+libraries = sorted({'mmdet', 'mmseg', 'mmpretrain', 'torchvision', 'torch._dynamo', 'triton'} & set(sys.modules))
 print(json.dumps([before, after, libraries]))
 """
 

@@ -2,13 +2,14 @@
 
 import contextlib
 
-import torch
 import torch.utils.checkpoint as cp
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from mmstvit.compat import run_eagerly
 
-@torch.compiler.disable  # torch.compile takes no context_fn
+
+@run_eagerly  # torch.compile takes no context_fn
 def checkpoint(block: nn.Module, x: Tensor) -> Tensor:
     """Run a block, and recompute it in the backward pass to save memory.
 

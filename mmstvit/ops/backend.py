@@ -21,7 +21,7 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
-from mmstvit.compat import ONEDNN_BF16
+from mmstvit.compat import ONEDNN_BF16, constant_for_compiler
 from mmstvit.version import GPU_VERIFIED
 
 from . import cpu, naive, super_token
@@ -113,7 +113,7 @@ def _find_triton_obstacle(kind: str, index: int | None, dtype: torch.dtype) -> s
     return ''
 
 
-@torch.compiler.assume_constant_result
+@constant_for_compiler
 def _triton_obstacle(kind: str, index: int | None, dtype: torch.dtype) -> str:
     """Return why Triton cannot run there, or an empty string; torch.compile takes the answer for a constant."""
     return _find_triton_obstacle(kind, index, dtype)
