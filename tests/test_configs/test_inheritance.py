@@ -30,7 +30,10 @@ BASES = {
 }
 
 
-@pytest.mark.parametrize('library', BASES)
+LONG = [pytest.param(library, marks=pytest.mark.long) for library in ('mmdet', 'mmseg')]
+
+
+@pytest.mark.parametrize('library', [*LONG, 'mmpretrain'])
 def test_config_that_inherits_from_mmstvit_trains(library, workspace, monkeypatch):
     monkeypatch.chdir(workspace)
     base, length = BASES[library]

@@ -35,7 +35,7 @@ def check(backend: str, training: bool) -> None:
     assert_near(*results, 1e-4)
 
 
-@pytest.mark.parametrize('training', [False, True])
+@pytest.mark.parametrize('training', [False, pytest.param(True, marks=pytest.mark.long)])
 def test_one_graph(training):
     check('aot_eager' if training else 'eager', training)
 

@@ -167,6 +167,7 @@ class TestCheckpointing:
         assert_near(gradients(model), {name: 2 * grad for name, grad in once.items()}, 1e-6)
         assert {norm.num_batches_tracked.item() for norm in batch_norms(model).values()} == {1}
 
+    @pytest.mark.long
     def test_compiled_model_gives_the_same_gradients_and_statistics(self):
         model, expected = tiny(with_cp=True).train(), tiny(with_cp=False).train()
         compiled = torch.compile(model, backend='aot_eager')

@@ -20,12 +20,8 @@ from mmstvit.ops.triton import operators as ops
 pytestmark = pytest.mark.skipif(ops.INTERPRETED, reason='Triton is interpreted in this process')
 
 
-@pytest.mark.parametrize(
-    'arguments',
-    [['-k', 'TestRefusals or TestLayer'], pytest.param(['-m', 'gpu and not long'], marks=pytest.mark.long)],
-    ids=['short', 'all'],
-)
-def test_interpreted(arguments):
+@pytest.mark.long
+def test_interpreted():
     """Run test_triton_device.py with the kernels in Python.
 
     The interpreter must be on before Triton is imported, and stays on, so it has a process of its own.
@@ -33,7 +29,7 @@ def test_interpreted(arguments):
     env = {**os.environ, 'TRITON_INTERPRET': '1', 'GOMP_SPINCOUNT': '1000', 'PYTHONWARNINGS': 'ignore'}
     env.pop('PYTEST_ADDOPTS', None)
     file = Path(__file__).with_name('test_triton_device.py')
-    command = [sys.executable, '-m', 'pytest', file, *arguments, '-q', '-p', 'no:cacheprovider']
+    command = [sys.executable, '-m', 'pytest', file, '-m', 'gpu and not long', '-q', '-p', 'no:cacheprovider']
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=900)
     passed = re.search(r'^(\d+) passed', done.stdout, re.MULTILINE)
     assert done.returncode == 0 and passed, f'{done.stdout[-5000:]}\n{done.stderr[-1000:]}'

@@ -25,6 +25,7 @@ def run(monkeypatch, capsys):
     return run
 
 
+@pytest.mark.long
 def test_json_is_the_whole_output_and_only_the_config_is_needed(tool, tmp_path):
     """The paper's detector by its name, in a folder without data, and without the weights its backbone starts from."""
     config = 'mmstvit::mask_rcnn/mask-rcnn_stvit-small_fpn_1x_coco.py'

@@ -41,6 +41,7 @@ def train(workspace, monkeypatch):
     torch.set_rng_state(before)
 
 
+@pytest.mark.long
 def test_same_seed_same_weights(train):
     first = train(seed=3)
     torch.rand(5)  # the state of the generators does not matter
