@@ -81,7 +81,7 @@ returns every freed block of 64 KiB or more, so that fragmentation (10-50 %) doe
 
 @dataclass(frozen=True)
 class Entry:
-    """What to measure: ``NAME[+OPTION…]``, taken apart."""
+    """One thing to measure: ``NAME[+OPTION…]`` in its parts."""
 
     text: str
     name: str
