@@ -1,6 +1,5 @@
 """Test-time augmentation of masks maps all views back exactly, and changes nothing else."""
 
-import functools
 from collections.abc import Callable
 
 import numpy as np
@@ -127,89 +126,29 @@ class TestOneView:
             assert_same(a, e, pixels=0)
 
 
-class Pyramid(nn.Module):
-    """A backbone that commutes with flips: means over squares of pixels."""
+@pytest.mark.parametrize('cascade', [False, True])
+def test_a_symmetric_image_has_symmetric_masks(cascade, monkeypatch):
+    """Both views are the same image for any detector, and the second mask is flipped back."""
+    detector = build(config(cascade))
+    for name, parameter in detector.named_parameters():
+        if 'fc_reg' in name:
+            nn.init.zeros_(parameter)
+    box = torch.tensor([[40.0, 20.0, 152.0, 100.0]])  # in the middle of 192
+    proposals = [InstanceData(bboxes=box, scores=torch.ones(1))]
+    monkeypatch.setattr(detector.rpn_head, 'predict', lambda *_, **__: proposals)
+    half = picture(64, 48)
+    image = np.concatenate([half, half[:, ::-1]], axis=1)
 
-    def __init__(self, channels: list[int]) -> None:
-        super().__init__()
-        self.convs = nn.ModuleList(nn.Conv2d(3, c, 1) for c in channels)
-
-    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        return tuple(conv(F.avg_pool2d(x, 4 * 2**i)) for i, conv in enumerate(self.convs))
-
-
-@functools.cache
-def equivariant(cascade: bool = False) -> nn.Module:
-    """Build a detector that commutes with flips: symmetric kernels, and boxes that equal their anchors."""
-    cfg = config(cascade)
-    cfg.model.neck.num_outs = 4  # a fifth level would come from every second pixel, counted from the left
-    cfg.model.rpn_head.anchor_generator.update(strides=[4, 8, 16, 32], center_offset=0.5)
-    cfg.model.test_cfg.rpn.update(nms_pre=2000, max_per_img=2000)
-    detector = build(cfg)
-    detector.backbone = Pyramid([32, 64, 128, 192])
-    with torch.no_grad():
-        for name, p in detector.named_parameters():
-            if p.dim() == 2 and p.shape[1] == 7 * 7 * cfg.width:
-                p.copy_(symmetric(p.unflatten(1, (cfg.width, 7, 7))).flatten(1))
-            elif p.dim() == 4:
-                p.copy_(symmetric(p))
-            if 'rpn_reg' in name or 'fc_reg' in name:
-                p.zero_()
-    return detector
-
-
-def symmetric(kernel: Tensor) -> Tensor:
-    return (kernel + kernel.flip(-1) + kernel.flip(-2) + kernel.flip(-1, -2)) / 4
-
-
-class TestFlips:
-    """A flipped view and the view have the same predictions, up to rounding, if the detector commutes with flips."""
-
-    image = picture(48, 72)
-    scale = (96, 64)
-
-    @pytest.mark.parametrize(('flips', 'cascade'), [*[([f], False) for f in FLIPS], ([None, *FLIPS], True)])
-    def test_are_undone(self, flips, cascade):
-        detector = equivariant(cascade)
-        (expected,) = predict(detector, [self.image], self.scale)
-        (actual,) = augment(InstanceSegTTAModel(detector), [self.image], [self.scale], flips)
-        assert_same(actual, expected, pixels=1e-3)
-
-    @pytest.mark.parametrize('direction', FLIPS)
-    def test_predictions_of_a_mirrored_image_differ(self, direction):
-        """The test above can fail."""
-        axes = {'horizontal': (1,), 'vertical': (0,), 'diagonal': (0, 1)}[direction]
-        detector = equivariant()
-        (expected,) = predict(detector, [self.image], self.scale)
-        (mirrored,) = predict(detector, [np.flip(self.image, axes).copy()], self.scale)
-        masks = mirrored.pred_instances.masks
-        assert (masks ^ expected.pred_instances.masks).float().mean() > 0.05
-        unflipped = masks.flip([axis + 1 for axis in axes])
-        assert (unflipped ^ expected.pred_instances.masks).float().mean() < 1e-3
-
-    @pytest.mark.parametrize('cascade', [False, True])
-    def test_a_symmetric_image_has_symmetric_masks(self, cascade, monkeypatch):
-        """With any detector: both views are the same image, and the second mask is flipped back."""
-        detector = build(config(cascade))
-        for name, parameter in detector.named_parameters():
-            if 'fc_reg' in name:
-                nn.init.zeros_(parameter)
-        box = torch.tensor([[40.0, 20.0, 152.0, 100.0]])  # in the middle of 192
-        proposals = [InstanceData(bboxes=box, scores=torch.ones(1))]
-        monkeypatch.setattr(detector.rpn_head, 'predict', lambda *_, **__: proposals)
-        half = picture(64, 48)
-        image = np.concatenate([half, half[:, ::-1]], axis=1)
-
-        (plain,) = predict(detector, [image], (192, 128))
-        (actual,) = augment(InstanceSegTTAModel(detector), [image], [(192, 128)], [None, 'horizontal'])
-        plain, actual = plain.pred_instances, actual.pred_instances
-        assert torch.equal(actual.labels, plain.labels) and len(plain) > 1
-        assert torch.allclose(actual.bboxes, plain.bboxes) and torch.allclose(actual.scores, plain.scores)
-        differs = plain.masks ^ plain.masks.flip(-1)
-        assert differs.float().mean() > 0.01
-        assert (actual.masks ^ actual.masks.flip(-1)).float().mean() < 1e-3
-        # Where both predictions agree, the mean agrees too.
-        assert ((actual.masks ^ plain.masks) & ~differs).float().mean() < 1e-3
+    (plain,) = predict(detector, [image], (192, 128))
+    (actual,) = augment(InstanceSegTTAModel(detector), [image], [(192, 128)], [None, 'horizontal'])
+    plain, actual = plain.pred_instances, actual.pred_instances
+    assert torch.equal(actual.labels, plain.labels) and len(plain) > 1
+    assert torch.allclose(actual.bboxes, plain.bboxes) and torch.allclose(actual.scores, plain.scores)
+    differs = plain.masks ^ plain.masks.flip(-1)
+    assert differs.float().mean() > 0.01
+    assert (actual.masks ^ actual.masks.flip(-1)).float().mean() < 1e-3
+    # Where both predictions agree, the mean agrees too.
+    assert ((actual.masks ^ plain.masks) & ~differs).float().mean() < 1e-3
 
 
 # The letter L, which every flip changes: corner, height, width, thickness, in pixels of the original image.

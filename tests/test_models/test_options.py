@@ -31,17 +31,7 @@ def names_differ(a: tuple, b: tuple) -> list[bool]:
 
 class TestOutIndices:
     @pytest.mark.parametrize(
-        ('out_indices', 'stages'),
-        [
-            (0, [0]),
-            (3, [3]),
-            (-1, [3]),
-            (-4, [0]),
-            ((1,), [1]),
-            ([0, 2], [0, 2]),
-            ((-3, -1), [1, 3]),
-            (range(4), [0, 1, 2, 3]),
-        ],
+        ('out_indices', 'stages'), [(0, [0]), (-1, [3]), ((1,), [1]), ([0, 2], [0, 2]), ((-3, -1), [1, 3])]
     )
     def test_chosen_stages_are_returned_and_later_ones_not_built(self, out_indices, stages):
         full, model = tiny().eval(), tiny(out_indices=out_indices).eval()
@@ -78,19 +68,15 @@ class TestFrozenStages:
             for name, grad in gradients(model).items():
                 assert (grad is None) == is_frozen(name, frozen_stages), name
 
-    def test_frozen_batch_norms_keep_their_statistics(self, frozen_stages):
-        model = tiny(frozen_stages=frozen_stages).train()
+    def test_frozen_parts_stay_in_evaluation_mode_and_keep_their_statistics(self, frozen_stages):
+        model = tiny(frozen_stages=frozen_stages).eval().train()
         before = {name: norm.running_mean.clone() for name, norm in batch_norms(model).items()}
         model(image(*X))
-        for name, norm in batch_norms(model).items():
-            assert norm.training != is_frozen(name, frozen_stages), name
-            assert torch.equal(norm.running_mean, before[name]) == is_frozen(name, frozen_stages), name
-
-    def test_training_mode_comes_back_for_the_rest(self, frozen_stages):
-        model = tiny(frozen_stages=frozen_stages).eval().train()
         for name, module in model.named_modules():
-            if name and '.' in name:
+            if '.' in name:
                 assert module.training != is_frozen(name, frozen_stages), name
+        for name, norm in batch_norms(model).items():
+            assert torch.equal(norm.running_mean, before[name]) == is_frozen(name, frozen_stages), name
 
 
 def test_frozen_blocks_do_not_drop():
@@ -114,9 +100,6 @@ class TestNormEval:
         assert norms
         assert all(module.training for name, module in model.named_modules() if name not in norms)
 
-    def test_is_off_by_default(self):
-        assert all(norm.training for norm in batch_norms(tiny().train()).values())
-
 
 class TestCheckpointing:
     @pytest.mark.parametrize('mode', ['train', 'norm_eval', 'eval', 'frozen'])
@@ -139,12 +122,6 @@ class TestCheckpointing:
                 }
             )
         assert_equal(results[1], results[0])
-
-    def test_two_steps_count_two_batches(self):
-        model = tiny(with_cp=True).train()
-        for _ in range(2):
-            cotangent_loss(model(image(*X))).backward()
-        assert {norm.num_batches_tracked.item() for norm in batch_norms(model).values()} == {2}
 
     def test_works_with_synchronized_batch_norm(self):
         model = nn.SyncBatchNorm.convert_sync_batchnorm(tiny(with_cp=True)).train()
@@ -249,20 +226,8 @@ class TestStokenSize:
         assert names_differ(model(x), tiny().double().eval()(x)) == [False, False, True, True]
         assert max(relative_error(a, b) for a, b in zip(model(x), expected, strict=True)) < 1e-10
 
-    def test_takes_published_weights(self):
-        small = STViT('small', stoken_size=(8, 4, 2, 1))
-        shapes = {name: tuple(value.shape) for name, value in small.state_dict().items()}
-        assert shapes == {name: tuple(value.shape) for name, value in STViT('small').state_dict().items()}
-
 
 class TestIterations:
-    @pytest.mark.parametrize(
-        ('n_iter', 'expected'), [(1, [1, 1, 1, 1]), (3, [3, 3, 3, 3]), ((2, 1, 3, 1), [2, 1, 3, 1])]
-    )
-    def test_number_reaches_every_block(self, n_iter, expected):
-        model = tiny(n_iter=n_iter)
-        assert [{block.attn.n_iter for block in blocks} for blocks in model.stages] == [{n} for n in expected]
-
     def test_matters_from_the_stage_where_it_is_set(self):
         x = image(*X)
         once, in_second, everywhere = (tiny(n_iter=n).eval()(x) for n in (1, (1, 2, 1, 1), 2))

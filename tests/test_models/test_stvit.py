@@ -11,14 +11,12 @@ from mmcv.ops import RoIAlign
 from torch import nn
 from torch._subclasses import FakeTensorMode
 
-from mmstvit import STViT, STViTNeck
+from mmstvit import STViT
 from mmstvit.arch import ARCHS
 
 from ..helpers import (
     TINY,
     assert_equal,
-    assert_near,
-    batch_norms,
     cotangent_loss,
     gradients,
     image,
@@ -28,16 +26,7 @@ from ..helpers import (
 )
 
 
-@pytest.mark.parametrize(('arch', 'learned'), [('small', 25_495_624), ('base', 51_691_288), ('large', 94_971_096)])
-def test_classifier_has_the_papers_number_of_parameters(arch, learned):
-    with torch.device('meta'):
-        modules = [STViT(arch), STViTNeck(ARCHS[arch].channels[-1]), nn.Linear(1024, 1000)]
-    assert sum(p.numel() for module in modules for p in module.parameters()) == learned
-
-
-@pytest.mark.parametrize(
-    ('height', 'width'), [(32, 32), (64, 64), (64, 96), (33, 97), (63, 65), (101, 47), (32, 640), (333, 40)]
-)
+@pytest.mark.parametrize(('height', 'width'), [(32, 32), (64, 96), (33, 97), (63, 65), (333, 40)])
 @pytest.mark.parametrize('batch', [1, 2])
 def test_maps_have_strides_4_to_32(batch, height, width):
     with torch.no_grad():
@@ -136,15 +125,6 @@ class TestMemoryLayout:
 
 
 class TestPrecision:
-    def test_double(self):
-        x = image(2, 3, 64, 64)
-        model = tiny().eval()
-        single = model(x)
-        double = model.double()(x.double())
-        for a, b in zip(single, double, strict=True):
-            assert b.dtype == torch.float64
-            assert relative_error(a.double(), b) < 1e-5
-
     @pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
     @pytest.mark.parametrize('with_cp', [False, True])
     def test_autocast_forward_and_backward_are_finite(self, dtype, with_cp):
@@ -155,15 +135,6 @@ class TestPrecision:
         cotangent_loss([y.float() for y in outputs]).backward()
         for name, grad in {**gradients(model), 'input': x.grad}.items():
             assert grad is not None and grad.isfinite().all(), name
-
-    def test_autocast_is_near_fp32(self):
-        model, x = tiny().eval(), image(2, 3, 64, 64)
-        with torch.no_grad():
-            expected = model(x)
-            with torch.autocast('cpu', torch.bfloat16):
-                actual = model(x)
-        for a, b in zip(actual, expected, strict=True):
-            assert relative_error(a.float(), b) < 0.05
 
 
 class TestGradients:
@@ -182,29 +153,8 @@ class TestGradients:
             (grad,) = torch.autograd.grad(cotangent_loss([output]), x, retain_graph=True)
             assert grad.abs().max() > 0
 
-    def test_training_step_lowers_the_loss(self):
-        model, x = tiny().train(), image(2, 3, 64, 64)
-        optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
-        losses = []
-        for _ in range(5):
-            loss = sum((y**2).mean() for y in model(x))
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            losses.append(loss.item())
-        assert losses == sorted(losses, reverse=True)
-
 
 class TestState:
-    def test_state_dict_holds_parameters_and_batch_norm_statistics_only(self):
-        model = tiny()
-        statistics = {
-            f'{name}.{buffer}'
-            for name in batch_norms(model)
-            for buffer in ('running_mean', 'running_var', 'num_batches_tracked')
-        }
-        assert set(model.state_dict()) == set(dict(model.named_parameters())) | statistics
-
     @pytest.mark.parametrize(
         'duplicate', [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))], ids=['copy', 'pickle']
     )
@@ -218,22 +168,11 @@ class TestState:
             other.patch_embed.convs[0].weight.zero_()
         assert model.patch_embed.convs[0].weight.abs().max() > 0
 
-    def test_train_and_eval_return_the_model(self):
-        model = tiny()
-        assert model.train() is model and model.training
-        assert model.eval() is model and not model.training
-        assert model.train(False) is model
-
     def test_evaluation_leaves_the_state_alone(self):
         model = tiny().eval()
         before = {name: value.clone() for name, value in model.state_dict().items()}
         model(image(2, 3, 64, 64))
         assert_equal(model.state_dict(), before)
-
-    def test_evaluation_is_deterministic(self):
-        model, x = tiny(drop_rate=0.5, attn_drop_rate=0.5, drop_path_rate=0.5).eval(), image(1, 3, 64, 64)
-        for a, b in zip(model(x), model(x), strict=True):
-            assert torch.equal(a, b)
 
 
 class TestInitialization:
@@ -244,10 +183,6 @@ class TestInitialization:
         expected = {f'stages.{i}.{j}.gamma{k}' for i in (2, 3) for j in range(ARCHS[arch].depths[i]) for k in (1, 2)}
         assert set(gammas) == expected
         assert all((p == 1e-6).all() for p in gammas.values())
-
-    def test_small_has_no_layer_scale(self):
-        with torch.device('meta'):
-            assert not [n for n, _ in STViT('small').named_parameters() if 'gamma' in n]
 
     def test_norms_start_at_identity_with_the_epsilons_of_the_official_implementation(self):
         modules = list(STViT('nano').modules())
@@ -293,16 +228,6 @@ def test_architectures_are_those_of_the_published_checkpoints(arch, heads):
     assert (settings.num_heads, settings.stoken_size, settings.mlp_ratio) == (heads, (8, 4, 1, 1), 4)
 
 
-def test_arch_dict_of_a_named_arch_builds_the_same_model():
-    settings = ARCHS['nano']
-    torch.manual_seed(0)
-    named = STViT('nano').eval()
-    torch.manual_seed(0)
-    spelled = STViT({'channels': settings.channels, 'depths': settings.depths, 'num_heads': settings.num_heads}).eval()
-    x = image(1, 3, 64, 64)
-    assert_near(dict(enumerate(spelled(x))), dict(enumerate(named(x))), 0)
-
-
 class TestLayerDepth:
     @pytest.mark.parametrize('arch', ARCHS)
     def test_rises_along_the_model_without_a_gap(self, arch):
@@ -323,17 +248,12 @@ class TestLayerDepth:
         assert layers == sorted(layers)
         assert set(layers) == set(range(num_layers - 1))
 
-    def test_blocks_follow_one_by_one(self):
+    def test_blocks_follow_one_by_one_and_begin_with_their_downsampling(self):
         model = tiny()
         assert model.get_layer_depth('patch_embed.norms.3.bias') == (0, 7)
         assert model.get_layer_depth('stages.0.0.attn.qkv.weight') == (1, 7)
         assert model.get_layer_depth('stages.2.1.gamma1') == (4, 7)
-
-    @pytest.mark.parametrize('stage', [0, 1, 2])
-    def test_downsampling_belongs_to_the_block_after_it(self, stage):
-        model = tiny()
-        after = model.get_layer_depth(f'stages.{stage + 1}.0.norm1.weight')
-        assert model.get_layer_depth(f'downsamples.{stage}.conv.weight') == after
+        assert model.get_layer_depth('downsamples.1.conv.weight') == model.get_layer_depth('stages.2.0.norm1.weight')
 
     def test_other_parts_of_the_model_are_the_last_layer(self):
         assert tiny().get_layer_depth('head.fc.weight', prefix='backbone.') == (6, 7)
