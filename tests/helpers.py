@@ -39,6 +39,16 @@ TINY = {
 }
 
 
+class Harm:
+    """An object that calls a function when it is unpickled."""
+
+    def __init__(self, function: object, *args: object) -> None:
+        self.call = function, args
+
+    def __reduce__(self) -> tuple:
+        return self.call
+
+
 def official_shapes(size: str) -> dict[str, tuple[int, ...]]:
     """Return keys and shapes of a published checkpoint."""
     shapes = json.loads((DATA / 'official_state_dict_shapes.json').read_text())[size]

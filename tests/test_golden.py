@@ -1,4 +1,4 @@
-"""The model against tensors that the published release produced."""
+"""The model against tensors that the official implementation produced."""
 
 import functools
 from dataclasses import dataclass
@@ -83,7 +83,7 @@ def without(grads: dict[str, Tensor], names: set[str]) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize('ops', OPS)
 @pytest.mark.parametrize('case', CASES)
-class TestRelease:
+class TestOfficialImplementation:
     def test_outputs(self, case, ops):
         data = golden(case)
         expected = {f'features.{i}': y for i, y in enumerate(data['features'])}

@@ -1,7 +1,6 @@
 """Models by name: from ``mmengine.hub``, and from MMPreTrain after ``register_models()``."""
 
 import sys
-from pathlib import Path
 
 import mmengine.hub
 import pytest
@@ -57,9 +56,6 @@ class TestMMEngineHub:
         model = mmengine.hub.get_model(f'mmstvit::{config}')
         assert type(model).__name__ == CONFIGS[config]
         assert isinstance(model.backbone, STViT)
-        metafile = mmengine.load(ROOT / 'configs' / Path(config).parent / 'metafile.yml')
-        (entry,) = [entry for entry in metafile['Models'] if entry['Name'] == Path(config).stem]
-        assert sum(p.numel() for p in model.parameters()) == entry['Metadata']['Parameters']
 
     def test_arguments_reach_the_model_whatever_the_default_scope(self):
         with DefaultScope.overwrite_default_scope('mmdet'):
@@ -68,14 +64,6 @@ class TestMMEngineHub:
             )
             assert DefaultScope.get_current_instance().scope_name == 'mmdet'
         assert model.init_cfg['type'] == 'Normal'
-
-    def test_missing_weights_are_reported(self):
-        with pytest.raises(AssertionError, match='Cannot find `Weights`'):
-            mmengine.hub.get_model('mmstvit::imagenet/stvit-nano_scenes.py', pretrained=True)
-
-    def test_a_config_that_does_not_exist_is_refused(self):
-        with pytest.raises(FileNotFoundError, match='mask-rcnn_stvit-tiny'):
-            mmengine.hub.get_config('mmstvit::mask_rcnn/mask-rcnn_stvit-tiny_fpn_1x_coco.py')
 
     def test_missing_library_is_named_with_the_command_that_installs_it(self, monkeypatch):
         monkeypatch.setitem(sys.modules, 'mmseg', None)

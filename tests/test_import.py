@@ -62,21 +62,6 @@ def test_changes_nothing_but_registries(tmp_path):
     assert not libraries
 
 
-def test_an_unknown_backend_is_an_error_at_the_first_use(tmp_path, monkeypatch):
-    monkeypatch.setenv('MMSTVIT_BACKEND', 'nonsense')
-    code = """
-import mmstvit, torch
-model = mmstvit.STViT('nano')
-try:
-    model(torch.rand(1, 3, 32, 32))
-except ValueError as error:
-    print(error)
-"""
-    done = run_python(code, tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert 'MMSTVIT_BACKEND' in done.stdout and "'nonsense'" in done.stdout
-
-
 def test_a_broken_dependency_is_an_error_at_the_first_use(tmp_path):
     (tmp_path / 'torch.py').write_text("raise OSError('libcudart.so: cannot open shared object file')")
     done = run_python("import mmstvit; print('imported'); mmstvit.STViT", tmp_path, path=tmp_path)

@@ -8,6 +8,7 @@ import torch
 from mmstvit.checkpoint import convert_to_official
 from mmstvit.models import STViT
 
+from ..helpers import Harm
 from .case import CONFIG, TEST, TRAIN, case, save, weights
 
 INIT = 'model.backbone.init_cfg.type=Pretrained model.backbone.init_cfg.checkpoint'
@@ -34,11 +35,6 @@ case(
 )
 
 
-@case('a folder', f'{TEST} folder.pth', 'folder.pth', 'folder')
-def _() -> None:
-    Path('folder.pth').mkdir()
-
-
 @case('the beginning of a file', f'{TEST} begun.pth', 'begun.pth', 'truncated')
 def _() -> None:
     whole = save(dict(state_dict=weights()), 'begun.pth').read_bytes()
@@ -58,18 +54,6 @@ def _() -> None:
     Path('page.pth').write_text('<!DOCTYPE html><html><head><title>Quota exceeded</title></head></html>')
 
 
-@case('a pointer of Git LFS', f'{TEST} pointer.pth', 'pointer.pth', 'git lfs pull')
-def _() -> None:
-    Path('pointer.pth').write_text('version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n')
-
-
-class Harmful:
-    """Unpickled, it creates a folder; the test checks that there is none."""
-
-    def __reduce__(self) -> tuple:
-        return os.mkdir, ('executed',)
-
-
 for place, command in {
     'in a test': f'{TEST} harmful.pth',
     'in pretrained weights': f'{TRAIN} --cfg-options {INIT}=harmful.pth',
@@ -81,7 +65,7 @@ for place, command in {
 
     @case(f'code that would be executed, {place}', command, 'harmful.pth', 'mkdir', 'safetensors')
     def _() -> None:
-        save(dict(state_dict=weights(), meta=Harmful()), 'harmful.pth')
+        save(dict(state_dict=weights(), meta=Harm(os.mkdir, 'executed')), 'harmful.pth')
 
 
 case('an address of an object store', f'{TEST} s3://bucket/a.pth', 's3://bucket/a.pth', '--trust-checkpoint')

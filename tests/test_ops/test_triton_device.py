@@ -351,18 +351,9 @@ class TestRefusals:
         with pytest.raises(ValueError, match=r'x must be \(batch, height, width, channels\), but got \(4, 4, 2\)'):
             ops.sample_super_tokens(drawn(4, 4, 2), 2)
 
-    @pytest.mark.parametrize(
-        ('tokens', 'affinity', 'size'),
-        [
-            ((1, 2, 2, 3), (1, 2, 2, 4, 9), (5, 4)),
-            ((1, 2, 2, 3), (1, 2, 2, 4, 9), (4, 2)),
-            ((1, 2, 1, 3), (1, 2, 2, 4, 9), (4, 4)),
-            ((2, 2, 2, 3), (1, 2, 2, 4, 9), (4, 4)),
-            ((1, 2, 2, 3), (1, 2, 2, 5, 9), (4, 4)),
-            ((1, 2, 2, 3), (1, 2, 2, 4, 8), (4, 4)),
-            ((1, 2, 2, 3), (2, 2, 4, 9), (4, 4)),
-        ],
-    )
-    def test_shapes_that_do_not_fit(self, tokens, affinity, size):
+    @pytest.mark.parametrize(('affinity', 'size'), [
+        ((1, 2, 2, 4, 9), (5, 4)), ((2, 2, 2, 4, 9), (4, 4)), ((1, 2, 2, 5, 9), (4, 4)), ((2, 2, 4, 9), (4, 4)),
+    ])  # fmt: skip
+    def test_shapes_that_do_not_fit(self, affinity, size):
         with pytest.raises(ValueError, match=r'A map of size .* needs tokens'):
-            ops.upsample_super_tokens(drawn(*tokens), drawn(*affinity), size)
+            ops.upsample_super_tokens(drawn(1, 2, 2, 3), drawn(*affinity), size)

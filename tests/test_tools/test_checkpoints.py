@@ -8,24 +8,17 @@ import torch
 
 from mmstvit.checkpoint import convert_to_official
 
-from ..helpers import ROOT, assert_equal, metrics, save_untrained
+from ..helpers import ROOT, Harm, assert_equal, metrics, save_untrained
 
 NANO = 'imagenet/stvit-nano_scenes'
 CONFIG = ROOT / 'configs' / f'{NANO}.py'
 TINY = ROOT / 'tests' / 'test_training' / 'tiny_classifier.py'
 
 
-class Code:
-    """An object that makes a folder when it is unpickled."""
-
-    def __reduce__(self) -> tuple:
-        return os.mkdir, ('executed',)
-
-
 def test_test_py_loads_a_published_file_and_executes_a_trusted_one(tool, workspace):
     model = save_untrained(NANO, workspace / 'ours.pth')
     published = convert_to_official(model.state_dict())
-    torch.save(dict(model=published, args=Code()), workspace / 'published.pth')
+    torch.save(dict(model=published, args=Harm(os.mkdir, 'executed')), workspace / 'published.pth')
     done = tool('test.py', CONFIG, 'published.pth', '--trust-checkpoint', cwd=workspace)
     assert done.returncode == 0, done.stderr[-3000:]
     assert (workspace / 'executed').exists()

@@ -3,7 +3,6 @@
 import functools
 import os
 import re
-import resource
 import shlex
 import shutil
 from argparse import Namespace
@@ -20,7 +19,18 @@ from torch import Tensor, nn
 from mmstvit.apis import build_model
 from mmstvit.checkpoint import convert_to_official
 
-from ..helpers import ROOT, assert_equal, batch_norms, image, learned, load_config, load_tool, metrics, relative_error
+from ..helpers import (
+    ROOT,
+    Harm,
+    assert_equal,
+    batch_norms,
+    image,
+    learned,
+    load_config,
+    load_tool,
+    metrics,
+    relative_error,
+)
 
 TOOL = 'model_converters/reparameterize_model.py'
 reparameterize = load_tool(TOOL)
@@ -129,28 +139,17 @@ def test_a_published_file(weights, run):
     assert_equal(ours, theirs)
 
 
-class Bomb:
-    def __reduce__(self):
-        return os.mkdir, ('exploded',)
-
-
 class TestRefused:
     @pytest.mark.parametrize(
         ('content', 'message'),
         [
-            ({'state_dict': {}, 'meta': Bomb()}, r'unpickling it would call \S*mkdir\. Nothing was executed'),
-            ([1], r'strange\.pth: a dict with weights is needed, but the file holds a list'),
+            ({'state_dict': {}, 'meta': Harm(os.mkdir, 'made')}, r'would call \S*mkdir\. Nothing was executed'),
             ({'state_dict': {'fc.weight': torch.ones(1)}}, r'strange\.pth is missing .* backbone weights'),
-            (None, r'strange\.pth is a web page'),
         ],
     )
     def test_other_files(self, content, message, refused, tmp_path):
-        if content is None:
-            (tmp_path / 'strange.pth').write_bytes(b'<html>too many requests</html>')
-        else:
-            torch.save(content, tmp_path / 'strange.pth')
+        torch.save(content, tmp_path / 'strange.pth')
         refused(message, config(CLASSIFIER), 'strange.pth', 'deployed.pth')
-        refused(r'gone\.pth does not exist', config(CLASSIFIER), 'gone.pth', 'deployed.pth')
 
     def test_missing_and_unexpected_weights(self, weights, refused, tmp_path):
         less = {key: value for key, value in weights.items() if key != 'neck.norm.running_mean'}
@@ -188,16 +187,6 @@ class TestRefused:
     def test_a_wrong_fold_is_noticed(self, weights, refused, monkeypatch):
         monkeypatch.setattr('mmstvit.models.neck.fold_after', lambda layer, scale, shift: None)
         refused('the deploy form differs', config(CLASSIFIER), 'trained.pth', 'deployed.pth')
-
-    def test_a_full_disk(self, weights, refused):
-        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, hard))
-        try:
-            refused(
-                r'deployed\.pth .* cannot be written: File too large', config(CLASSIFIER), 'trained.pth', 'deployed.pth'
-            )
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.mark.long

@@ -95,32 +95,9 @@ class TestPackages:
 
 
 class TestMmcv:
-    def keep_wheel(self, setup_env, env) -> str:
-        wheel = setup_env.wheel_folder(env, setup_env.read_pins()) / 'onedl_mmcv.whl'
-        wheel.parent.mkdir(parents=True)
-        wheel.touch()
-        return str(wheel)
-
     def test_a_working_one_is_kept(self, setup_env, env):
         setup_env.install_mmcv(env, setup_env.read_pins())
         assert env.calls == []
-
-    @pytest.mark.parametrize('broken', [True, False], ids=['broken', 'for another torch'])
-    def test_a_kept_wheel_replaces(self, setup_env, env, monkeypatch, broken):
-        wheel, query = self.keep_wheel(setup_env, env), env.query
-        works = iter([not broken, True] if broken else [True])
-        monkeypatch.setattr(env, 'runs', lambda code: next(works))
-        old = f'file:///wheels/mmcv{setup_env.read_pins()["onedl-mmcv"]}-torch0.1-cp311/onedl_mmcv.whl'
-        monkeypatch.setattr(env, 'query', lambda code: old if 'direct_url' in code and not broken else query(code))
-        setup_env.install_mmcv(env, setup_env.read_pins())
-        assert [call[-1] for call in env.calls] == [wheel]
-
-    def test_the_wheel_folder_names_all_that_a_wheel_depends_on(self, setup_env):
-        env = setup_env.Environment(Path(sys.prefix))
-        name = setup_env.wheel_folder(env, setup_env.read_pins()).name
-        python = f'cp{sys.version_info[0]}{sys.version_info[1]}'
-        assert name.startswith(f'mmcv{setup_env.read_pins()["onedl-mmcv"]}-torch{torch.__version__}-{python}-')
-        assert name.endswith('-O3-DNDEBUG-g0')
 
 
 class TestErrors:

@@ -1,4 +1,4 @@
-"""If one of two processes diverges, both stop at the same step, and the checkpoints are good."""
+"""Both processes stop at the same step when one of them diverges, and the checkpoints are good."""
 
 import copy
 import re

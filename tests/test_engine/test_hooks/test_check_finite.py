@@ -14,7 +14,7 @@ from torch import Tensor
 from mmstvit.engine.hooks import CheckFiniteHook
 from mmstvit.errors import DivergedError, UserError
 
-from ...helpers import assert_equal
+from ...helpers import Harm, assert_equal
 
 GUARD = dict(type='mmstvit.CheckFiniteHook')
 SGD = dict(type='SGD', lr=0.01)
@@ -257,7 +257,7 @@ class TestCheckpoints:
             torch.save(dict(good, state_dict={'weight': torch.tensor([1.0, NAN])}), tmp_path / 'nan.pth')
             torch.save(dict(state_dict=good['state_dict']), tmp_path / 'without_optimizer.pth')
             (tmp_path / 'truncated.pth').write_bytes((tmp_path / 'epoch_1.pth').read_bytes()[:1000])
-            (tmp_path / 'harmful.pth').write_bytes(pickle.dumps(Harmful(tmp_path / 'harm')))
+            (tmp_path / 'harmful.pth').write_bytes(pickle.dumps(Harm(Path.touch, tmp_path / 'harm')))
             spoil_image(runner, batch)
 
         error, _, _ = diverge(litter)
@@ -268,16 +268,6 @@ class TestCheckpoints:
         hooks = dict(check_finite=GUARD, checkpoint=dict(type='CheckpointHook', interval=9))
         error, _, _ = diverge(spoil_image, default_hooks=hooks)
         assert 'no checkpoint with finite weights' in error.problem and '--resume' not in error.remedy
-
-
-class Harmful:
-    """Write a file when it is unpickled."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self):
-        return Path.touch, (self.path,)
 
 
 def guard_of(runner) -> CheckFiniteHook:

@@ -1,4 +1,4 @@
-"""What the options of ``tools/train.py`` and ``tools/test.py`` change in a config, for every library."""
+"""Changes that the options of ``tools/train.py`` and ``tools/test.py`` make in a config, for every library."""
 
 import argparse
 import copy
@@ -55,14 +55,6 @@ def test_tta_flips_by_default(scope, model, wrapped):
     flips, (pack,) = last.transforms
     assert [flip.prob for flip in flips] == [0.0, 1.0]
     assert pack.meta_keys == ('img_path', 'flip', 'flip_direction')
-
-
-@pytest.mark.parametrize('missing', ['tta_model', 'tta_pipeline'])
-def test_tta_of_segmentation_needs_its_model_and_pipeline_in_the_config(missing):
-    fields = {'tta_model': {'type': 'SegTTAModel'}, 'tta_pipeline': []}
-    del fields[missing]
-    with pytest.raises(UserError, match='tta_model and tta_pipeline'):
-        apply_tta(config('mmseg', **fields), TTA)
 
 
 @pytest.mark.parametrize(
@@ -180,9 +172,3 @@ def test_a_config_can_ask_for_scaling_itself(monkeypatch):
     asks = {'enable': True, 'base_batch_size': 16}
     assert scaled(8, monkeypatch, options(), auto_scale_lr=asks).optim_wrapper.optimizer.lr == 2
     assert scaled(8, monkeypatch, options()).optim_wrapper.optimizer.lr == 1
-
-
-@pytest.mark.parametrize('value', [{}, None, {'enable': False}])
-def test_auto_scale_lr_needs_a_base_batch(monkeypatch, value):
-    with pytest.raises(UserError, match='base_batch_size'):
-        scaled(1, monkeypatch, auto_scale_lr=value)

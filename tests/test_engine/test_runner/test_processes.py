@@ -40,12 +40,6 @@ def test_processes_communicate_through(monkeypatch, gpu, backend):
         start_processes(cfg, ARGS)
 
 
-def test_slurm_without_a_gpu_is_refused(monkeypatch):
-    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
-    with pytest.raises(UserError, match=r'--launcher slurm needs GPUs.*dist_train\.sh'):
-        start_processes(Config({'launcher': 'slurm'}), ARGS)
-
-
 @pytest.fixture
 def group_of_one(monkeypatch):
     """The environment of a launcher's only process, and no GPU."""
@@ -79,9 +73,7 @@ def test_the_config_says_how_the_model_is_wrapped(group_of_one, tmp_path, wrappe
 @pytest.mark.parametrize(('strategy', 'launcher', 'words'), [
     ({}, 'none', r'FSDPStrategy.*dist_train\.sh'),
     ({'state_dict_cfg': 'local'}, 'pytorch', "state_dict_cfg must be 'full', but got 'local'.*state_dict_cfg=full"),
-    ({'state_dict_cfg': None}, 'pytorch', "must be 'full', but got None"),
-    ({'type': 'DeepSpeedStrategy'}, 'pytorch', r'strategy\.type.*but got DeepSpeedStrategy'),
-    ({'type': DeepSpeedStrategy}, 'pytorch', 'but got DeepSpeedStrategy'),
+    ({'type': DeepSpeedStrategy}, 'pytorch', r'strategy\.type.*but got DeepSpeedStrategy'),
 ])  # fmt: skip
 def test_a_strategy_that_does_not_fit_is_refused(strategy, launcher, words):
     cfg = copy.deepcopy(FSDP)

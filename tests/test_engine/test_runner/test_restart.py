@@ -1,4 +1,4 @@
-"""What a config needs so that its run can be killed and resumed."""
+"""Changes to a config so that its run can be killed and resumed."""
 
 import pytest
 from mmengine.config import Config
