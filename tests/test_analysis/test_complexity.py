@@ -96,7 +96,6 @@ class TestShape:
 @pytest.mark.parametrize(
     ('name', 'reason'),
     [
-        ('mmdet::retinanet/retinanet_r50_fpn_1x_coco.py', 'RetinaNet cannot be counted'),
         ('mmdet::htc/htc_r50_fpn_1x_coco.py', 'HybridTaskCascade with HybridTaskCascadeRoIHead cannot be counted'),
         ('mmdet::dcn/mask-rcnn_r50-dconv-c3-c5_fpn_1x_coco.py', r'MaskRCNN cannot be counted at 224×224: \w'),
         ('mmpretrain::simclr/simclr_resnet50_8xb32-coslr-200e_in1k.py', 'SimCLR cannot be counted'),

@@ -106,16 +106,11 @@ class TestInitCfg:
             STViT(TINY, init_cfg=init_cfg(path)).init_weights()
         assert str(caught.value).startswith(str(path))
 
-    @pytest.mark.parametrize(
-        ('weights', 'prefix', 'remedy'),
-        [(ours, 'encoder', "prefix='backbone.'"), (lambda: tiny().state_dict(), 'backbone', 'no prefix')],
-        ids=['model', 'backbone'],
-    )
-    def test_a_prefix_that_no_weight_has(self, tmp_path, weights, prefix, remedy):
-        torch.save(weights(), tmp_path / 'file.pth')
-        with pytest.raises(CheckpointError, match=rf"file\.pth: no weight has the prefix '{prefix}\.'") as caught:
-            read_backbone(str(tmp_path / 'file.pth'), prefix)
-        assert remedy in caught.value.remedy
+    def test_a_prefix_that_no_weight_has(self, tmp_path):
+        torch.save(ours(), tmp_path / 'file.pth')
+        with pytest.raises(CheckpointError, match=r"file\.pth: no weight has the prefix 'encoder\.'") as caught:
+            read_backbone(str(tmp_path / 'file.pth'), 'encoder')
+        assert "prefix='backbone.'" in caught.value.remedy
 
     def test_a_check_before_the_run_and_the_run_read_the_file_once(self, tmp_path, monkeypatch):
         torch.save({'model': official()}, tmp_path / 'file.pth')

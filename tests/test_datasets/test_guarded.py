@@ -11,7 +11,6 @@ from mmengine.registry import DATASETS, DefaultScope
 from mmengine.runner import Runner
 from torch.utils.data import Dataset
 
-from mmstvit.compat import no_sample_found
 from mmstvit.datasets import GuardedDataset, skipped_files
 from mmstvit.errors import DataError
 
@@ -209,14 +208,6 @@ def test_no_readable_image_is_an_error(mmpretrain, tmp_path):
         spoil(path, 'empty')
     with pytest.raises(DataError, match='Too many files are unreadable'):
         dataset[0]
-
-
-def test_pipeline_that_returns_none_is_not_an_unreadable_file(mmpretrain, tmp_path):
-    dataset = guard({**MAKERS[mmpretrain](tmp_path, 'train', 0), 'max_refetch': 9}, unreadable='skip')
-    dataset.pipeline = Compose([*dataset.pipeline.transforms, lambda data: None])
-    with pytest.raises(Exception, match='Cannot find valid image') as error:
-        dataset[0]
-    assert no_sample_found(error.value)
 
 
 @pytest.mark.parametrize('options', [dict(split='all'), dict(unreadable='ignore')])

@@ -41,10 +41,7 @@ def test_good_data_have_no_findings(library, tmp_path):
 
 FILES: dict[str, tuple[Callable[[Path], object], str]] = {
     'missing': (Path.unlink, 'does not exist'),
-    'empty': (lambda path: path.write_bytes(b''), '0 bytes'),
     'truncated': (lambda path: path.write_bytes(path.read_bytes()[:-40]), 'truncated'),
-    'a web page': (lambda path: path.write_text('<!doctype html>'), 'web page'),
-    'garbage': (lambda path: path.write_bytes(b'garbage' * 20), 'cannot be decoded'),
 }
 
 

@@ -62,16 +62,13 @@ class TestSerialize:
 
 
 class TestWriteAtomically:
-    def test_content_and_hash(self, tmp_path):
+    def test_content_hash_and_replacement(self, tmp_path):
         target = tmp_path / 'a' / 'b' / 'file.pth'
         assert write_atomically(b'content', target) == hashlib.sha256(b'content').hexdigest()
         assert target.read_bytes() == b'content'
+        write_atomically(b'new', target)
+        assert target.read_bytes() == b'new'
         assert os.listdir(target.parent) == ['file.pth']
-
-    def test_replaces(self, tmp_path):
-        (tmp_path / 'file.pth').write_bytes(b'old')
-        write_atomically(b'new', tmp_path / 'file.pth')
-        assert (tmp_path / 'file.pth').read_bytes() == b'new'
 
     def test_a_full_disk_leaves_the_old_file_and_no_other(self, tmp_path):
         (tmp_path / 'file.pth').write_bytes(b'old')

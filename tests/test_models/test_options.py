@@ -166,15 +166,6 @@ class TestCheckpointing:
         cotangent_loss(model(image(*X))).backward()
         assert len(calls) == runs * sum(TINY['depths'])
 
-    def test_saves_fewer_tensors(self):
-        saved = {}
-        for with_cp in (False, True):
-            sizes = []
-            with torch.autograd.graph.saved_tensors_hooks(lambda t, s=sizes: s.append(t.numel()) or t, lambda t: t):
-                tiny(with_cp=with_cp).train()(image(*X))
-            saved[with_cp] = sum(sizes)
-        assert saved[True] < saved[False] / 2
-
 
 def all_blocks(model: STViT) -> list:
     return [block for blocks in model.stages for block in blocks]

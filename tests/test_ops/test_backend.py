@@ -151,11 +151,6 @@ class TestOnGPU:
         with use_backend('triton'):
             assert select(on_gpu(dtype)) is machine.module
 
-    @pytest.mark.parametrize(('name', 'module'), [('torch', super_token), ('naive', naive)])
-    def test_others_by_name(self, machine, name, module):
-        with use_backend(name):
-            assert select(on_gpu()) is module
-
     @pytest.mark.parametrize(
         ('has', 'dtype', 'reason'),
         [

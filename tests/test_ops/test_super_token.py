@@ -35,21 +35,11 @@ def examples(**extra):
     """Cases that must be among the drawn ones: no padding, padding on one or both sides, 1×1 grids, lines."""
 
     def decorate(test):
-        for height, width, s, n in [
-            (8, 12, 4, 1),
-            (8, 9, 4, 2),
-            (9, 8, 4, 1),
-            (13, 7, 3, 3),
-            (1, 1, 1, 3),
-            (1, 1, 8, 1),
-        ]:
-            test = example(height=height, width=width, batch=2, stoken_size=s, n_iter=n, scale=1.0, seed=0, **extra)(
-                test
-            )
-        for height, width, s, n in [(5, 3, 8, 2), (8, 8, 8, 3), (1, 40, 4, 1), (40, 1, 7, 2), (2, 2, 1, 1)]:
-            test = example(height=height, width=width, batch=1, stoken_size=s, n_iter=n, scale=3.0, seed=1, **extra)(
-                test
-            )
+        cases = [(8, 12, 4, 1), (8, 9, 4, 2), (9, 8, 4, 1), (13, 7, 3, 3), (1, 1, 1, 3), (1, 1, 8, 1), (5, 3, 8, 2)]
+        cases += [(1, 40, 4, 1), (40, 1, 7, 2), (2, 2, 1, 1)]
+        for i, (height, width, s, n) in enumerate(cases):
+            options = dict(height=height, width=width, stoken_size=s, n_iter=n, seed=0)
+            test = example(batch=1 + i % 2, scale=(1.0, 3.0)[i % 2], **options, **extra)(test)
         return test
 
     return decorate
@@ -140,10 +130,6 @@ class TestDefinition:
         tokens, _ = ops.sample_super_tokens(x, 1)
         assert tokens[0, 0, 0, 0].item() == pytest.approx(own / (own + 1e-12), rel=1e-9)
 
-    def test_cells_outside_the_grid_take_part_with_logit_zero(self, ops):
-        _, affinity = ops.sample_super_tokens(torch.zeros(1, 2, 2, 3), 2)
-        torch.testing.assert_close(affinity, torch.full((1, 1, 1, 4, 9), 1 / 9))
-
     def test_center_of_a_lone_cell_competes_with_eight_zeros(self, ops):
         _, affinity = ops.sample_super_tokens(torch.full((1, 2, 2, 1), 1.0, dtype=torch.float64), 2)
         expected = torch.full((4, 9), 1 / (math.e + 8), dtype=torch.float64)
@@ -192,11 +178,6 @@ class TestStopGradient:
         assert (grad * direction).sum().item() == pytest.approx(frozen, rel=1e-7)
         assert difference() != pytest.approx(frozen, rel=1e-2)
 
-    @both
-    def test_association_has_no_gradient(self, ops):
-        _, affinity = ops.sample_super_tokens(double(1, 4, 4, 2), 2, 2)
-        assert not affinity.requires_grad
-
 
 class TestPrecision:
     @pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
@@ -234,10 +215,6 @@ class TestPrecision:
         assert super_token.total_weights(affinity).min() < 1e-4
         assert_near(*results, 4e-3 if dtype == torch.float16 else 3e-2)
 
-    def test_double_input_has_an_association_in_fp64(self):
-        _, affinity = super_token.sample_super_tokens(double(1, 4, 4, 2), 2)
-        assert affinity.dtype == torch.float64
-
 
 @both
 class TestAttentionDropout:
@@ -248,10 +225,6 @@ class TestAttentionDropout:
         out = ops.self_attention(qkv, 1, dropout=0.5)
         assert out.std() > 0.01
         assert out.mean().item() == pytest.approx(1, abs=0.01)
-
-    def test_is_off_by_default(self, ops):
-        qkv = double(1, 20, 6).detach()
-        assert torch.equal(ops.self_attention(qkv, 1), ops.self_attention(qkv, 1, dropout=0.0))
 
 
 def test_only_the_association_is_kept_for_the_backward_pass():

@@ -156,10 +156,8 @@ def test_options_of_an_entry():
         (['stvit-nano+fast'], r'stvit-nano\+fast: an option is deploy'),
         (['stvit-nano+bf16+fp16'], 'one precision'),
         (['stvit-nano', '--shape', '0', '64'], '--shape .* 0 64'),
-        (['stvit-nano', '--rounds', '0'], '--rounds must be 1 or more'),
         (['stvit-nano', '--baseline', 'naive-nano'], "--baseline .* 'naive-nano'"),
         (['stvit-nano', '--device', 'cuda:99'], '--device cuda:99'),
-        (['stvit-nano', '--json', 'nowhere/a.json'], 'nowhere/a.json cannot be written'),
     ],
 )
 def test_a_wrong_command_is_refused_before_anything_starts(run, capsys, monkeypatch, args, message):
@@ -173,10 +171,8 @@ def test_a_wrong_command_is_refused_before_anything_starts(run, capsys, monkeypa
 @pytest.mark.parametrize(
     ('text', 'message'),
     [
-        ('stvit-nano+drop_rate=2', 'drop_rate must be a number in'),
         ('stvit-nano+fast=True', "cannot be built: .*'fast'"),
         ('naive-nano+with_cp=True', 'no with_cp'),
-        ('mmdet::swin/none.py', 'mmdet::swin/none.py does not exist'),
     ],
 )
 def test_a_model_that_cannot_be_built_is_refused(text, message):

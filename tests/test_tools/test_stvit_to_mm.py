@@ -146,11 +146,6 @@ class TestRefused:
             refused(r'published\.pth is the input file', tool, published, published, '--force')
             refused('is a folder', tool, published, '.', '--force')
 
-    def test_the_deploy_form_for_other_channels(self, weights, refused, tmp_path):
-        torch.save(strange('deploy form', weights), tmp_path / 'strange.pth')
-        message = r'strange\.pth: the weights are in deploy form'
-        refused(message, stvit_to_mm, 'strange.pth', 'mm.pth', '--in-channels', 1)
-
     def test_a_wrong_conversion_is_noticed(self, weights, refused, tmp_path, monkeypatch):
         torch.save({'state_dict': convert_official(weights)}, tmp_path / 'ours.pth')
         original = mm_to_stvit.convert_to_official

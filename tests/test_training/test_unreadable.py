@@ -1,6 +1,5 @@
 """Runs with an unreadable image end, or continue with other samples, as the config says."""
 
-import json
 import shutil
 from pathlib import Path
 
@@ -91,24 +90,3 @@ def test_two_processes_count_together(tool, folder):
     fatal = ['--cfg-options', 'train_cfg.max_epochs=1']
     done = tool('dist_train.sh', CONFIG, 2, '--work-dir', 'fatal', *fatal, cwd=folder, env=free_port())
     assert done.returncode != 0 and 'error: Cannot read data/scenes/imagenet/train' in done.stderr
-
-
-def test_a_segmentation_map(folder):
-    broken = truncate(folder / 'data' / 'scenes' / 'ade20k' / 'annotations' / 'training' / '000002.png')
-    options = ['train_cfg.max_iters=2', 'train_cfg.val_interval=99', 'train_dataloader.batch_size=8', SKIP]
-    done = fork('train.py', SEGMENTOR, '--work-dir', 'run', '--cfg-options', *options, cwd=folder)
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert f'{broken.relative_to(folder)}: the file is truncated' in done.stdout.partition('Unreadable files: 1.')[2]
-
-
-def test_an_annotation_file_without_usable_objects_is_an_error(folder):
-    path = folder / 'data' / 'scenes' / 'coco' / 'annotations' / 'instances_train.json'
-    content = json.loads(path.read_text())
-    for category in content['categories']:
-        category['name'] = category['name'].upper()
-    path.write_text(json.dumps(content))
-    done = fork('train.py', DETECTOR, cwd=folder)
-    assert done.returncode == 1 and 'Traceback' not in done.stderr
-    last = done.stderr.splitlines()[-1]
-    assert last.startswith('error: train_dataloader.dataset') and "'CIRCLE'" in last and 'metainfo.classes' in last
-    assert 'Epoch(train)' not in done.stdout

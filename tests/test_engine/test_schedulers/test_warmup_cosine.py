@@ -73,9 +73,7 @@ def test_resume():
     ('options', 'words'),
     [
         ({'end': 5}, 'warmup_epochs must be at least 0 and less than end=5, but got 5'),
-        ({'end': 9, 'warmup_epochs': -1}, 'warmup_epochs'),
         ({'end': 9, 'eta_min': -1.0}, 'must not be negative'),
-        ({'end': 9, 'warmup_lr': -1.0}, 'must not be negative'),
     ],
 )
 def test_bad_option(options, words):
