@@ -32,12 +32,10 @@ class Function(nn.Module):
 
 LAYERS = {
     'linear': (nn.Linear(5, 7), [(2, 3, 4, 5)], {'linear': 24 * 7 * (5 + 1)}),
-    'linear without bias': (nn.Linear(5, 7, bias=False), [(4, 5)], {'linear': 4 * 7 * 5}),
     'convolution': (nn.Conv2d(4, 6, 3, 2, 1), [(2, 4, 9, 8)], {'conv': 2 * 5 * 4 * 6 * (4 * 9 + 1)}),
     'depthwise': (nn.Conv2d(4, 4, 3, padding=1, groups=4, bias=False), [(1, 4, 5, 6)], {'conv': 30 * 4 * 9}),
     'transposed': (nn.ConvTranspose2d(4, 6, 2, 2), [(1, 4, 5, 6)], {'conv': 30 * 4 * 6 * 4 + 120 * 6}),
     'BatchNorm': (nn.BatchNorm2d(4), [(2, 4, 5, 6)], {'norm': 2 * 240}),
-    'BatchNorm without scale': (nn.BatchNorm2d(4, affine=False), [(2, 4, 5, 6)], {'norm': 240}),
     'SyncBatchNorm': (nn.SyncBatchNorm(4), [(2, 4, 5, 6)], {'norm': 2 * 240}),
     'LayerNorm': (nn.LayerNorm(6), [(2, 4, 5, 6)], {'norm': 2 * 240}),
     'GroupNorm': (nn.GroupNorm(2, 4), [(2, 4, 5, 6)], {'norm': 2 * 240}),

@@ -172,8 +172,3 @@ class TestRefusals:
     def test_more_stages_than_the_file(self):
         weights = tiny(out_indices=(0, 1)).state_dict()
         assert 'but the model is an STViT with channels 8, 12, 16, 24' in self.refusal(tiny(), weights).problem
-
-    def test_the_other_form(self):
-        deployed = tiny(deploy=True)
-        for module, weights in ((deployed, tiny().state_dict()), (tiny(), deployed.state_dict())):
-            assert 'deploy' in str(self.refusal(module, weights))

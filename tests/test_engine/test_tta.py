@@ -292,13 +292,6 @@ class TestErrors:
             InstanceSegTTAModel(cfg.model)
         assert 'DetTTAModel' in error.value.remedy
 
-    @pytest.mark.parametrize('scope', ['mmengine', 'mmdet', 'mmseg', 'mmpretrain', 'mmstvit'])
-    def test_is_found_in_every_scope(self, scope):
-        other = nn.Identity()
-        other.test_step = None  # MMEngine requires one
-        with DefaultScope.overwrite_default_scope(scope), pytest.raises(UserError, match='got Identity'):
-            MODELS.build(dict(type='mmstvit.InstanceSegTTAModel', module=other))
-
     @pytest.mark.parametrize(('name', 'words'), [
         ('solo/solo_r50_fpn_1x_coco', 'SOLO with roi_head NoneType, without masks'),
         ('point_rend/point-rend_r50-caffe_fpn_ms-1x_coco', 'PointRend with roi_head PointRendRoIHead, with masks'),

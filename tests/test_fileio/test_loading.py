@@ -94,16 +94,6 @@ class TestRead:
         with pytest.raises(CheckpointError, match=r"a\.pth: no weight has the prefix 'encoder\.'"):
             read_weights(str(tmp_path / 'a.pth'), 'encoder')
 
-    def test_code_is_executed_only_if_trusted(self, tmp_path):
-        path = str(tmp_path / 'file.pth')
-        torch.save({'state_dict': WEIGHTS, 'other': Harm(os.mkdir, str(tmp_path / 'made'))}, path)
-        with safe_loading(), pytest.raises(CheckpointError, match=r'posix\.mkdir') as caught:
-            CheckpointLoader.load_checkpoint(path, 'cpu')
-        assert '--trust-checkpoint' in caught.value.remedy and not (tmp_path / 'made').exists()
-        with safe_loading(trust=True):
-            CheckpointLoader.load_checkpoint(path, 'cpu')
-        assert (tmp_path / 'made').exists()
-
 
 class TestOnce:
     @pytest.fixture

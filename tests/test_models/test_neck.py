@@ -45,12 +45,6 @@ def test_training_normalizes_by_the_batch():
     assert not torch.equal(module.norm.running_mean, before)
 
 
-def test_does_not_depend_on_the_memory_layout():
-    x = image(2, 6, 5, 4)
-    (a,), (b,) = neck()(x), neck()(x.contiguous(memory_format=torch.channels_last))
-    assert relative_error(a, b) <= 1e-6
-
-
 def test_keeps_pytorchs_initialization():
     torch.manual_seed(0)
     module = STViTNeck(64)

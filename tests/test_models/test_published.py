@@ -44,10 +44,3 @@ def test_equals_stvit_in_training(options):
         results.append((dict(enumerate(features)), grads, buffers))
     for expected, actual in zip(*results, strict=True):
         assert_near(actual, expected, TOLERANCE_FP64)
-
-
-def test_maps_are_contiguous_nchw():
-    published = PublishedSTViT(tiny(out_indices=(1, 3)).eval())
-    maps = published(image(2, 3, 64, 96).contiguous(memory_format=torch.channels_last))
-    assert [tuple(y.shape) for y in maps] == [(2, 12, 8, 12), (2, 24, 2, 3)]
-    assert all(y.is_contiguous() for y in maps)

@@ -118,13 +118,6 @@ class TestValues:
     def test_half_precision_everywhere(self, case, dtype):
         check_case(case, dtype)
 
-    @pytest.mark.long
-    @pytest.mark.parametrize('s', [2, 3, 4, 8])
-    @pytest.mark.parametrize('height', [1, 8, 17])
-    @pytest.mark.parametrize('width', [7, 24])
-    def test_grids(self, height, width, s):
-        check_case((2, height, width, 20, s, 2), torch.float32)
-
     def test_confident_association(self):
         """Logits of some hundreds: no overflow, and the winner takes all."""
         x = drawn(1, 9, 10, 64) * 30

@@ -2,7 +2,6 @@
 
 import hashlib
 import re
-from argparse import Namespace
 from collections import OrderedDict
 from pathlib import Path
 
@@ -72,15 +71,6 @@ def test_the_average_is_kept_without_the_weights_of_the_last_step(trained, conve
     assert_equal(torch.load(published(output))['state_dict'], trained['state_dict'])
     assert 'averaged by EMAHook' in output
     assert re.search(r'left out +.*ema_state_dict', output)
-
-
-def test_metadata_is_kept_as_plain_data(trained, convert):
-    trained['meta'] |= dict(seed=np.int64(3), args=Namespace(lr=1))
-    torch.save(trained, 'epoch_3.pth')
-    output = convert(publish_model, 'epoch_3.pth', 'stvit.pth')
-    meta = torch.load(published(output), weights_only=True)['meta']
-    assert meta == dict(META, seed=3) and type(meta['seed']) is int
-    assert 'meta.args (argparse.Namespace)' in output
 
 
 def test_weights_alone_and_parameters(convert):

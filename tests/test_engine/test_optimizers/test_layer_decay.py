@@ -10,7 +10,7 @@ from torch import nn
 
 from mmstvit.errors import UserError
 
-from ...helpers import ROOT, TINY, image
+from ...helpers import ROOT, TINY
 
 BACKBONE = dict(type='mmstvit.STViT', arch=TINY)
 LR, RATE = 0.25, 0.5
@@ -63,10 +63,8 @@ def segmentor() -> nn.Module:
 MODELS_OF = {'mmpretrain': classifier, 'mmdet': detector, 'mmseg': segmentor}
 
 
-def build(
-    model: nn.Module, scope: str = 'mmpretrain', optimizer: str = 'AdamW', **paramwise_cfg: object
-) -> OptimWrapper:
-    cfg = dict(type='OptimWrapper', optimizer=dict(type=optimizer, lr=LR, weight_decay=0.05))
+def build(model: nn.Module, scope: str = 'mmpretrain', **paramwise_cfg: object) -> OptimWrapper:
+    cfg = dict(type='OptimWrapper', optimizer=dict(type='AdamW', lr=LR, weight_decay=0.05))
     if 'layer_decay_rate' in paramwise_cfg:
         cfg['constructor'] = 'mmstvit.LayerDecayOptimWrapperConstructor'
     with DefaultScope.overwrite_default_scope(scope):
@@ -132,21 +130,6 @@ def test_two_backbones():
     model = nn.ModuleDict({'student': classifier(), 'teacher': classifier()})
     groups = build(model, layer_decay_rate=RATE).optimizer.param_groups
     assert all(g['lr'] == LR * RATE ** exponent(g['param_name'].partition('.')[2]) for g in groups)
-
-
-def test_a_step_of_sgd_moves_every_layer_in_proportion_to_its_learning_rate():
-    steps = []
-    for rate in (1.0, RATE):
-        torch.manual_seed(0)
-        model = classifier().double().train()
-        before = {name: p.detach().clone() for name, p in model.named_parameters()}
-        loss = model(image(2, 3, 64, 64, dtype=torch.float64), mode='tensor')[0].square().sum()
-        build(model, optimizer='SGD', layer_decay_rate=rate).update_params(loss)
-        steps.append({name: p.detach() - before[name] for name, p in model.named_parameters()})
-    everywhere, decayed = steps
-    assert sum(step.abs().max() > 1e-6 for step in everywhere.values()) > len(everywhere) / 2
-    for name, step in decayed.items():
-        assert torch.allclose(step, everywhere[name] * RATE ** exponent(name), rtol=1e-9, atol=1e-15), name
 
 
 class TestErrors:

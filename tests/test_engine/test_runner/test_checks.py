@@ -10,7 +10,6 @@ from torch import nn
 
 from mmstvit.engine.runner import check_data, check_pretrained, check_train_loop, check_weights
 from mmstvit.errors import CheckpointError, UserError
-from mmstvit.fileio import safe_loading
 
 from ...helpers import assert_equal, tiny
 
@@ -204,10 +203,3 @@ class TestWeights:
         torch.save({'state_dict': nn.Linear(2, 2).state_dict()}, 'other.pth')
         with pytest.raises(CheckpointError, match=words):
             check_weights(Config({'load_from': load_from}), Model(**model))
-
-    @pytest.mark.parametrize('key', ['load_from', 'init_cfg', 'backbone'])
-    def test_an_address_that_cannot_be_read_is_refused(self, key):
-        address = 's3://bucket/weights.pth'
-        model = Model(**({} if key == 'load_from' else {key: {**PRETRAINED, 'checkpoint': address}}))
-        with pytest.raises(CheckpointError, match=address), safe_loading():
-            check_weights(Config({'load_from': address if key == 'load_from' else None}), model)

@@ -6,9 +6,6 @@ import copy
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.optim import OptimWrapper
-from mmengine.runner import Runner
-from torch import nn
 
 from mmstvit.engine.runner import apply_amp, apply_out, apply_tta, leave_out_training, scale_learning_rate
 from mmstvit.errors import UserError
@@ -155,17 +152,6 @@ def test_the_learning_rate_is_scaled_by_processes_and_accumulated_batches(monkey
     again = copy.deepcopy(cfg)
     scale_learning_rate(again, SCALE)
     assert again.optim_wrapper.optimizer.lr == cfg.optim_wrapper.optimizer.lr
-
-
-def test_the_rule_is_that_of_mmengine(monkeypatch):
-    """Without accumulated batches."""
-    cfg = scaled(3, monkeypatch, optim_wrapper={'optimizer': {'type': 'SGD', 'lr': 0.3}})
-    theirs = Runner.__new__(Runner)
-    theirs._train_dataloader, theirs._world_size, theirs.param_schedulers = cfg.train_dataloader, 3, None
-    theirs.logger = argparse.Namespace(info=print)
-    wrapper = OptimWrapper(torch.optim.SGD(nn.Linear(1, 1).parameters(), lr=0.3))
-    theirs.scale_lr(wrapper, {'enable': True, 'base_batch_size': 16})
-    assert cfg.optim_wrapper.optimizer.lr == wrapper.get_lr()['lr'][0]
 
 
 def test_a_config_can_ask_for_scaling_itself(monkeypatch):
