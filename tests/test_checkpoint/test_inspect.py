@@ -66,10 +66,6 @@ class TestRecognizeArch:
         for weights in (swin, official_swin, resnet):
             assert recognize_arch(weights) is None and not is_official(weights)
 
-    def test_without_its_first_stage(self):
-        weights = {key: value for key, value in tiny().state_dict().items() if not key.startswith('stages.0.')}
-        assert recognize_arch(weights) is None
-
     def test_the_first_of_two(self):
         with torch.device('meta'):
             teacher, student = STViT('small').state_dict(), STViT('nano').state_dict()

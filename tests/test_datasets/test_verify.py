@@ -265,14 +265,6 @@ def test_image_labels_out_of_range(label, tmp_path):
     assert kinds(report.warnings) == ['unused file']  # 3.jpg
 
 
-def test_list_without_labels(tmp_path):
-    cfg = make_config('mmpretrain', tmp_path)
-    (tmp_path / 'train.txt').write_text('a/0.jpg\n')
-    cfg.train_dataloader.dataset.ann_file = 'train.txt'
-    (fault,) = run(cfg).faults
-    assert fault.kind == 'unusable dataset' and 'cannot be built' in fault.message
-
-
 @pytest.mark.parametrize('library', LIBRARIES)
 def test_model_with_another_number_of_classes(library, tmp_path):
     cfg = make_config(library, tmp_path)

@@ -89,7 +89,6 @@ LAYOUTS = {
     'contiguous': lambda x: x.clone(),
     'channels_last': lambda x: x.clone(memory_format=torch.channels_last),
     'transposed': lambda x: x.transpose(2, 3).contiguous().transpose(2, 3),
-    'strided': lambda x: x.repeat_interleave(2, dim=3)[..., ::2],
     'expanded batch': lambda x: x[:1].expand(2, -1, -1, -1),
 }
 

@@ -94,12 +94,6 @@ class TestPackages:
         assert requirement.startswith('hypothesis==') and 'keeping the installed mmdet' in capsys.readouterr().out
 
 
-class TestMmcv:
-    def test_a_working_one_is_kept(self, setup_env, env):
-        setup_env.install_mmcv(env, setup_env.read_pins())
-        assert env.calls == []
-
-
 class TestErrors:
     def test_a_folder_of_somebody_else_is_left_alone(self, tmp_path):
         (tmp_path / 'thesis').mkdir()

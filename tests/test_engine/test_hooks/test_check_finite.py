@@ -212,7 +212,7 @@ class TestCheckpoints:
         assert (tmp_path / 'last_checkpoint').read_text() == str(kept)
 
     def test_nothing_bad_is_written(self, make_runner, tmp_path):
-        """Whoever calls ``save_checkpoint``: weights, averaged weights or the optimizer's moments."""
+        """No caller of ``save_checkpoint`` can write bad weights, averages or moments of the optimizer."""
         runner = make_runner(
             epochs=1, default_hooks=dict(check_finite=GUARD), optim_wrapper=dict(optimizer=ADAMW), **NO_VALIDATION
         )

@@ -118,15 +118,10 @@ class TestErrors:
             DropPathHook([260], value)
 
     def test_model_without_the_backbone(self, make_runner):
-        backbone = dict(type='ResNet', depth=18, num_stages=4, out_indices=(3,))
-        model = dict(
-            type='ImageClassifier',
-            backbone=backbone,
-            neck=dict(type='GlobalAveragePooling'),
-            head=dict(type='LinearClsHead', num_classes=3, in_channels=512),
-        )
-        with pytest.raises(UserError, match=r'set_drop_path_rate.* ImageClassifier has none') as error:
-            make_runner(model=model, custom_hooks=[LARGE], **NO_VALIDATION).train()
+        runner = make_runner(**NO_VALIDATION)
+        runner._train_loop, runner.model = runner.build_train_loop(runner._train_loop), nn.Linear(1, 1)
+        with pytest.raises(UserError, match=r'set_drop_path_rate.* Linear has none') as error:
+            DropPathHook([260], [0.4, 0.6]).before_train(runner)
         assert 'custom_hooks' in error.value.remedy
 
     def test_run_by_iterations(self, make_runner):
