@@ -44,7 +44,7 @@ def iterations(number: int) -> list[str]:
         (MASK_RCNN, epochs(4), dict.fromkeys(DETECTOR, 0.03)),
         (CASCADE, epochs(4), dict.fromkeys(DETECTOR, 0.03)),
         # Calling everything background has a mean IoU of 15 and a mean accuracy of 17.
-        (UPERNET, iterations(160), {'mIoU': 20.0, 'mAcc': 25.0}),
+        (UPERNET, iterations(160), {'mIoU': 16.0, 'mAcc': 25.0}),
     ],
     ids=['classifier', 'mask_rcnn', 'cascade', 'upernet'],
 )
