@@ -1,4 +1,4 @@
-"""Draw docs/figures/super_token_attention.png: super token attention on a real image, with the weights of a checkpoint.
+"""Draw docs/figures/super_token_attention.jpg: super token attention on a real image, with the weights of a checkpoint.
 
 ``make demo`` writes the checkpoint that the figure in the README uses::
 
@@ -26,7 +26,7 @@ from mmstvit.checkpoint import read_backbone
 from mmstvit.fileio import load_weights
 from mmstvit.ops import super_token
 
-OUT = Path(__file__).with_suffix('.png')
+OUT = Path(__file__).with_suffix('.jpg')
 SIDE = 640  # of the image, in pixels
 STAGE, BLOCK = 0, 0
 ANCHOR = (0.36, 0.42)  # of the heat maps, as shares of width and height
@@ -84,8 +84,8 @@ def main() -> None:
         upsampled = super_token.upsample_super_tokens(row, affinity, inputs[0].shape[1:3])[0, :, :, 0]
 
     labels = enlarge(labels_of(affinity[0])).astype(int)
-    outlined = image.copy()
-    outlined[find_boundaries(labels, mode='inner')] = (1, 0.85, 0)
+    outlined, edges = image.copy(), find_boundaries(labels, mode='inner')
+    outlined[edges] = 0.4 * outlined[edges] + np.array((0.6, 0.51, 0))
     means = np.stack([np.bincount(labels.ravel(), image[..., c].ravel(), h * w) for c in range(3)], -1)
     means /= np.maximum(np.bincount(labels.ravel(), minlength=h * w), 1)[:, None]
 
@@ -94,7 +94,7 @@ def main() -> None:
     show(axes[1], means[labels], 'Mean color of each super token')
     show(axes[2], image, '2  Attend among super tokens (Eqs. 9–10)', enlarge(row[0, :, :, 0].numpy()))
     show(axes[3], image, '3  Upsample with the association (Eq. 11)', enlarge(upsampled.numpy(), order=1))
-    figure.savefig(args.out, dpi=110)
+    figure.savefig(args.out, dpi=110, pil_kwargs=dict(quality=88))
     print(args.out)
 
 
