@@ -29,10 +29,8 @@ print(json.dumps(found))
 """
 
 
-@pytest.mark.parametrize(
-    'library',
-    [pytest.param('mmdet', marks=pytest.mark.long), pytest.param('mmseg', marks=pytest.mark.long), 'mmpretrain'],
-)
+@pytest.mark.long
+@pytest.mark.parametrize('library', ['mmdet', 'mmseg', 'mmpretrain'])
 def test_every_name_is_found_from_a_library_without_importing_mmstvit(library, tmp_path):
     pytest.importorskip(library)
     register_all_modules()

@@ -15,6 +15,7 @@ CONFIG = ROOT / 'configs' / f'{NANO}.py'
 TINY = ROOT / 'tests' / 'test_training' / 'tiny_classifier.py'
 
 
+@pytest.mark.long
 def test_test_py_loads_a_published_file_and_executes_a_trusted_one(tool, workspace):
     model = save_untrained(NANO, workspace / 'ours.pth')
     published = convert_to_official(model.state_dict())
