@@ -76,11 +76,6 @@ def use_backend(name: str) -> Iterator[None]:
         set_backend(before)
 
 
-def is_traced() -> bool:
-    """Return True while a compiler or tracer records: it would unroll loops over parts of a map for one size."""
-    return torch.compiler.is_compiling() or torch.jit.is_tracing()
-
-
 def _cpu_obstacle(kind: str, dtype: torch.dtype) -> str:
     """Return why the backend ``cpu`` cannot run there, or an empty string."""
     if kind != 'cpu':
@@ -129,7 +124,7 @@ def _resolve(kind: str, index: int | None, dtype: torch.dtype) -> tuple[str, str
     if name != 'auto':
         return name, ''
     if kind == 'cpu':
-        reason = 'a compiler or tracer is recording' if is_traced() else _cpu_obstacle(kind, dtype)
+        reason = 'a compiler or tracer is recording' if super_token.is_traced() else _cpu_obstacle(kind, dtype)
         return ('torch', f'not cpu: {reason}') if reason else ('cpu', '')
     if kind == 'cuda':
         reason = _triton_obstacle(kind, index, dtype) if GPU_VERIFIED else 'not verified on hardware yet'

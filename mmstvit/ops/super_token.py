@@ -24,11 +24,16 @@ def _no_autocast(x: Tensor) -> contextlib.AbstractContextManager:
     return torch.autocast(device, enabled=False) if device != 'meta' else contextlib.nullcontext()
 
 
+def is_traced() -> bool:
+    """Return True while a compiler or tracer records a program, which should serve maps of all sizes."""
+    return torch.compiler.is_compiling() or torch.jit.is_tracing()
+
+
 def partition(x: Tensor, s: int) -> Tensor:
     """Cut a map into cells, zero-padding at the right and bottom: (B, H, W, C) -> (B, h, w, s², C)."""
     b, height, width, c = x.shape
     # A tracer must not see a branch on the size: the exported program would be for this size alone.
-    if torch.jit.is_tracing() or height % s or width % s:
+    if is_traced() or height % s or width % s:
         x = F.pad(x, (0, 0, 0, -width % s, 0, -height % s))
     h, w = x.shape[1] // s, x.shape[2] // s
     return x.reshape(b, h, s, w, s, c).transpose(2, 3).reshape(b, h, w, s * s, c)
