@@ -9,10 +9,12 @@ from torch import Tensor, nn
 
 from mmstvit import STViT, STViTNeck
 from mmstvit.checkpoint import convert_official
+from mmstvit.ops import use_backend
 
-from .helpers import DATA, OPS, assert_equal, assert_near, batch_norms, gradients, relative_error, use_ops
+from .helpers import DATA, assert_equal, assert_near, batch_norms, gradients, relative_error
 
 CASES = ['divisible', 'padded_layerscale', 'two_iterations', 'one_supertoken', 'train_mode']
+BACKENDS = ['cpu', 'torch', 'naive']
 TOLERANCE = 1e-5
 TOLERANCE_FP64 = 1e-12
 
@@ -52,17 +54,18 @@ def build(config: dict) -> nn.ModuleDict:
 
 
 @functools.cache
-def run(case: str, ops: str, dtype: torch.dtype = torch.float32) -> Run:
+def run(case: str, backend: str, dtype: torch.dtype = torch.float32, device: str = 'cpu') -> Run:
     data = golden(case)
     model = build(data['config'])
     model.load_state_dict(convert_official(data['state_dict']))
-    model.to(dtype).train(data['train'])
+    model.to(device, dtype).train(data['train'])
     before = {name: buffer.clone() for name, buffer in model.named_buffers()}
-    x = data['input'].to(dtype, copy=True).requires_grad_()
-    with use_ops(OPS[ops]):
+    x = data['input'].to(device, dtype, copy=True).requires_grad_()
+    with use_backend(backend), torch.backends.cudnn.flags(allow_tf32=False):
         features = model['backbone'](x)
         logits = model['head']['fc'](model['neck'](features)[0])
-        loss = sum((y * g.to(dtype)).sum() for y, g in zip([*features, logits], data['cotangents'], strict=True))
+        outputs = [*features, logits]
+        loss = sum((y * g.to(x)).sum() for y, g in zip(outputs, data['cotangents'], strict=True))
         loss.backward()
     outputs = {f'features.{i}': y.detach() for i, y in enumerate(features)}
     outputs |= {'logits': logits.detach(), 'loss': loss.detach()}
@@ -81,36 +84,46 @@ def without(grads: dict[str, Tensor], names: set[str]) -> dict[str, Tensor]:
     return {name: grad for name, grad in grads.items() if name not in names}
 
 
-@pytest.mark.parametrize('ops', OPS)
+def expect(case: str) -> dict[str, Tensor]:
+    """Return all that the official implementation computed: outputs and gradients."""
+    data = golden(case)
+    expected = {f'features.{i}': y for i, y in enumerate(data['features'])}
+    expected |= {'logits': data['logits'], 'loss': data['loss'], 'gradient of the input': data['input_grad']}
+    return expected | without(convert_official(data['param_grads']), vanishing(case))
+
+
+def collect(case: str, result: Run) -> dict[str, Tensor]:
+    computed = {**result.outputs, 'gradient of the input': result.input_grad}
+    computed |= without(result.param_grads, vanishing(case))
+    return {name: tensor.cpu() for name, tensor in computed.items()}
+
+
+@pytest.mark.parametrize('backend', BACKENDS)
 @pytest.mark.parametrize('case', CASES)
-class TestOfficialImplementation:
-    def test_outputs(self, case, ops):
-        data = golden(case)
-        expected = {f'features.{i}': y for i, y in enumerate(data['features'])}
-        expected |= {'logits': data['logits'], 'loss': data['loss']}
-        assert_near(run(case, ops).outputs, expected, TOLERANCE)
-
-    def test_input_gradient(self, case, ops):
-        assert relative_error(run(case, ops).input_grad, golden(case)['input_grad']) <= TOLERANCE
-
-    def test_parameter_gradients(self, case, ops):
-        expected = convert_official(golden(case)['param_grads'])
-        skip = vanishing(case)
-        assert_near(without(run(case, ops).param_grads, skip), without(expected, skip), TOLERANCE)
+def test_outputs_and_gradients(case, backend):
+    assert_near(collect(case, run(case, backend)), expect(case), TOLERANCE)
 
 
-@pytest.mark.parametrize('ops', OPS)
-def test_bias_gradient_before_batch_norm_vanishes(ops):
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a CUDA GPU')
+@pytest.mark.parametrize('backend', ['torch', 'triton'])
+@pytest.mark.parametrize('case', CASES)
+def test_outputs_and_gradients_on_a_gpu(case, backend):
+    assert_near(collect(case, run(case, backend, device='cuda')), expect(case), TOLERANCE)
+
+
+@pytest.mark.parametrize('backend', BACKENDS)
+def test_bias_gradient_before_batch_norm_vanishes(backend):
     expected = convert_official(golden('train_mode')['param_grads'])
-    for grads in (run('train_mode', ops).param_grads, expected):
+    for grads in (run('train_mode', backend).param_grads, expected):
         for name in vanishing('train_mode'):
             weight = grads[name.replace('bias', 'weight')]
             assert grads[name].abs().max() < TOLERANCE * weight.abs().max(), name
 
 
-@pytest.mark.parametrize('ops', OPS)
-def test_batch_norm_statistics_follow_the_batch_in_training(ops):
-    result = run('train_mode', ops)
+@pytest.mark.parametrize('backend', BACKENDS)
+def test_batch_norm_statistics_follow_the_batch_in_training(backend):
+    result = run('train_mode', backend)
     for name, norm in batch_norms(result.model).items():
         assert norm.num_batches_tracked == result.buffers_before[f'{name}.num_batches_tracked'] + 1
         assert not torch.equal(norm.running_mean, result.buffers_before[f'{name}.running_mean']), name
@@ -118,13 +131,13 @@ def test_batch_norm_statistics_follow_the_batch_in_training(ops):
 
 
 def test_batch_norm_statistics_stay_in_evaluation():
-    result = run('divisible', 'fast')
+    result = run('divisible', 'cpu')
     assert_equal(dict(result.model.named_buffers()), result.buffers_before)
 
 
 @pytest.mark.parametrize('case', CASES)
-def test_fast_equals_naive_in_double_precision(case):
-    fast, naive = (run(case, ops, torch.float64) for ops in ('fast', 'naive'))
+def test_torch_equals_naive_in_double_precision(case):
+    fast, naive = (run(case, backend, torch.float64) for backend in ('torch', 'naive'))
     assert_near(fast.outputs, naive.outputs, TOLERANCE_FP64)
     assert relative_error(fast.input_grad, naive.input_grad) <= TOLERANCE_FP64
     skip = vanishing(case)
