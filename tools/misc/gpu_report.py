@@ -1,16 +1,18 @@
 """Run on a machine with a GPU what this project has to show there, and write one report.
 
-``make gpu`` calls it: the doctor, the tests that need a GPU, benchmarks, and a training run of each family with mixed
-precision and the Triton kernels on the bundled scenes; with two GPUs also one in two processes. The exit code is 1 if a
-step failed.
+``make gpu`` calls it: the doctor, the tests that need a GPU, and a training run of each family with mixed precision and
+the Triton kernels on the bundled scenes, all at the same time; with two GPUs also a run in two processes; then the
+benchmarks, one after the other. The exit code is 1 if a step failed.
 """
 
 import argparse
 import os
+import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
@@ -39,19 +41,20 @@ def list_steps(work_dir: Path, gpus: int) -> Iterator[tuple[str, list[str]]]:
     python = sys.executable
     yield 'doctor', [python, '-m', 'mmstvit.doctor']
     yield 'tests', [python, '-m', 'pytest', '-m', 'gpu', '-n', '0', '-q']
-    for name, options in BENCHMARKS.items():
-        benchmark = [python, 'tools/analysis_tools/benchmark.py']
-        yield f'benchmark: {name}', [*benchmark, *ENTRIES.split(), *options.split()]
     for family in FAMILIES:
         folder = work_dir / Path(family).name
         yield f'train: {family}', [python, 'tools/train.py', f'configs/{family}.py', '--amp', '--work-dir', str(folder)]
     if gpus > 1:
         command = ['tools/dist_train.sh', f'configs/{FAMILIES[0]}.py', '2', '--amp', '--work-dir']
         yield 'train: two processes', [*command, str(work_dir / 'two_processes')]
+    for name, options in BENCHMARKS.items():
+        benchmark = [python, 'tools/analysis_tools/benchmark.py']
+        yield f'benchmark: {name}', [*benchmark, *ENTRIES.split(), *options.split()]
 
 
-def run_step(name: str, command: list[str]) -> tuple[bool, float, str]:
+def run_step(step: tuple[str, list[str]]) -> tuple[bool, float, str]:
     """Run a command; returns True if it succeeded, the seconds, and the end of its output."""
+    name, command = step
     env = {**os.environ, 'PATH': f'{Path(sys.executable).parent}{os.pathsep}{os.environ["PATH"]}'}
     if name.startswith('train'):
         env['MMSTVIT_BACKEND'] = 'triton'  # what `auto` chooses once GPU_VERIFIED is True
@@ -59,7 +62,24 @@ def run_step(name: str, command: list[str]) -> tuple[bool, float, str]:
     done = subprocess.run(
         command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors='replace'
     )
-    return done.returncode == 0, time.monotonic() - start, '\n'.join(done.stdout.splitlines()[-TAIL:])
+    seconds = time.monotonic() - start
+    print(f'{name}: {"FAILED" if done.returncode else "passed"} in {seconds:.0f} s', flush=True)
+    return done.returncode == 0, seconds, '\n'.join(done.stdout.splitlines()[-TAIL:])
+
+
+def run_steps(steps: list[tuple[str, list[str]]]) -> Iterator[tuple[bool, float, str]]:
+    """Run the benchmarks one by one, after all other steps, which run at the same time; yields results in order."""
+    others = [step for step in steps if not step[0].startswith('benchmark')]
+    with ThreadPoolExecutor(len(others)) as pool:
+        yield from pool.map(run_step, others)
+    yield from map(run_step, steps[len(others) :])
+
+
+def read_commit() -> str:
+    """Return the commit of the checkout, if that can be told."""
+    git = shutil.which('git')
+    done = git and subprocess.run([git, 'rev-parse', 'HEAD'], cwd=ROOT, capture_output=True, text=True)
+    return (done and done.stdout.strip()) or 'unknown'
 
 
 def main() -> int:
@@ -72,18 +92,15 @@ def main() -> int:
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     args.work_dir.mkdir(parents=True, exist_ok=True)
     report = args.work_dir / 'report.md'
-    commit = subprocess.run(['git', 'rev-parse', 'HEAD'], cwd=ROOT, capture_output=True, text=True).stdout.strip()
     head = [
         '# mmstvit on a GPU\n',
-        f'{time.strftime("%Y-%m-%d")}: mmstvit {__version__} (commit {commit or "unknown"}), GPU_VERIFIED = '
+        f'{time.strftime("%Y-%m-%d")}: mmstvit {__version__} (commit {read_commit()}), GPU_VERIFIED = '
         f'{GPU_VERIFIED}, {", ".join(gpus)}, torch {torch.__version__}\n',
         '| step | result | seconds |\n|---|---|---|',
     ]
     rows, outputs, failed = [], [], []
-    for name, command in list_steps(args.work_dir, len(gpus)):
-        print(f'{name} …', flush=True)
-        passed, seconds, output = run_step(name, command)
-        print(f'{name}: {"passed" if passed else "FAILED"} in {seconds:.0f} s', flush=True)
+    steps = list(list_steps(args.work_dir, len(gpus)))
+    for (name, command), (passed, seconds, output) in zip(steps, run_steps(steps), strict=True):
         rows.append(f'| {name} | {"passed" if passed else "**FAILED**"} | {seconds:.0f} |')
         outputs.append(f'\n## {name}\n\n`{" ".join(command)}`\n\n```\n{output}\n```')
         failed += [] if passed else [name]
