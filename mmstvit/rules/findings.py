@@ -1,0 +1,110 @@
+"""Findings of the rules, and the report of them."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from mmstvit.errors import DataError
+
+FAULT = 'fault'
+WARNING = 'warning'
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A fault or a warning about a config, its data, or both.
+
+    Args:
+        kind: Short name by which the report groups, such as ``'two categories of one name'``.
+        severity: ``'fault'``, which training refuses, or ``'warning'``.
+        message: One plain sentence with the value and what was expected.
+        remedy: What the user does about it.
+        where: The file, or the dotted key of the config.
+        count: Number of images, annotations or files that are concerned.
+        total: Number of those that were looked at.
+        examples: The first few, short.
+        split: ``'train'``, ``'val'`` or ``'test'``; empty for the config as a whole.
+        explains: Kinds of findings that follow from this one, and are left out of the report if they are in its split.
+    """
+
+    kind: str
+    severity: str
+    message: str
+    remedy: str
+    where: str = ''
+    count: int = 1
+    total: int | None = None
+    examples: tuple[str, ...] = ()
+    split: str = ''
+    explains: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.severity not in (FAULT, WARNING):
+            raise ValueError(f'severity must be {FAULT!r} or {WARNING!r}, but got {self.severity!r}.')
+        if not self.message or not self.remedy:
+            raise ValueError(f'a finding needs a message and a remedy: {self}')
+
+    @property
+    def text(self) -> str:
+        """The message after the file or key that it is about, unless it names that itself."""
+        return self.message if not self.where or self.where in self.message else f'{self.where}: {self.message}'
+
+
+@dataclass
+class Report:
+    """Findings, and a line for each dataset.
+
+    Args:
+        used: Lines such as ``'train: 227 of 230 annotations in 80 of 80 images (dropped: 3 area 0)'``.
+        findings: The findings whose cause is not another finding; see :func:`keep_causes`.
+    """
+
+    used: list[str] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+
+    @property
+    def faults(self) -> list[Finding]:
+        """The faults, which training refuses."""
+        return [finding for finding in self.findings if finding.severity == FAULT]
+
+    @property
+    def warnings(self) -> list[Finding]:
+        """The warnings."""
+        return [finding for finding in self.findings if finding.severity == WARNING]
+
+    def refuse_faults(self) -> None:
+        """Raise one DataError that lists all faults with their remedies, if there are any."""
+        refuse(self.faults)
+
+
+def keep_causes(findings: Sequence[Finding]) -> list[Finding]:
+    """Leave out the findings that another one explains."""
+    return [finding for finding in findings if not any(_explains(cause, finding) for cause in findings)]
+
+
+def _explains(cause: Finding, finding: Finding) -> bool:
+    return cause is not finding and finding.kind in cause.explains and cause.split in ('', finding.split)
+
+
+def refuse(faults: Sequence[Finding]) -> None:
+    """Raise one DataError that lists faults with their remedies; return if there are none."""
+    if not faults:
+        return
+    if len(faults) == 1:
+        raise DataError(faults[0].text, faults[0].remedy)
+    lines = [f'  {i}. {fault.text}\n     Remedy: {fault.remedy}' for i, fault in enumerate(faults, 1)]
+    raise DataError('\n'.join([f'the config and its data have {len(faults)} faults:', *lines]))
+
+
+def shorten(values: Sequence[object], shown: int = 5) -> tuple[str, ...]:
+    """Return the first few values as examples of a finding."""
+    return tuple(map(str, values[:shown]))
+
+
+def listing(finding: Finding, shown: int) -> Iterator[str]:
+    """Yield the lines of a finding in a report, with its first ``shown`` examples."""
+    count = '' if finding.count == 1 else f' ({finding.count}{f" of {finding.total}" if finding.total else ""})'
+    yield f'  {"FAULT" if finding.severity == FAULT else "warning"}  {finding.kind}{count}: {finding.text}'
+    yield from (f'    {example}' for example in finding.examples[:shown])
+    if len(finding.examples) > shown:
+        yield f'    … and {len(finding.examples) - shown} more'
+    yield f'    Remedy: {finding.remedy}'
