@@ -14,6 +14,7 @@ from .helpers import ROOT
 
 CONFIGS = {
     'mask_rcnn/mask-rcnn_stvit-nano_fpn_scenes.py': 'MaskRCNN',
+    'faster_rcnn/faster-rcnn_stvit-nano_fpn_scenes.py': 'FasterRCNN',
     'cascade_mask_rcnn/cascade-mask-rcnn_stvit-nano_fpn_scenes.py': 'CascadeRCNN',
     'upernet/stvit-nano_upernet_scenes.py': 'EncoderDecoder',
     'imagenet/stvit-nano_scenes.py': 'ImageClassifier',

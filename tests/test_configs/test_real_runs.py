@@ -1,4 +1,4 @@
-"""Every config of the paper runs: two training iterations and a validation batch on data in the real layouts.
+"""Every config of COCO, ADE20K and ImageNet runs: two training iterations and a validation batch in the real layouts.
 
 Only sizes are reduced, by ``--cfg-options``; pipelines, losses, hooks and evaluators are the config's own.
 """
@@ -44,6 +44,7 @@ CLASSIFICATION = [
 
 # family -> options, what the training log has, what validation reports
 FAMILIES = {
+    'faster_rcnn': (MASK_RCNN, {'loss_rpn_cls', 'loss_cls', 'loss_bbox'}, {'coco/bbox_mAP'}),
     'mask_rcnn': (
         MASK_RCNN,
         {'loss_rpn_cls', 'loss_cls', 'loss_bbox', 'loss_mask'},
@@ -65,9 +66,10 @@ CONFIGS = sorted(
 )
 
 
-def test_the_paper_is_complete():
+def test_every_family_is_complete():
     sizes = ('small', 'base', 'large')
     expected = {f'mask_rcnn/mask-rcnn_stvit-{s}_fpn_{k}_coco' for s in sizes for k in ('1x', 'ms-3x')}
+    expected |= {f'faster_rcnn/faster-rcnn_stvit-{s}_fpn_1x_coco' for s in sizes}
     expected |= {f'cascade_mask_rcnn/cascade-mask-rcnn_stvit-{s}_fpn_4conv1fc-giou_ms-3x_coco' for s in sizes}
     expected |= {f'upernet/stvit-{s}_upernet_8xb2-160k_ade20k-512x512' for s in sizes}
     expected |= {f'imagenet/stvit-{s}_{k}' for s in sizes for k in ('8xb128_in1k', '8xb64_in1k-384px')}
@@ -80,7 +82,7 @@ def test_trains_two_iterations_and_validates(config, trees, tmp_path):
     family = Path(config).parent.name
     options, losses, metrics = FAMILIES[family]
     options = [*SMALL_DATA, *options]
-    if family.endswith('mask_rcnn'):
+    if family.endswith('rcnn'):
         options.append(SINGLE_SCALE if '_1x_' in config else MULTI_SCALE)
     run_main('train.py', ROOT / f'configs/{config}.py', '--work-dir', tmp_path, '--cfg-options', *options, cwd=trees)
     gc.collect()  # runners refer to themselves

@@ -17,6 +17,7 @@ from ..helpers import ROOT, load_config
 SIZES = ('small', 'base', 'large')
 MASK_RCNN = 'mask_rcnn/mask-rcnn_stvit-{}_fpn_1x_coco'
 MASK_RCNN_3X = 'mask_rcnn/mask-rcnn_stvit-{}_fpn_ms-3x_coco'
+FASTER_RCNN = 'faster_rcnn/faster-rcnn_stvit-{}_fpn_1x_coco'
 CASCADE = 'cascade_mask_rcnn/cascade-mask-rcnn_stvit-{}_fpn_4conv1fc-giou_ms-3x_coco'
 UPERNET = 'upernet/stvit-{}_upernet_8xb2-160k_ade20k-512x512'
 IN224 = 'imagenet/stvit-{}_8xb128_in1k'
@@ -27,6 +28,7 @@ DROP_PATH = {
     IN384: (0.1, 0.4, 0.6),
     MASK_RCNN: (0.1, 0.3, 0.5),
     MASK_RCNN_3X: (0.1, 0.3, 0.5),
+    FASTER_RCNN: (0.1, 0.3, 0.5),
     CASCADE: (0.1, 0.3, 0.5),
     UPERNET: (0.1, 0.3, 0.5),
 }
@@ -121,6 +123,19 @@ class TestDetection:
         assert cfg.train_cfg.max_epochs == cfg.param_scheduler[-1].end == epochs
         assert cfg.param_scheduler[-1].milestones == milestones
 
+    def test_faster_rcnn_has_the_recipe_of_mask_rcnn_without_masks(self):
+        cfg, mask_rcnn = (dict(flatten(load(name).to_dict())) for name in (FASTER_RCNN, MASK_RCNN))
+        different = {key for key in cfg | mask_rcnn if cfg.get(key) != mask_rcnn.get(key)}
+        others = ('model.type', 'model.roi_head.mask_', 'model.data_preprocessor.pad_mask', 'model.train_cfg.rcnn')
+        others += ('model.test_cfg.rcnn.mask_thr_binary', 'tta_', 'train_', 'val_', 'test_')
+        assert {key for key in different if not key.startswith(others)} == set()
+        for split in ('train', 'val', 'test'):
+            steps = load(FASTER_RCNN)[f'{split}_dataloader'].dataset.pipeline
+            assert steps == [
+                dict(type='LoadAnnotations', with_bbox=True) if step.type == 'LoadAnnotations' else step
+                for step in load(MASK_RCNN)[f'{split}_dataloader'].dataset.pipeline
+            ]
+
     def test_multi_scale_draws_the_short_side_from_480_to_800(self):
         pipeline = load(MASK_RCNN_3X).train_dataloader.dataset.pipeline
         (resize,) = [step for step in pipeline if 'Resize' in step.type]
@@ -172,5 +187,5 @@ def test_augmented_tests_see_every_scale_flipped_and_not(name, scales):
 def test_every_config_stops_a_run_that_diverged():
     paths = sorted((ROOT / 'configs').glob('[!_]*/*.py'))
     hooks = {path.stem: load_config(f'{path.parent.name}/{path.stem}').default_hooks for path in paths}
-    assert len(hooks) == 23
+    assert len(hooks) == 27
     assert {name for name, hook in hooks.items() if hook.check_finite.type != 'mmstvit.CheckFiniteHook'} == set()

@@ -51,6 +51,11 @@ def _mask_rcnn(size: str, name: str, params: int, gflops: float, once: str, thri
     return Row(f'Mask R-CNN, STViT-{name}', configs, params, gflops, reported)
 
 
+def _faster_rcnn(size: str, name: str) -> Row:
+    config = f'faster_rcnn/faster-rcnn_stvit-{size}_fpn_1x_coco.py'
+    return Row(f'Faster R-CNN, STViT-{name}', {'1x': config}, note='not in the paper')
+
+
 def _cascade(size: str, name: str, params: int | None = None, gflops: float | None = None, ap: str = '–') -> Row:
     config = f'cascade_mask_rcnn/cascade-mask-rcnn_stvit-{size}_fpn_4conv1fc-giou_ms-3x_coco.py'
     note = '' if params else 'not in the paper'
@@ -73,6 +78,9 @@ ROWS = (
     _mask_rcnn('small', 'S', 44, 252, '47.6 / 43.1', '49.2 / 44.2'),
     _mask_rcnn('base', 'B', 70, 359, '49.7 / 44.8', '51.0 / 45.4'),
     _mask_rcnn('large', 'L', 114, 470, '50.8 / 45.5', '51.7 / 45.9'),
+    _faster_rcnn('small', 'S'),
+    _faster_rcnn('base', 'B'),
+    _faster_rcnn('large', 'L'),
     _cascade('small', 'S'),
     _cascade('base', 'B', 108, 837, '3x 53.9 / 46.8 AP box / mask'),
     _cascade('large', 'L'),
@@ -85,6 +93,7 @@ ROWS = (
 FAMILIES = {
     'imagenet': ('STViT', 'ImageNet-1k'),
     'mask_rcnn': ('STViT Mask R-CNN', 'COCO'),
+    'faster_rcnn': ('STViT Faster R-CNN', 'COCO'),
     'cascade_mask_rcnn': ('STViT Cascade Mask R-CNN', 'COCO'),
     'upernet': ('STViT UPerNet', 'ADE20K'),
 }
