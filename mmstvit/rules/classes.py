@@ -1,0 +1,245 @@
+"""Class names: of the config, of the splits, of the class folders, and their colors."""
+
+import difflib
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from mmengine import fileio
+from mmengine.dataset import BaseDataset
+from mmengine.registry import DATASETS
+
+from mmstvit.datasets.coco import first_names
+
+from .building import find_class
+from .facts import DatasetFacts, Facts
+from .findings import FAULT, WARNING, Finding, shorten
+
+# Folders that operating systems, archivers and editors make.
+_SYSTEM_FOLDERS = ('__MACOSX', '__pycache__', '@eaDir', '$RECYCLE.BIN', 'System Volume Information', 'lost+found')
+_SPLIT_FOLDERS = ('train', 'training', 'val', 'valid', 'validation', 'test', 'testing')
+# fmt: off
+_IMAGE_SUFFIXES = (
+    '.avif', '.bmp', '.dib', '.gif', '.heic', '.heif', '.j2k', '.jfif', '.jp2', '.jpe', '.jpeg', '.jpg', '.jxl', '.mpo',
+    '.pgm', '.png', '.pnm', '.ppm', '.tif', '.tiff', '.webp',
+)
+# fmt: on
+_CONSEQUENCES = ('unusable dataset', 'classes and heads disagree', 'class names of the splits differ')
+
+
+def check_class_strings(facts: Facts) -> Iterator[Finding]:
+    """Refuse class names that are a string: the libraries take each letter for a class."""
+    for data in facts.datasets:
+        names = [('classes', data.cfg.get('classes')), ('metainfo.classes', _metainfo(data).get('classes'))]
+        for name, value in names:
+            if isinstance(value, str) and not os.path.isfile(os.path.expanduser(value)):  # a file lists the names
+                key = f'{data.key}.{name}'
+                message = f'{key} is a string, {value!r}, of which each letter would be a class.'
+                remedy = f'Write a tuple with a comma: ({value!r},)'
+                yield Finding(
+                    'class names are a string', FAULT, message, remedy, key, split=data.split, explains=_CONSEQUENCES
+                )
+
+
+def check_splits_agree(facts: Facts) -> Iterator[Finding]:
+    """Refuse splits whose class names differ: the same label would mean two classes."""
+    known = [(data, _classes(data)) for data in facts.datasets if not data.cfg.get('return_classes')]
+    known = [(data, classes) for data, classes in known if classes]
+    if not known:
+        return
+    first, expected = known[0]
+    for data, classes in known[1:]:
+        if classes != expected:
+            message = (
+                f'{first.key} has the classes {_write(expected)}, but {data.key} has {_write(classes)}'
+                f'{_explain_difference(expected, classes)}.'
+            )
+            remedy = (
+                f'Give both the same names in the same order: metainfo=dict(classes=…), or for class folders the same '
+                f'folders; a folder may be empty. Keys: {first.key} and {data.key}.'
+            )
+            yield Finding('class names of the splits differ', FAULT, message, remedy, data.key, split=data.split)
+
+
+def check_known_names(facts: Facts) -> Iterator[Finding]:
+    """Refuse class names that a dataset with fixed classes, such as MMSegmentation's ADE20KDataset, does not know."""
+    if facts.cfg.get('default_scope') != 'mmseg':
+        return
+    for data in facts.datasets:
+        names = _metainfo(data).get('classes')
+        known = getattr(find_class(data.cfg), 'METAINFO', {}).get('classes')
+        unknown = [name for name in names or () if known and name not in known]
+        if unknown and not isinstance(names, str):
+            key = f'{data.key}.metainfo.classes'
+            message = f'{key} has {first_names(unknown)}, which {data.cfg["type"]} does not know.'
+            near = _nearest(unknown[0], known)
+            remedy = f'Did you mean {near!r}?' if near else 'For classes of your own use BaseSegDataset.'
+            yield Finding('unknown class', FAULT, message, remedy, key, split=data.split, explains=_CONSEQUENCES)
+
+
+def check_class_folders(facts: Facts) -> Iterator[Finding]:
+    """Compare the folders of a classification dataset, whose sorted order gives the labels, with its class names."""
+    for data in facts.datasets:
+        dataset = _with_class_folders(data)
+        if dataset is None:
+            continue
+        root = dataset.img_prefix
+        folders = sorted(fileio.list_dir_or_file(root, list_dir=True, list_file=False))
+        for kind, message, remedy in _judge_folders(root, folders, dataset.CLASSES, data.key):
+            severity = WARNING if kind == 'misspelt class name' else FAULT
+            yield Finding(
+                kind, severity, message, remedy, f'{data.key}: {root}', split=data.split, explains=_CONSEQUENCES
+            )
+
+
+def _judge_folders(
+    root: str, folders: list[str], classes: Sequence[str] | None, key: str
+) -> Iterator[tuple[str, str, str]]:
+    """Yield kind, message and remedy of what is wrong with class folders: the first cause only."""
+    system = [name for name in folders if name.startswith('.') or name in _SYSTEM_FOLDERS]
+    if system:
+        message = f'the folder {first_names(system)} in {root} is not a class, but counts as one and shifts the labels.'
+        yield (
+            'system folder as a class',
+            message,
+            f'Delete it: {", ".join(os.path.join(root, name) for name in system)}',
+        )
+        return
+    if len(folders) > 1 and all(name.lower() in _SPLIT_FOLDERS for name in folders):
+        message = f'the folders in {root} are splits, {first_names(folders)}, not classes.'
+        yield 'splits as classes', message, f'Set {key}.data_prefix to one of them.'
+        return
+    if classes is None or list(classes) == folders:
+        return
+    if len(classes) != len(folders):
+        absent = [name for name in classes if name not in folders] if set(classes) & set(folders) else []
+        more = [name for name in folders if name not in classes] if set(classes) & set(folders) else folders
+        message = (
+            f'classes has {len(classes)} names, but {root} has {len(folders)} folders'
+            f'{f"; no folder for {first_names(absent)}" if absent else ""}'
+            f'{f"; no class for {first_names(more)}" if more else ""}.'
+        )
+        yield (
+            'class folders and classes differ',
+            message,
+            'Make a folder for each class, which may be empty, or correct classes.',
+        )
+        return
+    nearest = {name: name if name in folders else _nearest(name, folders) for name in classes}
+    shifted = [i for i, name in enumerate(classes) if nearest[name] not in (None, folders[i])]
+    if shifted and set(nearest.values()) == set(folders):  # a folder for each class, in another order
+        i = shifted[0]
+        message = (
+            f'classes {_write(classes)} is not in the order of the folders in {root}, which are the labels: label {i} '
+            f'is {folders[i]!r}, but classes has {classes[i]!r} there.'
+        )
+        yield 'order of classes', message, f'Set classes to the sorted names of the folders: {_write(folders)}'
+    elif set(classes) & set(folders):
+        i = next(i for i, name in enumerate(classes) if name != folders[i])
+        message = f'classes has {classes[i]!r} for label {i}, but the folder in {root} is {folders[i]!r}.'
+        yield 'misspelt class name', message, f'Set classes to the names of the folders, here {folders[i]!r}.'
+
+
+def check_suffixes(facts: Facts) -> Iterator[Finding]:
+    """Warn of image files that MMPreTrain's or MMSegmentation's dataset does not read because of their suffix."""
+    for data in facts.datasets:
+        dataset = data.dataset
+        if dataset is None or getattr(dataset, 'ann_file', ''):
+            continue
+        if _with_class_folders(data) is not None:
+            root, read, option = dataset.img_prefix, dataset.extensions, 'extensions'
+            files = [name for name in fileio.list_dir_or_file(root, list_dir=False, recursive=True)]
+            skipped = [name for name in files if not name.lower().endswith(read)]
+        elif hasattr(dataset, 'img_suffix') and dataset.data_prefix.get('img_path'):
+            root, read, option = dataset.data_prefix['img_path'], dataset.img_suffix, 'img_suffix'
+            files = [name for name in fileio.list_dir_or_file(root, list_dir=False, recursive=True)]
+            skipped = [name for name in files if not name.endswith((read, dataset.seg_map_suffix))]
+        else:
+            continue
+        skipped = [name for name in skipped if _suffix(name) in _IMAGE_SUFFIXES]
+        if not skipped:
+            continue
+        counts = ', '.join(f'{count} {suffix}' for suffix, count in Counter(map(_suffix, skipped)).most_common())
+        message = (
+            f'{len(skipped)} of {len(files)} files in {root} are not read because of their suffix: {counts} (for '
+            f'example {skipped[0]}); {option} is {_write(read) if isinstance(read, tuple) else repr(read)}.'
+        )
+        remedy = f'Convert them, or set {data.key}.{option} if OpenCV reads the format (not .heic).'
+        yield Finding(
+            'file with another suffix',
+            WARNING,
+            message,
+            remedy,
+            root,
+            len(skipped),
+            len(files),
+            shorten(skipped),
+            data.split,
+        )
+
+
+def check_palettes(facts: Facts) -> Iterator[Finding]:
+    """Refuse a palette with fewer colors than classes: MMSegmentation cannot build it, MMDetection cannot draw."""
+    for data in facts.datasets:
+        palette, classes = _metainfo(data).get('palette'), _classes(data)
+        if facts.cfg.get('default_scope') == 'mmpretrain' or not classes or not isinstance(palette, (list, tuple)):
+            continue
+        if len(palette) < len(classes):
+            key = f'{data.key}.metainfo.palette'
+            message = f'{key} has {len(palette)} colors for {len(classes)} classes; pictures need one color for each.'
+            remedy = (
+                f'Add {len(classes) - len(palette)} colors, or leave the palette of a base config out: '
+                f'metainfo=dict(_delete_=True, classes=…).'
+            )
+            yield Finding(
+                'palette too short', FAULT, message, remedy, key, split=data.split, explains=('unusable dataset',)
+            )
+
+
+def _metainfo(data: DatasetFacts) -> dict:
+    return data.cfg.get('metainfo') or {}
+
+
+def _classes(data: DatasetFacts) -> list | None:
+    """Return the class names of a dataset, those of the config if it cannot be built; None if unknown."""
+    names = _metainfo(data).get('classes') or data.cfg.get('classes') if data.dataset is None else data.classes
+    return list(names) if isinstance(names, (list, tuple)) else None
+
+
+def _with_class_folders(data: DatasetFacts) -> BaseDataset | None:
+    """Return a dataset that takes its labels from the names of folders, without its files if need be; else None."""
+    if not hasattr(find_class(data.cfg), 'is_valid_file'):  # MMPreTrain's CustomDataset and its subclasses
+        return None
+    dataset = data.dataset
+    if dataset is None:
+        if isinstance(data.cfg.get('classes'), str) or isinstance(_metainfo(data).get('classes'), str):
+            return None
+        dataset = DATASETS.build({**data.cfg, 'lazy_init': True})
+    return dataset if dataset.with_label and not dataset.ann_file and os.path.isdir(dataset.img_prefix) else None
+
+
+def _nearest(name: str, names: Sequence[str]) -> str | None:
+    """Return the most similar name, ignoring case; None if no name is similar, or for hundreds of names."""
+    if len(names) > 200:
+        return None
+    lower = {other.lower(): other for other in names}
+    found = difflib.get_close_matches(str(name).lower(), list(lower), n=1, cutoff=0.7)
+    return lower[found[0]] if found else None
+
+
+def _explain_difference(expected: list, classes: list) -> str:
+    """Name the first class that has no counterpart, with the nearest name, for a message."""
+    for names, others in ((classes, expected), (expected, classes)):
+        for name in names:
+            if name not in others:
+                near = _nearest(name, [other for other in others if other not in names])
+                return f'; {name!r} is in one only' + (f', did you mean {near!r}?' if near else '')
+    return ' (another order)'
+
+
+def _write(names: Sequence[object]) -> str:
+    return f'({first_names(names)})'
+
+
+def _suffix(name: str) -> str:
+    return os.path.splitext(name)[1].lower()

@@ -1,0 +1,240 @@
+"""Image files as the pipeline and the model take them: channels, bits, sizes."""
+
+import copy
+import inspect
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from mmengine.config import Config
+from mmengine.dataset import BaseDataset
+from mmengine.registry import MODELS, DefaultScope
+from PIL import Image
+from torch import Tensor
+
+from mmstvit.datasets.images import IMAGE_READER, Reader, UnreadableError, find_readers
+
+from .facts import DatasetFacts, Facts
+from .findings import FAULT, WARNING, Finding, shorten
+
+SAMPLE = 64  # images of a dataset whose headers are read, evenly spaced
+_PNG_BITS = 24  # offset of the bit depth
+
+
+@dataclass(frozen=True)
+class Header:
+    """Header of an image file.
+
+    Args:
+        info: Its sample before the pipeline.
+        path: Path of the file.
+        mode: Pillow's mode, such as ``'RGB'``; ``'?'`` if Pillow does not know the format.
+        size: (width, height).
+        bits: Bits per channel.
+    """
+
+    info: Mapping
+    path: str
+    mode: str
+    size: tuple[int, int]
+    bits: int
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """An image after the pipeline.
+
+    Args:
+        shape: (C, H, W); None if it is unknown.
+        error: The error that the pipeline raised.
+    """
+
+    shape: tuple[int, int, int] | None
+    error: str = ''
+
+
+def read_headers(data: DatasetFacts) -> list[Header]:
+    """Read the headers of evenly spaced images of a dataset; those that cannot be read are left out."""
+    infos = _sample_infos(data)
+    chosen = np.unique(np.linspace(0, len(infos) - 1, min(SAMPLE, len(infos))).astype(int)).tolist() if infos else []
+    headers = (_read_header(infos[index]) for index in chosen)
+    return [header for header in headers if header is not None]
+
+
+def _sample_infos(data: DatasetFacts) -> Sequence[Mapping]:
+    """Return the samples of a dataset before its pipeline; those of a COCO dataset without objects."""
+    if data.dataset is None or (data.content is not None and data.annotations is None):
+        return []
+    if data.annotations is None:
+        return getattr(data.dataset, 'data_list', [])
+    return CocoInfos(data.dataset, list(data.annotations.images.values()))
+
+
+class CocoInfos(Sequence):
+    """Samples of a COCO dataset without objects, made when they are asked for.
+
+    Args:
+        dataset: The dataset; its samples need not be loaded.
+        images: Entries of the annotation file.
+    """
+
+    def __init__(self, dataset: BaseDataset, images: list[Mapping]) -> None:
+        self.dataset = dataset
+        self.images = images
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> Mapping:
+        """Make a sample."""
+        image = self.images[index]
+        return self.dataset.parse_data_info(dict(raw_img_info={**image, 'img_id': image['id']}, raw_ann_info=[]))
+
+
+def _read_header(info: Mapping) -> Header | None:
+    path = info.get('img_path')
+    if not isinstance(path, str) or not os.path.isfile(path):
+        return None
+    try:
+        with Image.open(path) as image:
+            bits = 16 if image.mode.startswith('I') else 8
+            if image.format == 'TIFF':
+                bits = max(image.tag_v2.get(258, (bits,)))
+            elif image.format == 'PNG':
+                with open(path, 'rb') as file:
+                    bits = file.read(_PNG_BITS + 1)[_PNG_BITS]
+            return Header(info, path, image.mode, image.size, bits)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        pass
+    try:  # TIFF files of several bands, which Pillow does not know
+        array = Reader('img_path', 'unchanged', 'cv2').read(path)
+    except UnreadableError:
+        return None
+    return Header(info, path, '?', array.shape[1::-1], array.itemsize * 8)
+
+
+def load_inputs(data: DatasetFacts, header: Header) -> Inputs:
+    """Run the pipeline of a dataset on one image."""
+    try:
+        results = data.dataset.pipeline(copy.deepcopy(header.info))
+    except Exception as error:  # transforms raise anything
+        return Inputs(None, f'{type(error).__name__}: {" ".join(str(error).split())}')
+    inputs = results.get('inputs') if isinstance(results, dict) else None
+    return Inputs(tuple(inputs.shape) if isinstance(inputs, Tensor) and inputs.ndim == 3 else None)
+
+
+def check_channels(facts: Facts) -> Iterator[Finding]:
+    """Refuse images whose channels differ from each other, from ``mean``, or from ``in_channels`` of the backbone."""
+    means = _find_mean(facts.cfg)
+    wanted = _find_in_channels(facts.cfg)
+    for data in facts.datasets:
+        if data.dataset is None:
+            continue
+        reader = next((r for r in find_readers(data.dataset.pipeline) if r.key == 'img_path'), IMAGE_READER)
+        modes: dict[tuple, Header] = {}
+        for header in read_headers(data):
+            modes.setdefault((header.mode, header.bits), header)
+        found: dict[int, str] = {}
+        for header in modes.values():
+            inputs = load_inputs(data, header)
+            channels = inputs.shape[0] if inputs.shape else _decoded_channels(reader, header.path)
+            if channels is None:
+                continue
+            name = f'{header.path} has {channels} channels ({header.mode}, color_type={reader.color_type!r})'
+            found.setdefault(channels, name)
+            if inputs.error and channels != 3:
+                remedy = "Load three channels (color_type='color'), or remove the transform that needs them."
+                message = f'{name}, with which the pipeline fails: {inputs.error}.'
+                yield Finding('channels of images', FAULT, message, remedy, header.path, split=data.split)
+                break
+        else:
+            yield from _compare_channels(data, found, means, wanted)
+
+
+def _compare_channels(
+    data: DatasetFacts, found: dict[int, str], means: tuple[str, int] | None, wanted: tuple[str, int] | None
+) -> Iterator[Finding]:
+    """Compare the channels of images, a number and an example for each, with the model."""
+    model = [f'{key} has {count} values' for key, count in [means] if count != 1] if means else []
+    model += [f'{key} is {count}' for key, count in [wanted]] if wanted else []
+    options = f'{means[0] if means else "mean"} and std of as many values, and model.backbone.in_channels'
+    if len(found) > 1:
+        message = f'images have different numbers of channels: {", ".join(found.values())}.'
+        remedy = "Convert the files, or load all alike: LoadImageFromFile with color_type='color' (three channels)."
+        yield Finding('channels of images', FAULT, message, remedy, data.key, split=data.split)
+        return
+    for channels, name in found.items():
+        unfit = (means and means[1] not in (1, channels)) or (wanted and wanted[1] != channels)
+        if unfit:
+            message = f'{name}, but {" and ".join(model)}.'
+            remedy = f"Load the channels that the model takes (color_type='color': 3), or set {options} to {channels}."
+            yield Finding('channels of images', FAULT, message, remedy, data.key, split=data.split)
+
+
+def _decoded_channels(reader: Reader, path: str) -> int | None:
+    try:
+        array = reader.read(path)
+    except UnreadableError:
+        return None
+    return array.shape[2] if array.ndim == 3 else 1
+
+
+def _find_mean(cfg: Config) -> tuple[str, int] | None:
+    """Return key and length of the ``mean`` by which images are normalized."""
+    nodes = {'model.data_preprocessor': cfg.model.get('data_preprocessor')}
+    nodes['data_preprocessor'] = cfg.get('data_preprocessor')
+    for key, node in nodes.items():
+        if isinstance(node, dict) and isinstance(node.get('mean'), (list, tuple)):
+            return f'{key}.mean', len(node['mean'])
+    return None
+
+
+def _find_in_channels(cfg: Config) -> tuple[str, int] | None:
+    """Return key and value of the number of channels that the backbone takes, also if it is a default."""
+    backbone = cfg.model.get('backbone')
+    if not isinstance(backbone, dict) or 'type' not in backbone:
+        return None
+    value = backbone.get('in_channels')
+    if value is None:
+        with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
+            kind = backbone['type']
+            cls = MODELS.get(kind) if isinstance(kind, str) else kind
+        parameter = inspect.signature(cls).parameters.get('in_channels') if cls else None
+        value = parameter.default if parameter else None
+    return ('model.backbone.in_channels', value) if isinstance(value, int) else None
+
+
+def check_bits(facts: Facts) -> Iterator[Finding]:
+    """Warn of 16-bit files with few bits in use, which decoders of 8 bits make black."""
+    for data in facts.datasets:
+        if data.dataset is None:
+            continue
+        reader = next((r for r in find_readers(data.dataset.pipeline) if r.key == 'img_path'), IMAGE_READER)
+        deep = [header.path for header in read_headers(data) if header.bits > 8][:12]
+        dark = [path for path in deep if _is_black(reader, path)]
+        if dark:
+            message = (
+                f'{len(dark)} of {len(deep)} files of 16 bits are nearly black after decoding to 8 bits, for example '
+                f'{dark[0]}: they use 12 bits or fewer.'
+            )
+            remedy = 'Scale the files to the whole range of 16 bits, or save them with 8 bits.'
+            yield Finding(
+                'black 16-bit image',
+                WARNING,
+                message,
+                remedy,
+                data.key,
+                len(dark),
+                len(deep),
+                shorten(dark),
+                data.split,
+            )
+
+
+def _is_black(reader: Reader, path: str) -> bool:
+    try:
+        array = reader.read(path)
+    except UnreadableError:
+        return False
+    return array.dtype == np.uint8 and int(array.max()) < 16

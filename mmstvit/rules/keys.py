@@ -1,0 +1,92 @@
+"""Top-level keys of a config that have no effect: of MMDetection 2.x and its siblings, or misspelt."""
+
+import difflib
+import re
+from collections.abc import Iterator
+
+from .facts import Facts
+from .findings import Finding
+
+# Keys of MMCV's runner that MMEngine ignores -> what has their effect today.
+OLD_KEYS = {
+    'data': 'Set train_dataloader, val_dataloader and test_dataloader; samples_per_gpu is now batch_size and '
+    'workers_per_gpu num_workers.',
+    'optimizer': 'Set optim_wrapper.optimizer.',
+    'optimizer_config': 'Set optim_wrapper.clip_grad and optim_wrapper.accumulative_counts.',
+    'lr_config': 'Set param_scheduler.',
+    'momentum_config': 'Set param_scheduler.',
+    'runner': 'Set train_cfg.max_epochs, or train_cfg.max_iters of an IterBasedTrainLoop.',
+    'total_epochs': 'Set train_cfg.max_epochs.',
+    'evaluation': 'Set train_cfg.val_interval, val_evaluator, and default_hooks.checkpoint.save_best.',
+    'fp16': "Train with --amp, or set optim_wrapper.type='AmpOptimWrapper'.",
+    'checkpoint_config': 'Set default_hooks.checkpoint.',
+    'log_config': 'Set default_hooks.logger.interval and visualizer.vis_backends.',
+    'resume_from': 'Set load_from to the checkpoint and resume=True, or train with --resume CHECKPOINT.',
+    'auto_resume': 'Set resume=True, or train with --resume.',
+    'workflow': 'Set train_cfg.val_interval and val_dataloader.',
+    'seed': 'Set randomness.seed.',
+    'deterministic': 'Set randomness.deterministic.',
+    'gpu_ids': 'Set the environment variable CUDA_VISIBLE_DEVICES.',
+    'dist_params': 'Set env_cfg.dist_cfg.',
+    'cudnn_benchmark': 'Set env_cfg.cudnn_benchmark.',
+    'mp_start_method': 'Set env_cfg.mp_cfg.mp_start_method.',
+    'opencv_num_threads': 'Set env_cfg.mp_cfg.opencv_num_threads.',
+}
+# Keys that MMEngine's runners, the libraries' tools or those of mmstvit read.
+_KEYS = (
+    'auto_scale_lr',
+    'custom_hooks',
+    'custom_imports',
+    'data_faults',
+    'data_preprocessor',
+    'default_hooks',
+    'default_scope',
+    'env_cfg',
+    'experiment_name',
+    'find_unused_parameters',
+    'load_from',
+    'log_level',
+    'log_processor',
+    'model',
+    'model_wrapper_cfg',
+    'optim_wrapper',
+    'param_scheduler',
+    'randomness',
+    'resume',
+    'runner_type',
+    'strategy',
+    'sync_bn',
+    'test_cfg',
+    'test_dataloader',
+    'test_evaluator',
+    'train_cfg',
+    'train_dataloader',
+    'tta_model',
+    'val_cfg',
+    'val_dataloader',
+    'val_evaluator',
+    'visualizer',
+    'work_dir',
+)
+_KIND = 'key without effect'
+
+
+def check_keys(facts: Facts) -> Iterator[Finding]:
+    """Warn of top-level keys of the 2.x libraries and of misspelt ones; helper variables are legal."""
+    for key, value in facts.cfg.items():
+        if value is None or key in _KEYS or _is_variable(key, facts.cfg.text):
+            continue
+        if key in OLD_KEYS:
+            message = f'{key} is a setting of MMDetection 2.x and its siblings, which MMEngine ignores.'
+            yield Finding(_KIND, 'warning', message, f'{OLD_KEYS[key]} Then remove {key}.', key)
+            continue
+        near = difflib.get_close_matches(key, _KEYS, n=1, cutoff=0.85)
+        if near and not key.startswith(f'{near[0]}_'):
+            yield Finding(_KIND, 'warning', f'{key} is not a setting of MMEngine.', f'Did you mean {near[0]}?', key)
+
+
+def _is_variable(key: str, text: str) -> bool:
+    """Return True if a config uses the value of a key elsewhere, as in ``dict(optimizer=optimizer)``."""
+    code = re.sub(r'#.*', '', text or '')
+    used = rf'[=(\[,:*]\s*(_base_\.|{{{{_base_\.)?{re.escape(key)}\s*([,)\]}}.\[]|$)'
+    return re.search(used, code, re.MULTILINE) is not None

@@ -1,0 +1,154 @@
+"""Dataloaders: batches of images of several sizes, and single images under BatchNorm."""
+
+import math
+import os
+from collections.abc import Iterator, Mapping
+
+from mmengine.config import Config
+from mmengine.dist import get_world_size
+
+from .facts import DatasetFacts, Facts
+from .findings import FAULT, Finding
+from .images import load_inputs, read_headers
+
+
+def check_batch_sizes(facts: Facts) -> Iterator[Finding]:
+    """Refuse batches of images of several sizes in validation and test, which cannot be stacked.
+
+    MMDetection pads them. MMSegmentation and MMPreTrain do not.
+    """
+    if facts.cfg.get('default_scope') not in ('mmseg', 'mmpretrain'):
+        return
+    for split in ('val', 'test'):
+        batch = _batch_size(facts.cfg, split)
+        if batch < 2:
+            continue
+        shapes: dict[tuple, str] = {}
+        for data in find_datasets(facts, split):
+            sizes = {}
+            for header in read_headers(data):
+                sizes.setdefault(header.size, header)
+            for header in list(sizes.values())[:8] if len(sizes) > 1 or shapes else []:
+                shape = load_inputs(data, header).shape
+                if shape is not None:
+                    shapes.setdefault(shape[-2:], header.path)
+        if len(shapes) > 1:
+            (first, path), (second, other) = list(shapes.items())[:2]
+            key = f'{split}_dataloader.batch_size'
+            message = (
+                f'{key} is {batch}, but the images have several sizes after the pipeline and cannot be stacked: {path} '
+                f'is {first[1]}×{first[0]}, {other} {second[1]}×{second[0]}.'
+            )
+            yield Finding('batch of several sizes', FAULT, message, f'Set --cfg-options {key}=1', key, split=split)
+
+
+def check_slide(facts: Facts) -> Iterator[Finding]:
+    """Refuse a segmentor's sliding window without size and stride, or with gaps between its positions."""
+    test_cfg = facts.cfg.model.get('test_cfg') or {}
+    if facts.cfg.get('default_scope') != 'mmseg' or test_cfg.get('mode') != 'slide':
+        return
+    crop, stride = test_cfg.get('crop_size'), test_cfg.get('stride')
+    problem = None
+    if crop is None or stride is None:
+        missing = ' and '.join(name for name in ('crop_size', 'stride') if test_cfg.get(name) is None)
+        problem = f"model.test_cfg.mode is 'slide', which needs {missing}."
+    elif any(step > side for step, side in zip(stride, crop, strict=False)):
+        problem = (
+            f'model.test_cfg.stride {tuple(stride)} is above crop_size {tuple(crop)}: pixels between are left out.'
+        )
+    if problem:
+        remedy = "Set model.test_cfg=dict(mode='slide', crop_size=(512, 512), stride=(341, 341)), or mode='whole'."
+        yield Finding('sliding window', FAULT, problem, remedy, 'model.test_cfg')
+
+
+def check_batch_norm(facts: Facts) -> Iterator[Finding]:
+    """Refuse BatchNorm after pooling to 1×1 in a batch of one image: PyTorch needs two values per channel."""
+    if not facts.keys.get('train') or facts.cfg.get('default_scope') != 'mmseg':
+        return
+    heads = [f'{key} ({kind})' for key, kind in _pooled_batch_norms(facts.cfg)]
+    batch, samples = _batch_size(facts.cfg, 'train'), count_samples(facts, 'train')
+    loader = facts.cfg.train_dataloader
+    finite = 'Infinite' not in str((loader.get('sampler') or {}).get('type')) and not loader.get('drop_last')
+    if not heads or (count_processes(facts.cfg) > 1 and facts.cfg.get('sync_bn')):
+        return
+    if batch == 1:
+        problem, remedy = 'train_dataloader.batch_size is 1', 'Set --cfg-options train_dataloader.batch_size=2'
+    elif finite and samples and math.ceil(samples / count_processes(facts.cfg)) % batch == 1:
+        problem = f'the last batch of an epoch has one image ({samples} images, train_dataloader.batch_size={batch})'
+        remedy = 'Set --cfg-options train_dataloader.drop_last=True'
+    else:
+        return
+    message = (
+        f'{problem}, but {heads[0]} has BatchNorm after pooling to 1×1, which needs two images per process '
+        f'(Expected more than 1 value per channel when training).'
+    )
+    remedy += ", or replace BatchNorm by norm_cfg=dict(type='GN', num_groups=32)."
+    yield Finding('BatchNorm of one image', FAULT, message, remedy, 'train_dataloader.batch_size', split='train')
+
+
+def _pooled_batch_norms(cfg: Config) -> Iterator[tuple[str, str]]:
+    """Yield key and type of a segmentor's heads that normalize features of 1×1 with BatchNorm."""
+    for name in ('decode_head', 'auxiliary_head'):
+        node = cfg.model.get(name)
+        for i, head in enumerate(node if isinstance(node, (list, tuple)) else [node]):
+            if not isinstance(head, Mapping):
+                continue
+            kind = str(head.get('type')).rpartition('.')[2]
+            pools = 1 in head.get('pool_scales', (1,)) if kind in ('PSPHead', 'UPerHead') else 'ASPP' in kind
+            norm = (head.get('norm_cfg') or {}).get('type')
+            if pools and norm in ('BN', 'BN2d', 'SyncBN'):
+                yield f'model.{name}.{i}' if isinstance(node, (list, tuple)) else f'model.{name}', kind
+
+
+def find_datasets(facts: Facts, split: str) -> list[DatasetFacts]:
+    """Return the datasets of a split, also those whose data are in an earlier split, too."""
+    known = {data.key: data for data in facts.datasets}
+    return [known[facts.same.get(key, key)] for key in facts.keys.get(split, ())]
+
+
+def count_samples(facts: Facts, split: str) -> int | None:
+    """Count the samples of a split, with repetitions; None if a dataset cannot be counted."""
+    return _count(facts.cfg[f'{split}_dataloader'].dataset, iter(find_datasets(facts, split)))
+
+
+def _count(node: object, leaves: Iterator[DatasetFacts]) -> int | None:
+    """Count the samples of a dataset's config, whose inner datasets are ``leaves`` in their order."""
+    if isinstance(node, (list, tuple)):
+        counts = [_count(part, leaves) for part in node]
+        return None if None in counts else sum(counts)
+    for name in ('dataset', 'datasets'):
+        if node.get(name) is not None:
+            count = _count(node[name], leaves)
+            return count and count * node.get('times', 1)
+    data = next(leaves)
+    if data.annotations is None:
+        return None if data.dataset is None or data.content is not None else len(data.dataset)
+    images, indices = len(data.annotations.images) - data.annotations.dropped_images.total(), data.cfg.get('indices')
+    return min(indices, images) if isinstance(indices, int) and indices > 0 else images
+
+
+def count_batches(facts: Facts, split: str) -> int | None:
+    """Count the batches of an epoch in each process; None if unknown."""
+    if not facts.keys.get(split):
+        return None
+    samples, batch, loader = (
+        count_samples(facts, split),
+        _batch_size(facts.cfg, split),
+        facts.cfg[f'{split}_dataloader'],
+    )
+    if not samples or not batch:
+        return None
+    own = math.ceil(samples / count_processes(facts.cfg))
+    batches = own // batch if loader.get('drop_last') else math.ceil(own / batch)
+    return min(batches, loader.get('num_batch_per_epoch') or batches) or None
+
+
+def count_processes(cfg: Config) -> int:
+    """Return the number of processes that train together, also before they are joined."""
+    launched = cfg.get('launcher', 'none') != 'none'
+    return max(get_world_size(), int(os.environ.get('WORLD_SIZE', 1)) if launched else 1)
+
+
+def _batch_size(cfg: Config, split: str) -> int:
+    loader = cfg.get(f'{split}_dataloader') or {}
+    return loader.get('batch_size') or (loader.get('batch_sampler') or {}).get('batch_size') or 0
