@@ -1,9 +1,11 @@
 """Functions behind the command-line tools."""
 
-from mmstvit.engine.runner import build_model, check_data, check_pretrained, check_weights, leave_process_group
+from mmstvit.engine.runner import build_model, check_pretrained, check_weights, leave_process_group
 from mmstvit.errors import UserError
+from mmstvit.rules import check_data
 
 from .config import add_cfg_options, add_common_arguments, add_trust, load_config, read_config, user_errors
+from .predict import predict
 from .prepare import check_model, check_trainable, prepare
 
 __all__ = [
@@ -19,6 +21,7 @@ __all__ = [
     'check_weights',
     'leave_process_group',
     'load_config',
+    'predict',
     'prepare',
     'read_config',
     'user_errors',

@@ -117,8 +117,21 @@ def read_config(file: str, cfg_options: Mapping | None) -> Config:
         UserError: The file does not exist, cannot be read or does not name a supported library.
         ImportError: The library of the config's scope is missing or too old.
     """
-    path = _find_config(file)
-    cfg = _execute(path)
+    return complete_config(_execute(_find_config(file)), file, cfg_options)
+
+
+def complete_config(cfg: Config, file: str, cfg_options: Mapping | None) -> Config:
+    """Check the library and the model of a config, and override its settings.
+
+    Args:
+        cfg: The config.
+        file: Its path, for messages.
+        cfg_options: Value of ``--cfg-options``.
+
+    Raises:
+        UserError: See :func:`read_config`.
+        ImportError: See :func:`read_config`.
+    """
     scope = cfg.get('default_scope')
     if scope not in LIBRARIES:
         raise UserError(

@@ -1,6 +1,7 @@
 """Read untrusted checkpoint files without executing code, compare weights with a module, write files atomically."""
 
 from .comparing import OTHER_CONFIG, LoadReport, compare, count_names, load_weights, unwrap
+from .configs import check_config, parse_config
 from .loading import add_dot, is_local, read_content, read_weights, safe_loading
 from .reading import read_checkpoint
 from .weights import Source, check_finite, describe_content, find_weights, resumable_checkpoints
@@ -11,6 +12,7 @@ __all__ = [
     'LoadReport',
     'Source',
     'add_dot',
+    'check_config',
     'check_finite',
     'check_target',
     'compare',
@@ -19,6 +21,7 @@ __all__ = [
     'find_weights',
     'is_local',
     'load_weights',
+    'parse_config',
     'plain_data',
     'plain_meta',
     'read_checkpoint',

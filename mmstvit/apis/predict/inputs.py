@@ -1,0 +1,126 @@
+"""Images and videos that a command names: files, folders and glob patterns."""
+
+import glob
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from mmstvit.datasets.images import UnreadableError
+
+IMAGES = (
+    *('.avif', '.bmp', '.dib', '.jfif', '.jp2', '.jpe', '.jpeg', '.jpg'),
+    *('.pbm', '.pgm', '.png', '.pnm', '.ppm', '.tif', '.tiff', '.webp'),
+)
+VIDEOS = ('.avi', '.m4v', '.mkv', '.mov', '.mp4', '.mpeg', '.mpg', '.webm', '.wmv')
+
+
+@dataclass(frozen=True)
+class Source:
+    """An image or video.
+
+    Args:
+        path: The file.
+        name: Path below the folder that all inputs share, with ``/``.
+        stem: The name without its suffix, or with it if two names differ in the suffix only.
+    """
+
+    path: Path
+    name: str
+    stem: str
+
+    @property
+    def is_video(self) -> bool:
+        """True for a video."""
+        return self.path.suffix.lower() in VIDEOS
+
+
+@dataclass
+class Inputs:
+    """What a command names.
+
+    Args:
+        sources: Images and videos, each once.
+        faults: Reasons by input, of inputs without any.
+        ignored: Number of other files in folders, by suffix.
+    """
+
+    sources: list[Source] = field(default_factory=list)
+    faults: dict[str, str] = field(default_factory=dict)
+    ignored: Counter = field(default_factory=Counter)
+
+
+def find_inputs(inputs: Sequence[str | Path]) -> Inputs:
+    """Find the images and videos of files, folders (with all folders below) and glob patterns."""
+    found = Inputs()
+    roots: dict[Path, Path] = {}  # file -> the folder that was named, or the one in which it is
+    for text in map(str, inputs):
+        root, files = _resolve(text, found.ignored)
+        if not files:
+            found.faults[text] = 'no image is there'
+        for file in files:
+            roots.setdefault(file, root)
+    if not roots:
+        return found
+    shared = os.path.commonpath(roots.values())
+    names = {file: file.relative_to(shared) for file in roots}
+    # Compared in lower case: not every file system tells them apart.
+    stems = Counter(str(name.with_suffix('')).lower() for name in names.values())
+    for file, name in names.items():
+        stem = name.with_suffix('') if stems[str(name.with_suffix('')).lower()] == 1 else name
+        found.sources.append(Source(file, name.as_posix(), stem.as_posix()))
+    return found
+
+
+def _resolve(text: str, ignored: Counter) -> tuple[Path, list[Path]]:
+    """Return the folder and the files that one input stands for."""
+    path = Path(os.path.abspath(os.path.expanduser(text)))
+    if path.is_dir():
+        return path, _list_folder(path, ignored)
+    if path.exists() or not glob.has_magic(text):
+        return path.parent, [path]
+    fixed = next(parent for parent in path.parents if not glob.has_magic(str(parent)))
+    matches = map(Path, sorted(glob.glob(str(path), recursive=True)))
+    return fixed, [file for match in matches for file in (_list_folder(match, ignored) if match.is_dir() else [match])]
+
+
+def _list_folder(folder: Path, ignored: Counter) -> list[Path]:
+    """List the images below a folder; hidden files and macOS's copies of them are left out without counting."""
+    files = []
+    for path in sorted(folder.rglob('*')):
+        parts = path.relative_to(folder).parts
+        if path.is_file() and '__MACOSX' not in parts and not any(part.startswith('.') for part in parts):
+            if path.suffix.lower() in IMAGES:
+                files.append(path)
+            else:
+                ignored[path.suffix.lower() or path.name] += 1
+    return files
+
+
+def read_frames(path: Path) -> Iterator[np.ndarray]:
+    """Decode the frames of a video, (H, W, 3) in the order blue, green, red; raises UnreadableError without any."""
+    if not path.exists():
+        raise UnreadableError('the file does not exist')
+    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
+    try:
+        done, frame = capture.read()
+        if not done:
+            raise UnreadableError('no frame of this video can be decoded')
+        while done:
+            yield frame
+            done, frame = capture.read()
+    finally:
+        capture.release()
+
+
+def video_property(path: Path, name: int) -> float:
+    """Return a property of a video, such as ``cv2.CAP_PROP_FPS``; 0 if it is unknown."""
+    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
+    try:
+        return max(capture.get(name), 0)
+    finally:
+        capture.release()

@@ -1,0 +1,237 @@
+"""The model of a checkpoint with its config, its test pipeline and the names of its classes."""
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import torch
+from mmcv.transforms import LoadImageFromFile
+from mmengine.config import Config, ConfigDict
+from mmengine.dataset import Compose, pseudo_collate
+from mmengine.registry import DATASETS, DefaultScope
+from mmengine.structures import BaseDataElement
+from torch import nn
+
+from mmstvit.compat import registered_types_only
+from mmstvit.datasets.images import find_readers
+from mmstvit.datasets.wrappers import inner_datasets
+from mmstvit.engine import runner as engine
+from mmstvit.errors import CheckpointError, UserError
+from mmstvit.fileio import check_config, load_weights, parse_config, read_content, read_weights
+
+from ..config import complete_config, read_config
+from ..drawing import Color, class_colors, to_rgb
+from .inputs import Source, read_frames
+
+# Parts of a config that are built to predict.
+_PARTS = ('model', 'data_preprocessor', 'tta_model', 'tta_pipeline')
+_NAME = 'Name the config of the training run: --config FILE'
+_CLASSES = 'Name them: --cfg-options test_dataloader.dataset.metainfo.classes="[…]"'
+
+
+@dataclass
+class Picture:
+    """A decoded image or frame of a video.
+
+    Args:
+        source: The file.
+        name: Name in the results: that of the file; ``video.mp4/000012`` for a frame.
+        image: The decoded image, as the pipeline of the config reads it.
+    """
+
+    source: Source
+    name: str
+    image: np.ndarray
+
+    @property
+    def rgb(self) -> np.ndarray:
+        """The image for display."""
+        return to_rgb(self.image)
+
+
+class Predictor:
+    """A model and the test pipeline of its config, without annotations.
+
+    Args:
+        cfg: The config.
+        model: The model with its weights.
+        classes: Names of the classes.
+        colors: RGB color of each class.
+    """
+
+    def __init__(self, cfg: Config, model: nn.Module, classes: list[str], colors: list[Color]) -> None:
+        self.scope = cfg.default_scope
+        self.model, self.classes, self.colors = model, classes, colors
+        try:
+            pipeline = Compose(_without_annotations(_inner_dataset(cfg)['pipeline']))
+        except (AssertionError, KeyError, TypeError, ValueError) as error:
+            raise UserError(f'the test pipeline of the config cannot be built: {error}', _NAME) from error
+        loader = pipeline.transforms.pop(0)
+        if not isinstance(loader, LoadImageFromFile) or type(loader).transform is not LoadImageFromFile.transform:
+            raise UserError(
+                f'predict.py needs a test pipeline that begins with LoadImageFromFile, but that of the config begins '
+                f'with {type(loader).__name__}.'
+            )
+        self.pipeline, self._loader, (self._reader,) = pipeline, loader, find_readers([loader])
+
+    def read(self, source: Source) -> Iterator[Picture]:
+        """Decode an image, or the frames of a video; raises UnreadableError."""
+        if not source.is_video:
+            yield Picture(source, source.name, self._reader.read(str(source.path)))
+            return
+        for index, frame in enumerate(read_frames(source.path)):
+            gray = self._reader.color_type.startswith('gray')
+            image = cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY) if gray else frame
+            yield Picture(source, f'{source.name}/{index:06}', image)
+
+    def prepare(self, picture: Picture) -> dict:
+        """Run the pipeline on an image."""
+        image = picture.image.astype(np.float32) if self._loader.to_float32 else picture.image.copy()
+        shape = image.shape[:2]
+        data = dict(img_path=str(picture.source.path), img_id=0, sample_idx=0, seg_fields=[], img=image)
+        return self.pipeline(dict(data, img_shape=shape, ori_shape=shape, height=shape[0], width=shape[1]))
+
+    @torch.no_grad()
+    def predict(self, batch: Sequence[dict]) -> list[BaseDataElement]:
+        """Predict a batch of prepared images."""
+        return self.model.test_step(pseudo_collate(batch))
+
+
+@contextlib.contextmanager
+def load_predictor(
+    checkpoint: str, config: str | None, cfg_options: Mapping | None, tta: bool, device: str, trust: bool
+) -> Iterator[Predictor]:
+    """Build the model of a checkpoint; use it inside the context, in which its library is the default scope.
+
+    Args:
+        checkpoint: File or address.
+        config: Config, by path or name; None reads the one in the checkpoint, as data.
+        cfg_options: Settings of the config to override.
+        tta: Use test-time augmentation.
+        device: ``'auto'``, or the name of a device of PyTorch.
+        trust: Build whatever a config in the checkpoint names.
+
+    Raises:
+        UserError: Checkpoint, config or device cannot be used.
+    """
+    device = _find_device(device)
+    engine.check_checkpoint(checkpoint)
+    content = read_content(checkpoint, keep=True)
+    meta = content.get('meta') if isinstance(content, Mapping) else None
+    meta = meta if isinstance(meta, Mapping) else {}
+    with contextlib.ExitStack() as stack:
+        if config is None:
+            cfg = complete_config(_stored_config(meta, checkpoint, trust), checkpoint, cfg_options)
+            if not trust:
+                stack.enter_context(registered_types_only())
+        else:
+            cfg = read_config(config, cfg_options)
+            _set_test_data(cfg, config)
+        stack.enter_context(DefaultScope.overwrite_default_scope(cfg.default_scope))
+        engine.apply_tta(cfg, SimpleNamespace(tta=tta))
+        try:
+            model = engine.build_model(cfg)
+        except UserError as error:
+            if config is not None:
+                raise
+            raise UserError(error.problem, error.remedy or _NAME) from error
+        load_weights(model, read_weights(checkpoint), complete=True)
+        classes, palette = _find_classes(cfg, meta, model)
+        yield Predictor(cfg, model.to(device).eval(), classes, class_colors(len(classes), palette))
+
+
+def _find_device(name: str) -> torch.device:
+    if name == 'auto':
+        name = 'cuda' if torch.cuda.is_available() else 'cpu'
+    try:
+        return torch.zeros((), device=name).device
+    except (AssertionError, RuntimeError, NotImplementedError) as error:
+        raise UserError(f'--device {name} cannot be used: {str(error).splitlines()[0]}') from error
+
+
+def _stored_config(meta: Mapping, checkpoint: str, trust: bool) -> Config:
+    """Return what is needed of the config in a checkpoint; raises CheckpointError if it is missing or unsafe."""
+    if 'cfg' not in meta:
+        raise CheckpointError(f'{checkpoint} does not hold its config.', _NAME)
+    content = ConfigDict(parse_config(meta['cfg']))
+    _set_test_data(content, f'the config in {checkpoint}')
+    dataset = _inner_dataset(content)
+    kept = {key: content[key] for key in _PARTS if content.get(key) is not None}
+    kept = _without_initial_weights(kept)
+    kept['test_dataloader'] = dict(dataset={key: dataset[key] for key in ('type', 'pipeline') if key in dataset})
+    if not trust:
+        for key, part in kept.items():
+            check_config(part, key)
+    names = {key: dataset[key] for key in ('metainfo', 'classes') if key in dataset}
+    kept['test_dataloader']['dataset'].update(names)
+    return Config(dict(kept, default_scope=content.get('default_scope')))
+
+
+def _without_initial_weights(node: object) -> object:
+    """Return a part of a config without what only initializes weights, which often names files."""
+    if isinstance(node, Mapping):
+        kept = {key: value for key, value in node.items() if key not in ('init_cfg', 'pretrained')}
+        return {key: _without_initial_weights(value) for key, value in kept.items()}
+    return type(node)(map(_without_initial_weights, node)) if isinstance(node, (list, tuple)) else node
+
+
+def _set_test_data(cfg: Mapping, name: str) -> None:
+    """Use the data for validation where a config has none for tests; raises UserError if there are neither."""
+    cfg['test_dataloader'] = cfg.get('test_dataloader') or cfg.get('val_dataloader')
+    loader = cfg['test_dataloader']
+    found = isinstance(loader, Mapping) and isinstance(loader.get('dataset'), Mapping)
+    if not found or not _inner_dataset(cfg).get('pipeline'):
+        raise UserError(f'{name} has no test_dataloader with the pipeline by which images are read.', _NAME)
+
+
+def _inner_dataset(cfg: Mapping) -> Mapping:
+    return next(inner_datasets(cfg['test_dataloader']['dataset']))[1]
+
+
+def _without_annotations(node: object) -> object:
+    """Return a pipeline without transforms that load annotations, and without lists that become empty by that."""
+    if isinstance(node, (list, tuple)):
+        parts = [_without_annotations(part) for part in node if not _loads_annotations(part)]
+        return [part for part in parts if part != []]
+    if isinstance(node, Mapping):
+        return {key: _without_annotations(value) if key == 'transforms' else value for key, value in node.items()}
+    return node
+
+
+def _loads_annotations(transform: object) -> bool:
+    name = engine.type_name(transform) if isinstance(transform, Mapping) else ''
+    return name.startswith('Load') and 'Annotation' in name
+
+
+def _find_classes(cfg: Config, meta: Mapping, model: nn.Module) -> tuple[list[str], object]:
+    """Return names and palette of the classes: those of the config, else those that the checkpoint stores.
+
+    Raises:
+        UserError: Their number is not that of the heads.
+    """
+    dataset = _inner_dataset(cfg)
+    kind = DATASETS.get(dataset.type) if isinstance(dataset.get('type'), str) else dataset.get('type')
+    own = {**(getattr(kind, 'METAINFO', None) or {}), **(dataset.get('metainfo') or {})}
+    if dataset.get('classes'):
+        own['classes'] = dataset['classes']
+    stored = meta.get('dataset_meta') or meta
+    stored = {str(key).lower(): value for key, value in stored.items()}
+    counts = {part.num_classes for part in model.modules() if isinstance(getattr(part, 'num_classes', None), int)}
+    for names in (own, stored):
+        if isinstance(names.get('classes'), (list, tuple)):  # elsewhere a file with names, or none
+            classes = [str(name) for name in names['classes']]
+            break
+    else:
+        if not counts:
+            raise UserError('neither config nor checkpoint names the classes.', _CLASSES)
+        return [str(i) for i in range(max(counts))], None
+    if counts and len(classes) not in counts:
+        raise UserError(
+            f'There are {len(classes)} names of classes ({", ".join(classes[:3])}, …), but the heads of the model have '
+            f'num_classes {", ".join(map(str, sorted(counts)))}.',
+            _CLASSES,
+        )
+    return classes, own.get('palette') or stored.get('palette')

@@ -1,0 +1,190 @@
+"""Files of results: COCO JSON for instances, maps with a legend for segments, a CSV file for classes."""
+
+import csv
+import json
+from pathlib import Path
+from typing import ClassVar
+
+import cv2
+import numpy as np
+from mmengine.structures import BaseDataElement
+
+from mmstvit.errors import UserError
+
+from ..drawing import Color, draw_classes, draw_instances, draw_map
+from .inputs import video_property
+from .model import Picture
+
+_TOP = 5  # classes per image in the CSV file
+
+
+class Results:
+    """Results of one kind in a folder. Files that grow are named ``*.partial`` until :meth:`close`.
+
+    Args:
+        folder: The folder; made if needed.
+        classes: Names of the classes.
+        colors: RGB color of each class.
+        score: Lowest score that is kept.
+    """
+
+    wanted: ClassVar[str]  # attribute of a prediction
+    file: ClassVar[str]
+
+    def __init__(self, folder: Path, classes: list[str], colors: list[Color], score: float) -> None:
+        self.folder, self.classes, self.colors, self.score = folder, classes, colors, score
+        folder.mkdir(parents=True, exist_ok=True)
+        self._partial = folder / f'{self.file}.partial'
+        self._stream = open(self._partial, 'w', encoding='utf-8', newline='')  # noqa: SIM115
+        self._video: tuple[Path, cv2.VideoWriter] | None = None
+
+    def add(self, picture: Picture, sample: BaseDataElement) -> None:
+        """Write the prediction of an image, and draw it."""
+        if self.wanted not in sample:
+            raise UserError(
+                f'The model does not predict {self.wanted}, which predict.py needs; it has {sample.keys()}.'
+            )
+        drawn = self._write(picture, sample)
+        drawn = cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR)
+        if picture.source.is_video:
+            self._add_frame(picture, drawn)
+        else:
+            write_image(self.folder / 'pictures' / f'{picture.source.stem}.jpg', drawn)
+
+    def _write(self, picture: Picture, sample: BaseDataElement) -> np.ndarray:
+        """Write the prediction; returns the drawn picture in RGB."""
+        raise NotImplementedError
+
+    def _add_frame(self, picture: Picture, drawn: np.ndarray) -> None:
+        target = self.folder / 'pictures' / f'{picture.source.stem}.mp4'
+        if self._video is None or self._video[0] != target:
+            self._close_video()
+            target.parent.mkdir(parents=True, exist_ok=True)
+            rate = video_property(picture.source.path, cv2.CAP_PROP_FPS) or 25
+            size = drawn.shape[1], drawn.shape[0]
+            self._video = target, cv2.VideoWriter(str(target), cv2.VideoWriter_fourcc(*'mp4v'), rate, size)
+        self._video[1].write(drawn)
+
+    def _close_video(self) -> None:
+        if self._video is not None:
+            self._video[1].release()
+            self._video = None
+
+    @property
+    def note(self) -> str:
+        """Remark on the results; empty if there is none."""
+        return ''
+
+    def close(self) -> None:
+        """Complete the files."""
+        self._close_video()
+        self._stream.close()
+        self._partial.rename(self.folder / self.file)
+
+
+class Instances(Results):
+    """A COCO data set of the predicted objects, with ``score``, boxes in pixels, and masks as RLE.
+
+    Category ids are 1, 2, … in the order of the classes.
+    """
+
+    wanted, file = 'pred_instances', 'predictions.json'
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*args)
+        self._images: list[dict] = []
+        self._count, self._best = 0, 0.0
+        categories = [dict(id=i, name=name) for i, name in enumerate(self.classes, 1)]
+        self._stream.write(f'{{"categories": {json.dumps(categories)},\n"annotations": [')
+
+    def _write(self, picture: Picture, sample: BaseDataElement) -> np.ndarray:
+        found = sample.pred_instances
+        self._best = max([self._best, *found.scores.tolist()])
+        found = found[found.scores >= self.score].cpu().numpy()
+        boxes = np.asarray(getattr(found.bboxes, 'tensor', found.bboxes), np.float64).reshape(-1, 4)
+        masks = np.asarray(found.masks, bool) if 'masks' in found else None
+        height, width = picture.image.shape[:2]
+        self._images.append(dict(id=len(self._images) + 1, file_name=picture.name, width=width, height=height))
+        for i, label in enumerate(found.labels.tolist()):
+            self._count += 1
+            x1, y1, x2, y2 = boxes[i].tolist()
+            entry = dict(
+                id=self._count,
+                image_id=len(self._images),
+                category_id=label + 1,
+                bbox=[round(value, 2) for value in (x1, y1, x2 - x1, y2 - y1)],
+                area=round((x2 - x1) * (y2 - y1), 2),
+                iscrowd=0,
+                score=round(float(found.scores[i]), 6),
+            )
+            if masks is not None:
+                entry |= _encode(masks[i])
+            self._stream.write((',\n' if self._count > 1 else '\n') + json.dumps(entry))
+        texts = [f'{self.classes[i]} {score:.2f}' for i, score in zip(found.labels, found.scores, strict=True)]
+        return draw_instances(picture.rgb, boxes, found.labels.tolist(), masks, texts, self.colors)
+
+    @property
+    def note(self) -> str:
+        """Reason if there is no object at all."""
+        return '' if self._count else f'no object has a score of {self.score} or more: the highest is {self._best:.3f}'
+
+    def close(self) -> None:
+        """Complete the files."""
+        self._stream.write(f'],\n"images": {json.dumps(self._images)}}}\n')
+        super().close()
+
+
+def _encode(mask: np.ndarray) -> dict:
+    """Return a mask as COCO's RLE, and its area."""
+    from pycocotools import mask as coco  # comes with MMDetection
+
+    rle = coco.encode(np.asfortranarray(mask, np.uint8))
+    size = [int(side) for side in rle['size']]
+    return dict(segmentation=dict(size=size, counts=rle['counts'].decode()), area=int(coco.area(rle)))
+
+
+class Segments(Results):
+    """Maps as PNG files, whose values are the ids in ``legend.csv``: 0, 1, … in the order of the classes."""
+
+    wanted, file = 'pred_sem_seg', 'legend.csv'
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*args)
+        rows = csv.writer(self._stream)
+        rows.writerow(['id', 'name', 'color'])
+        for i, (name, color) in enumerate(zip(self.classes, self.colors, strict=True)):
+            rows.writerow([i, name, '#{:02x}{:02x}{:02x}'.format(*color)])
+
+    def _write(self, picture: Picture, sample: BaseDataElement) -> np.ndarray:
+        labels = sample.pred_sem_seg.data.squeeze(0).cpu().numpy()
+        stem = picture.name if picture.source.is_video else picture.source.stem
+        write_image(
+            self.folder / 'maps' / f'{stem}.png', labels.astype(np.uint8 if len(self.classes) <= 256 else np.uint16)
+        )
+        return draw_map(picture.rgb, labels, self.classes, self.colors)
+
+
+class Classes(Results):
+    """A table with a row per image: the file, then the best classes with their scores."""
+
+    wanted, file = 'pred_score', 'predictions.csv'
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*args)
+        self._rows = csv.writer(self._stream)
+        count = min(_TOP, len(self.classes))
+        header = [f'{name}{i}' for i in ('', *(f'_{i}' for i in range(2, count + 1))) for name in ('class', 'score')]
+        self._rows.writerow(['file', *header])
+
+    def _write(self, picture: Picture, sample: BaseDataElement) -> np.ndarray:
+        scores, labels = sample.pred_score.topk(min(_TOP, len(self.classes)))
+        best = [(self.classes[i], score) for score, i in zip(scores.tolist(), labels.tolist(), strict=True)]
+        best = [(name, score) for name, score in best if score >= self.score]
+        self._rows.writerow([picture.name, *(cell for name, score in best for cell in (name, round(score, 6)))])
+        return draw_classes(picture.rgb, [f'{name} {score:.2f}' for name, score in best])
+
+
+def write_image(path: Path, image: np.ndarray) -> None:
+    """Write an image (BGR or one channel) in the format of its suffix; raises OSError, as on a full disk."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(cv2.imencode(path.suffix, image)[1].tobytes())

@@ -1,0 +1,185 @@
+"""From a checkpoint and the names of files to results in a folder."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cv2
+import torch
+from mmengine.structures import BaseDataElement
+from tqdm import tqdm
+
+from mmstvit.checkpoint import to_mmstvit
+from mmstvit.datasets.images import UnreadableError
+from mmstvit.errors import UserError
+from mmstvit.fileio import safe_loading
+
+from .inputs import Inputs, Source, find_inputs, video_property
+from .model import Picture, Predictor, load_predictor
+from .results import Classes, Instances, Results, Segments
+
+_RESULTS: dict[str, type[Results]] = {'mmdet': Instances, 'mmseg': Segments, 'mmpretrain': Classes}
+
+
+@dataclass
+class Summary:
+    """What a prediction has written.
+
+    Args:
+        folder: The folder of the results.
+        file: The file of the results in it.
+        count: Number of images and frames of videos that were predicted.
+        skipped: Reasons by name, of inputs that could not be used.
+        ignored: Number of other files in the folders, by suffix.
+        note: Remark on the results, such as that no object has a score that is high enough.
+    """
+
+    folder: Path
+    file: str = ''
+    count: int = 0
+    skipped: dict[str, str] = field(default_factory=dict)
+    ignored: Mapping[str, int] = field(default_factory=dict)
+    note: str = ''
+
+
+def predict(
+    checkpoint: str | Path,
+    inputs: Sequence[str | Path],
+    out_dir: str | Path = 'predictions',
+    config: str | Path | None = None,
+    score: float | None = None,
+    tta: bool = False,
+    batch_size: int = 1,
+    device: str = 'auto',
+    cfg_options: Mapping | None = None,
+    trust: bool = False,
+) -> Summary:
+    """Predict images and videos, and write pictures and results.
+
+    Args:
+        checkpoint: Checkpoint file or address.
+        inputs: Images, folders, glob patterns and videos.
+        out_dir: Folder for the results; it must be new or empty.
+        config: Config file or name; by default the config in the checkpoint, which is read as data.
+        score: Lowest score of instances (0.3 by default) and of classes (0 by default).
+        tta: Use test-time augmentation.
+        batch_size: Images of equal size that are predicted together.
+        device: ``'auto'``, ``'cpu'``, ``'cuda'``, ….
+        cfg_options: Settings of the config to override, by dotted key.
+        trust: Load checkpoint and config even if that executes code in them.
+
+    Returns:
+        A summary. Inputs that cannot be used are skipped, with the reason.
+
+    Raises:
+        UserError: Checkpoint, config or device cannot be used; ``out_dir`` has files; or no input can be used.
+        ImportError: The library of the config is missing or too old.
+    """
+    out_dir = Path(out_dir)
+    if out_dir.exists() and not (out_dir.is_dir() and not any(out_dir.iterdir())):
+        raise UserError(
+            f'{out_dir} exists and is not an empty folder.', 'Name another one with --out-dir, or remove it.'
+        )
+    found = find_inputs([inputs] if isinstance(inputs, (str, Path)) else inputs)
+    config = None if config is None else str(config)
+    with (
+        safe_loading(trust, to_mmstvit),
+        load_predictor(str(checkpoint), config, cfg_options, tta, device, trust) as predictor,
+    ):
+        if score is not None and predictor.scope == 'mmseg':
+            raise UserError('--score is for detectors and classifiers; a segmentor gives every pixel its best class.')
+        return _Run(predictor, found, out_dir, batch_size, score).run()
+
+
+class _Run:
+    """One prediction of many images.
+
+    Args:
+        predictor: The model.
+        found: The inputs.
+        out_dir: Folder for the results.
+        batch_size: Images of equal size that are predicted together.
+        score: Lowest score.
+    """
+
+    def __init__(
+        self, predictor: Predictor, found: Inputs, out_dir: Path, batch_size: int, score: float | None
+    ) -> None:
+        self.predictor, self.sources, self.out_dir, self.batch_size = predictor, found.sources, out_dir, batch_size
+        self.kind = _RESULTS[predictor.scope]
+        self.score = score if score is not None else 0.3 if self.kind is Instances else 0.0
+        self.summary = Summary(out_dir, self.kind.file, skipped=found.faults, ignored=found.ignored)
+        self.results: Results | None = None
+
+    def run(self) -> Summary:
+        with tqdm(total=len(self.sources), unit='image', disable=None) as self.progress:
+            for batch in self._batches():
+                self._predict(batch)
+        if self.results is None:
+            reasons = [f'{name}: {reason}' for name, reason in self.summary.skipped.items()]
+            raise UserError('no input could be predicted.\n  ' + '\n  '.join([*reasons[:10], '…'][: len(reasons)]))
+        self.results.close()
+        self.summary.note = self.results.note
+        return self.summary
+
+    def _batches(self) -> Iterator[list[tuple[Picture, dict]]]:
+        """Yield neighbors of equal size: larger ones would pad smaller ones, which changes their predictions."""
+        batch, size = [], None
+        for picture in self._pictures():
+            try:
+                data = self.predictor.prepare(picture)
+            except Exception as error:  # transforms raise all kinds of errors
+                self._skip(picture.name, error)
+                continue
+            views = data['inputs'] if isinstance(data['inputs'], list) else [data['inputs']]
+            shapes = [view.shape for view in views]
+            if batch and (shapes != size or len(batch) == self.batch_size):
+                yield batch
+                batch = []
+            batch.append((picture, data))
+            size = shapes
+        if batch:
+            yield batch
+
+    def _pictures(self) -> Iterator[Picture]:
+        for source in self.sources:
+            self._expect_frames(source)
+            try:
+                yield from self.predictor.read(source)
+            except UnreadableError as error:
+                self._skip(source.name, error)
+
+    def _expect_frames(self, source: Source) -> None:
+        if source.is_video and source.path.exists():
+            self.progress.total += max(0, int(video_property(source.path, cv2.CAP_PROP_FRAME_COUNT)) - 1)
+
+    def _predict(self, batch: list[tuple[Picture, dict]]) -> None:
+        """Predict and write a batch; if that fails, its images one by one, without those that fail alone."""
+        try:
+            samples = self.predictor.predict([data for _, data in batch])
+        except Exception as error:  # too many channels, too little memory, …
+            if len(batch) == 1:
+                self._skip(batch[0][0].name, error)
+            for one in batch if len(batch) > 1 else ():
+                self._predict([one])
+            return
+        for (picture, _), sample in zip(batch, samples, strict=True):
+            self._write(picture, sample)
+
+    def _write(self, picture: Picture, sample: BaseDataElement) -> None:
+        try:
+            if self.results is None:
+                self.results = self.kind(self.out_dir, self.predictor.classes, self.predictor.colors, self.score)
+            self.results.add(picture, sample)
+        except OSError as error:
+            raise UserError(f'the results cannot be written to {self.out_dir}: {error.strerror}.') from error
+        self.summary.count += 1
+        self.progress.update()
+
+    def _skip(self, name: str, error: Exception) -> None:
+        lines = str(error).strip().splitlines() or ['']
+        reason = lines[0] if isinstance(error, UnreadableError) else f'{type(error).__name__}: {lines[0]}'
+        self.summary.skipped[name] = reason
+        self.progress.update()
+        if isinstance(error, torch.OutOfMemoryError):
+            torch.cuda.empty_cache()

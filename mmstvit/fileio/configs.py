@@ -1,0 +1,113 @@
+"""Read the config that MMEngine stores as text in a checkpoint: as data, which is parsed and never executed."""
+
+import ast
+import re
+from collections.abc import Mapping
+
+from mmstvit.dependencies import LIBRARIES
+from mmstvit.errors import CheckpointError
+
+_REMEDY = 'Name its config: --config FILE'
+_LONGEST = 4_000_000  # characters
+_SCOPES = ('mmengine', 'mmcv', 'mmstvit', *LIBRARIES)
+# A registered name, with its scope if it has one: ReLU, mmdet.FPN, torchvision/Resize.
+_TYPE = re.compile(rf'(?:(?:{"|".join(_SCOPES)})\.)?[\w/]+')
+# Plain words. Excluded: calls, which mmcv's batched_nms and others would evaluate; addresses, paths and file names.
+_WORDS = re.compile(r'(?:[\w ,+-]|\.(?![A-Za-z_]))*')
+
+
+def parse_config(text: object) -> dict[str, object]:
+    """Parse the text of MMEngine's ``Config.dump()``: assignments of literals and ``dict(…)``.
+
+    A class, which stands without quotation marks after ``type=``, becomes its name.
+
+    Raises:
+        CheckpointError: The text holds anything else. Nothing is executed.
+    """
+    if not isinstance(text, str) or len(text) > _LONGEST:
+        raise CheckpointError('the config in the checkpoint is not the text of a config.', _REMEDY)
+    try:
+        return dict(_assignment(statement) for statement in ast.parse(text).body)
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        reason = str(error).partition('\n')[0] or type(error).__name__
+        raise CheckpointError(
+            f'Refusing to read the config in the checkpoint, which must hold values only: {reason}. Nothing was '
+            f'executed.',
+            _REMEDY,
+        ) from error
+
+
+def _assignment(statement: ast.stmt) -> tuple[str, object]:
+    if not (isinstance(statement, ast.Assign) and [*map(type, statement.targets)] == [ast.Name]):
+        raise ValueError(f'line {statement.lineno} is not an assignment')
+    return statement.targets[0].id, _value(statement.value)
+
+
+def _value(node: ast.expr | None) -> object:
+    if isinstance(node, ast.Constant) and isinstance(node.value, (str, int, float, type(None))):
+        return node.value
+    if isinstance(node, ast.List):
+        return [_value(item) for item in node.elts]
+    if isinstance(node, ast.Tuple):
+        return tuple(_value(item) for item in node.elts)
+    if isinstance(node, ast.Dict):
+        keys = [_value(key) for key in node.keys]
+        return dict(_entry(key, value) for key, value in zip(keys, node.values, strict=True))
+    if isinstance(node, ast.Call) and ast.unparse(node.func) == 'dict' and not node.args:
+        if None in [keyword.arg for keyword in node.keywords]:
+            raise ValueError('** in a dict')
+        return dict(_entry(keyword.arg, keyword.value) for keyword in node.keywords)
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+        value = _value(node.operand)
+        if isinstance(value, (int, float)):
+            return -value
+    raise ValueError('** in a dict' if node is None else f'line {node.lineno} has {ast.unparse(node)[:80]!r}')
+
+
+def _entry(key: object, node: ast.expr) -> tuple[object, object]:
+    if key == 'type' and isinstance(node, (ast.Name, ast.Attribute)):
+        name = ast.unparse(node)
+        if all(part.isidentifier() for part in name.split('.')):
+            return key, name
+    return key, _value(node)
+
+
+def check_config(node: object, key: str) -> None:
+    """Check that a part of a stranger's config can be built without executing what its author chose.
+
+    Registries build any importable object by its dotted name (``os.system``), and some registered classes evaluate
+    strings, or read files and addresses with pickle. So types must be registered names of the known libraries, and
+    other strings plain words.
+
+    Args:
+        node: The part.
+        key: Its dotted key, for the message.
+
+    Raises:
+        CheckpointError: It cannot.
+    """
+    if isinstance(node, Mapping):
+        for name, value in node.items():
+            place = f'{key}.{name}'
+            if name == 'trust_remote_code':
+                _refuse(place, value)
+            if name == '_scope_' and value not in _SCOPES:
+                _refuse(place, value)
+            if name == 'type' and isinstance(value, str):
+                if not _TYPE.fullmatch(value):
+                    _refuse(place, value)
+            else:
+                check_config(value, place)
+    elif isinstance(node, (list, tuple)):
+        for index, value in enumerate(node):
+            check_config(value, f'{key}.{index}')
+    elif isinstance(node, str) and not _WORDS.fullmatch(node):
+        _refuse(key, node)
+
+
+def _refuse(key: str, value: object) -> None:
+    raise CheckpointError(
+        f'Refusing to build the model from the config in the checkpoint: {key} is {value!r}, which could execute code '
+        f'or read other files. Nothing was executed.',
+        f'{_REMEDY}, or pass --trust-checkpoint if you trust the source.',
+    )

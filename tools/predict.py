@@ -1,0 +1,51 @@
+"""Predict images, folders, glob patterns and videos with the model of a checkpoint; no annotations are needed.
+
+A detector writes ``predictions.json`` (COCO, masks as RLE), a segmentor maps and ``legend.csv``, a classifier
+``predictions.csv``; each also ``pictures/``. The config is that in the checkpoint, or ``--config``.
+"""
+
+import argparse
+import sys
+
+from mmstvit.apis import add_cfg_options, add_trust, predict, user_errors
+
+
+def parse_args() -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument('inputs', nargs='+', metavar='INPUT', help='image, folder, glob pattern or video')
+    parser.add_argument('--out-dir', default='predictions', help='folder for the results, new or empty (predictions)')
+    parser.add_argument('--config', help='config file path or name (the config in the checkpoint)')
+    parser.add_argument('--score', type=float, help='lowest score of instances (0.3) or classes (0)')
+    parser.add_argument('--tta', action='store_true', help='test-time augmentation')
+    parser.add_argument('--batch-size', type=int, default=1, help='images of equal size predicted together (1)')
+    parser.add_argument('--device', default='auto', help='cpu, cuda, cuda:1, … (auto: a GPU if there is one)')
+    add_cfg_options(parser)
+    add_trust(parser)
+    args = parser.parse_args()
+    if args.batch_size < 1:
+        parser.error('--batch-size must be at least 1')
+    return args
+
+
+def main() -> None:
+    """Predict, and name what was skipped."""
+    args = vars(parse_args())
+    args['trust'] = args.pop('trust_checkpoint')
+    with user_errors():
+        summary = predict(**args)
+    if summary.ignored:
+        others = ', '.join(f'{count} {suffix}' for suffix, count in summary.ignored.most_common(5))
+        print(f'other files in the folders: {others}')
+    print(f'{summary.count} predictions: {summary.folder / summary.file}, pictures: {summary.folder / "pictures"}')
+    if summary.note:
+        print(summary.note)
+    for name, reason in summary.skipped.items():
+        print(f'skipped {name}: {reason}', file=sys.stderr)
+    if summary.skipped:
+        sys.exit(f'error: {len(summary.skipped)} of the inputs could not be predicted')
+
+
+if __name__ == '__main__':
+    main()
