@@ -1,9 +1,12 @@
 """Workarounds that depend on private names or message texts of torch, MMEngine and mmcv, with the versions tried."""
 
+import contextlib
+import importlib
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
+from mmengine.dataset import BaseDataset
 from mmengine.optim import BaseOptimWrapper
 from mmengine.registry import DefaultScope
 from torch import Tensor, nn
@@ -60,6 +63,12 @@ def no_sample_found(error: Exception) -> bool:
     return type(error) is Exception and str(error).startswith('Cannot find valid image')
 
 
+def serialize_data(dataset: BaseDataset) -> None:
+    """Serialize the samples of a dataset, as MMEngine 0.10.0 to 0.10.12 does where it loads them."""
+    dataset.data_bytes, dataset.data_address = dataset._serialize_data()
+    dataset.serialize_data = True
+
+
 def unpickling_reason(error: Exception) -> str:
     """Return why ``torch.load`` failed, without its advice to load the file unsafely.
 
@@ -114,3 +123,18 @@ def mask_logits(roi_head: nn.Module, features: tuple[Tensor, ...], rois: Tensor)
         stages = range(len(roi_head.mask_head))
         return [roi_head._mask_forward(stage, features, rois)['mask_preds'] for stage in stages]
     return [roi_head._mask_forward(features, rois)['mask_preds']]
+
+
+@contextlib.contextmanager
+def registered_types_only() -> Iterator[None]:
+    """Keep MMEngine's registries from importing a type that is not registered.
+
+    ``Registry.get`` of MMEngine 0.8 to 0.10.12 looks an unknown name up with ``get_object_from_string``, which imports
+    modules. It has no switch.
+    """
+    module = importlib.import_module('mmengine.registry.registry')
+    lookup, module.get_object_from_string = module.get_object_from_string, lambda name: None
+    try:
+        yield
+    finally:
+        module.get_object_from_string = lookup
