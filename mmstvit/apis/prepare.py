@@ -5,17 +5,29 @@ checked before the runner exists, so that a refused command leaves no folder and
 """
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 from mmengine.config import Config
 from mmengine.runner import Runner
 from torch import nn
 
+from mmstvit import rules
 from mmstvit.engine import runner as engine
 from mmstvit.errors import UserError
 from mmstvit.fileio import compare, load_weights, read_weights
 
 from .config import load_config
+
+
+def check_train_data(cfg: Config, _args: argparse.Namespace) -> None:
+    """Check that the data for training and validation exist; raises UserError."""
+    rules.check_data(cfg, 'train', 'val')
+
+
+def check_test_data(cfg: Config, _args: argparse.Namespace) -> None:
+    """Check that the data for testing exist; raises UserError."""
+    rules.check_data(cfg, 'test')
+
 
 Pass = Callable[[Config, argparse.Namespace], None]
 
@@ -23,12 +35,13 @@ Pass = Callable[[Config, argparse.Namespace], None]
 PASSES: dict[str, tuple[Pass, ...]] = {
     'train': (
         engine.check_train_parts,
+        engine.allow_no_workers,
         engine.check_train_loop,
         engine.check_strategy,
         engine.apply_amp,
         engine.apply_resume,
         engine.check_pretrained,  # also of a resumed run: MMEngine initializes the weights before it loads others
-        engine.check_train_data,
+        check_train_data,
         engine.start_processes,
         engine.scale_learning_rate,
         engine.guard_train_data,
@@ -36,12 +49,13 @@ PASSES: dict[str, tuple[Pass, ...]] = {
     ),
     'test': (
         engine.check_test_parts,
+        engine.allow_no_workers,
         engine.check_test_checkpoint,
         engine.check_draw,
         engine.apply_tta,
         engine.apply_out,
         engine.leave_out_training,
-        engine.check_test_data,
+        check_test_data,
         engine.start_processes,
         engine.guard_test_data,
     ),
@@ -73,13 +87,14 @@ def prepare(args: argparse.Namespace, split: str, *passes: Pass) -> Runner | Non
     """
     args = argparse.Namespace(**{**_DEFAULTS, **vars(args)})
     cfg = load_config(args)
+    keys = rules.find_keys(cfg, ('test',) if split == 'test' else ('train', 'val'))
     for apply in (*passes, *PASSES[split]):
         apply(cfg, args)
     model, hand_over = engine.build_seeded(cfg)
     if split == 'test':
         source = read_weights(args.checkpoint)
         compare(model, source, complete=True)
-        runner = engine.build_runner(cfg, hand_over)
+        runner = _build_runner(cfg, keys, hand_over)
         # Not with the runner's own method: it calls the hooks, and EMAHook is not ready before the run begins.
         load_weights(runner.model, source, complete=True)
         if args.show or args.show_dir:
@@ -89,9 +104,28 @@ def prepare(args: argparse.Namespace, split: str, *passes: Pass) -> Runner | Non
     engine.check_weights(cfg, model)
     if cfg.get('resume') and not engine.check_resume(cfg, model):
         return None
-    runner = engine.build_runner(cfg, hand_over)
+    runner = _build_runner(cfg, keys, hand_over)
     if cfg.get('resume'):
         runner.register_hook(engine.ResumedValuesHook())
+    return runner
+
+
+def _build_runner(cfg: Config, keys: Mapping[str, Sequence[str]], hand_over: Callable[[], nn.Module]) -> Runner:
+    """Ask the rules about the config and its data, then build the runner with the same datasets.
+
+    The log has a line for each dataset and each warning.
+
+    Raises:
+        DataError: The config and its data have faults; it lists all.
+    """
+    facts = rules.gather(cfg, keys)
+    report = rules.ask(facts, rules.CHEAP)
+    rules.refuse(report.faults)
+    runner = engine.build_runner(cfg, hand_over, rules.hand_over(facts))
+    for line in report.used:
+        runner.logger.info(line)
+    for warning in report.warnings:
+        runner.logger.warning(f'{warning.text} {warning.remedy}')
     return runner
 
 

@@ -3,12 +3,15 @@
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from numbers import Real
 
 from mmengine import fileio
 from mmengine.dataset import BaseDataset
 
 from mmstvit.errors import DataError
+
+from .images import find_loaders
 
 _LISTS = ('images', 'annotations', 'categories')
 
@@ -19,34 +22,29 @@ def is_coco(dataset: BaseDataset | type) -> bool:
     return getattr(load, '__module__', '') == 'mmdet.datasets.coco' and load.__qualname__.startswith('CocoDataset.')
 
 
-def read_annotation_file(dataset: BaseDataset) -> dict[str, list]:
-    """Read the annotation file of a COCO dataset.
+def read_json(dataset: BaseDataset) -> object:
+    """Read the annotation file of a dataset.
 
     Raises:
-        DataError: The file is not JSON, or lacks one of the lists of COCO's format.
+        DataError: The file is not JSON.
     """
     try:
-        content = fileio.load(dataset.ann_file, file_format='json', backend_args=dataset.backend_args)
+        return fileio.load(dataset.ann_file, file_format='json', backend_args=dataset.backend_args)
     except (OSError, ValueError) as error:
-        raise DataError(f'{dataset.ann_file} is not valid JSON: {error}.') from error
-    missing = [key for key in _LISTS if not isinstance(content, Mapping) or not isinstance(content.get(key), list)]
-    if missing:
-        raise DataError(f'{dataset.ann_file} is not a COCO annotation file: it has no list {", ".join(missing)}.')
-    return content
+        raise DataError(
+            f'{dataset.ann_file} is not valid JSON: {error}.', 'Use a JSON file in the COCO format (instances).'
+        ) from error
+
+
+def missing_lists(content: object) -> list[str]:
+    """Return the lists of COCO's format that a file lacks."""
+    return [key for key in _LISTS if not isinstance(content, Mapping) or not isinstance(content.get(key), list)]
 
 
 def first_names(names: Iterable[object], shown: int = 5) -> str:
     """Join the first of many names for a message."""
     names = list(names)
     return ', '.join(map(repr, names[:shown])) + (', …' if len(names) > shown else '')
-
-
-def unknown_categories(names: Iterable[str], classes: Iterable[str]) -> tuple[str, str]:
-    """Return the problem, and its remedy, of a file without a category of ``metainfo.classes``."""
-    return (
-        f'none of its categories ({first_names(names)}) is in metainfo.classes ({first_names(classes)}).',
-        'Set metainfo=dict(classes=(...)) of the dataset to the names in the file, in their order.',
-    )
 
 
 def is_box(box: object) -> bool:
@@ -64,41 +62,141 @@ def is_polygon(polygon: object) -> bool:
     return isinstance(polygon, (list, tuple)) and len(polygon) >= 6 and len(polygon) % 2 == 0
 
 
-def is_empty(annotation: Mapping) -> bool:
-    """Return True if MMDetection drops an annotation because its area is 0 or its box is less than 1 pixel in size."""
-    _, _, width, height = annotation['bbox']
-    return width < 1 or height < 1 or annotation['area'] <= 0
+def drop_reason(annotation: Mapping, image: Mapping | None, learned: bool, with_mask: bool) -> str:
+    """Return the first reason why MMDetection does not learn from an annotation; empty if it does.
 
-
-def explain_unusable(dataset: BaseDataset) -> tuple[str, str]:
-    """Explain from the annotation file why a COCO dataset has no usable object; returns the problem and a remedy."""
-    content = read_annotation_file(dataset)
-    images = {image['id'] for image in content['images']}
-    annotations = content['annotations']
-    if not annotations:
-        problem = f'{dataset.ann_file} has {len(images)} images and no annotation.'
-        return problem, 'Set ann_file to a file with annotations.'
-    classes = dataset.metainfo['classes']
-    names = {category['id']: category['name'] for category in content['categories']}
-    if not set(names.values()) & set(classes):
-        problem, remedy = unknown_categories(names.values(), classes)
-        return f'{dataset.ann_file}: {problem}', remedy
-    reasons = Counter(_why_unusable(annotation, images, names, classes) for annotation in annotations)
-    counts = ', '.join(f'{count} {reason}' for reason, count in reasons.most_common())
-    problem = f'of the {len(annotations)} annotations in {dataset.ann_file}: {counts}.'
-    return problem, 'Correct the annotations, or set ann_file to other ones.'
-
-
-def _why_unusable(annotation: Mapping, images: set, names: Mapping, classes: Iterable[str]) -> str:
-    """Return the first of MMDetection's conditions that an annotation does not meet."""
-    if annotation['image_id'] not in images:
-        return 'with an image_id that is not in the file'
-    if names.get(annotation['category_id']) not in classes:
-        return 'of a category that is not in metainfo.classes'
-    if annotation.get('iscrowd'):
-        return 'crowd (iscrowd=1)'
+    Args:
+        annotation: The annotation.
+        image: The entry of its image; None if the file has none.
+        learned: True if its category is in ``metainfo.classes``.
+        with_mask: True if the pipeline loads masks.
+    """
+    if image is None:
+        return 'unknown image_id'
+    if not learned:
+        return 'category not in classes'
     if annotation.get('ignore'):
-        return 'ignored (ignore=1)'
-    if is_empty(annotation):
-        return 'with an empty box or area'
-    return 'with a box outside the image, an invalid mask, or an image that filter_cfg drops'
+        return 'ignore=1'
+    x, y, width, height = annotation['bbox']
+    if annotation['area'] <= 0:
+        return 'area 0'
+    if width < 1 or height < 1:
+        return 'box below 1 pixel'
+    if x >= image['width'] or y >= image['height'] or x + width <= 0 or y + height <= 0:
+        return 'outside the image'
+    if annotation.get('iscrowd'):
+        return 'crowd'
+    if with_mask:
+        mask = annotation.get('segmentation')
+        if isinstance(mask, list) and mask and not any(map(is_polygon, mask)):
+            return 'no valid polygon'
+    return ''
+
+
+@dataclass
+class Annotations:
+    """Content of a COCO annotation file, and the part of it that MMDetection uses.
+
+    Args:
+        path: The file.
+        images: Entries of the images by id.
+        names: Names of the categories by id.
+        entries: The annotations.
+        learned: Ids of the categories that are in ``metainfo.classes``.
+        with_mask: True if the pipeline loads masks.
+        per_category: Number of annotations of each category id.
+        objects: Number of objects of each image that is used.
+        dropped: Number of annotations by the reason why they are dropped.
+        dropped_images: Number of images by the reason why they are dropped.
+    """
+
+    path: str
+    images: dict[object, Mapping]
+    names: dict[object, str]
+    entries: list[Mapping]
+    learned: set
+    with_mask: bool
+    per_category: Counter = field(default_factory=Counter)
+    objects: Counter = field(default_factory=Counter)
+    dropped: Counter[str] = field(default_factory=Counter)
+    dropped_images: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def used(self) -> int:
+        """Number of annotations that are used."""
+        return self.objects.total()
+
+    def drop_reason(self, annotation: Mapping) -> str:
+        """Return the reason why an annotation is dropped, apart from its whole image; empty if it is used."""
+        image, learned = self.images.get(annotation['image_id']), annotation['category_id'] in self.learned
+        return drop_reason(annotation, image, learned, self.with_mask)
+
+    def summary(self) -> str:
+        """Write what is used, and what is dropped for which reason, in one line."""
+        images = len(self.images)
+        used = f'{self.used} of {len(self.entries)} annotations'
+        used += f' in {images - self.dropped_images.total()} of {images} images'
+        dropped = ', '.join(f'{count} {reason}' for reason, count in self.dropped.most_common())
+        lost = ', '.join(f'{count} {reason}' for reason, count in self.dropped_images.most_common())
+        lost = lost and f'images: {lost}'
+        return used + (f' (dropped: {"; ".join(filter(None, (dropped, lost)))})' if dropped or lost else '')
+
+
+def summarize(content: Mapping, dataset: BaseDataset) -> Annotations:
+    """Count what MMDetection uses of an annotation file whose entries have all fields.
+
+    Args:
+        content: The file.
+        dataset: The dataset, for its classes, filters and pipeline; its samples need not be loaded.
+    """
+    classes = set(dataset.metainfo.get('classes', ()))
+    names = {category['id']: category['name'] for category in content['categories']}
+    learned = {key for key, name in names.items() if name in classes}
+    with_mask = any(getattr(loader, 'with_mask', False) for loader in find_loaders(dataset.pipeline))
+    images = {image['id']: image for image in content['images']}
+    found = Annotations(dataset.ann_file, images, names, content.get('annotations') or [], learned, with_mask)
+    with_objects = set()  # of a category in classes, even if MMDetection drops them
+    for annotation in found.entries:
+        found.per_category[annotation['category_id']] += 1
+        if annotation['category_id'] in learned:
+            with_objects.add(annotation['image_id'])
+        reason = found.drop_reason(annotation)
+        if reason:
+            found.dropped[reason] += 1
+        else:
+            found.objects[annotation['image_id']] += 1
+    _filter_images(found, dataset, with_objects)
+    return found
+
+
+def _filter_images(found: Annotations, dataset: BaseDataset, with_objects: set) -> None:
+    """Drop the images that ``filter_cfg`` drops, with their objects."""
+    options = None if dataset.test_mode else dataset.filter_cfg
+    if options is None:
+        return
+    min_size = options.get('min_size', 0)
+    small = f'below {min_size} pixels (filter_cfg.min_size)'
+    for key, image in found.images.items():
+        if options.get('filter_empty_gt') and key not in with_objects:
+            found.dropped_images['without annotations'] += 1
+        elif min(image['width'], image['height']) < min_size:
+            found.dropped_images[small] += 1
+            if count := found.objects.pop(key, 0):
+                found.dropped[f'in images {small}'] += count
+
+
+def explain_unusable(annotations: Annotations, classes: Iterable[str]) -> tuple[str, str]:
+    """Explain why an annotation file has no usable object; returns the problem and a remedy."""
+    path, total = annotations.path, len(annotations.entries)
+    if not total:
+        problem = f'{path} has {len(annotations.images)} images and no annotation.'
+        return problem, 'Set ann_file to a file with annotations.'
+    if not annotations.learned:
+        problem = (
+            f'{path}: none of its categories ({first_names(annotations.names.values())}) is in metainfo.classes '
+            f'({first_names(classes)}).'
+        )
+        return problem, 'Set metainfo=dict(classes=(...)) of the dataset to the names in the file, in their order.'
+    counts = ', '.join(f'{count} {reason}' for reason, count in annotations.dropped.most_common())
+    problem = f'none of the {total} annotations in {path} is used: {counts}.'
+    return problem, 'Correct the annotations, or set ann_file to other ones.'

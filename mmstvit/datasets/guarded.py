@@ -14,8 +14,9 @@ from mmstvit.compat import no_sample_found
 from mmstvit.errors import DataError
 from mmstvit.registry import DATASETS
 
+from .build import build_dataset
 from .images import Reader, UnreadableError, find_loaders, find_readers
-from .usable import build_dataset, check_usable
+from .label_maps import Labels, find_labels
 from .wrappers import DatasetWrapper, inner_datasets
 
 _REPAIR = 'Repair or remove the file; tools/misc/verify_dataset.py CONFIG finds all unreadable files.'
@@ -24,31 +25,37 @@ _REMEDIES = {
     'val': f'{_REPAIR} Evaluation does not skip files: its metrics would not be comparable.',
 }
 _REMEDIES['test'] = _REMEDIES['val']
+_LABELS = (
+    'Correct the map, metainfo.classes, reduce_zero_label or ignore_index; see tools/misc/verify_dataset.py CONFIG.'
+)
 
 
 class GuardedPipeline(Compose):
     """A pipeline that raises an error with the path of an unreadable file, or skips and counts it.
 
-    A skipped sample is None: MMEngine's datasets then draw another one.
+    A skipped sample is None: MMEngine's datasets then draw another one. A segmentation map with a label that the model
+    does not know raises an error, too: the loss would fail without a path, or ignore the label.
 
     Args:
         pipeline: The original pipeline.
         skips: Number of times that each sample of the dataset was skipped, int32, shared by all processes that load
             data. None: nothing is skipped.
         remedy: Remedy of the error.
+        labels: Labels of segmentation maps; None for other datasets.
     """
 
-    def __init__(self, pipeline: Compose, skips: Tensor | None, remedy: str) -> None:
+    def __init__(self, pipeline: Compose, skips: Tensor | None, remedy: str, labels: Labels | None = None) -> None:
         self.transforms = pipeline.transforms
         self.skips = skips
         self.remedy = remedy
+        self.labels = labels
         self._readers = find_readers(pipeline)
 
     def __call__(self, data: dict) -> dict | None:
         """Run the pipeline on a sample.
 
         Raises:
-            DataError: A file is unreadable.
+            DataError: A file is unreadable, or a segmentation map has unknown labels.
         """
         sample = {key: data.get(key) for key in ('img_path', 'seg_map_path', 'sample_idx')}
         try:
@@ -56,6 +63,7 @@ class GuardedPipeline(Compose):
         except Exception as error:  # decoders raise all kinds of errors; reading again shows if a file is the cause
             fault = self.find_fault(sample)
             if fault is None:
+                self._check_map(sample, error)
                 print_log(f'Cannot prepare the sample {sample}', logger='current', level=logging.ERROR)
                 raise
             return self._handle(sample, fault, error)
@@ -63,6 +71,8 @@ class GuardedPipeline(Compose):
             fault = self.find_fault(sample)
             if fault is not None:
                 return self._handle(sample, fault, None)
+        if self.labels is not None and not self.labels.fit(result):
+            self._check_map(sample, None)
         return result
 
     def find_fault(self, sample: dict) -> tuple[str, str] | None:
@@ -73,6 +83,14 @@ class GuardedPipeline(Compose):
             except UnreadableError as error:
                 return path, str(error)
         return None
+
+    def _check_map(self, sample: dict, cause: Exception | None) -> None:
+        """Raise DataError if the segmentation map of a sample is not one of labels that the model knows."""
+        for path, reader in self._files(sample):
+            if self.labels is not None and reader.key == 'seg_map_path':
+                problem = self.labels.find_fault(reader.read(path))
+                if problem:
+                    raise DataError(f'{path} {problem}.', _LABELS) from cause
 
     def _files(self, sample: dict) -> Iterator[tuple[str, Reader]]:
         for reader in self._readers:
@@ -101,23 +119,28 @@ class GuardedDataset(DatasetWrapper):
     and the position in the training run.
 
     Args:
-        dataset: Config of the inner dataset.
+        dataset: Config of the inner dataset, or the dataset.
         split: ``'train'``, ``'val'`` or ``'test'``.
         unreadable: ``'fail'`` or ``'skip'``; None skips if the pipeline's ``LoadImageFromFile`` has
             ``ignore_empty=True``, and fails otherwise. Only training skips.
+        ignore_index: Label of segmentation maps that the model ignores.
 
     Raises:
         DataError: The dataset cannot be built, is empty, or has no usable annotation.
         ValueError: An argument has another value.
     """
 
-    def __init__(self, dataset: dict, split: str = 'train', unreadable: str | None = None) -> None:
+    def __init__(
+        self, dataset: dict | Dataset, split: str = 'train', unreadable: str | None = None, ignore_index: int = 255
+    ) -> None:
         if split not in _REMEDIES:
             raise ValueError(f'split must be one of {sorted(_REMEDIES)}, but got {split!r}.')
         if unreadable not in (None, 'fail', 'skip'):
             raise ValueError(f"unreadable must be 'fail', 'skip' or None, but got {unreadable!r}.")
         if unreadable == 'skip' and split != 'train':
             raise ValueError(f"unreadable='skip' is for training only, but split is {split!r}.")
+        from mmstvit.rules.usable import check_usable  # its room imports this one
+
         super().__init__(build_dataset(dataset, f'{split}_dataloader.dataset'))
         for key, inner in inner_datasets(self.dataset, f'{split}_dataloader.dataset'):
             if not isinstance(inner, BaseDataset):
@@ -127,7 +150,7 @@ class GuardedDataset(DatasetWrapper):
             skip = split == 'train' and (unreadable == 'skip' or (unreadable is None and _ignores_empty(inner)))
             # Worker processes count in shared memory.
             skips = torch.zeros(len(inner), dtype=torch.int32).share_memory_() if skip else None
-            inner.pipeline = GuardedPipeline(inner.pipeline, skips, _REMEDIES[split])
+            inner.pipeline = GuardedPipeline(inner.pipeline, skips, _REMEDIES[split], find_labels(inner, ignore_index))
 
     def __getitem__(self, index: int) -> object:
         """Load a sample, or another one that replaces it.
@@ -146,7 +169,7 @@ class GuardedDataset(DatasetWrapper):
     def __setattr__(self, name: str, value: object) -> None:
         if name == 'pipeline' and isinstance(self.dataset, BaseDataset) and isinstance(value, Compose):
             old = self.dataset.pipeline
-            value = GuardedPipeline(value, old.skips, old.remedy)
+            value = GuardedPipeline(value, old.skips, old.remedy, old.labels)
         super().__setattr__(name, value)
 
 

@@ -44,6 +44,10 @@ _DECODER_ERRORS = (
 )
 
 
+# The reason for a file that is not there.
+MISSING = 'the file does not exist'
+
+
 class UnreadableError(ValueError):
     """A file cannot be read or decoded; the message is the reason, without the path."""
 
@@ -73,7 +77,7 @@ class Reader:
         try:
             return fileio.get(path, backend_args=self.backend_args)
         except FileNotFoundError as error:
-            raise UnreadableError('the file does not exist') from error
+            raise UnreadableError(MISSING) from error
         except OSError as error:
             raise UnreadableError(error.strerror or str(error)) from error
 

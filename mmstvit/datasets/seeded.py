@@ -90,11 +90,11 @@ class SeededDataset(DatasetWrapper):
     """Dataset wrapper that seeds the random numbers of each sample from the key of its index.
 
     Args:
-        dataset: Config of the inner dataset.
+        dataset: Config of the inner dataset, or the dataset.
     """
 
-    def __init__(self, dataset: dict) -> None:
-        super().__init__(MMENGINE_DATASETS.build(dataset))
+    def __init__(self, dataset: dict | Dataset) -> None:
+        super().__init__(MMENGINE_DATASETS.build(dataset) if isinstance(dataset, dict) else dataset)
 
     def __getitem__(self, index: int) -> object:
         if isinstance(index, SeededIndex):

@@ -1,20 +1,53 @@
 """Rules: do a config, its data and its model fit together?
 
-A rule is a function ``rule(facts) -> Iterator[Finding]`` in a module of this room. train.py and test.py ask the rules of
-:data:`CHEAP` before the first iteration; verify_dataset.py asks those of :data:`THOROUGH` too. Rule modules import
+A rule is a function ``rule(facts) -> Iterator[Finding]`` in a module of this room. train.py and test.py ask the rules
+of :data:`CHEAP` before the first iteration; verify_dataset.py asks those of :data:`THOROUGH` too. Rule modules import
 mmdet, mmseg, mmpretrain and pycocotools inside functions only: a config needs one of them.
 """
 
-from collections.abc import Callable, Iterator
+from . import coco, decoding, evaluation, files, usable
+from .checking import Rule, ask, check, hand_over
+from .facts import DatasetFacts, Facts, find_keys, gather
+from .files import check_data
+from .findings import FAULT, WARNING, Finding, Report, refuse
 
-from .facts import DatasetFacts, Facts
-from .findings import FAULT, WARNING, Finding, Report
+# No decoding of all files, at most a look at names and headers. The order is that of the report.
+CHEAP: tuple[Rule, ...] = (
+    usable.datasets_that_cannot_be_built,
+    coco.check_format,
+    coco.check_categories,
+    coco.check_ids,
+    coco.check_masks,
+    coco.check_boxes,
+    files.check_missing_files,
+    files.check_sizes,
+    files.check_splits,
+    evaluation.check_annotation_files,
+    evaluation.check_max_per_img,
+    usable.datasets_without_annotations,
+)
+# Read and decode every file, in addition.
+THOROUGH: tuple[Rule, ...] = (
+    decoding.check_verifiable,
+    coco.find_dropped,
+    decoding.check_files,
+)
 
-Rule = Callable[[Facts], Iterator[Finding]]
-
-# No decoding, at most a look at a file's name and header. The order is that of the report.
-CHEAP: tuple[Rule, ...] = ()
-# Decodes every file.
-THOROUGH: tuple[Rule, ...] = ()
-
-__all__ = ['CHEAP', 'FAULT', 'THOROUGH', 'WARNING', 'DatasetFacts', 'Facts', 'Finding', 'Report', 'Rule']
+__all__ = [
+    'CHEAP',
+    'FAULT',
+    'THOROUGH',
+    'WARNING',
+    'DatasetFacts',
+    'Facts',
+    'Finding',
+    'Report',
+    'Rule',
+    'ask',
+    'check',
+    'check_data',
+    'find_keys',
+    'gather',
+    'hand_over',
+    'refuse',
+]

@@ -1,12 +1,23 @@
 """Facts that the rules are about: a config, its datasets and heads, gathered once."""
 
-from collections.abc import Iterator, Mapping
+import contextlib
+import functools
+import io
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from mmcv.transforms import LoadAnnotations
 from mmengine.config import Config
-from mmengine.dataset import BaseDataset
+from mmengine.registry import DefaultScope
+from torch.utils.data import Dataset
 
+from mmstvit.datasets.coco import Annotations, is_coco, missing_lists, read_json, summarize
+from mmstvit.datasets.images import find_loaders
+from mmstvit.datasets.wrappers import inner_datasets
 from mmstvit.errors import DataError
+
+from .building import build_inner, find_class
+from .findings import FAULT, Finding
 
 # Heads that classify the labels of the dataset; the region proposals of rpn_head have no class.
 _HEADS = {'bbox_head', 'mask_head', 'decode_head', 'auxiliary_head', 'head', 'data_preprocessor'}
@@ -20,18 +31,48 @@ class DatasetFacts:
         split: ``'train'``, ``'val'`` or ``'test'``.
         key: Dotted key in the user's config, such as ``'train_dataloader.dataset.dataset'``.
         cfg: Its config.
-        dataset: The dataset; None if it cannot be built. A COCO dataset is not yet loaded (``lazy_init``): the rules
-            read ``content``.
-        content: The annotation file of a COCO dataset, as it is; None for others, and if it is not JSON.
+        dataset: The dataset, not yet serialized: ``data_list`` has its samples. A COCO dataset is not yet loaded
+            (``lazy_init``): the rules read ``content``. None if it cannot be built.
+        content: The annotation file of a COCO dataset as it is; None for others.
         error: The reason why the dataset cannot be built.
+        defects: Findings about the format of the annotation file; after a fault other rules cannot read it.
     """
 
     split: str
     key: str
     cfg: Mapping
-    dataset: BaseDataset | None = None
-    content: dict | None = None
+    dataset: Dataset | None = None
+    content: object = None
     error: DataError | None = None
+    defects: tuple[Finding, ...] = ()
+
+    @property
+    def classes(self) -> tuple[str, ...] | None:
+        """``metainfo.classes``; None if the dataset has none, or a string in place of a list."""
+        classes = getattr(self.dataset, 'metainfo', {}).get('classes')
+        return None if classes is None or isinstance(classes, str) else tuple(classes)
+
+    @property
+    def with_mask(self) -> bool:
+        """True if the pipeline loads the masks of objects."""
+        return any(getattr(loader, 'with_mask', False) for loader in self.loaders)
+
+    @functools.cached_property
+    def loaders(self) -> list:
+        """The transforms of the pipeline that load images and annotations."""
+        return list(find_loaders(getattr(self.dataset, 'pipeline', ())))
+
+    @property
+    def annotated(self) -> bool:
+        """True if the run needs annotations: in training and validation, with a pipeline that loads them."""
+        return self.split != 'test' and any(isinstance(loader, LoadAnnotations) for loader in self.loaders)
+
+    @functools.cached_property
+    def annotations(self) -> Annotations | None:
+        """Images and objects of a COCO file whose format is sound; None for other datasets and files."""
+        if self.content is None or any(defect.severity == FAULT for defect in self.defects):
+            return None
+        return summarize(self.content, self.dataset)
 
 
 @dataclass
@@ -40,17 +81,92 @@ class Facts:
 
     Args:
         cfg: The config.
-        datasets: The inner datasets of the splits that are checked, each once.
+        datasets: The inner datasets of the splits that are checked; data that occur twice once.
         heads: ``num_classes`` of the model's heads with their dotted keys.
+        keys: Keys of all inner datasets by split.
+        same: Key of a dataset with the same data as an earlier one → key of that one.
+        num_workers: Number of processes for the rules that decode; 0 is this process.
     """
 
     cfg: Config
     datasets: list[DatasetFacts] = field(default_factory=list)
     heads: list[tuple[str, int]] = field(default_factory=list)
+    keys: dict[str, list[str]] = field(default_factory=dict)
+    same: dict[str, str] = field(default_factory=dict)
+    num_workers: int = 0
 
     def of_split(self, split: str) -> list[DatasetFacts]:
         """Return the datasets of a split."""
-        return [facts for facts in self.datasets if facts.split == split]
+        return [data for data in self.datasets if data.split == split]
+
+    def of_coco(self) -> Iterator[tuple[DatasetFacts, Annotations]]:
+        """Yield the COCO datasets whose files have a sound format, with their annotations."""
+        for data in self.datasets:
+            if data.annotations is not None:
+                yield data, data.annotations
+
+
+def find_keys(cfg: Config, splits: Sequence[str]) -> dict[str, list[str]]:
+    """Find the dotted keys of the inner datasets of each split."""
+    nodes = {split: (cfg.get(f'{split}_dataloader') or {}).get('dataset') for split in splits}
+    return {split: [key for key, _ in inner_datasets(n, f'{split}_dataloader.dataset')] for split, n in nodes.items()}
+
+
+def gather(cfg: Config, keys: Mapping[str, Sequence[str]], num_workers: int = 0) -> Facts:
+    """Gather the facts about a config.
+
+    Args:
+        cfg: The config.
+        keys: Keys of its inner datasets by split, as :func:`find_keys` finds them in the user's config: the passes of
+            train.py put wrappers around the datasets.
+        num_workers: See :class:`Facts`.
+    """
+    facts = Facts(cfg, [], [*find_num_classes(cfg.get('model'))], {}, {}, num_workers)
+    seen: dict[str, str] = {}
+    with in_scope(cfg):
+        for split, names in keys.items():
+            facts.keys[split] = list(names)
+            inner = inner_datasets((cfg.get(f'{split}_dataloader') or {}).get('dataset'))
+            for key, (_, node) in zip(names, inner, strict=True):
+                first = seen.setdefault(_identity(node), key)
+                if first == key:
+                    facts.datasets.append(_gather_dataset(split, key, node))
+                else:
+                    facts.same[key] = first
+    return facts
+
+
+@contextlib.contextmanager
+def in_scope(cfg: Config) -> Iterator[None]:
+    """Build datasets in the scope of a config, without the lines that pycocotools prints."""
+    with DefaultScope.overwrite_default_scope(cfg.default_scope), contextlib.redirect_stdout(io.StringIO()):
+        yield
+
+
+def _gather_dataset(split: str, key: str, cfg: Mapping) -> DatasetFacts:
+    data = DatasetFacts(split, key, cfg)
+    try:
+        data.dataset = build_inner(cfg, key)
+        if is_coco(find_class(cfg)):
+            data.content = read_json(data.dataset)
+            data.defects = tuple(find_defects(data))
+    except DataError as error:
+        data.error = error
+    return data
+
+
+def find_defects(data: DatasetFacts) -> Iterator[Finding]:
+    """Find defects in the format of an annotation file."""
+    if missing := missing_lists(data.content):
+        message = f'{data.dataset.ann_file} is not a COCO annotation file: it has no list {", ".join(missing)}.'
+        remedy = 'Use a JSON file in the COCO format for object detection (instances).'
+        yield Finding('invalid annotation file', FAULT, message, remedy, data.dataset.ann_file, split=data.split)
+
+
+def _identity(cfg: Mapping) -> str:
+    """Write a dataset's config without the options that do not change its data."""
+    ignored = ('pipeline', 'test_mode', 'lazy_init', 'serialize_data')
+    return repr(sorted((name, repr(value)) for name, value in cfg.items() if name not in ignored))
 
 
 def find_num_classes(node: object, key: str = 'model', in_head: bool = False) -> Iterator[tuple[str, int]]:

@@ -1,7 +1,8 @@
 """Findings of the rules, and the report of them."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 
 from mmstvit.errors import DataError
 
@@ -71,9 +72,17 @@ class Report:
         """The warnings."""
         return [finding for finding in self.findings if finding.severity == WARNING]
 
-    def refuse_faults(self) -> None:
-        """Raise one DataError that lists all faults with their remedies, if there are any."""
-        refuse(self.faults)
+    def lines(self, shown: int) -> Iterator[str]:
+        """Yield the report as text, with the first ``shown`` examples of each finding; faults stand first."""
+        yield from self.used
+        for finding in [*self.faults, *self.warnings]:
+            yield from _listing(finding, shown)
+        yield f'{_count(len(self.faults), "fault")}, {_count(len(self.warnings), "warning")}'
+
+    def to_dict(self) -> dict:
+        """Return the whole report, for JSON."""
+        findings = [asdict(finding) for finding in [*self.faults, *self.warnings]]
+        return dict(used=self.used, findings=findings, faults=len(self.faults), warnings=len(self.warnings))
 
 
 def keep_causes(findings: Sequence[Finding]) -> list[Finding]:
@@ -82,7 +91,8 @@ def keep_causes(findings: Sequence[Finding]) -> list[Finding]:
 
 
 def _explains(cause: Finding, finding: Finding) -> bool:
-    return cause is not finding and finding.kind in cause.explains and cause.split in ('', finding.split)
+    same = not cause.split or not finding.split or cause.split == finding.split
+    return cause is not finding and finding.kind in cause.explains and same
 
 
 def refuse(faults: Sequence[Finding]) -> None:
@@ -95,16 +105,51 @@ def refuse(faults: Sequence[Finding]) -> None:
     raise DataError('\n'.join([f'the config and its data have {len(faults)} faults:', *lines]))
 
 
+def gather_places(
+    places: Iterable[tuple[str, str, str]], kinds: Mapping[str, tuple[str, str, str]], split: str
+) -> Iterator[Finding]:
+    """Make one finding of all places of a kind.
+
+    Args:
+        places: Kinds, paths and messages.
+        kinds: Severity, meaning and remedy of each kind.
+        split: The split.
+    """
+    by_kind: dict[str, list[tuple[str, str]]] = {}
+    for kind, path, message in places:
+        by_kind.setdefault(kind, []).append((path, message))
+    for kind, found in by_kind.items():
+        severity, meaning, remedy = kinds[kind]
+        if len(found) == 1:
+            yield Finding(kind, severity, found[0][1], remedy, found[0][0], split=split)
+            continue
+        folder = common_folder([path for path, _ in found])
+        examples = tuple(f'{path.removeprefix(folder)}: {message}' for path, message in found)
+        yield Finding(kind, severity, meaning, remedy, folder, len(found), examples=examples, split=split)
+
+
+def common_folder(paths: Sequence[str]) -> str:
+    """Return the folder that all paths are in, with a slash; empty if there is none."""
+    common = os.path.commonprefix([os.path.dirname(path) + '/' for path in paths])
+    return common[: common.rfind('/') + 1]
+
+
 def shorten(values: Sequence[object], shown: int = 5) -> tuple[str, ...]:
     """Return the first few values as examples of a finding."""
     return tuple(map(str, values[:shown]))
 
 
-def listing(finding: Finding, shown: int) -> Iterator[str]:
+def _count(number: int, noun: str) -> str:
+    return f'{number} {noun}' if number == 1 else f'{number} {noun}s'
+
+
+def _listing(finding: Finding, shown: int) -> Iterator[str]:
     """Yield the lines of a finding in a report, with its first ``shown`` examples."""
-    count = '' if finding.count == 1 else f' ({finding.count}{f" of {finding.total}" if finding.total else ""})'
-    yield f'  {"FAULT" if finding.severity == FAULT else "warning"}  {finding.kind}{count}: {finding.text}'
-    yield from (f'    {example}' for example in finding.examples[:shown])
+    label = 'FAULT' if finding.severity == FAULT else 'warning'
+    split = f' ({finding.split})' if finding.split else ''
+    yield f'  {label}  {finding.kind}{split}: {finding.count}'
+    yield f'    {finding.text}'
+    yield from (f'      {example}' for example in finding.examples[:shown])
     if len(finding.examples) > shown:
-        yield f'    … and {len(finding.examples) - shown} more'
+        yield f'      … and {len(finding.examples) - shown} more'
     yield f'    Remedy: {finding.remedy}'

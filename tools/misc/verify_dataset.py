@@ -1,7 +1,7 @@
 """Verify the data sets of a config, of MMDetection, MMSegmentation or MMPreTrain, before training.
 
-Every file is read and decoded. Sizes, boxes, masks, categories and labels are compared with the files, the config and
-the model, including what the dataset's own filtering drops. The exit code is 1 if there are faults, 0 if there are
+The rules are those that train.py asks before it trains; in addition every file is read and decoded, and compared with its
+annotations. The exit code is 1 if there are faults, 0 if there are
 warnings only.
 
 Example::
@@ -18,7 +18,7 @@ from pathlib import Path
 from mmengine.config import Config
 
 from mmstvit.apis import UserError, add_cfg_options, check_data, read_config, user_errors
-from mmstvit.datasets.verify import verify
+from mmstvit.rules import CHEAP, THOROUGH, check
 
 SPLITS = ('train', 'val', 'test')
 
@@ -38,7 +38,7 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--out', type=Path, help='write the whole report to this JSON file')
     parser.add_argument(
-        '--show', type=int, default=5, metavar='N', help='print the first N findings of each kind (%(default)s)'
+        '--show', type=int, default=5, metavar='N', help='print the first N examples of each finding (%(default)s)'
     )
     add_cfg_options(parser)
     return parser.parse_args()
@@ -72,7 +72,7 @@ def main() -> None:
         cfg = read_config(args.config, args.cfg_options)
         splits = find_splits(cfg, args.split)
         check_data(cfg, *splits)
-    report = verify(cfg, splits, args.num_workers)
+    report = check(cfg, splits, (*CHEAP, *THOROUGH), args.num_workers)
     print('\n'.join(report.lines(args.show)))
     if args.out is not None:
         args.out.write_text(json.dumps(dict(config=args.config, **report.to_dict()), indent=2) + '\n')

@@ -4,20 +4,17 @@ from .build import build_model, build_runner, build_seeded
 from .checks import (
     as_list,
     check_checkpoint,
-    check_data,
     check_pretrained,
     check_strategy,
     check_test_checkpoint,
-    check_test_data,
     check_test_parts,
-    check_train_data,
     check_train_loop,
     check_train_parts,
     type_name,
 )
 from .data import guard_data, guard_test_data, guard_train_data
 from .draw import DrawHook, check_draw
-from .options import apply_amp, apply_out, apply_tta, leave_out_training, scale_learning_rate
+from .options import allow_no_workers, apply_amp, apply_out, apply_tta, leave_out_training, scale_learning_rate
 from .processes import leave_process_group, start_processes
 from .restart import make_restartable
 from .resume import ResumedValuesHook, apply_resume, check_resume, find_checkpoint
@@ -26,6 +23,7 @@ from .weights import check_weights
 __all__ = [
     'DrawHook',
     'ResumedValuesHook',
+    'allow_no_workers',
     'apply_amp',
     'apply_out',
     'apply_resume',
@@ -35,15 +33,12 @@ __all__ = [
     'build_runner',
     'build_seeded',
     'check_checkpoint',
-    'check_data',
     'check_draw',
     'check_pretrained',
     'check_resume',
     'check_strategy',
     'check_test_checkpoint',
-    'check_test_data',
     'check_test_parts',
-    'check_train_data',
     'check_train_loop',
     'check_train_parts',
     'check_weights',

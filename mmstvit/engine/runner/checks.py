@@ -1,4 +1,4 @@
-"""Checks of a config before anything is built: its parts, loops, strategy, data and pretrained weights."""
+"""Checks of a config before anything is built: its parts, loops, strategy and pretrained weights."""
 
 import argparse
 import os
@@ -6,18 +6,10 @@ from collections.abc import Iterator, Mapping
 
 from mmengine.config import Config, ConfigDict
 
-from mmstvit.datasets.wrappers import inner_datasets
 from mmstvit.dependencies import tool_command
 from mmstvit.errors import UserError
 from mmstvit.fileio import is_local
 
-# Folder of a data set -> how to get it.
-DATA_REMEDIES = {
-    'data/scenes': f'Generate it with: {tool_command("dataset_converters/scenes.py")}',
-    'data/coco': 'Download COCO 2017 and unpack it there as annotations/, train2017/ and val2017/',
-    'data/ade': 'Download ADE20K (SceneParsing) as MMSegmentation describes it',
-    'data/imagenet': 'Download ImageNet-1k as MMPreTrain describes it',
-}
 # Train loop -> the length of the other loop, which it does not accept.
 _FOREIGN_LENGTHS = {'EpochBasedTrainLoop': 'max_iters', 'IterBasedTrainLoop': 'max_epochs'}
 
@@ -112,68 +104,6 @@ def check_strategy(cfg: Config, _args: argparse.Namespace) -> None:
             f'which any number of processes can load.',
             'Set --cfg-options strategy.state_dict_cfg=full',
         )
-
-
-def check_train_data(cfg: Config, _args: argparse.Namespace) -> None:
-    """Check that the data for training and validation exist; raises UserError."""
-    check_data(cfg, 'train', 'val')
-
-
-def check_test_data(cfg: Config, _args: argparse.Namespace) -> None:
-    """Check that the data for testing exist; raises UserError."""
-    check_data(cfg, 'test')
-
-
-def check_data(cfg: Config, *splits: str) -> None:
-    """Check that the files and folders of the data sets of a config exist.
-
-    Args:
-        cfg: The config.
-        splits: Of ``'train'``, ``'val'`` and ``'test'``; their dataloaders and evaluators are checked.
-
-    Raises:
-        UserError: Names the missing path, the config key that reads it and how to get the data.
-    """
-    for split in splits:
-        for part in (f'{split}_dataloader.dataset', f'{split}_evaluator'):
-            section, _, key = part.partition('.')
-            node = cfg.get(section)
-            node = node.get(key) if key and node is not None else node
-            for key, reader in inner_datasets(node, part):
-                for name, path in _data_paths(reader):
-                    if is_local(path) and not os.path.exists(os.path.expanduser(path)):
-                        raise UserError(
-                            f'{path} does not exist, but {key}.{name} reads it.',
-                            f'{_data_remedy(path)}If it is elsewhere, name it with --cfg-options {key}.{name}=… (and '
-                            f'the same path in the other dataloaders and evaluators that read it).',
-                        )
-
-
-def _data_remedy(path: str) -> str:
-    for folder, remedy in DATA_REMEDIES.items():
-        if path == folder or path.startswith(folder + '/'):
-            return f'{remedy}. '
-    return ''
-
-
-def _data_paths(reader: Mapping) -> Iterator[tuple[str, str]]:
-    """Yield the files and folders that a dataset or evaluator reads with their keys, joined as the libraries do."""
-    backend = reader.get('backend_args') or {}
-    if backend.get('backend', 'local') != 'local':
-        return
-    root = reader.get('data_root') or ''
-    if root:
-        yield 'data_root', root
-    prefixes = reader.get('data_prefix')
-    prefixes = list(prefixes.values()) if isinstance(prefixes, Mapping) else prefixes
-    files = [('ann_file', file) for file in as_list(reader.get('ann_file'))]
-    folders = [('data_prefix', folder) for part in as_list(prefixes) for folder in as_list(part)]
-    # MMPreTrain's ImageNet reads the folder of the split when no prefix is given.
-    if not any(folder for _, folder in folders) and type_name(reader) == 'ImageNet':
-        folders.append(('split', reader.get('split')))
-    for name, path in [*files, *folders]:
-        if path:
-            yield name, os.path.join(root, path)
 
 
 def check_pretrained(cfg: Config, _args: argparse.Namespace | None = None) -> None:

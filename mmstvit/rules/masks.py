@@ -2,24 +2,28 @@
 
 from collections.abc import Iterator, Mapping
 
-from pycocotools import mask as rle
+from mmstvit.datasets.coco import is_box, is_finite, is_polygon
 
-from ..coco import is_box, is_finite, is_polygon
-
-# COCO's boxes and polygons are rounded: they may extend beyond the image by this many pixels.
+# COCO's boxes and polygons are rounded: by this many pixels they may extend beyond the image without a finding, …
 TOLERANCE = 1.0
+# … and by this many with a warning.
+ROUNDING = 2.0
 
 
 def check_box(box: object, height: int, width: int) -> Iterator[tuple[str, str]]:
     """Check a box [x, y, width, height] in an image; yields kinds and messages of findings."""
     if not is_box(box):
         yield 'invalid box', f'bbox is {box!r}, expected four finite numbers'
-        return
-    x, y, w, h = box
-    if w < 1 or h < 1:
+    elif min(box[2:]) < 1:
         yield 'invalid box', f'bbox {_numbers(box)} is less than 1 pixel wide or high'
-    elif x < -TOLERANCE or y < -TOLERANCE or x + w > width + TOLERANCE or y + h > height + TOLERANCE:
-        yield 'box outside image', f'bbox {_numbers(box)} extends beyond the {width}×{height} image'
+    elif (beyond := overhang(box[0], box[1], box[0] + box[2], box[1] + box[3], height, width)) > TOLERANCE:
+        kind = 'box outside image' if beyond > ROUNDING else 'box slightly outside image'
+        yield kind, f'bbox {_numbers(box)} extends beyond the {width}×{height} image'
+
+
+def overhang(left: float, top: float, right: float, bottom: float, height: int, width: int) -> float:
+    """Return the number of pixels by which a rectangle extends beyond the image; 0 or less if it does not."""
+    return max(-left, -top, right - width, bottom - height)
 
 
 def check_mask(mask: object, height: int, width: int) -> Iterator[tuple[str, str]]:
@@ -32,7 +36,16 @@ def check_mask(mask: object, height: int, width: int) -> Iterator[tuple[str, str
         yield 'invalid mask', f'segmentation is a {type(mask).__name__}, neither polygons nor RLE (size and counts)'
 
 
+def extent(polygons: list) -> tuple[float, float, float, float]:
+    """Return the bounding rectangle of polygons: left, top, right, bottom."""
+    xs = [x for polygon in polygons for x in polygon[0::2]]
+    ys = [y for polygon in polygons for y in polygon[1::2]]
+    return min(xs), min(ys), max(xs), max(ys)
+
+
 def _check_polygons(polygons: list, height: int, width: int) -> Iterator[tuple[str, str]]:
+    from pycocotools import mask as rle
+
     for polygon in polygons:
         if not isinstance(polygon, (list, tuple)) or not all(map(is_finite, polygon)):
             yield 'invalid mask', 'a polygon is not a list of finite numbers'
@@ -40,11 +53,11 @@ def _check_polygons(polygons: list, height: int, width: int) -> Iterator[tuple[s
         if not is_polygon(polygon):
             yield 'invalid mask', f'a polygon has {len(polygon)} numbers, expected three or more pairs'
             return
-    xs = [x for polygon in polygons for x in polygon[0::2]]
-    ys = [y for polygon in polygons for y in polygon[1::2]]
-    if min(*xs, *ys) < -TOLERANCE or max(xs) > width + TOLERANCE or max(ys) > height + TOLERANCE:
-        corners = _numbers([min(xs), min(ys), max(xs), max(ys)])
-        yield 'mask outside image', f'polygons {corners} (x1, y1, x2, y2) extend beyond the {width}×{height} image'
+    corners = extent(polygons)
+    beyond = overhang(*corners, height, width)
+    if beyond > TOLERANCE:
+        kind = 'mask outside image' if beyond > ROUNDING else 'mask slightly outside image'
+        yield kind, f'polygons {_numbers(corners)} (x1, y1, x2, y2) extend beyond the {width}×{height} image'
     elif rle.area(rle.merge(rle.frPyObjects(polygons, height, width))) == 0:
         yield 'empty mask', 'the polygons cover no pixel'
 
@@ -88,5 +101,5 @@ def decode_counts(code: bytes) -> list[int] | None:
     return None if shift else counts
 
 
-def _numbers(values: list) -> str:
+def _numbers(values: tuple | list) -> str:
     return f'[{", ".join(f"{value:g}" for value in values)}]'

@@ -1,69 +1,41 @@
-"""Check that a dataset can be built and has usable annotations."""
+"""Check that a dataset has usable annotations."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 from mmcv.transforms import LoadAnnotations
 from mmengine.dataset import BaseDataset
-from mmengine.registry import DATASETS as MMENGINE_DATASETS
-from torch.utils.data import Dataset
 
+from mmstvit.datasets.coco import explain_unusable, is_coco, is_polygon, read_json, summarize
+from mmstvit.datasets.images import MAP_READER, UnreadableError, find_loaders, find_readers
 from mmstvit.errors import DataError
 
-from .coco import explain_unusable, is_coco, is_polygon
-from .images import MAP_READER, UnreadableError, find_loaders, find_readers
-from .wrappers import inner_datasets
-
-# Errors of datasets for a bad file or a bad option.
-_BUILD_ERRORS = (AssertionError, AttributeError, KeyError, OSError, RuntimeError, TypeError, ValueError)
+from .facts import Facts
+from .findings import FAULT, Finding
 
 
-def build_dataset(cfg: Mapping, key: str) -> Dataset:
-    """Build a dataset with all its samples, or without if ``lazy_init``.
-
-    Args:
-        cfg: Config of the dataset or of a dataset wrapper.
-        key: Dotted key of ``cfg`` in the whole config, for messages.
-
-    Raises:
-        DataError: The dataset cannot be built or has no samples.
-    """
-    try:
-        dataset = MMENGINE_DATASETS.build(cfg)
-        if hasattr(dataset, 'full_init') and not cfg.get('lazy_init'):
-            dataset.full_init()
-    except _BUILD_ERRORS as error:
-        # MMEngine fails on an empty list of samples too, with an error that does not say so.
-        for inner_key, inner_cfg in inner_datasets(cfg, key):
-            _check_not_empty(_build_unserialized(inner_cfg), inner_key)
-        reason = ' '.join(str(error).split())
-        raise DataError(f'{key} cannot be built: {type(error).__name__}: {reason}') from error
-    if not cfg.get('lazy_init'):
-        for inner_key, inner in inner_datasets(dataset, key):
-            _check_not_empty(inner, inner_key)
-    return dataset
+def datasets_that_cannot_be_built(facts: Facts) -> Iterator[Finding]:
+    """Find datasets that cannot be built, are empty, or whose annotation file is not JSON."""
+    for data in facts.datasets:
+        if data.error is not None:
+            message = data.error.problem.removeprefix(data.key).lstrip(': ')
+            remedy = data.error.remedy or 'Correct the config of the dataset, or its files.'
+            yield Finding('unusable dataset', FAULT, message, remedy, data.key, split=data.split)
 
 
-def _build_unserialized(cfg: Mapping) -> Dataset | None:
-    """Build a dataset in a way that does not fail if it is empty; None if it fails for another reason."""
-    try:
-        return MMENGINE_DATASETS.build({**cfg, 'serialize_data': False})
-    except _BUILD_ERRORS:
-        return None
-
-
-def _check_not_empty(dataset: Dataset | None, key: str) -> None:
-    if not isinstance(dataset, BaseDataset) or len(dataset):
-        return
-    if is_coco(dataset):
-        problem, remedy = explain_unusable(dataset)
-    elif dataset.ann_file:
-        problem, remedy = f'{dataset.ann_file} lists no files.', 'Set ann_file to a file with samples.'
-    else:
-        folder = dataset.data_prefix.get('img_path') or dataset.data_prefix.get('img')
-        suffix = f' with the suffix {dataset.img_suffix}' if hasattr(dataset, 'img_suffix') else ''
-        problem, remedy = f'the folder {folder} has no images{suffix}.', 'Set data_root and data_prefix to the images.'
-    raise DataError(f'{key} has no samples: {problem}', remedy)
+def datasets_without_annotations(facts: Facts) -> Iterator[Finding]:
+    """Find datasets for training and validation without an object or a labeled pixel to learn from."""
+    for data in facts.datasets:
+        if not data.annotated or not isinstance(data.dataset, BaseDataset):
+            continue
+        try:
+            if data.annotations is None and data.content is None:
+                check_usable(data.dataset, data.key)
+            elif data.annotations is not None and not data.annotations.used:
+                raise DataError(*explain_unusable(data.annotations, data.classes or ()))
+        except DataError as error:
+            problem = error.problem.removeprefix(data.key).lstrip(': ')
+            yield Finding('unusable dataset', FAULT, problem, error.remedy, data.key, split=data.split)
 
 
 def check_usable(dataset: BaseDataset, key: str) -> None:
@@ -94,7 +66,13 @@ def check_usable(dataset: BaseDataset, key: str) -> None:
             f'example in {info["seg_map_path"]}.',
             'Correct the labels in the maps, or set reduce_zero_label of the dataset.',
         )
-    problem, remedy = explain_unusable(dataset) if is_coco(dataset) else ('its annotations are empty or unusable.', '')
+    problem, remedy = (
+        'its annotations are empty or unusable.',
+        'Correct the annotations, or set ann_file to other ones.',
+    )
+    if is_coco(dataset):
+        annotations = summarize(read_json(dataset), dataset)
+        problem, remedy = explain_unusable(annotations, dataset.metainfo['classes'])
     raise DataError(f'{key}: none of its {len(dataset)} images has a usable object: {problem}', remedy)
 
 

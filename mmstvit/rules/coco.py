@@ -1,0 +1,294 @@
+"""COCO annotation files: categories and class names, ids, masks and boxes."""
+
+import difflib
+from collections import Counter
+from collections.abc import Iterator, Mapping
+
+from mmstvit.datasets.coco import Annotations, first_names
+
+from .facts import DatasetFacts, Facts
+from .findings import FAULT, WARNING, Finding, shorten
+from .masks import ROUNDING, extent, overhang
+
+FIX = 'tools/new_config.py with --fix writes a repaired copy'
+BOXES_ONLY = 'configs/faster_rcnn'
+SAMPLE = 20_000  # annotations whose polygons are compared with their boxes
+# Findings that follow from categories with two names or ids.
+_OF_CATEGORIES = ('no matching category', 'class without category', 'order of categories', 'unused category')
+_ANY_CLASS = (*_OF_CATEGORIES, 'unusable dataset')
+
+
+def check_format(facts: Facts) -> Iterator[Finding]:
+    """Refuse annotation files whose lists or entries are not in the COCO format; other rules do not read them."""
+    for data in facts.datasets:
+        yield from data.defects
+
+
+def check_categories(facts: Facts) -> Iterator[Finding]:
+    """Refuse categories that share a name or an id, and class names that the file does not have in their order."""
+    for data, annotations in facts.of_coco():
+        repeated = [*_find_repeated(data, annotations)]
+        yield from repeated
+        if not repeated and data.classes:
+            yield from _compare_names(data, annotations)
+
+
+def _find_repeated(data: DatasetFacts, annotations: Annotations) -> Iterator[Finding]:
+    categories = data.content['categories']
+    explains = (*_ANY_CLASS, 'classes and heads disagree')
+    ids = Counter(category['id'] for category in categories)
+    for key in (key for key, count in ids.items() if count > 1):
+        names = [category['name'] for category in categories if category['id'] == key]
+        message = f'{len(names)} categories have the id {key!r}: {first_names(names)}.'
+        remedy = 'Remove the copy from categories' if len(set(names)) == 1 else 'Give each category an id of its own'
+        yield Finding(
+            'one category id twice',
+            FAULT,
+            message,
+            f'{remedy}; {FIX}.',
+            annotations.path,
+            len(names),
+            split=data.split,
+            explains=explains,
+        )
+    names = Counter(annotations.names.values())
+    for name in (name for name, count in names.items() if count > 1):
+        keys = [key for key, other in annotations.names.items() if other == name]
+        counts = ', '.join(f'id {key!r}: {annotations.per_category[key]} annotations' for key in keys)
+        unused = [key for key in keys if not annotations.per_category[key]]
+        message = f'{len(keys)} categories have the name {name!r} ({counts}).'
+        if unused and len(unused) < len(keys):
+            remedy = f'Remove the category with id {first_names(unused)}, which no annotation uses'
+        else:
+            remedy = 'Rename one of them, or give their annotations one category_id'
+        yield Finding(
+            'two categories of one name',
+            FAULT,
+            message,
+            f'{remedy}; {FIX}.',
+            annotations.path,
+            len(keys),
+            split=data.split,
+            explains=explains,
+        )
+
+
+def _compare_names(data: DatasetFacts, annotations: Annotations) -> Iterator[Finding]:
+    """Compare ``metainfo.classes`` with the categories.
+
+    MMDetection numbers labels in the order of the file, and takes names from ``metainfo.classes``. A name that the file
+    does not have shifts the labels of all after it; at the end of the list it breaks evaluation alone.
+    """
+    classes, path = list(data.classes), annotations.path
+    names = list(annotations.names.values())
+    known = [name for name in names if name in classes]
+    absent = [name for name in classes if name not in names]
+    unused = [name for name in names if name not in classes]
+    near = {name: near for name in absent if (near := nearest(name, unused))}
+    hint = ''.join(f' Did you mean {other!r} for {name!r}?' for name, other in [*near.items()][:3])
+    own = 'metainfo' in data.cfg
+    write = f'Set metainfo=dict(classes=({first_names(names, 20)}{"," if len(names) == 1 else ""})) of the dataset.'
+
+    def finding(kind: str, severity: str, message: str, *explains: str) -> Finding:
+        remedy = (hint or f' {write}').lstrip()
+        return Finding(kind, severity, message, remedy, data.key, split=data.split, explains=explains)
+
+    wanted = f'metainfo.classes of {data.key} has' if own else f'{data.key} has no metainfo.classes and uses'
+    if not known:
+        message = f'{wanted} {first_names(classes)}, but the categories in {path} are {first_names(names)}.'
+        explains = ('unusable dataset', 'dropped annotations', 'class names of the splits differ')
+        yield finding('no matching category', FAULT, message, *explains)
+    elif absent and (near or known != classes[: len(known)] or data.split != 'train'):
+        message = f'{wanted} {first_names(absent)}, which {path} does not have; its categories are {first_names(names)}'
+        yield finding('class without category', FAULT, f'{message}.', 'unused category', 'order of categories')
+    elif known != classes[: len(known)]:
+        label = next(i for i, name in enumerate(known) if name != classes[i])
+        message = f'label {label} is {known[label]!r} in {path}, but {classes[label]!r} in {data.key}.metainfo.classes.'
+        yield finding('order of categories', FAULT, message)
+    elif absent:
+        message = f'{wanted} {first_names(absent)}, which {path} does not have.'
+        yield finding('class without category', WARNING, message)
+    for key, name in annotations.names.items():
+        count = annotations.per_category[key]
+        if known and name in unused and name not in near.values() and count:
+            message = f'{name!r} in {path} is not in metainfo.classes: its {count} annotations are dropped.'
+            remedy = 'If the model should learn it, add it to metainfo.classes and set num_classes.'
+            yield Finding('unused category', WARNING, message, remedy, data.key, count, split=data.split)
+
+
+def nearest(name: str, names: list[str]) -> str | None:
+    """Return the name that is nearest to a misspelt one; None if none is near."""
+    lower = {other.lower(): other for other in reversed(names)}
+    close = difflib.get_close_matches(name.lower(), lower, n=1, cutoff=0.7)
+    return lower[close[0]] if close else None
+
+
+def check_ids(facts: Facts) -> Iterator[Finding]:
+    """Refuse ids of images and annotations that occur twice, or that the file does not have."""
+    for data, annotations in facts.of_coco():
+        entries, path = annotations.entries, annotations.path
+        total = len(entries)
+
+        def finding(
+            kind: str, what: str, found: list, of: int, remedy: str, data: DatasetFacts = data, path: str = path
+        ) -> Finding:
+            message = f'{len(found)} of {of} {what}'
+            return Finding(kind, FAULT, message, remedy, path, len(found), of, shorten(found), data.split)
+
+        own = 'Give each entry an id of its own.'
+        images = data.content['images']
+        if len(annotations.images) < len(images):
+            entry = 'images have the id of another one; MMDetection keeps one of them'
+            found = [f'id {i["id"]!r}: {i["file_name"]}' for i in images if annotations.images[i['id']] is not i]
+            yield finding('duplicate image id', entry, found, len(images), own)
+        ids = Counter(entry['id'] for entry in entries)
+        if len(ids) < total:
+            found = [f'annotation {key!r}' for key, count in ids.items() if count > 1]
+            yield finding('duplicate annotation id', 'annotations have the id of another one', found, total, own)
+        if annotations.dropped['unknown image_id']:
+            found = [
+                f'annotation {e["id"]!r}: image_id {e["image_id"]!r}'
+                for e in entries
+                if e['image_id'] not in annotations.images
+            ]
+            example = next(iter(annotations.images), None)
+            entry = f'annotations have an image_id that is not in images (ids there are like {example!r})'
+            remedy = f'Add the images to images, or remove the annotations; {FIX}.'
+            yield finding('unknown image id', entry, found, total, remedy)
+        unknown = [key for key in annotations.per_category if key not in annotations.names]
+        if unknown:
+            found = [
+                f'annotation {e["id"]!r}: category_id {e["category_id"]!r}'
+                for e in entries
+                if e['category_id'] not in annotations.names
+            ]
+            entry = f'annotations have a category_id that is not in categories (ids there are {first_names(annotations.names)})'
+            yield finding('unknown category', entry, found, total, 'Add the categories, or correct category_id.')
+
+
+def check_masks(facts: Facts) -> Iterator[Finding]:
+    """Refuse objects without a mask where the pipeline loads masks, which ends in a KeyError of a worker."""
+    for data, annotations in facts.of_coco():
+        if not data.with_mask and 'segm' not in metrics(facts, data.split):
+            continue
+        entries = [e for e in annotations.entries if e['category_id'] in annotations.learned]
+        bare = [e for e in entries if not e.get('segmentation') and annotations.drop_reason(e) in ('', 'crowd')]
+        if not bare:
+            continue
+        message = f'{_count(len(bare), len(entries))} have no mask (segmentation is empty), but the config wants masks'
+        message += ' (with_mask=True)' if data.with_mask else " (metric 'segm')"
+        boxes = f'train a detector of boxes alone, such as {BOXES_ONLY}/faster-rcnn_stvit-nano_fpn_scenes.py'
+        remedy = f'Add the masks{"" if len(bare) == len(entries) else ", remove these annotations"}, or {boxes}'
+        examples = shorten([_name(annotations, entry) for entry in bare])
+        yield Finding(
+            'no mask',
+            FAULT,
+            f'{message}.',
+            f'{remedy}.',
+            annotations.path,
+            len(bare),
+            len(entries),
+            examples,
+            data.split,
+        )
+
+
+def metrics(facts: Facts, split: str) -> set[str]:
+    """Return the metrics of the evaluators of a split, such as ``'bbox'`` and ``'segm'``."""
+    found: set[str] = set()
+    for _, node in evaluators(facts, split):
+        metric = node.get('metric')
+        found.update([metric] if isinstance(metric, str) else metric or ())
+    return found
+
+
+def evaluators(facts: Facts, split: str) -> Iterator[tuple[str, Mapping]]:
+    """Yield keys and configs of the evaluators of a split."""
+    node = facts.cfg.get(f'{split}_evaluator') if split != 'train' else None
+    many = isinstance(node, (list, tuple))
+    for i, part in enumerate(node if many else [node]):
+        if isinstance(part, Mapping):
+            yield f'{split}_evaluator.{i}' if many else f'{split}_evaluator', part
+
+
+def check_boxes(facts: Facts) -> Iterator[Finding]:
+    """Find boxes that extend beyond their images, or disagree with their own polygons."""
+    for data, annotations in facts.of_coco():
+        outside = [e for e in annotations.entries if _overhang(annotations, e) > ROUNDING]
+        total = len(annotations.entries)
+        if outside and len(outside) >= 0.1 * total:
+            message = f'{_count(len(outside), total)} have a bbox that extends beyond the image by more than 2 pixels'
+            remedy = 'Correct the boxes; bbox is [x, y, width, height] in pixels, not [x1, y1, x2, y2] or fractions.'
+            examples = shorten([f'{_name(annotations, e)}: bbox {e["bbox"]}' for e in outside])
+            yield Finding(
+                'boxes outside images', FAULT, f'{message}.', remedy, annotations.path, len(outside), total, examples,
+                data.split, ('box outside image', 'boxes and polygons disagree'),
+            )  # fmt: skip
+        step = max(1, total // SAMPLE)
+        checked = [e for e in annotations.entries[::step] if _is_polygons(e.get('segmentation'))]
+        wrong = [e for e in checked if _disagree(e)]
+        if wrong:
+            corners = sum(_agree(e['bbox'], extent(e['segmentation'])) for e in wrong)
+            hint = ' As [x1, y1, x2, y2] they agree.' if corners > len(wrong) / 2 else ''
+            message = f'{_count(len(wrong), len(checked))} have a bbox that differs from their own polygons.{hint}'
+            remedy = 'Make the boxes again from the polygons: [x, y, width, height] in pixels.'
+            examples = shorten([f'{_name(annotations, e)}: bbox {e["bbox"]}' for e in wrong])
+            yield Finding(
+                'boxes and polygons disagree', WARNING, message, remedy, annotations.path, len(wrong), len(checked),
+                examples, data.split,
+            )  # fmt: skip
+
+
+def _overhang(annotations: Annotations, entry: Mapping) -> float:
+    image = annotations.images.get(entry['image_id'])
+    x, y, width, height = entry['bbox']
+    return overhang(x, y, x + width, y + height, image['height'], image['width']) if image else 0
+
+
+def _is_polygons(mask: object) -> bool:
+    return isinstance(mask, list) and bool(mask) and isinstance(mask[0], list) and len(mask[0]) > 1
+
+
+def _disagree(entry: Mapping) -> bool:
+    x, y, width, height = entry['bbox']
+    return not _agree((x, y, x + width, y + height), extent(entry['segmentation']))
+
+
+def _agree(box: tuple | list, other: tuple) -> bool:
+    """Return True if the sides of two rectangles differ by 3 pixels at most, or 5 % of the larger side."""
+    allowed = max(3, 0.05 * max(other[2] - other[0], other[3] - other[1]))
+    return all(abs(a - b) <= allowed for a, b in zip(box, other, strict=True))
+
+
+def find_dropped(facts: Facts) -> Iterator[Finding]:
+    """Name annotations that MMDetection drops, which is harmless if there are few, and images without annotations."""
+    for data, annotations in facts.of_coco():
+        total = len(annotations.entries)
+        dropped = [(e, annotations.drop_reason(e)) for e in annotations.entries] if annotations.dropped else []
+        dropped = [(e, r) for e, r in dropped if r and not r.startswith(('category', 'unknown', 'crowd'))]
+        if dropped:
+            message = f'MMDetection drops {_count(len(dropped), total)}.'
+            remedy = 'Correct them if there are many.'
+            examples = tuple(f'{_name(annotations, e)}: {r}, bbox {e["bbox"]}, area {e["area"]}' for e, r in dropped)
+            yield Finding(
+                'dropped annotations', WARNING, message, remedy, annotations.path, len(dropped), total, examples,
+                data.split,
+            )  # fmt: skip
+        empty = annotations.images.keys() - {e['image_id'] for e in annotations.entries}
+        if empty and total:
+            message = f'{len(empty)} of {len(annotations.images)} images have no annotation.'
+            remedy = 'Annotate the objects, if any; filter_cfg=dict(filter_empty_gt=True) drops such images.'
+            examples = tuple(i['file_name'] for key, i in annotations.images.items() if key in empty)
+            yield Finding(
+                'no annotation', WARNING, message, remedy, annotations.path, len(empty), len(annotations.images),
+                examples, data.split,
+            )  # fmt: skip
+
+
+def _count(number: int, total: int) -> str:
+    return f'all {total} annotations' if number == total else f'{number} of {total} annotations'
+
+
+def _name(annotations: Annotations, entry: Mapping) -> str:
+    image = annotations.images.get(entry['image_id'])
+    return f'{image["file_name"] if image else "?"}: annotation {entry["id"]!r}'

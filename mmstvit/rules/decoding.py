@@ -1,0 +1,241 @@
+"""Rules that read and decode every file, in parallel."""
+
+import contextlib
+import os
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+
+from mmengine import fileio
+from mmengine.dataset import BaseDataset
+from tqdm import tqdm
+
+from mmstvit.datasets.images import IMAGE_READER, MAP_READER, Reader, find_readers
+
+from .facts import DatasetFacts, Facts
+from .findings import FAULT, WARNING, Finding, gather_places
+from .samples import Place, Sample, check_sample, use_one_thread
+from .usable import ignored_labels
+
+_IMAGE_SUFFIXES = ('.bmp', '.gif', '.jpeg', '.jpg', '.pgm', '.png', '.ppm', '.tif', '.tiff', '.webp')
+_FOLDERS = ('img', 'img_path', 'seg_map_path')
+# Annotations that MMDetection drops: nothing learns from their masks.
+_UNCHECKED = ('area 0', 'box below 1 pixel', 'ignore=1', 'unknown image_id')
+
+_REPAIR = 'Repair the file or remove it from the data.'
+_SKIP = f'{_REPAIR} To train without such files: --cfg-options data_faults.unreadable=skip'
+_LABELS = (
+    'Make the labels, metainfo.classes and num_classes agree; for maps see also reduce_zero_label and ignore_index.'
+)
+_BOXES = 'Correct the annotation; bbox is [x, y, width, height] in pixels.'
+_MASKS = 'Correct the annotation; segmentation is a list of polygons [x1, y1, x2, y2, …] or RLE (size and counts).'
+# Kind of a place → severity, meaning, remedy.
+KINDS = {
+    'missing file': (FAULT, 'the file does not exist', 'Put the file there, or correct the paths in the annotations.'),
+    'unreadable image': (FAULT, 'the file cannot be decoded', _SKIP),
+    'unreadable segmentation map': (FAULT, 'the file cannot be decoded', _SKIP),
+    'wrong image size': (
+        FAULT,
+        'the size differs from the annotations',
+        'Correct width and height in the annotations, or save the image in the annotated orientation.',
+    ),
+    'wrong segmentation map size': (FAULT, 'the size differs from the image', 'Make the map again for its image.'),
+    'invalid segmentation map': (
+        FAULT,
+        'the map has more than one channel',
+        'Save the labels as an image of one channel; a palette is allowed.',
+    ),
+    'label out of range': (FAULT, 'a label is not one of the classes', _LABELS),
+    'invalid box': (FAULT, 'the box cannot be used', _BOXES),
+    'box outside image': (FAULT, 'the box extends beyond the image', _BOXES),
+    'box slightly outside image': (
+        WARNING,
+        'the box extends beyond the image by up to 2 pixels',
+        f'Harmless. {_BOXES}',
+    ),
+    'invalid mask': (FAULT, 'the mask cannot be used', _MASKS),
+    'empty mask': (FAULT, 'the mask covers no pixel', _MASKS),
+    'mask outside image': (FAULT, 'the mask extends beyond the image', _MASKS),
+    'mask slightly outside image': (
+        WARNING,
+        'the mask extends beyond the image by up to 2 pixels',
+        f'Harmless. {_MASKS}',
+    ),
+    'nothing labeled': (
+        WARNING,
+        'every pixel of the map is ignored',
+        'If the image has labels, correct the map or reduce_zero_label.',
+    ),
+    'same content': (WARNING, 'two files of a split have the same content', 'Remove one of the files.'),
+    'same content in two splits': (
+        WARNING,
+        'two splits have an image with the same content',
+        'Remove it from one of the splits: metrics on training images are too high.',
+    ),
+    'unused file': (
+        WARNING,
+        'no split uses the file',
+        'To use the file, add it to the annotations, or save it in a format that the dataset reads.',
+    ),
+    'duplicate file': (FAULT, 'the file is listed more than once', 'List each file once.'),
+    'not verified': (WARNING, 'the samples have no files of their own', 'Check these samples by other means.'),
+}
+
+
+def check_files(facts: Facts) -> Iterator[Finding]:
+    """Read and decode all images and maps, and compare them with their annotations and with each other."""
+    samples = {data.key: collect_samples(data, facts) for data in facts.datasets}
+    places: dict[str, list[Place]] = defaultdict(list)
+    first: dict[bytes, tuple[str, str]] = {}  # digest of an image → split and path of the first with it
+    total = sum(map(len, samples.values()))
+    with tqdm(total=total, unit='image', disable=None) as progress, _mapper(facts.num_workers) as run:
+        for data in facts.datasets:
+            found = places[data.split]
+            for sample, (defects, digest) in zip(samples[data.key], run(samples[data.key]), strict=True):
+                found += defects
+                if digest is not None:
+                    found += _compare(data.split, sample.image, *first.setdefault(digest, (data.split, sample.image)))
+                progress.update()
+    for data in facts.datasets:
+        places[data.split] += _find_duplicates(samples[data.key])
+    for split, place in _find_unused(facts, samples):
+        places[split].append(place)
+    for split, found in places.items():
+        yield from gather_places(found, KINDS, split)
+
+
+def check_verifiable(facts: Facts) -> Iterator[Finding]:
+    """Find datasets whose samples cannot be verified: they do not inherit from MMEngine's, or have no files."""
+    for data in facts.datasets:
+        if data.dataset is None:
+            continue
+        name = type(data.dataset).__name__
+        if not isinstance(data.dataset, BaseDataset):
+            message = f'{data.key} is a {name}, which cannot be verified.'
+            remedy = 'Use a subclass of mmengine.dataset.BaseDataset.'
+            yield Finding('unusable dataset', FAULT, message, remedy, data.key, split=data.split)
+        elif data.content is None and any(not isinstance(i.get('img_path'), str) for i in data.dataset.data_list):
+            _, meaning, remedy = KINDS['not verified']
+            message = f'{meaning} (img_path)'
+            yield Finding('not verified', WARNING, message, remedy, f'{data.key} ({name})', split=data.split)
+
+
+@contextlib.contextmanager
+def _mapper(num_workers: int) -> Iterator[Callable[[Iterable[Sample]], Iterable]]:
+    """Yield a function from samples to their results, in order."""
+    if num_workers == 0:
+        yield lambda samples: map(check_sample, samples)
+        return
+    with ProcessPoolExecutor(num_workers, initializer=use_one_thread) as pool:
+        try:
+            yield lambda samples: pool.map(check_sample, samples, chunksize=16)
+        finally:
+            pool.shutdown(cancel_futures=True)  # otherwise an interrupt would wait for all samples
+
+
+def collect_samples(data: DatasetFacts, facts: Facts) -> list[Sample]:
+    """Collect the images of a dataset with their annotations, also those that the dataset's own filtering drops."""
+    if not isinstance(data.dataset, BaseDataset):
+        return []
+    readers = find_readers(data.dataset.pipeline)
+    reader = _select(readers, IMAGE_READER)
+    if data.content is not None:
+        return _collect_coco(data, reader)
+    seg_reader = _select(readers, MAP_READER)
+    counts = [*([len(data.classes)] if data.classes else []), *(number for _, number in facts.heads)]
+    ignored = ignored_labels(data.dataset, _ignore_index(facts.cfg.get('model') or {}))
+    allowed = _learned_labels(data.dataset, min(counts, default=None)) | ignored
+    samples = []
+    for info in data.dataset.data_list:
+        if not isinstance(info.get('img_path'), str):
+            return []
+        size = (info['height'], info['width']) if {'height', 'width'} <= set(info) else None
+        objects = [_to_coco(instance) for instance in info.get('instances', ())]
+        samples.append(
+            Sample(info['img_path'], reader, size, objects, info.get('seg_map_path'), seg_reader, allowed, ignored)
+        )
+    return samples
+
+
+def _collect_coco(data: DatasetFacts, reader: Reader) -> list[Sample]:
+    """Collect the samples of an annotation file; of one with defects, the images alone."""
+    folder, annotations = data.dataset.data_prefix['img'], data.annotations
+    if annotations is None:
+        images = data.content.get('images') if isinstance(data.content, Mapping) else None
+        names = [image.get('file_name') for image in images or () if isinstance(image, Mapping)]
+        return [Sample(os.path.join(folder, name), reader) for name in names if isinstance(name, str)]
+    by_image = defaultdict(list)
+    for annotation in annotations.entries:
+        if annotations.drop_reason(annotation) not in _UNCHECKED:
+            by_image[annotation['image_id']].append(annotation)
+    return [
+        Sample(os.path.join(folder, image['file_name']), reader, (image['height'], image['width']), by_image[key])
+        for key, image in annotations.images.items()
+    ]
+
+
+def _select(readers: Sequence[Reader], default: Reader) -> Reader:
+    """Select the reader of the same files as ``default``, which is returned if there is none."""
+    return next((reader for reader in readers if reader.key == default.key), default)
+
+
+def _to_coco(instance: Mapping) -> dict:
+    """Convert a parsed object to COCO's format."""
+    x1, y1, x2, y2 = instance['bbox']
+    return dict(bbox=[x1, y1, x2 - x1, y2 - y1], segmentation=instance.get('mask'))
+
+
+def _learned_labels(dataset: BaseDataset, count: int | None) -> frozenset[int]:
+    """Return the labels in the files of segmentation maps before ``reduce_zero_label`` and ``label_map``."""
+    labels = getattr(dataset, 'label_map', None) or range(256 if count is None else count)
+    return frozenset(label + bool(getattr(dataset, 'reduce_zero_label', False)) for label in labels)
+
+
+def _ignore_index(model: Mapping) -> int:
+    """Return the label that a segmentor ignores."""
+    head = model.get('decode_head') or {}
+    head = head[-1] if isinstance(head, (list, tuple)) else head
+    return head.get('ignore_index', 255)
+
+
+def _compare(split: str, path: str, first_split: str, first_path: str) -> Iterator[Place]:
+    """Warn of an image with the content of an earlier one; a file that is listed twice is found elsewhere."""
+    if os.path.normpath(path) == os.path.normpath(first_path):
+        return
+    if split != first_split:
+        message = f'the same image as {first_path}, in {first_split} and {split}'
+        yield Place('same content in two splits', path, message)
+    else:
+        yield Place('same content', path, f'the same image as {first_path}')
+
+
+def _find_duplicates(samples: Sequence[Sample]) -> Iterator[Place]:
+    counts: dict[str, int] = defaultdict(int)
+    for sample in samples:
+        counts[os.path.normpath(sample.image)] += 1
+    for path, count in counts.items():
+        if count > 1:
+            yield Place('duplicate file', path, f'the file is listed {count} times')
+
+
+def _find_unused(facts: Facts, samples: Mapping[str, Sequence[Sample]]) -> Iterator[tuple[str, Place]]:
+    """Find images and maps in the folders of the data that no split uses."""
+    used = {
+        os.path.normpath(path)
+        for found in samples.values()
+        for sample in found
+        for path in (sample.image, sample.seg_map)
+        if path
+    }
+    searched = set()
+    for data in facts.datasets:
+        prefix = getattr(data.dataset, 'data_prefix', {})
+        for folder in (prefix[name] for name in _FOLDERS if prefix.get(name)):
+            if '://' in folder or folder in searched or not os.path.isdir(folder):
+                continue
+            searched.add(folder)
+            for name in sorted(fileio.list_dir_or_file(folder, list_dir=False, recursive=True)):
+                path = os.path.normpath(os.path.join(folder, name))
+                if path.lower().endswith(_IMAGE_SUFFIXES) and path not in used:
+                    used.add(path)
+                    yield data.split, Place('unused file', path, 'no split uses the file')

@@ -1,0 +1,75 @@
+"""Evaluation of detectors: the annotations that the evaluator reads, and the number of detections per image."""
+
+import filecmp
+import os
+from collections.abc import Iterator
+
+from mmengine.config import Config
+
+from mmstvit.fileio import is_local
+
+from .coco import evaluators
+from .facts import Facts
+from .findings import FAULT, WARNING, Finding, shorten
+
+
+def check_annotation_files(facts: Facts) -> Iterator[Finding]:
+    """Refuse an evaluator that reads other annotations than the dataset whose predictions it gets."""
+    for split, keys in facts.keys.items():
+        known = {data.key: data for data in facts.datasets}
+        datasets = [known[facts.same.get(key, key)] for key in keys]
+        if len(datasets) != 1 or datasets[0].content is None:
+            continue
+        (data,) = datasets
+        for key, node in evaluators(facts, split):
+            own, other = data.dataset.ann_file, node.get('ann_file')
+            if isinstance(other, str) and other and not _is_same(own, other):
+                message = f'{key}.ann_file is {other}, but {keys[0]} reads {own}: the metrics would be wrong.'
+                remedy = f'Set --cfg-options {key}.ann_file={own}'
+                yield Finding(
+                    'evaluator reads other annotations', FAULT, message, remedy, f'{key}.ann_file', split=split
+                )
+
+
+def _is_same(one: str, other: str) -> bool:
+    """Return True if two paths name files of the same content, or if that is unknown."""
+    if os.path.normpath(one) == os.path.normpath(other) or not is_local(one) or not is_local(other):
+        return True
+    one, other = os.path.expanduser(one), os.path.expanduser(other)
+    return os.path.isfile(one) and os.path.isfile(other) and filecmp.cmp(one, other, shallow=False)
+
+
+def check_max_per_img(facts: Facts) -> Iterator[Finding]:
+    """Warn of images with more objects than the detector returns per image."""
+    limit = _find_limit(facts.cfg)
+    if limit is None:
+        return
+    key, most = limit
+    for data, annotations in facts.of_coco():
+        if data.split == 'train' or not annotations.used:
+            continue
+        crowded = {image: count for image, count in annotations.objects.items() if count > most}
+        if not crowded:
+            continue
+        lost = sum(count - most for count in crowded.values())
+        largest = max(crowded.values())
+        message = (
+            f'{key} is {most}, but {len(crowded)} of {len(annotations.images)} images of {annotations.path} have more '
+            f'objects (up to {largest}): {lost} of {annotations.used} cannot be found, recall is at most '
+            f'{1 - lost / annotations.used:.2f}.'
+        )
+        examples = shorten([f'{annotations.images[i]["file_name"]}: {count} objects' for i, count in crowded.items()])
+        yield Finding(
+            'more objects than max_per_img', WARNING, message, f'Set --cfg-options {key}={max(100, 2 * largest)}', key,
+            len(crowded), len(annotations.images), examples, data.split,
+        )  # fmt: skip
+
+
+def _find_limit(cfg: Config) -> tuple[str, int] | None:
+    """Return key and value of the number of detections per image."""
+    test_cfg = (cfg.get('model') or {}).get('test_cfg') or {}
+    for key, node in (('model.test_cfg.rcnn', test_cfg.get('rcnn') or {}), ('model.test_cfg', test_cfg)):
+        most = node.get('max_per_img', -1)
+        if isinstance(most, int) and most > 0:
+            return f'{key}.max_per_img', most
+    return None

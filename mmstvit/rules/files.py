@@ -1,0 +1,224 @@
+"""Files of the data: paths in the config, missing images, sizes in the annotations, images in two splits."""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+
+from mmengine.config import Config
+from mmengine.dataset import BaseDataset
+from PIL import Image
+
+from mmstvit.datasets.images import IMAGE_READER, find_readers
+from mmstvit.datasets.wrappers import inner_datasets
+from mmstvit.dependencies import tool_command
+from mmstvit.fileio import is_local
+
+from .coco import FIX, metrics
+from .facts import DatasetFacts, Facts
+from .findings import FAULT, WARNING, Finding, common_folder, refuse, shorten
+
+# Folder of a data set -> how to get it.
+DATA_REMEDIES = {
+    'data/scenes': f'Generate it with: {tool_command("dataset_converters/scenes.py")}',
+    'data/coco': 'Download COCO 2017 and unpack it there as annotations/, train2017/ and val2017/',
+    'data/ade': 'Download ADE20K (SceneParsing) as MMSegmentation describes it',
+    'data/imagenet': 'Download ImageNet-1k as MMPreTrain describes it',
+}
+SAMPLE = 1000  # images whose headers are read, evenly spaced
+_ORIENTATION = 274  # EXIF tag; values from 5 on turn the image by 90 degrees
+_TURNED = (5, 6, 7, 8)
+
+
+def check_data(cfg: Config, *splits: str) -> None:
+    """Check that the files and folders of the data sets of a config exist.
+
+    Args:
+        cfg: The config.
+        splits: Of ``'train'``, ``'val'`` and ``'test'``; their dataloaders and evaluators are checked.
+
+    Raises:
+        DataError: Names the missing paths, the config keys that read them and how to get the data.
+    """
+    refuse([*find_missing_paths(cfg, splits)])
+
+
+def find_missing_paths(cfg: Config, splits: Sequence[str]) -> Iterator[Finding]:
+    """Find files and folders that the config names and that do not exist; each once."""
+    seen = set()
+    for split in splits:
+        for part in (f'{split}_dataloader.dataset', f'{split}_evaluator'):
+            section, _, key = part.partition('.')
+            node = cfg.get(section)
+            node = node.get(key) if key and node is not None else node
+            for key, reader in inner_datasets(node, part):
+                missing = ((name, path) for name, path in _data_paths(reader) if _is_missing(path))
+                name, path = next(missing, (None, None))  # without its root, nothing else is there
+                if path is None or path in seen:
+                    continue
+                seen.add(path)
+                remedy = (
+                    f'{_data_remedy(path)}If it is elsewhere, name it with --cfg-options {key}.{name}=… (and the same '
+                    f'path in the other dataloaders and evaluators that read it).'
+                )
+                message = f'{path} does not exist, but {key}.{name} reads it.'
+                yield Finding('missing data', FAULT, message, remedy, path, split=split)
+
+
+def _is_missing(path: str) -> bool:
+    return is_local(path) and not os.path.exists(os.path.expanduser(path))
+
+
+def _data_remedy(path: str) -> str:
+    for folder, remedy in DATA_REMEDIES.items():
+        if path == folder or path.startswith(folder + '/'):
+            return f'{remedy}. '
+    return ''
+
+
+def _data_paths(reader: Mapping) -> Iterator[tuple[str, str]]:
+    """Yield the files and folders that a dataset or evaluator reads with their keys, joined as the libraries do."""
+    backend = reader.get('backend_args') or {}
+    if backend.get('backend', 'local') != 'local':
+        return
+    root = reader.get('data_root') or ''
+    if root:
+        yield 'data_root', root
+    prefixes = reader.get('data_prefix')
+    prefixes = list(prefixes.values()) if isinstance(prefixes, Mapping) else prefixes
+    files = [('ann_file', file) for file in _as_list(reader.get('ann_file'))]
+    folders = [('data_prefix', folder) for part in _as_list(prefixes) for folder in _as_list(part)]
+    # MMPreTrain's ImageNet reads the folder of the split when no prefix is given.
+    if not any(folder for _, folder in folders) and str(reader.get('type')).rpartition('.')[2] == 'ImageNet':
+        folders.append(('split', reader.get('split')))
+    for name, path in [*files, *folders]:
+        if path:
+            yield name, os.path.join(root, path)
+
+
+def _as_list(value: object) -> list:
+    if value is None:
+        return []
+    return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+def find_files(data: DatasetFacts, maps: bool = False) -> list[str]:
+    """Return the paths of the images of a dataset, with ``maps`` of its segmentation maps; empty if they are unknown."""
+    if data.annotations is not None:
+        folder = data.dataset.data_prefix['img']
+        return [] if maps else [os.path.join(folder, i['file_name']) for i in data.annotations.images.values()]
+    if data.content is not None or not isinstance(data.dataset, BaseDataset):
+        return []
+    paths = (info.get('seg_map_path' if maps else 'img_path') for info in data.dataset.data_list)
+    return [path for path in paths if isinstance(path, str)]
+
+
+def check_missing_files(facts: Facts) -> Iterator[Finding]:
+    """Refuse lists of images and maps of which some do not exist; one look per folder."""
+    skips = (facts.cfg.get('data_faults') or {}).get('unreadable') == 'skip'
+    for data in facts.datasets:
+        backend = (data.cfg.get('backend_args') or {}).get('backend', 'local')
+        for maps in (False, True):
+            files = find_files(data, maps) if backend == 'local' else []
+            missing = _find_missing(files)
+            if not missing:
+                continue
+            what = 'segmentation maps' if maps else 'images'
+            count = 'none of the' if len(missing) == len(files) else f'{len(missing)} of the'
+            verb = 'exists' if len(missing) == len(files) else 'do not exist'
+            folder = common_folder(missing)
+            message = f'{count} {len(files)} {what} of {data.key} {verb} in {folder or "their folders"}: {missing[0]}'
+            remedy = 'Put the files there, or set data_root and data_prefix of the dataset to their folder.'
+            severity = WARNING if skips and data.split == 'train' and len(missing) < len(files) else FAULT
+            examples = shorten([path.removeprefix(folder) for path in missing])
+            yield Finding(
+                'missing files', severity, message, remedy, data.key, len(missing), len(files), examples, data.split,
+                ('missing file',),
+            )  # fmt: skip
+
+
+def _find_missing(files: Sequence[str]) -> list[str]:
+    """Return the files that do not exist, from listings of their folders."""
+    listings: dict[str, set[str]] = {}
+    missing = []
+    for path in files:
+        folder, name = os.path.split(path)
+        if folder not in listings:
+            listings[folder] = set(os.listdir(folder or '.')) if os.path.isdir(folder or '.') else set()
+        if name not in listings[folder] and _is_missing(path):  # a file system may ignore case
+            missing.append(path)
+    return missing
+
+
+def check_sizes(facts: Facts) -> Iterator[Finding]:
+    """Compare the sizes in COCO files with the headers of evenly spaced images.
+
+    MMDetection trains at the size of the file, but its metric draws the annotated masks at the size in the annotations:
+    with masks, segm_mAP is 0 without a message.
+    """
+    for data, annotations in facts.of_coco():
+        reader = next((r for r in find_readers(data.dataset.pipeline) if r.key == 'img_path'), IMAGE_READER)
+        turns = reader.color_type != 'unchanged' and 'ignore_orientation' not in reader.color_type
+        images = [*annotations.images.values()]
+        checked, wrong = 0, []
+        for image in images[:: max(1, len(images) // SAMPLE)]:
+            size, turned = read_size(os.path.join(data.dataset.data_prefix['img'], image['file_name']), turns)
+            checked += size is not None
+            expected = (image['width'], image['height'])
+            if size is not None and size != expected:
+                hint = ', turned by its EXIF orientation' if turned else ''
+                wrong.append(f'{image["file_name"]}: the file is {_write(size)}{hint}, annotated {_write(expected)}')
+        if not wrong:
+            continue
+        masks = data.with_mask or 'segm' in metrics(facts, data.split)
+        message = f'width and height of {len(wrong)} of {checked} images are not those of the file ({wrong[0]})'
+        message += ': segm_mAP would be 0.' if masks else '.'
+        remedy = f'Correct width and height in the annotations, or save the image in the annotated orientation; {FIX}.'
+        yield Finding(
+            'wrong sizes in annotations', FAULT if masks else WARNING, message, remedy, annotations.path, len(wrong), checked,
+            shorten(wrong), data.split, ('wrong image size',),
+        )  # fmt: skip
+
+
+def read_size(path: str, turns: bool) -> tuple[tuple[int, int] | None, bool]:
+    """Read the size (width, height) of an image from its header; None if it cannot be read.
+
+    Args:
+        path: The file.
+        turns: True if the pipeline applies the EXIF orientation.
+
+    Returns:
+        The size as the pipeline sees it, and True if the EXIF orientation exchanges width and height.
+    """
+    try:
+        with Image.open(path) as image:
+            size = image.size
+            turned = image.getexif().get(_ORIENTATION) in _TURNED if image.format in ('JPEG', 'MPO', 'TIFF') else False
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return None, False
+    return (size[::-1] if turns and turned else size), turned
+
+
+def _write(size: Sequence[int]) -> str:
+    return f'{size[0]}×{size[1]}'
+
+
+def check_splits(facts: Facts) -> Iterator[Finding]:
+    """Warn of images that are in training and in validation or test: their metrics are too high."""
+    train = {os.path.normpath(path) for data in facts.of_split('train') for path in find_files(data)}
+    keys = {data.key for data in facts.of_split('train')}
+    remedy = 'For a metric that says something, split the images: tools/new_config.py does so.'
+    for key, first in facts.same.items():
+        if first in keys and not key.startswith('train'):
+            message = f'{key} has the same data as {first}: the metric is that of the training images.'
+            yield Finding('train images in another split', WARNING, message, remedy, key, split=key.partition('_')[0])
+    for data in facts.datasets:
+        if data.split == 'train':
+            continue
+        files = [os.path.normpath(path) for path in find_files(data)]
+        shared = [path for path in files if path in train]
+        if shared:
+            count = 'all' if len(shared) == len(files) else f'{len(shared)} of'
+            message = f'{count} {len(files)} images of {data.key} are in train, too: the metric is too high.'
+            yield Finding(
+                'train images in another split', WARNING, message, remedy, data.key, len(shared), len(files),
+                shorten(shared), data.split, ('same content in two splits',),
+            )  # fmt: skip
