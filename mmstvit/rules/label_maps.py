@@ -5,9 +5,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
-from mmengine.dataset import BaseDataset
 
-from mmstvit.datasets.images import MAP_READER, Reader, UnreadableError, find_readers
+from mmstvit.datasets.images import Reader, UnreadableError, find_readers
+from mmstvit.datasets.label_maps import Labels, find_ignore_index, find_labels, write_ranges
 
 from .facts import DatasetFacts, Facts
 from .findings import FAULT, WARNING, Finding, shorten
@@ -46,55 +46,14 @@ class Histogram:
             self.first.setdefault(value, path)
 
 
-@dataclass(frozen=True)
-class Labels:
-    """Labels in the files of segmentation maps, before ``reduce_zero_label`` and ``label_map``.
-
-    Args:
-        learned: The class of each label that the model learns, by label.
-        ignored: Labels of pixels that the model ignores.
-        reduced: The dataset has ``reduce_zero_label=True``.
-    """
-
-    learned: Mapping[int, str]
-    ignored: frozenset[int]
-    reduced: bool = False
-
-    @property
-    def allowed(self) -> frozenset[int]:
-        """All labels that may occur."""
-        return self.ignored | self.learned.keys()
-
-
-def find_labels(dataset: BaseDataset, ignore_index: int = 255) -> Labels | None:
-    """Return the labels of a segmentation dataset; None for a dataset without maps or without class names."""
-    classes = dataset.metainfo.get('classes')
-    if not hasattr(dataset, 'reduce_zero_label') or not classes:
-        return None
-    reduced = bool(dataset.reduce_zero_label)
-    targets = getattr(dataset, 'label_map', None) or {label: label for label in range(len(classes))}
-    learned = {old + reduced: str(classes[new]) for old, new in targets.items() if new < len(classes)}
-    ignored = {old + reduced for old, new in targets.items() if new >= len(classes)} | {255, ignore_index + reduced}
-    if ignore_index != 255 and not reduced:
-        learned.pop(ignore_index, None)
-    return Labels(learned, frozenset(ignored | ({0} if reduced else set())) - learned.keys(), reduced)
-
-
-def find_ignore_index(model: Mapping) -> int:
-    """Return the label that a segmentor ignores."""
-    head = model.get('decode_head') or {}
-    head = head[-1] if isinstance(head, (list, tuple)) else head
-    return head.get('ignore_index', 255)
-
-
 def check_label_sample(facts: Facts) -> Iterator[Finding]:
     """Decode a dozen segmentation maps of each dataset, and judge the values in them."""
     for data in facts.datasets:
         labels = data.dataset and find_labels(data.dataset, find_ignore_index(facts.cfg.model))
-        paths = _map_paths(data) if labels else []
+        reader = labels and next((r for r in find_readers(data.dataset.pipeline) if r.key == 'seg_map_path'), None)
+        paths = _map_paths(data) if reader else []
         if not paths:
             continue
-        reader = next((r for r in find_readers(data.dataset.pipeline) if r.key == 'seg_map_path'), MAP_READER)
         histogram, looked_at = Histogram(), 0
         for path in _spread(paths, SAMPLE, SEARCHED):
             if looked_at >= SAMPLE and len(histogram.pixels.keys() & labels.learned.keys()) > 1:
@@ -102,6 +61,22 @@ def check_label_sample(facts: Facts) -> Iterator[Finding]:
             looked_at += 1
             _read(histogram, reader, path)
         yield from judge(histogram, labels, data, looked_at == len(paths))
+
+
+def check_ignore_index(facts: Facts) -> Iterator[Finding]:
+    """Refuse heads and evaluators that ignore different labels: the metric would count what the model ignores."""
+    if facts.cfg.get('default_scope') != 'mmseg':
+        return
+    expected = find_ignore_index(facts.cfg.model)
+    for section in ('model.auxiliary_head', 'val_evaluator', 'test_evaluator'):
+        node = facts.cfg.model.get('auxiliary_head') if section.startswith('model') else facts.cfg.get(section)
+        for i, part in enumerate(node if isinstance(node, (list, tuple)) else [node]):
+            value = part.get('ignore_index', 255) if isinstance(part, Mapping) else expected
+            if value != expected:
+                key = f'{section}.{i}' if isinstance(node, (list, tuple)) else section
+                message = f'model.decode_head ignores label {expected}, but {key}.ignore_index is {value}.'
+                remedy = f'Set --cfg-options {key}.ignore_index={expected}'
+                yield Finding('ignore_index differs', FAULT, message, remedy, f'{key}.ignore_index')
 
 
 def _spread(paths: list[str], first: int, most: int) -> Iterator[str]:
@@ -191,15 +166,14 @@ def judge(histogram: Histogram, labels: Labels, data: DatasetFacts, complete: bo
 
 def _explain_values(histogram: Histogram, labels: Labels, data: DatasetFacts, wrong: list[int]) -> Finding:
     """Explain values that are no labels, and guess their meaning."""
-    values, count = sorted(histogram.pixels), len(labels.learned)
+    values, count = sorted(histogram.pixels), labels.count
     shown = [
         f'{value} ({_share(histogram, [value])} of the pixels, first in {histogram.first[value]})' for value in wrong
     ]
     number = sum(1 for value in wrong)
     message = (
-        f'label {shown[0]} is not allowed: {count} classes have the labels {write_ranges(frozenset(labels.learned))}'
-        f'{", ignored are " + write_ranges(labels.ignored) if labels.ignored else ""}. '
-        f'{histogram.maps} maps have the values {write_ranges(frozenset(values))}.'
+        f'label {shown[0]} is not allowed; allowed are {labels.describe()}. {histogram.maps} maps have the values '
+        f'{write_ranges(values)}.'
     )
     top = max(labels.learned)
     if _looks_gray(values, count):
@@ -267,13 +241,3 @@ def _share(histogram: Histogram, values: Iterable[int]) -> str:
 def _list(values: Iterable[object], shown: int = 8) -> str:
     values = list(values)
     return ', '.join(map(str, values[:shown])) + (', …' if len(values) > shown else '')
-
-
-def write_ranges(values: frozenset[int]) -> str:
-    """Write integers as ranges: ``0 to 5 and 255``."""
-    ordered = sorted(values)
-    starts = [v for v in ordered if v - 1 not in values]
-    ends = [v for v in ordered if v + 1 not in values]
-    return ' and '.join(
-        str(start) if start == end else f'{start} to {end}' for start, end in zip(starts, ends, strict=True)
-    )

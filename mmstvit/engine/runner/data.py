@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 from mmengine.config import Config, ConfigDict
 
+from mmstvit.datasets.label_maps import find_ignore_index
 from mmstvit.errors import UserError
 
 _GUARD = 'mmstvit.GuardedDataset'
@@ -49,6 +50,9 @@ def guard_data(cfg: Config, *splits: str) -> None:
             guard = loader.dataset = ConfigDict(type=_GUARD, split=split, dataset=loader.dataset)
         if split == 'train' and unreadable is not None:
             guard.unreadable = unreadable
+        ignore_index = find_ignore_index(cfg.model)
+        if ignore_index != 255:
+            guard.ignore_index = ignore_index
     hooks = cfg.get('custom_hooks') or []
     if 'train' in splits and not any(hook.get('type') == _HOOK for hook in hooks):
         cfg.custom_hooks = [*hooks, ConfigDict(type=_HOOK)]

@@ -14,6 +14,16 @@ from mmstvit.errors import UserError
 from .checks import as_list
 
 
+def allow_no_workers(cfg: Config, _args: argparse.Namespace) -> None:
+    """Let ``num_workers=0`` load data in this process: PyTorch refuses it with the options of workers."""
+    for split in ('train', 'val', 'test'):
+        loader = cfg.get(f'{split}_dataloader')
+        if loader is not None and not loader.get('num_workers'):
+            loader.persistent_workers = False
+            loader.pop('prefetch_factor', None)
+            loader.pop('multiprocessing_context', None)
+
+
 def apply_amp(cfg: Config, args: argparse.Namespace) -> None:
     """``--amp``: mixed precision, in float16 on a GPU and bfloat16 without one unless the config has a ``dtype``.
 

@@ -1,0 +1,90 @@
+"""Labels in segmentation maps, as MMSegmentation reads them."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from mmengine.dataset import BaseDataset
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Labels in the files of segmentation maps, before ``reduce_zero_label`` and ``label_map``.
+
+    Args:
+        learned: Names of the classes that the model learns, by label in the file.
+        ignored: Labels of pixels that the model ignores.
+        reduced: The dataset has ``reduce_zero_label=True``.
+        count: Number of classes.
+        ignore_index: Label that the model ignores, after loading.
+    """
+
+    learned: Mapping[int, str]
+    ignored: frozenset[int]
+    reduced: bool
+    count: int
+    ignore_index: int
+
+    @property
+    def allowed(self) -> frozenset[int]:
+        """All labels that may occur in a file."""
+        return self.ignored | self.learned.keys()
+
+    def fit(self, result: object) -> bool:
+        """Return False if the packed result of a pipeline has a map with labels that the model does not know."""
+        packed = getattr(result.get('data_samples'), 'gt_sem_seg', None) if isinstance(result, Mapping) else None
+        if packed is None:
+            return True
+        above = packed.data[packed.data >= self.count]
+        return packed.data.shape[0] == 1 and bool(((above == 255) | (above == self.ignore_index)).all())
+
+    def find_fault(self, values: np.ndarray) -> str | None:
+        """Return what is wrong with a map as it was decoded; None if nothing is."""
+        values = values.squeeze()
+        if values.ndim != 2:
+            return f'has {values.shape[-1]} channels, expected 1 (labels)'
+        wrong = sorted(set(np.unique(values).tolist()) - self.allowed)
+        return f'has the labels {write_ranges(wrong)}; allowed are {self.describe()}' if wrong else None
+
+    def describe(self) -> str:
+        """Write the labels that may occur in a file, for a message."""
+        reduced = ', reduce_zero_label=True' if self.reduced else ''
+        return (
+            f'{write_ranges(self.learned)} ({self.count} classes{reduced}) and, ignored, {write_ranges(self.ignored)}'
+        )
+
+
+def find_labels(dataset: BaseDataset, ignore_index: int = 255) -> Labels | None:
+    """Return the labels of a dataset of MMSegmentation; None for other datasets, or without class names.
+
+    MMSegmentation subtracts 1 from every label if ``reduce_zero_label``, and 0 becomes 255; then ``label_map`` replaces
+    the labels that it has.
+
+    Args:
+        dataset: The dataset.
+        ignore_index: Label that the model ignores, see :func:`find_ignore_index`.
+    """
+    classes = getattr(dataset, 'metainfo', {}).get('classes')
+    if not hasattr(dataset, 'reduce_zero_label') or not classes:
+        return None
+    reduced, count = bool(dataset.reduce_zero_label), len(classes)
+    targets = dataset.label_map or {label: label for label in range(count)}
+    learned = {old + reduced: str(classes[new]) for old, new in targets.items() if new < count and new != ignore_index}
+    ignored = {old + reduced for old in targets} | {255, ignore_index + reduced} | ({0} if reduced else set())
+    return Labels(learned, frozenset(ignored) - learned.keys(), reduced, count, ignore_index)
+
+
+def find_ignore_index(model: Mapping) -> int:
+    """Return the label that a segmentor's config ignores."""
+    head = model.get('module', model).get('decode_head') or {}  # inside a model for test-time augmentation
+    head = head[-1] if isinstance(head, (list, tuple)) else head
+    return head.get('ignore_index', 255)
+
+
+def write_ranges(values: Iterable[int]) -> str:
+    """Write integers as ranges: ``0 to 5 and 255``."""
+    ordered = sorted(values)
+    starts = [v for v in ordered if v - 1 not in ordered]
+    ends = [v for v in ordered if v + 1 not in ordered]
+    ranges = [str(start) if start == end else f'{start} to {end}' for start, end in zip(starts, ends, strict=True)]
+    return ' and '.join(ranges)
