@@ -125,7 +125,7 @@ def _build_runner(cfg: Config, keys: Mapping[str, Sequence[str]], hand_over: Cal
     for line in report.used:
         runner.logger.info(line)
     for warning in report.warnings:
-        runner.logger.warning(f'{warning.text} {warning.remedy}')
+        runner.logger.warning(f'{warning.line} {warning.remedy}')
     return runner
 
 

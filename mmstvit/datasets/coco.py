@@ -13,8 +13,6 @@ from mmstvit.errors import DataError
 
 from .images import find_loaders
 
-_LISTS = ('images', 'annotations', 'categories')
-
 
 def is_coco(dataset: BaseDataset | type) -> bool:
     """Return True if a dataset, or a class of datasets, reads COCO annotation files as MMDetection's CocoDataset."""
@@ -34,11 +32,6 @@ def read_json(dataset: BaseDataset) -> object:
         raise DataError(
             f'{dataset.ann_file} is not valid JSON: {error}.', 'Use a JSON file in the COCO format (instances).'
         ) from error
-
-
-def missing_lists(content: object) -> list[str]:
-    """Return the lists of COCO's format that a file lacks."""
-    return [key for key in _LISTS if not isinstance(content, Mapping) or not isinstance(content.get(key), list)]
 
 
 def first_names(names: Iterable[object], shown: int = 5) -> str:

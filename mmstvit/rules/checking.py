@@ -10,6 +10,7 @@ from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from torch.utils.data import Dataset
 
 from .building import assemble, complete
+from .decoding import check_files
 from .facts import DatasetFacts, Facts, find_keys, gather, in_scope
 from .findings import Finding, Report, keep_causes
 
@@ -30,6 +31,7 @@ def check(cfg: Config, splits: Sequence[str], rules: Sequence[Rule], num_workers
 
 def ask(facts: Facts, rules: Sequence[Rule]) -> Report:
     """Ask rules about facts."""
+    facts.decodes = check_files in rules
     with in_scope(facts.cfg):
         findings = [finding for rule in rules for finding in rule(facts)]
     used = [*map(describe, facts.datasets)]

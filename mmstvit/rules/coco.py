@@ -1,76 +1,33 @@
 """COCO annotation files: categories and class names, ids, masks and boxes."""
 
+import dataclasses
 import difflib
-from collections import Counter
 from collections.abc import Iterator, Mapping
 
 from mmstvit.datasets.coco import Annotations, first_names
 
-from .facts import DatasetFacts, Facts
+from .facts import SIZES, DatasetFacts, Facts
 from .findings import FAULT, WARNING, Finding, shorten
 from .masks import ROUNDING, extent, overhang
 
-FIX = 'tools/new_config.py with --fix writes a repaired copy'
 BOXES_ONLY = 'configs/faster_rcnn'
 SAMPLE = 20_000  # annotations whose polygons are compared with their boxes
-# Findings that follow from categories with two names or ids.
-_OF_CATEGORIES = ('no matching category', 'class without category', 'order of categories', 'unused category')
-_ANY_CLASS = (*_OF_CATEGORIES, 'unusable dataset')
 
 
 def check_format(facts: Facts) -> Iterator[Finding]:
-    """Refuse annotation files whose lists or entries are not in the COCO format; other rules do not read them."""
+    """Refuse annotation files that MMDetection cannot read; sizes that differ from the files matter for masks alone."""
     for data in facts.datasets:
-        yield from data.defects
+        for defect in data.defects:
+            if defect.kind == SIZES and not wants_masks(facts, data):
+                defect = dataclasses.replace(defect, severity=WARNING)
+            yield defect
 
 
 def check_categories(facts: Facts) -> Iterator[Finding]:
-    """Refuse categories that share a name or an id, and class names that the file does not have in their order."""
+    """Refuse class names that the annotation file does not have, or not in their order."""
     for data, annotations in facts.of_coco():
-        repeated = [*_find_repeated(data, annotations)]
-        yield from repeated
-        if not repeated and data.classes:
+        if data.classes:
             yield from _compare_names(data, annotations)
-
-
-def _find_repeated(data: DatasetFacts, annotations: Annotations) -> Iterator[Finding]:
-    categories = data.content['categories']
-    explains = (*_ANY_CLASS, 'classes and heads disagree')
-    ids = Counter(category['id'] for category in categories)
-    for key in (key for key, count in ids.items() if count > 1):
-        names = [category['name'] for category in categories if category['id'] == key]
-        message = f'{len(names)} categories have the id {key!r}: {first_names(names)}.'
-        remedy = 'Remove the copy from categories' if len(set(names)) == 1 else 'Give each category an id of its own'
-        yield Finding(
-            'one category id twice',
-            FAULT,
-            message,
-            f'{remedy}; {FIX}.',
-            annotations.path,
-            len(names),
-            split=data.split,
-            explains=explains,
-        )
-    names = Counter(annotations.names.values())
-    for name in (name for name, count in names.items() if count > 1):
-        keys = [key for key, other in annotations.names.items() if other == name]
-        counts = ', '.join(f'id {key!r}: {annotations.per_category[key]} annotations' for key in keys)
-        unused = [key for key in keys if not annotations.per_category[key]]
-        message = f'{len(keys)} categories have the name {name!r} ({counts}).'
-        if unused and len(unused) < len(keys):
-            remedy = f'Remove the category with id {first_names(unused)}, which no annotation uses'
-        else:
-            remedy = 'Rename one of them, or give their annotations one category_id'
-        yield Finding(
-            'two categories of one name',
-            FAULT,
-            message,
-            f'{remedy}; {FIX}.',
-            annotations.path,
-            len(keys),
-            split=data.split,
-            explains=explains,
-        )
 
 
 def _compare_names(data: DatasetFacts, annotations: Annotations) -> Iterator[Finding]:
@@ -123,53 +80,10 @@ def nearest(name: str, names: list[str]) -> str | None:
     return lower[close[0]] if close else None
 
 
-def check_ids(facts: Facts) -> Iterator[Finding]:
-    """Refuse ids of images and annotations that occur twice, or that the file does not have."""
-    for data, annotations in facts.of_coco():
-        entries, path = annotations.entries, annotations.path
-        total = len(entries)
-
-        def finding(
-            kind: str, what: str, found: list, of: int, remedy: str, data: DatasetFacts = data, path: str = path
-        ) -> Finding:
-            message = f'{len(found)} of {of} {what}'
-            return Finding(kind, FAULT, message, remedy, path, len(found), of, shorten(found), data.split)
-
-        own = 'Give each entry an id of its own.'
-        images = data.content['images']
-        if len(annotations.images) < len(images):
-            entry = 'images have the id of another one; MMDetection keeps one of them'
-            found = [f'id {i["id"]!r}: {i["file_name"]}' for i in images if annotations.images[i['id']] is not i]
-            yield finding('duplicate image id', entry, found, len(images), own)
-        ids = Counter(entry['id'] for entry in entries)
-        if len(ids) < total:
-            found = [f'annotation {key!r}' for key, count in ids.items() if count > 1]
-            yield finding('duplicate annotation id', 'annotations have the id of another one', found, total, own)
-        if annotations.dropped['unknown image_id']:
-            found = [
-                f'annotation {e["id"]!r}: image_id {e["image_id"]!r}'
-                for e in entries
-                if e['image_id'] not in annotations.images
-            ]
-            example = next(iter(annotations.images), None)
-            entry = f'annotations have an image_id that is not in images (ids there are like {example!r})'
-            remedy = f'Add the images to images, or remove the annotations; {FIX}.'
-            yield finding('unknown image id', entry, found, total, remedy)
-        unknown = [key for key in annotations.per_category if key not in annotations.names]
-        if unknown:
-            found = [
-                f'annotation {e["id"]!r}: category_id {e["category_id"]!r}'
-                for e in entries
-                if e['category_id'] not in annotations.names
-            ]
-            entry = f'annotations have a category_id that is not in categories (ids there are {first_names(annotations.names)})'
-            yield finding('unknown category', entry, found, total, 'Add the categories, or correct category_id.')
-
-
 def check_masks(facts: Facts) -> Iterator[Finding]:
     """Refuse objects without a mask where the pipeline loads masks, which ends in a KeyError of a worker."""
     for data, annotations in facts.of_coco():
-        if not data.with_mask and 'segm' not in metrics(facts, data.split):
+        if not wants_masks(facts, data):
             continue
         entries = [e for e in annotations.entries if e['category_id'] in annotations.learned]
         bare = [e for e in entries if not e.get('segmentation') and annotations.drop_reason(e) in ('', 'crowd')]
@@ -193,13 +107,9 @@ def check_masks(facts: Facts) -> Iterator[Finding]:
         )
 
 
-def metrics(facts: Facts, split: str) -> set[str]:
-    """Return the metrics of the evaluators of a split, such as ``'bbox'`` and ``'segm'``."""
-    found: set[str] = set()
-    for _, node in evaluators(facts, split):
-        metric = node.get('metric')
-        found.update([metric] if isinstance(metric, str) else metric or ())
-    return found
+def wants_masks(facts: Facts, data: DatasetFacts) -> bool:
+    """Return True if the pipeline loads masks, or an evaluator of the split compares them."""
+    return data.with_mask or any('segm' in (node.get('metric') or ()) for _, node in evaluators(facts, data.split))
 
 
 def evaluators(facts: Facts, split: str) -> Iterator[tuple[str, Mapping]]:

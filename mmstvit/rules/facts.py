@@ -1,6 +1,7 @@
 """Facts that the rules are about: a config, its datasets and heads, gathered once."""
 
 import contextlib
+import dataclasses
 import functools
 import io
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,16 +12,20 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from torch.utils.data import Dataset
 
-from mmstvit.datasets.coco import Annotations, is_coco, missing_lists, read_json, summarize
+from mmstvit.datasets.coco import Annotations, is_coco, read_json, summarize
 from mmstvit.datasets.images import find_loaders
 from mmstvit.datasets.wrappers import inner_datasets
 from mmstvit.errors import DataError
+from mmstvit.fileio import is_local
 
 from .building import build_inner, find_class
+from .coco_format import find_defects
 from .findings import FAULT, Finding
 
 # Heads that classify the labels of the dataset; the region proposals of rpn_head have no class.
 _HEADS = {'bbox_head', 'mask_head', 'decode_head', 'auxiliary_head', 'head', 'data_preprocessor'}
+# The defect of an annotation file with which it can be read nevertheless.
+SIZES = 'wrong sizes in annotations'
 
 
 @dataclass
@@ -70,7 +75,7 @@ class DatasetFacts:
     @functools.cached_property
     def annotations(self) -> Annotations | None:
         """Images and objects of a COCO file whose format is sound; None for other datasets and files."""
-        if self.content is None or any(defect.severity == FAULT for defect in self.defects):
+        if self.content is None or any(d.severity == FAULT and d.kind != SIZES for d in self.defects):
             return None
         return summarize(self.content, self.dataset)
 
@@ -86,6 +91,7 @@ class Facts:
         keys: Keys of all inner datasets by split.
         same: Key of a dataset with the same data as an earlier one → key of that one.
         num_workers: Number of processes for the rules that decode; 0 is this process.
+        decodes: True if a rule decodes all files, so that others need not decode a sample of them.
     """
 
     cfg: Config
@@ -94,6 +100,7 @@ class Facts:
     keys: dict[str, list[str]] = field(default_factory=dict)
     same: dict[str, str] = field(default_factory=dict)
     num_workers: int = 0
+    decodes: bool = False
 
     def of_split(self, split: str) -> list[DatasetFacts]:
         """Return the datasets of a split."""
@@ -149,18 +156,20 @@ def _gather_dataset(split: str, key: str, cfg: Mapping) -> DatasetFacts:
         data.dataset = build_inner(cfg, key)
         if is_coco(find_class(cfg)):
             data.content = read_json(data.dataset)
-            data.defects = tuple(find_defects(data))
+            local = is_local(data.dataset.ann_file)
+            folder = data.dataset.data_prefix.get('img') if local else None
+            found = find_defects(data.content, folder, evaluated=split != 'train')
+            data.defects = tuple(_place(finding, data) for finding in found)
     except DataError as error:
         data.error = error
     return data
 
 
-def find_defects(data: DatasetFacts) -> Iterator[Finding]:
-    """Find defects in the format of an annotation file."""
-    if missing := missing_lists(data.content):
-        message = f'{data.dataset.ann_file} is not a COCO annotation file: it has no list {", ".join(missing)}.'
-        remedy = 'Use a JSON file in the COCO format for object detection (instances).'
-        yield Finding('invalid annotation file', FAULT, message, remedy, data.dataset.ann_file, split=data.split)
+def _place(defect: Finding, data: DatasetFacts) -> Finding:
+    """Add to a defect of an annotation file which file that is."""
+    explains = ('wrong image size',) if defect.kind == SIZES else ()  # found by decoding all files
+    where, explains = data.dataset.ann_file, (*defect.explains, *explains)
+    return dataclasses.replace(defect, where=where, split=data.split, explains=explains)
 
 
 def _identity(cfg: Mapping) -> str:

@@ -5,14 +5,11 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from mmengine.config import Config
 from mmengine.dataset import BaseDataset
-from PIL import Image
 
-from mmstvit.datasets.images import IMAGE_READER, find_readers
 from mmstvit.datasets.wrappers import inner_datasets
 from mmstvit.dependencies import tool_command
 from mmstvit.fileio import is_local
 
-from .coco import FIX, metrics
 from .facts import DatasetFacts, Facts
 from .findings import FAULT, WARNING, Finding, common_folder, refuse, shorten
 
@@ -23,9 +20,6 @@ DATA_REMEDIES = {
     'data/ade': 'Download ADE20K (SceneParsing) as MMSegmentation describes it',
     'data/imagenet': 'Download ImageNet-1k as MMPreTrain describes it',
 }
-SAMPLE = 1000  # images whose headers are read, evenly spaced
-_ORIENTATION = 274  # EXIF tag; values from 5 on turn the image by 90 degrees
-_TURNED = (5, 6, 7, 8)
 
 
 def check_data(cfg: Config, *splits: str) -> None:
@@ -101,7 +95,7 @@ def _as_list(value: object) -> list:
 
 
 def find_files(data: DatasetFacts, maps: bool = False) -> list[str]:
-    """Return the paths of the images of a dataset, with ``maps`` of its segmentation maps; empty if they are unknown."""
+    """Return the paths of the images of a dataset, or of its segmentation maps; empty if they are unknown."""
     if data.annotations is not None:
         folder = data.dataset.data_prefix['img']
         return [] if maps else [os.path.join(folder, i['file_name']) for i in data.annotations.images.values()]
@@ -146,59 +140,6 @@ def _find_missing(files: Sequence[str]) -> list[str]:
         if name not in listings[folder] and _is_missing(path):  # a file system may ignore case
             missing.append(path)
     return missing
-
-
-def check_sizes(facts: Facts) -> Iterator[Finding]:
-    """Compare the sizes in COCO files with the headers of evenly spaced images.
-
-    MMDetection trains at the size of the file, but its metric draws the annotated masks at the size in the annotations:
-    with masks, segm_mAP is 0 without a message.
-    """
-    for data, annotations in facts.of_coco():
-        reader = next((r for r in find_readers(data.dataset.pipeline) if r.key == 'img_path'), IMAGE_READER)
-        turns = reader.color_type != 'unchanged' and 'ignore_orientation' not in reader.color_type
-        images = [*annotations.images.values()]
-        checked, wrong = 0, []
-        for image in images[:: max(1, len(images) // SAMPLE)]:
-            size, turned = read_size(os.path.join(data.dataset.data_prefix['img'], image['file_name']), turns)
-            checked += size is not None
-            expected = (image['width'], image['height'])
-            if size is not None and size != expected:
-                hint = ', turned by its EXIF orientation' if turned else ''
-                wrong.append(f'{image["file_name"]}: the file is {_write(size)}{hint}, annotated {_write(expected)}')
-        if not wrong:
-            continue
-        masks = data.with_mask or 'segm' in metrics(facts, data.split)
-        message = f'width and height of {len(wrong)} of {checked} images are not those of the file ({wrong[0]})'
-        message += ': segm_mAP would be 0.' if masks else '.'
-        remedy = f'Correct width and height in the annotations, or save the image in the annotated orientation; {FIX}.'
-        yield Finding(
-            'wrong sizes in annotations', FAULT if masks else WARNING, message, remedy, annotations.path, len(wrong), checked,
-            shorten(wrong), data.split, ('wrong image size',),
-        )  # fmt: skip
-
-
-def read_size(path: str, turns: bool) -> tuple[tuple[int, int] | None, bool]:
-    """Read the size (width, height) of an image from its header; None if it cannot be read.
-
-    Args:
-        path: The file.
-        turns: True if the pipeline applies the EXIF orientation.
-
-    Returns:
-        The size as the pipeline sees it, and True if the EXIF orientation exchanges width and height.
-    """
-    try:
-        with Image.open(path) as image:
-            size = image.size
-            turned = image.getexif().get(_ORIENTATION) in _TURNED if image.format in ('JPEG', 'MPO', 'TIFF') else False
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-        return None, False
-    return (size[::-1] if turns and turned else size), turned
-
-
-def _write(size: Sequence[int]) -> str:
-    return f'{size[0]}×{size[1]}'
 
 
 def check_splits(facts: Facts) -> Iterator[Finding]:

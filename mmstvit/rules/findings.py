@@ -49,6 +49,12 @@ class Finding:
         """The message after the file or key that it is about, unless it names that itself."""
         return self.message if not self.where or self.where in self.message else f'{self.where}: {self.message}'
 
+    @property
+    def line(self) -> str:
+        """The finding in one line, with its first examples, without the remedy."""
+        examples = '; '.join(example for example in self.examples[:3] if example not in self.message)
+        return f'{self.text} First: {examples}.' if examples else self.text
+
 
 @dataclass
 class Report:
@@ -100,8 +106,8 @@ def refuse(faults: Sequence[Finding]) -> None:
     if not faults:
         return
     if len(faults) == 1:
-        raise DataError(faults[0].text, faults[0].remedy)
-    lines = [f'  {i}. {fault.text}\n     Remedy: {fault.remedy}' for i, fault in enumerate(faults, 1)]
+        raise DataError(faults[0].line, faults[0].remedy)
+    lines = [f'  {i}. {fault.line}\n     Remedy: {fault.remedy}' for i, fault in enumerate(faults, 1)]
     raise DataError('\n'.join([f'the config and its data have {len(faults)} faults:', *lines]))
 
 

@@ -8,6 +8,7 @@ from mmengine.dataset import BaseDataset
 
 from mmstvit.datasets.coco import explain_unusable, is_coco, is_polygon, read_json, summarize
 from mmstvit.datasets.images import MAP_READER, UnreadableError, find_loaders, find_readers
+from mmstvit.datasets.label_maps import find_labels
 from mmstvit.errors import DataError
 
 from .facts import Facts
@@ -89,16 +90,5 @@ def _has_labels(dataset: BaseDataset, path: str) -> bool:
         labels = reader.read(path)
     except UnreadableError:
         return False
-    return bool((~np.isin(labels, list(ignored_labels(dataset)))).any())
-
-
-def ignored_labels(dataset: BaseDataset, ignore_index: int = 255) -> frozenset[int]:
-    """Find the labels in the files of segmentation maps that a segmentor ignores.
-
-    MMSegmentation subtracts 1 from every label if ``reduce_zero_label``, and 0 becomes 255; then ``label_map`` replaces
-    the labels that it has.
-    """
-    reduced = bool(getattr(dataset, 'reduce_zero_label', False))
-    replaced = (getattr(dataset, 'label_map', None) or {}).items()
-    ignored = frozenset(old + reduced for old, new in replaced if new == ignore_index) | {ignore_index}
-    return ignored | {0} if reduced else ignored
+    known = find_labels(dataset)
+    return bool((~np.isin(labels, list(known.ignored if known else {255}))).any())

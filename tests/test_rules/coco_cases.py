@@ -1,0 +1,222 @@
+"""Defects of instance data (MMDetection), without the shapes that exporters write."""
+
+import json
+import shutil
+from pathlib import Path
+
+from mmengine.config import Config
+
+from .case import FOLDER, Case, change_coco
+
+CASES: list[Case] = []
+TRAIN, VAL = str(FOLDER / 'train.json'), str(FOLDER / 'val.json')
+BOTH = 'train', 'val'
+
+
+def fault(what: str, plant, kind: str, *words: str, alone: bool = True) -> None:
+    CASES.append(Case(what, 'mmdet', plant, kind, words, alone=alone))
+
+
+def warning(what: str, plant, kind: str, *words: str) -> None:
+    CASES.append(Case(what, 'mmdet', plant, kind, words, 'warning'))
+
+
+def rename(**names: str):
+    """Return a function that renames categories."""
+
+    def change(content: dict) -> None:
+        for category in content['categories']:
+            category['name'] = names.get(category['name'], category['name'])
+
+    return change
+
+
+def set_all(**fields: object):
+    return lambda content: [annotation.update(fields) for annotation in content['annotations']]
+
+
+def set_first(**fields: object):
+    return lambda content: content['annotations'][1].update(fields)
+
+
+def classes(*names: str, **options: object):
+    """Return a function that sets the class names of both splits."""
+
+    def plant(cfg: Config) -> None:
+        for split in BOTH:
+            cfg[f'{split}_dataloader'].dataset.metainfo = dict(classes=names)
+
+    return plant
+
+
+def only_train_has_names(cfg: Config) -> None:
+    del cfg.val_dataloader.dataset['metainfo']
+
+
+def three_names(cfg: Config) -> None:
+    """Misspell the second of three names, so that the third has the label of the second."""
+    change_coco(lambda c: c['categories'].append(dict(id=3, name='knife')), *BOTH)(cfg)
+    change_coco(rename(a='fork', b='spoon'), *BOTH)(cfg)
+    classes('fork', 'spoons', 'knife')(cfg)
+    for head in cfg.model.roi_head.values():
+        head.num_classes = 3
+
+
+def other_annotations(cfg: Config) -> None:
+    """Let the evaluator read a file with the same ids and other objects."""
+    content = json.loads(Path(VAL).read_text())
+    set_all(bbox=[0, 0, 3, 3])(content)
+    (FOLDER / 'other.json').write_text(json.dumps(content))
+    cfg.val_evaluator.ann_file = str(FOLDER / 'other.json')
+
+
+def turned_by_exif(_cfg: Config) -> None:
+    """Save an image upright with an EXIF orientation that turns it."""
+    from PIL import Image
+
+    path = FOLDER / 'train' / '1.jpg'
+    image = Image.open(path)
+    exif = image.getexif()
+    exif[274] = 6
+    image.save(path, exif=exif)
+
+
+def boxes_only(cfg: Config) -> None:
+    """Make a config of boxes alone."""
+    for split in BOTH:
+        cfg[f'{split}_dataloader'].dataset.pipeline[1].with_mask = False
+    cfg.val_evaluator.metric = 'bbox'
+
+
+def wrong_size_of_boxes(cfg: Config) -> None:
+    boxes_only(cfg)
+    change_coco(lambda c: c['images'][1].update(height=25))(cfg)
+
+
+def delete_image(split: str):
+    return lambda _cfg: (FOLDER / split / '2.jpg').unlink()
+
+
+def train_is_val(cfg: Config) -> None:
+    dataset = cfg.val_dataloader.dataset
+    dataset.ann_file, dataset.data_prefix = 'train.json', dict(img='train/')
+    cfg.val_evaluator.ann_file = TRAIN
+    shutil.rmtree(FOLDER / 'val')
+
+
+def crowd(content: dict) -> None:
+    """Put many objects into one image."""
+    first = content['annotations'][0]
+    content['annotations'] += [{**first, 'id': 10 + i} for i in range(5)]
+
+
+def several_causes(cfg: Config) -> None:
+    change_coco(set_all(segmentation=[]))(cfg)
+    (FOLDER / 'val' / '2.jpg').unlink()
+
+
+def crowded(cfg: Config) -> None:
+    change_coco(crowd, 'val')(cfg)
+    cfg.model.test_cfg = dict(rcnn=dict(max_per_img=2))
+
+
+def set_second_image(**fields: object):
+    return change_coco(lambda content: content['images'][1].update(fields))
+
+
+fault('two categories of one name', change_coco(rename(b='a')), 'two categories of one name', "'a'", TRAIN)
+fault(
+    'one category id twice',
+    change_coco(lambda c: c['categories'].append(dict(id=1, name='a'))),
+    'one category id twice',
+    TRAIN,
+    '--fix',
+)
+fault(
+    'a misspelt name',
+    classes('a', 'bee'),
+    'class without category',
+    "'bee'",
+    VAL,
+    'val_dataloader.dataset',
+    alone=False,
+)
+fault(
+    'a misspelt name among three',
+    three_names,
+    'class without category',
+    "'spoons'",
+    "Did you mean 'spoon'",
+    alone=False,
+)
+fault('names in another order', classes('b', 'a'), 'order of categories', "'b'", TRAIN, 'metainfo', alone=False)
+fault('no name of the file', classes('x', 'y'), 'no matching category', "'x', 'y'", "'a', 'b'", alone=False)
+fault(
+    'names in train only',
+    only_train_has_names,
+    'no matching category',
+    'val_dataloader.dataset',
+    'metainfo',
+    alone=False,
+)
+fault(
+    'an evaluator of other annotations',
+    other_annotations,
+    'evaluator reads other annotations',
+    VAL,
+    'other.json',
+    'val_evaluator.ann_file',
+)
+fault('no mask at all', change_coco(set_all(segmentation=[])), 'no mask', 'all 4', TRAIN, 'configs/faster_rcnn')
+fault('no mask of one object', change_coco(set_first(segmentation=[])), 'no mask', '1 of 4', '1.jpg', 'with_mask=True')
+fault(
+    "a height that is not the file's", set_second_image(height=25), 'wrong sizes in annotations', '25', TRAIN, '--fix'
+)
+fault(
+    'width and height exchanged',
+    set_second_image(width=24, height=32),
+    'wrong sizes in annotations',
+    '1.jpg',
+    TRAIN,
+    alone=False,
+)
+fault('an EXIF orientation', turned_by_exif, 'wrong sizes in annotations', TRAIN)
+warning('a wrong size where masks do not matter', wrong_size_of_boxes, 'wrong sizes in annotations', TRAIN)
+warning(
+    'boxes that are not those of the polygons',
+    change_coco(set_first(bbox=[1, 5, 20, 17])),
+    'boxes and polygons disagree',
+    '1 of 2',
+    'annotation 2',
+)
+warning(
+    'boxes by their corners',
+    change_coco(set_all(bbox=[4, 5, 14, 11])),
+    'boxes and polygons disagree',
+    'all 2',
+    '[x1, y1, x2, y2]',
+)
+fault(
+    'boxes outside',
+    change_coco(set_first(bbox=[4, 5, 40, 6])),
+    'boxes outside images',
+    '1 of 4',
+    'bbox [4, 5, 40, 6]',
+    'x1, y1, x2, y2',
+)
+warning(
+    'more objects than detections',
+    crowded,
+    'more objects than max_per_img',
+    'model.test_cfg.rcnn.max_per_img',
+    'up to 6',
+    '4 of 9',
+    '0.56',
+)
+fault('a missing image of val', delete_image('val'), 'missing files', '1 of the 4', '2.jpg', 'val_dataloader.dataset')
+fault('a missing image of train', delete_image('train'), 'missing files', '1 of the 4', '2.jpg', 'data_prefix')
+warning('val is train', train_is_val, 'train images in another split', 'all 4 images', 'new_config.py')
+fault('nothing to learn from', change_coco(set_all(iscrowd=1)), 'unusable dataset', '4 crowd', TRAIN)
+fault(
+    'several causes', several_causes, 'missing files', 'no mask', 'segmentation', '2.jpg', 'val_dataloader', alone=False
+)
