@@ -16,7 +16,7 @@ from mmstvit.registry import DATASETS
 
 from .build import build_dataset
 from .images import Reader, UnreadableError, find_loaders, find_readers
-from .label_maps import Labels, find_labels
+from .label_maps import Labels, count_values, find_labels
 from .wrappers import DatasetWrapper, inner_datasets
 
 _REPAIR = 'Repair or remove the file; tools/misc/verify_dataset.py CONFIG finds all unreadable files.'
@@ -88,7 +88,7 @@ class GuardedPipeline(Compose):
         """Raise DataError if the segmentation map of a sample is not one of labels that the model knows."""
         for path, reader in self._files(sample):
             if self.labels is not None and reader.key == 'seg_map_path':
-                problem = self.labels.find_fault(reader.read(path))
+                problem = self.labels.find_fault(count_values(reader.read(path)))
                 if problem:
                     raise DataError(f'{path} {problem}.', _LABELS) from cause
 

@@ -6,6 +6,17 @@ from dataclasses import dataclass
 import numpy as np
 from mmengine.dataset import BaseDataset
 
+# Number of pixels of each value in a segmentation map; a map of several channels has the key 'channels' alone.
+Values = dict[int | str, int]
+
+
+def count_values(array: np.ndarray) -> Values:
+    """Count the values in a segmentation map as it was decoded."""
+    array = array.squeeze()
+    if array.ndim != 2:
+        return {'channels': array.shape[-1]}
+    return dict(zip(*(part.tolist() for part in np.unique(array, return_counts=True)), strict=True))
+
 
 @dataclass(frozen=True)
 class Labels:
@@ -38,20 +49,18 @@ class Labels:
         above = packed.data[packed.data >= self.count]
         return packed.data.shape[0] == 1 and bool(((above == 255) | (above == self.ignore_index)).all())
 
-    def find_fault(self, values: np.ndarray) -> str | None:
-        """Return what is wrong with a map as it was decoded; None if nothing is."""
-        values = values.squeeze()
-        if values.ndim != 2:
-            return f'has {values.shape[-1]} channels, expected 1 (labels)'
-        wrong = sorted(set(np.unique(values).tolist()) - self.allowed)
+    def find_fault(self, values: Values) -> str | None:
+        """Return what is wrong with a map that has some values; None if nothing is."""
+        if 'channels' in values:
+            return f'has {values["channels"]} channels, expected 1 (labels)'
+        wrong = values.keys() - self.allowed
         return f'has the labels {write_ranges(wrong)}; allowed are {self.describe()}' if wrong else None
 
     def describe(self) -> str:
         """Write the labels that may occur in a file, for a message."""
         reduced = ', reduce_zero_label=True' if self.reduced else ''
-        return (
-            f'{write_ranges(self.learned)} ({self.count} classes{reduced}) and, ignored, {write_ranges(self.ignored)}'
-        )
+        learned = f'{write_ranges(self.learned)} ({self.count} classes{reduced})'
+        return f'{learned} and, ignored, {write_ranges(self.ignored)}'
 
 
 def find_labels(dataset: BaseDataset, ignore_index: int = 255) -> Labels | None:

@@ -5,7 +5,7 @@ of :data:`CHEAP` before the first iteration; verify_dataset.py asks those of :da
 mmdet, mmseg, mmpretrain and pycocotools inside functions only: a config needs one of them.
 """
 
-from . import coco, decoding, evaluation, files, usable
+from . import classes, coco, decoding, evaluation, files, heads, images, keys, label_maps, loaders, schedule, usable
 from .checking import Rule, ask, check, hand_over
 from .facts import DatasetFacts, Facts, find_keys, gather
 from .files import check_data
@@ -13,15 +13,31 @@ from .findings import FAULT, WARNING, Finding, Report, refuse
 
 # No decoding of all files, at most a look at names and headers. The order is that of the report.
 CHEAP: tuple[Rule, ...] = (
+    keys.check_keys,
+    classes.check_class_strings,
+    classes.check_known_names,
+    classes.check_class_folders,
     usable.datasets_that_cannot_be_built,
     coco.check_format,
     coco.check_categories,
-    coco.check_ids,
+    classes.check_splits_agree,
+    heads.check_heads,
+    heads.check_labels,
+    heads.check_topk,
+    classes.check_palettes,
     coco.check_masks,
     coco.check_boxes,
     files.check_missing_files,
-    files.check_sizes,
     files.check_splits,
+    classes.check_suffixes,
+    images.check_channels,
+    images.check_bits,
+    label_maps.check_label_sample,
+    label_maps.check_ignore_index,
+    loaders.check_batch_sizes,
+    loaders.check_slide,
+    loaders.check_batch_norm,
+    schedule.check_schedule,
     evaluation.check_annotation_files,
     evaluation.check_max_per_img,
     usable.datasets_without_annotations,

@@ -1,6 +1,5 @@
 """Class names: of the config, of the splits, of the class folders, and their colors."""
 
-import difflib
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -12,6 +11,7 @@ from mmengine.registry import DATASETS
 from mmstvit.datasets.coco import first_names
 
 from .building import find_class
+from .coco import nearest
 from .facts import DatasetFacts, Facts
 from .findings import FAULT, WARNING, Finding, shorten
 
@@ -24,7 +24,13 @@ _IMAGE_SUFFIXES = (
     '.pgm', '.png', '.pnm', '.ppm', '.tif', '.tiff', '.webp',
 )
 # fmt: on
-_CONSEQUENCES = ('unusable dataset', 'classes and heads disagree', 'class names of the splits differ')
+_CONSEQUENCES = (
+    'class names of the splits differ',
+    'class without samples',
+    'classes and heads disagree',
+    'label out of range',
+    'unusable dataset',
+)
 
 
 def check_class_strings(facts: Facts) -> Iterator[Finding]:
@@ -44,19 +50,16 @@ def check_class_strings(facts: Facts) -> Iterator[Finding]:
 def check_splits_agree(facts: Facts) -> Iterator[Finding]:
     """Refuse splits whose class names differ: the same label would mean two classes."""
     known = [(data, _classes(data)) for data in facts.datasets if not data.cfg.get('return_classes')]
-    known = [(data, classes) for data, classes in known if classes]
-    if not known:
-        return
-    first, expected = known[0]
-    for data, classes in known[1:]:
-        if classes != expected:
-            message = (
-                f'{first.key} has the classes {_write(expected)}, but {data.key} has {_write(classes)}'
-                f'{_explain_difference(expected, classes)}.'
-            )
+    first, expected = next((pair for pair in known if pair[1]), (None, None))
+    for data, classes in known:
+        needed = classes is not None or hasattr(data.dataset, 'reduce_zero_label')  # IoUMetric needs names
+        if expected and needed and classes != expected:
+            own = f'has {_write(classes)}' if classes else 'has no metainfo.classes'
+            message = f'{first.key} has the classes {_write(expected)}, but {data.key} {own}.'
+            hint = _suggest(expected, classes or [])
             remedy = (
-                f'Give both the same names in the same order: metainfo=dict(classes=…), or for class folders the same '
-                f'folders; a folder may be empty. Keys: {first.key} and {data.key}.'
+                f'{hint}Give {data.key} the names of {first.key} in the same order: metainfo=dict(classes=…), or for '
+                f'class folders the same folders, which may be empty.'
             )
             yield Finding('class names of the splits differ', FAULT, message, remedy, data.key, split=data.split)
 
@@ -72,7 +75,7 @@ def check_known_names(facts: Facts) -> Iterator[Finding]:
         if unknown and not isinstance(names, str):
             key = f'{data.key}.metainfo.classes'
             message = f'{key} has {first_names(unknown)}, which {data.cfg["type"]} does not know.'
-            near = _nearest(unknown[0], known)
+            near = nearest(unknown[0], known)
             remedy = f'Did you mean {near!r}?' if near else 'For classes of your own use BaseSegDataset.'
             yield Finding('unknown class', FAULT, message, remedy, key, split=data.split, explains=_CONSEQUENCES)
 
@@ -87,9 +90,7 @@ def check_class_folders(facts: Facts) -> Iterator[Finding]:
         folders = sorted(fileio.list_dir_or_file(root, list_dir=True, list_file=False))
         for kind, message, remedy in _judge_folders(root, folders, dataset.CLASSES, data.key):
             severity = WARNING if kind == 'misspelt class name' else FAULT
-            yield Finding(
-                kind, severity, message, remedy, f'{data.key}: {root}', split=data.split, explains=_CONSEQUENCES
-            )
+            yield Finding(kind, severity, message, remedy, root, explains=_CONSEQUENCES)  # in every split
 
 
 def _judge_folders(
@@ -98,12 +99,8 @@ def _judge_folders(
     """Yield kind, message and remedy of what is wrong with class folders: the first cause only."""
     system = [name for name in folders if name.startswith('.') or name in _SYSTEM_FOLDERS]
     if system:
-        message = f'the folder {first_names(system)} in {root} is not a class, but counts as one and shifts the labels.'
-        yield (
-            'system folder as a class',
-            message,
-            f'Delete it: {", ".join(os.path.join(root, name) for name in system)}',
-        )
+        message = f'the folder {first_names(system)} in {root} is not a class, but counts as one: it shifts the labels.'
+        yield 'system folder as a class', message, f'Delete {" and ".join(os.path.join(root, name) for name in system)}'
         return
     if len(folders) > 1 and all(name.lower() in _SPLIT_FOLDERS for name in folders):
         message = f'the folders in {root} are splits, {first_names(folders)}, not classes.'
@@ -115,29 +112,29 @@ def _judge_folders(
         absent = [name for name in classes if name not in folders] if set(classes) & set(folders) else []
         more = [name for name in folders if name not in classes] if set(classes) & set(folders) else folders
         message = (
-            f'classes has {len(classes)} names, but {root} has {len(folders)} folders'
+            f'{key}.classes has {len(classes)} names, but {root} has {len(folders)} folders'
             f'{f"; no folder for {first_names(absent)}" if absent else ""}'
             f'{f"; no class for {first_names(more)}" if more else ""}.'
         )
         yield (
             'class folders and classes differ',
             message,
-            'Make a folder for each class, which may be empty, or correct classes.',
+            f'Make a folder for each class, which may be empty, or correct {key}.classes.',
         )
         return
-    nearest = {name: name if name in folders else _nearest(name, folders) for name in classes}
-    shifted = [i for i, name in enumerate(classes) if nearest[name] not in (None, folders[i])]
-    if shifted and set(nearest.values()) == set(folders):  # a folder for each class, in another order
+    near = {name: name if name in folders else nearest(name, folders) for name in classes if len(folders) <= 200}
+    shifted = [i for i, name in enumerate(classes) if near.get(name) not in (None, folders[i])]
+    if shifted and set(near.values()) == set(folders):  # a folder for each class, in another order
         i = shifted[0]
         message = (
-            f'classes {_write(classes)} is not in the order of the folders in {root}, which are the labels: label {i} '
-            f'is {folders[i]!r}, but classes has {classes[i]!r} there.'
+            f'{key}.classes is not in the order of the folders in {root}, which gives the labels: label {i} is the '
+            f'folder {folders[i]!r}, but {classes[i]!r} in classes.'
         )
-        yield 'order of classes', message, f'Set classes to the sorted names of the folders: {_write(folders)}'
+        yield 'order of classes', message, f'Set {key}.classes to the sorted names: {_write(folders)}'
     elif set(classes) & set(folders):
         i = next(i for i, name in enumerate(classes) if name != folders[i])
-        message = f'classes has {classes[i]!r} for label {i}, but the folder in {root} is {folders[i]!r}.'
-        yield 'misspelt class name', message, f'Set classes to the names of the folders, here {folders[i]!r}.'
+        message = f'{key}.classes has {classes[i]!r} for label {i}, but the folder in {root} is {folders[i]!r}.'
+        yield 'misspelt class name', message, f'Set it to the names of the folders: {_write(folders)}'
 
 
 def check_suffixes(facts: Facts) -> Iterator[Finding]:
@@ -147,7 +144,7 @@ def check_suffixes(facts: Facts) -> Iterator[Finding]:
         if dataset is None or getattr(dataset, 'ann_file', ''):
             continue
         if _with_class_folders(data) is not None:
-            root, read, option = dataset.img_prefix, dataset.extensions, 'extensions'
+            root, read, option = dataset.img_prefix, tuple(sorted(dataset.extensions)), 'extensions'
             files = [name for name in fileio.list_dir_or_file(root, list_dir=False, recursive=True)]
             skipped = [name for name in files if not name.lower().endswith(read)]
         elif hasattr(dataset, 'img_suffix') and dataset.data_prefix.get('img_path'):
@@ -218,23 +215,14 @@ def _with_class_folders(data: DatasetFacts) -> BaseDataset | None:
     return dataset if dataset.with_label and not dataset.ann_file and os.path.isdir(dataset.img_prefix) else None
 
 
-def _nearest(name: str, names: Sequence[str]) -> str | None:
-    """Return the most similar name, ignoring case; None if no name is similar, or for hundreds of names."""
-    if len(names) > 200:
-        return None
-    lower = {other.lower(): other for other in names}
-    found = difflib.get_close_matches(str(name).lower(), list(lower), n=1, cutoff=0.7)
-    return lower[found[0]] if found else None
-
-
-def _explain_difference(expected: list, classes: list) -> str:
-    """Name the first class that has no counterpart, with the nearest name, for a message."""
+def _suggest(expected: list, classes: list) -> str:
+    """Return a question about the first misspelt name, with the nearest one; empty if there is none."""
     for names, others in ((classes, expected), (expected, classes)):
         for name in names:
             if name not in others:
-                near = _nearest(name, [other for other in others if other not in names])
-                return f'; {name!r} is in one only' + (f', did you mean {near!r}?' if near else '')
-    return ' (another order)'
+                near = nearest(name, [other for other in others if other not in names])
+                return f'Did you mean {near!r} for {name!r}? ' if near else ''
+    return ''
 
 
 def _write(names: Sequence[object]) -> str:

@@ -14,8 +14,8 @@ from mmstvit.datasets.images import IMAGE_READER, MAP_READER, Reader, find_reade
 
 from .facts import DatasetFacts, Facts
 from .findings import FAULT, WARNING, Finding, gather_places
+from .label_maps import Histogram, judge_labels
 from .samples import Place, Sample, check_sample, use_one_thread
-from .usable import ignored_labels
 
 _IMAGE_SUFFIXES = ('.bmp', '.gif', '.jpeg', '.jpg', '.pgm', '.png', '.ppm', '.tif', '.tiff', '.webp')
 _FOLDERS = ('img', 'img_path', 'seg_map_path')
@@ -24,9 +24,6 @@ _UNCHECKED = ('area 0', 'box below 1 pixel', 'ignore=1', 'unknown image_id')
 
 _REPAIR = 'Repair the file or remove it from the data.'
 _SKIP = f'{_REPAIR} To train without such files: --cfg-options data_faults.unreadable=skip'
-_LABELS = (
-    'Make the labels, metainfo.classes and num_classes agree; for maps see also reduce_zero_label and ignore_index.'
-)
 _BOXES = 'Correct the annotation; bbox is [x, y, width, height] in pixels.'
 _MASKS = 'Correct the annotation; segmentation is a list of polygons [x1, y1, x2, y2, …] or RLE (size and counts).'
 # Kind of a place → severity, meaning, remedy.
@@ -40,12 +37,6 @@ KINDS = {
         'Correct width and height in the annotations, or save the image in the annotated orientation.',
     ),
     'wrong segmentation map size': (FAULT, 'the size differs from the image', 'Make the map again for its image.'),
-    'invalid segmentation map': (
-        FAULT,
-        'the map has more than one channel',
-        'Save the labels as an image of one channel; a palette is allowed.',
-    ),
-    'label out of range': (FAULT, 'a label is not one of the classes', _LABELS),
     'invalid box': (FAULT, 'the box cannot be used', _BOXES),
     'box outside image': (FAULT, 'the box extends beyond the image', _BOXES),
     'box slightly outside image': (
@@ -60,11 +51,6 @@ KINDS = {
         WARNING,
         'the mask extends beyond the image by up to 2 pixels',
         f'Harmless. {_MASKS}',
-    ),
-    'nothing labeled': (
-        WARNING,
-        'every pixel of the map is ignored',
-        'If the image has labels, correct the map or reduce_zero_label.',
     ),
     'same content': (WARNING, 'two files of a split have the same content', 'Remove one of the files.'),
     'same content in two splits': (
@@ -86,15 +72,19 @@ def check_files(facts: Facts) -> Iterator[Finding]:
     """Read and decode all images and maps, and compare them with their annotations and with each other."""
     samples = {data.key: collect_samples(data, facts) for data in facts.datasets}
     places: dict[str, list[Place]] = defaultdict(list)
+    histograms: dict[str, Histogram] = defaultdict(Histogram)
     first: dict[bytes, tuple[str, str]] = {}  # digest of an image → split and path of the first with it
     total = sum(map(len, samples.values()))
     with tqdm(total=total, unit='image', disable=None) as progress, _mapper(facts.num_workers) as run:
         for data in facts.datasets:
             found = places[data.split]
-            for sample, (defects, digest) in zip(samples[data.key], run(samples[data.key]), strict=True):
-                found += defects
-                if digest is not None:
-                    found += _compare(data.split, sample.image, *first.setdefault(digest, (data.split, sample.image)))
+            for sample, result in zip(samples[data.key], run(samples[data.key]), strict=True):
+                found += result.places
+                if result.digest is not None:
+                    earlier = first.setdefault(result.digest, (data.split, sample.image))
+                    found += _compare(data.split, sample.image, *earlier)
+                if result.values is not None:
+                    histograms[data.key].add(sample.seg_map, result.values)
                 progress.update()
     for data in facts.datasets:
         places[data.split] += _find_duplicates(samples[data.key])
@@ -102,6 +92,9 @@ def check_files(facts: Facts) -> Iterator[Finding]:
         places[split].append(place)
     for split, found in places.items():
         yield from gather_places(found, KINDS, split)
+    for data in facts.datasets:
+        if data.key in histograms:
+            yield from judge_labels(facts, data, histograms[data.key], complete=True)
 
 
 def check_verifiable(facts: Facts) -> Iterator[Finding]:
@@ -142,18 +135,13 @@ def collect_samples(data: DatasetFacts, facts: Facts) -> list[Sample]:
     if data.content is not None:
         return _collect_coco(data, reader)
     seg_reader = _select(readers, MAP_READER)
-    counts = [*([len(data.classes)] if data.classes else []), *(number for _, number in facts.heads)]
-    ignored = ignored_labels(data.dataset, _ignore_index(facts.cfg.get('model') or {}))
-    allowed = _learned_labels(data.dataset, min(counts, default=None)) | ignored
     samples = []
     for info in data.dataset.data_list:
         if not isinstance(info.get('img_path'), str):
             return []
         size = (info['height'], info['width']) if {'height', 'width'} <= set(info) else None
         objects = [_to_coco(instance) for instance in info.get('instances', ())]
-        samples.append(
-            Sample(info['img_path'], reader, size, objects, info.get('seg_map_path'), seg_reader, allowed, ignored)
-        )
+        samples.append(Sample(info['img_path'], reader, size, objects, info.get('seg_map_path'), seg_reader))
     return samples
 
 
@@ -183,19 +171,6 @@ def _to_coco(instance: Mapping) -> dict:
     """Convert a parsed object to COCO's format."""
     x1, y1, x2, y2 = instance['bbox']
     return dict(bbox=[x1, y1, x2 - x1, y2 - y1], segmentation=instance.get('mask'))
-
-
-def _learned_labels(dataset: BaseDataset, count: int | None) -> frozenset[int]:
-    """Return the labels in the files of segmentation maps before ``reduce_zero_label`` and ``label_map``."""
-    labels = getattr(dataset, 'label_map', None) or range(256 if count is None else count)
-    return frozenset(label + bool(getattr(dataset, 'reduce_zero_label', False)) for label in labels)
-
-
-def _ignore_index(model: Mapping) -> int:
-    """Return the label that a segmentor ignores."""
-    head = model.get('decode_head') or {}
-    head = head[-1] if isinstance(head, (list, tuple)) else head
-    return head.get('ignore_index', 255)
 
 
 def _compare(split: str, path: str, first_split: str, first_path: str) -> Iterator[Place]:

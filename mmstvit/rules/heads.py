@@ -1,4 +1,4 @@
-"""Heads of the model: the number of their classes, and the top-k accuracy that they allow."""
+"""Labels: the classes of heads, samples and top-k accuracies."""
 
 from collections.abc import Iterator, Mapping
 
@@ -7,25 +7,51 @@ from mmengine.config import Config
 from mmstvit.datasets.coco import first_names
 
 from .facts import Facts
-from .findings import FAULT, Finding
+from .findings import FAULT, WARNING, Finding
 
 
 def check_heads(facts: Facts) -> Iterator[Finding]:
     """Refuse heads whose ``num_classes`` is not the number of class names."""
-    seen = set()
-    for data in facts.datasets:
-        classes = data.classes
-        if not classes or data.cfg.get('return_classes'):  # names in prompts, not labels
-            continue
-        wrong = [(key, number) for key, number in facts.heads if number != len(classes)]
-        if not wrong or classes in seen:
-            continue
-        seen.add(classes)
+    # Another rule compares the names of the splits.
+    named = (data for data in facts.datasets if data.classes and not data.cfg.get('return_classes'))
+    data = next(named, None)
+    wrong = [(key, number) for key, number in facts.heads if data is not None and number != len(data.classes)]
+    if wrong:
         heads = ', '.join(f'{key} is {number}' for key, number in wrong)
-        options = ' '.join(f'{key}={len(classes)}' for key, _ in wrong)
-        message = f'{data.key} has {len(classes)} classes ({first_names(classes)}), but {heads}.'
+        options = ' '.join(f'{key}={len(data.classes)}' for key, _ in wrong)
+        message = f'{data.key} has {len(data.classes)} classes ({first_names(data.classes)}), but {heads}.'
         remedy = f'Set --cfg-options {options}, or correct the class names.'
         yield Finding('classes and heads disagree', FAULT, message, remedy, data.key, len(wrong), len(facts.heads))
+
+
+def check_labels(facts: Facts) -> Iterator[Finding]:
+    """Refuse labels of images, and of objects in other formats than COCO, that are not those of the classes."""
+    for data in facts.datasets:
+        if data.content is not None or not data.classes:
+            continue
+        count, source = len(data.classes), getattr(data.dataset, 'ann_file', '') or data.key
+        labels = [(label, info) for info in getattr(data.dataset, 'data_list', []) for label in labels_of(info)]
+        wrong = [f'{info.get("img_path")}: label {label}' for label, info in labels if not 0 <= label < count]
+        if wrong:
+            message = f'{len(wrong)} of {len(labels)} labels are not 0 to {count - 1} ({wrong[0]}).'
+            remedy = 'Make the labels and metainfo.classes agree; labels begin at 0.'
+            yield Finding(
+                'label out of range', FAULT, message, remedy, source, len(wrong), len(labels), tuple(wrong), data.split
+            )
+        absent = {*range(count)} - {label for label, _ in labels}
+        if absent and labels:
+            names = first_names(data.classes[label] for label in sorted(absent))
+            message = f'{len(absent)} of {count} classes have no sample: {names}.'
+            remedy = 'Add samples of the class, or remove it.'
+            yield Finding('class without samples', WARNING, message, remedy, source, len(absent), count, (), data.split)
+
+
+def labels_of(info: Mapping) -> list[int]:
+    """Return the labels of a parsed sample: of the image, or of its objects."""
+    if 'gt_label' in info:
+        labels = info['gt_label']
+        return list(labels) if isinstance(labels, (list, tuple)) else [labels]
+    return [instance['bbox_label'] for instance in info.get('instances', ()) if 'bbox_label' in instance]
 
 
 def check_topk(facts: Facts) -> Iterator[Finding]:

@@ -158,17 +158,17 @@ def _compare_channels(
     """Compare the channels of images, a number and an example for each, with the model."""
     model = [f'{key} has {count} values' for key, count in [means] if count != 1] if means else []
     model += [f'{key} is {count}' for key, count in [wanted]] if wanted else []
-    options = f'{means[0] if means else "mean"} and std of as many values, and model.backbone.in_channels'
     if len(found) > 1:
         message = f'images have different numbers of channels: {", ".join(found.values())}.'
         remedy = "Convert the files, or load all alike: LoadImageFromFile with color_type='color' (three channels)."
         yield Finding('channels of images', FAULT, message, remedy, data.key, split=data.split)
         return
     for channels, name in found.items():
-        unfit = (means and means[1] not in (1, channels)) or (wanted and wanted[1] != channels)
+        unfit = [f'{means[0]} and std'] if means and means[1] not in (1, channels) else []
+        unfit += [wanted[0]] if wanted and wanted[1] != channels else []
         if unfit:
             message = f'{name}, but {" and ".join(model)}.'
-            remedy = f"Load the channels that the model takes (color_type='color': 3), or set {options} to {channels}."
+            remedy = f"Set {' and '.join(unfit)} for {channels} channels, or load others (color_type='color': 3)."
             yield Finding('channels of images', FAULT, message, remedy, data.key, split=data.split)
 
 

@@ -82,7 +82,13 @@ def check_keys(facts: Facts) -> Iterator[Finding]:
             continue
         near = difflib.get_close_matches(key, _KEYS, n=1, cutoff=0.85)
         if near and not key.startswith(f'{near[0]}_'):
-            yield Finding(_KIND, 'warning', f'{key} is not a setting of MMEngine.', f'Did you mean {near[0]}?', key)
+            yield Finding(
+                _KIND,
+                'warning',
+                f'{key} is not a setting of MMEngine and has no effect.',
+                f'Did you mean {near[0]}?',
+                key,
+            )
 
 
 def _is_variable(key: str, text: str) -> bool:

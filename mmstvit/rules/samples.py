@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import cv2
-import numpy as np
 
 from mmstvit.datasets.images import MISSING, Reader, UnreadableError
+from mmstvit.datasets.label_maps import Values, count_values
 
 from .masks import check_box, check_mask
 
@@ -32,8 +32,6 @@ class Sample:
         annotations: COCO annotations.
         seg_map: Path of the segmentation map, if any.
         seg_reader: How the pipeline reads it.
-        labels: Allowed labels in the map, as they are in the file.
-        ignored: Those of ``labels`` that the model ignores.
     """
 
     image: str
@@ -42,23 +40,45 @@ class Sample:
     annotations: list[Mapping] = field(default_factory=list)
     seg_map: str | None = None
     seg_reader: Reader | None = None
-    labels: frozenset[int] = frozenset()
-    ignored: frozenset[int] = frozenset()
 
 
-def check_sample(sample: Sample) -> tuple[list[Place], bytes | None]:
-    """Check a sample; returns what it finds and a digest of the image file (None if it cannot be read)."""
-    findings: list[Place] = []
-    shape, digest = _check_image(sample, findings)
+@dataclass(frozen=True, slots=True)
+class Result:
+    """Result of the check of a sample.
+
+    Args:
+        places: Faults and warnings.
+        digest: Digest of the image file; None if it cannot be read.
+        values: Values in the segmentation map, with their numbers of pixels; None without a map.
+    """
+
+    places: list[Place]
+    digest: bytes | None
+    values: Values | None = None
+
+
+def check_sample(sample: Sample) -> Result:
+    """Check a sample."""
+    places: list[Place] = []
+    shape, digest = _check_image(sample, places)
     size = sample.size or shape
     if size:
         for annotation in sample.annotations:
             where = f'annotation {annotation["id"]}: ' if 'id' in annotation else ''
             for kind, message in _check_annotation(annotation, size):
-                findings.append(Place(kind, sample.image, where + message))
+                places.append(Place(kind, sample.image, where + message))
+    values = None
     if sample.seg_map is not None:
-        findings.extend(_check_seg_map(sample, shape))
-    return findings, digest
+        try:
+            labels = sample.seg_reader.read(sample.seg_map).squeeze()
+        except UnreadableError as error:
+            places.append(Place('unreadable segmentation map', sample.seg_map, str(error)))
+        else:
+            values = count_values(labels)
+            if shape is not None and labels.shape[:2] != shape:
+                message = f'the map is {_size(labels.shape)}, its image {_size(shape)}'
+                places.append(Place('wrong segmentation map size', sample.seg_map, message))
+    return Result(places, digest, values)
 
 
 def _check_image(sample: Sample, findings: list[Place]) -> tuple[tuple[int, int] | None, bytes | None]:
@@ -85,43 +105,8 @@ def _check_annotation(annotation: Mapping, size: tuple[int, int]) -> Iterator[tu
         yield from check_mask(annotation['segmentation'], *size)
 
 
-def _check_seg_map(sample: Sample, shape: tuple[int, int] | None) -> Iterator[Place]:
-    path = sample.seg_map
-    try:
-        labels = sample.seg_reader.read(path).squeeze()
-    except UnreadableError as error:
-        kind = 'missing file' if str(error) == MISSING else 'unreadable segmentation map'
-        yield Place(kind, path, str(error))
-        return
-    if labels.ndim != 2:
-        yield Place('invalid segmentation map', path, f'the file has {labels.shape[-1]} channels, expected 1 (labels)')
-        return
-    if shape is not None and labels.shape != shape:
-        message = f'the map is {_size(labels.shape)}, its image {_size(shape)}'
-        yield Place('wrong segmentation map size', path, message)
-    values, counts = np.unique(labels, return_counts=True)
-    bad = {int(v): int(n) for v, n in zip(values, counts, strict=True) if int(v) not in sample.labels}
-    if bad:
-        found = ', '.join(f'{value} ({count} pixels)' for value, count in list(bad.items())[:5])
-        more = ', …' if len(bad) > 5 else ''
-        message = f'labels {found}{more}; allowed are {_ranges(sample.labels)}'
-        yield Place('label out of range', path, message)
-    if set(values.tolist()) <= sample.ignored:
-        yield Place('nothing labeled', path, 'every pixel is ignored')
-
-
 def _size(shape: tuple[int, ...]) -> str:
     return f'{shape[1]}×{shape[0]}'
-
-
-def _ranges(values: frozenset[int]) -> str:
-    """Write integers as ranges: ``0 to 5 and 255``."""
-    ordered = sorted(values)
-    starts = [v for v in ordered if v - 1 not in values]
-    ends = [v for v in ordered if v + 1 not in values]
-    return ' and '.join(
-        str(start) if start == end else f'{start} to {end}' for start, end in zip(starts, ends, strict=True)
-    )
 
 
 def use_one_thread() -> None:

@@ -1,0 +1,411 @@
+"""Faults of a config with its data, each in its smallest form."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mmengine.config import Config, ConfigDict
+from PIL import Image
+
+from mmstvit.rules import CHEAP, FAULT, THOROUGH, WARNING, Report, check
+
+from ..helpers import ROOT, load_config
+from ..test_datasets.tiny_data import COUNT, HEIGHT, LIBRARIES, WIDTH, draw, images, make_config, write
+
+Change = Callable[[Config, Path], object]
+SPLITS = ('train', 'val')
+CASES: dict[str, tuple[str, Change, str, str, tuple[str, ...]]] = {}
+
+
+def case(what: str, library: str, kind: str, severity: str, *words: str) -> Callable[[Change], None]:
+    """Add a case: its kind, severity, and the words of message, remedy and place."""
+    assert words and what not in CASES
+    return lambda change: CASES.update({what: (library, change, kind, severity, words)})
+
+
+def dataset(cfg: Config, split: str = 'train') -> ConfigDict:
+    return cfg[f'{split}_dataloader'].dataset
+
+
+def each(cfg: Config, **options: object) -> None:
+    """Set options of both datasets."""
+    for split in SPLITS:
+        dataset(cfg, split).update(options)
+
+
+def merge(**options: object) -> Change:
+    """Change settings of the config, with ``__`` for dots."""
+    return lambda cfg, _: cfg.merge_from_dict({key.replace('__', '.'): value for key, value in options.items()})
+
+
+def maps(folder: Path, split: str = 'train') -> list[Path]:
+    return sorted((folder / 'maps' / split).iterdir())
+
+
+def set_maps(*values: int) -> Change:
+    """Draw maps of these values, in columns, in both splits."""
+
+    def change(_: Config, folder: Path) -> None:
+        row = np.array(values)[np.arange(WIDTH) * len(values) // WIDTH]
+        for path in [*maps(folder), *maps(folder, 'val')]:
+            write(path, np.tile(row, (HEIGHT, 1)).astype(np.uint8 if max(values) < 256 else np.uint16))
+
+    return change
+
+
+# Heads.
+
+for library, heads in {
+    'mmdet': ('model.roi_head.bbox_head', 'model.roi_head.mask_head'),
+    'mmseg': ('model.decode_head',),
+    'mmpretrain': ('model.head',),
+}.items():
+
+    @case(f'heads of {library}', library, 'classes and heads disagree', FAULT, "('a', 'b')", '--cfg-options', *heads)
+    def _(cfg: Config, _folder: Path, heads: tuple[str, ...] = heads) -> None:
+        cfg.merge_from_dict({f'{key}.num_classes': 5 for key in heads})
+
+
+@case('heads of a cascade', 'mmdet', 'classes and heads disagree', FAULT, *(f'bbox_head.{i}.num_classes' for i in '02'))
+def _(cfg: Config, _folder: Path) -> None:
+    cfg.model.roi_head = dict(bbox_head=[dict(num_classes=80)] * 3, mask_head=dict(num_classes=80))
+
+
+case('auxiliary head', 'mmseg', 'classes and heads disagree', FAULT, 'model.auxiliary_head.num_classes is 19')(
+    merge(model__auxiliary_head=dict(num_classes=19))
+)
+case('labels of Mixup', 'mmpretrain', 'classes and heads disagree', FAULT, 'data_preprocessor.num_classes is 1000')(
+    merge(model__data_preprocessor=dict(num_classes=1000))
+)
+case('top-5 of two', 'mmpretrain', 'top-k above the classes', FAULT, 'val_evaluator.topk', '--cfg-options')(
+    merge(val_evaluator=dict(type='Accuracy', topk=(1, 5)))
+)
+case('top-5 in training', 'mmpretrain', 'top-k above the classes', FAULT, 'model.head.topk')(
+    merge(model__head=dict(topk=(1, 5), cal_acc=True))
+)
+
+
+# Class names.
+
+for library in LIBRARIES:
+
+    @case(f'a string of {library}', library, 'class names are a string', FAULT, "('balloon',)")
+    def _(cfg: Config, _folder: Path, library: str = library) -> None:
+        each(cfg, **(dict(classes='balloon') if library == 'mmpretrain' else dict(metainfo=dict(classes='balloon'))))
+
+
+@case('names in train only', 'mmseg', 'class names of the splits differ', FAULT, 'val_dataloader.dataset', "('a', 'b')")
+def _(cfg: Config, _folder: Path) -> None:
+    dataset(cfg, 'val').pop('metainfo')
+
+
+@case('another order in val', 'mmseg', 'class names of the splits differ', FAULT, "('b', 'a')")
+def _(cfg: Config, _folder: Path) -> None:
+    dataset(cfg, 'val').metainfo.classes = ['b', 'a']
+
+
+@case('a misspelt name in val', 'mmseg', 'class names of the splits differ', FAULT, "'spoons'", "Did you mean 'spoon'")
+def _(cfg: Config, _folder: Path) -> None:
+    dataset(cfg).metainfo.classes = ['fork', 'spoon']
+    dataset(cfg, 'val').metainfo.classes = ['fork', 'spoons']
+
+
+@case('a name that ADE20K does not have', 'mmseg', 'unknown class', FAULT, "'wal'", "Did you mean 'wall'")
+def _(cfg: Config, _folder: Path) -> None:
+    each(cfg, type='ADE20KDataset', metainfo=dict(classes=['wal', 'sky']), reduce_zero_label=True)
+
+
+@case(
+    'folders of other classes', 'mmpretrain', 'class names of the splits differ', FAULT, "'c'", 'may be empty'
+)
+def _(cfg: Config, folder: Path) -> None:
+    each(cfg, classes=None)
+    write(folder / 'train' / 'c' / '9.jpg', draw(9))
+
+
+@case('a folder that val does not have', 'mmpretrain', 'class folders and classes differ', FAULT, "no folder for 'b'")
+def _(_cfg: Config, folder: Path) -> None:
+    shutil.rmtree(folder / 'val' / 'b')
+
+
+@case('classes in another order', 'mmpretrain', 'order of classes', FAULT, "('a', 'b')", "'b' in classes", 'label 0')
+def _(cfg: Config, _folder: Path) -> None:
+    each(cfg, classes=['b', 'a'])
+
+
+@case('similar names in another order', 'mmpretrain', 'order of classes', FAULT, "label 0 is the folder 'ants'")
+def _(cfg: Config, folder: Path) -> None:
+    each(cfg, classes=['bee', 'ant'])
+    for split in SPLITS:
+        (folder / split / 'a').rename(folder / split / 'ants')
+        (folder / split / 'b').rename(folder / split / 'bees')
+
+
+@case('a misspelt folder', 'mmpretrain', 'misspelt class name', WARNING, "'c'", 'label 1, but the folder')
+def _(cfg: Config, _folder: Path) -> None:
+    each(cfg, classes=['a', 'c'])
+
+
+@case('a folder of macOS', 'mmpretrain', 'system folder as a class', FAULT, 'train/__MACOSX')
+def _(_cfg: Config, folder: Path) -> None:
+    (folder / 'train' / '__MACOSX').mkdir()
+
+
+@case('a hidden folder', 'mmpretrain', 'system folder as a class', FAULT, '.ipynb_checkpoints')
+def _(cfg: Config, folder: Path) -> None:
+    each(cfg, classes=None)
+    (folder / 'train' / '.ipynb_checkpoints').mkdir()
+
+
+@case('the folder above the splits', 'mmpretrain', 'splits as classes', FAULT, "'train', 'val'", 'data_prefix')
+def _(cfg: Config, _folder: Path) -> None:
+    each(cfg, data_prefix='', classes=None)
+
+
+@case('files that vanish', 'mmpretrain', 'file with another suffix', WARNING, '2 .jfif', '1 .heic', 'extensions')
+def _(_cfg: Config, folder: Path) -> None:
+    for name in ('x.jfif', 'y.JFIF', 'z.heic', 'notes.txt'):
+        (folder / 'train' / 'a' / name).write_bytes(b'')
+
+
+@case('images of another suffix', 'mmseg', 'file with another suffix', WARNING, '1 .jpeg', 'img_suffix')
+def _(_cfg: Config, folder: Path) -> None:
+    images('mmseg', folder, 'train')[0].rename(folder / 'images' / 'train' / '0.jpeg')
+
+
+for library in ('mmdet', 'mmseg'):
+    case(f'few colors in {library}', library, 'palette too short', FAULT, 'metainfo.palette has 1 colors', '2 classes')(
+        merge(train_dataloader__dataset__metainfo__palette=[(0, 0, 0)])
+    )
+
+
+# Segmentation maps.
+
+case('black and white', 'mmseg', 'only one class in the maps', FAULT, '0, 255', "only 'a'", 'black and white')(
+    set_maps(0, 255)
+)
+case('white is 254', 'mmseg', 'label out of range', FAULT, '127', '254', 'black and white', '0 to 1')(
+    set_maps(0, 127, 254)
+)
+case('labels of 16 bits', 'mmseg', 'label out of range', FAULT, '256', '0 to 1')(set_maps(0, 1, 256))
+case('void', 'mmseg', 'label out of range', FAULT, 'label 2', '0.png', 'ignore_index=2', '0 to 1')(set_maps(0, 1, 2))
+case('labels from 1', 'mmseg', 'label out of range', FAULT, 'reduce_zero_label=True')(set_maps(1, 2))
+
+
+@case('a background that is ignored', 'mmseg', 'only one class in the maps', FAULT, 'reduce_zero_label=False', "'a'")
+def _(cfg: Config, _folder: Path) -> None:
+    each(cfg, reduce_zero_label=True)
+
+
+@case('a class that is ignored', 'mmseg', 'reduce_zero_label', WARNING, 'label 3', 'reduce_zero_label=False')
+def _(cfg: Config, folder: Path) -> None:
+    set_maps(0, 1, 2)(cfg, folder)
+    each(cfg, reduce_zero_label=True, metainfo=dict(classes=['a', 'b', 'c']))
+    cfg.model.decode_head.num_classes = 3
+
+
+@case('pictures of labels', 'mmseg', 'picture of labels', FAULT, '3 channels', '1 of 4', 'one channel')
+def _(_cfg: Config, folder: Path) -> None:
+    write(maps(folder)[1], draw(0))
+
+
+@case('pixels without labels', 'mmseg', 'most pixels are ignored', WARNING, '65.6%', '255')
+def _(cfg: Config, folder: Path) -> None:
+    set_maps(0, 1, 255, 255, 255, 255)(cfg, folder)
+
+
+@case('an evaluator that counts void', 'mmseg', 'ignore_index differs', FAULT, 'val_evaluator.ignore_index=2')
+def _(cfg: Config, folder: Path) -> None:
+    set_maps(0, 1, 2)(cfg, folder)
+    cfg.model.decode_head.ignore_index = 2
+    cfg.val_evaluator = dict(type='IoUMetric')
+
+
+# Schedules. An epoch has two iterations.
+
+WARM_UP = dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=100)
+
+
+def train(epochs: int, *schedulers: dict) -> Change:
+    wrapper = dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=0.1))
+    return merge(
+        train_cfg=dict(by_epoch=True, max_epochs=epochs),
+        optim_wrapper=wrapper,
+        param_scheduler=[*schedulers],
+        train_dataloader__batch_size=2,
+    )
+
+
+def cosine(end: int) -> dict:
+    return dict(type='CosineAnnealingLR', T_max=end, end=end, by_epoch=True, convert_to_iter_based=True)
+
+
+LENGTH = 'schedule and length disagree'
+case('a long warm-up', 'mmdet', LENGTH, WARNING, 'param_scheduler.0', '100', '4 iterations', '0.004')(train(2, WARM_UP))
+case('a short cosine', 'mmdet', LENGTH, WARNING, 'param_scheduler.0', 'ends at 3', '6 epochs', '0.0067 at the end')(
+    train(6, cosine(3))
+)
+case('a long cosine', 'mmpretrain', LENGTH, WARNING, 'ends at 12', '6 epochs', '0.0565 at the end')(
+    train(6, cosine(12))
+)
+case('late milestones', 'mmseg', LENGTH, WARNING, '[8, 11]', '[8, 11] are not reached', '0.1 at the end')(
+    train(6, dict(type='MultiStepLR', milestones=[8, 11], by_epoch=True))
+)
+case('a warm-up of the classifiers', 'mmpretrain', LENGTH, FAULT, 'warms up for 5 epochs', 'param_scheduler.0')(
+    train(2, dict(type='mmstvit.WarmupCosineLR', warmup_epochs=5))
+)
+
+
+# Loaders and heads of segmentors.
+
+
+@case(
+    'a batch of several sizes',
+    'mmseg',
+    'batch of several sizes',
+    FAULT,
+    '1.jpg',
+    '40×30',
+    'val_dataloader.batch_size=1',
+)
+def _(cfg: Config, folder: Path) -> None:
+    cfg.val_dataloader.batch_size = 2
+    write(images('mmseg', folder, 'val')[1], draw(0, 30, 40, 3))
+    write(maps(folder, 'val')[1], draw(0, 30, 40) % 2)
+
+
+case('a window without stride', 'mmseg', 'sliding window', FAULT, 'needs stride', 'model.test_cfg')(
+    merge(model__test_cfg=dict(mode='slide', crop_size=(16, 16)))
+)
+case('a window with gaps', 'mmseg', 'sliding window', FAULT, '(20, 20)', '(16, 16)')(
+    merge(model__test_cfg=dict(mode='slide', crop_size=(16, 16), stride=(20, 20)))
+)
+POOLED = dict(type='UPerHead', num_classes=2, norm_cfg=dict(type='BN'))
+case('one image', 'mmseg', 'BatchNorm of one image', FAULT, 'model.decode_head', 'train_dataloader.batch_size=2', 'GN')(
+    merge(model__decode_head=POOLED, train_dataloader__batch_size=1)
+)
+case('one image at the end', 'mmseg', 'BatchNorm of one image', FAULT, 'train_dataloader.drop_last=True')(
+    merge(model__decode_head=POOLED, train_dataloader__batch_size=3)
+)
+
+
+# Channels and bits.
+
+
+def save(path: Path, mode: str) -> None:
+    Image.new(mode, (WIDTH, HEIGHT), 100).save(path)
+
+
+def set_reader(cfg: Config, **options: object) -> None:
+    for split in SPLITS:
+        dataset(cfg, split).pipeline[0].update(options)
+
+
+@case('transparency among colors', 'mmpretrain', 'channels of images', FAULT, '1.png', '4 channels', 'color_type')
+def _(cfg: Config, folder: Path) -> None:
+    set_reader(cfg, color_type='unchanged')
+    save(folder / 'train' / 'a' / '1.png', 'RGBA')
+
+
+@case('CMYK among colors', 'mmpretrain', 'channels of images', FAULT, '1.jpg', '4 channels (CMYK', 'color_type')
+def _(cfg: Config, folder: Path) -> None:
+    set_reader(cfg, color_type='unchanged', imdecode_backend='pillow')
+    save(folder / 'train' / 'b' / '1.jpg', 'CMYK')
+
+
+@case('three means for four bands', 'mmpretrain', 'channels of images', FAULT, '0.png', 'mean has 3 values')
+def _(cfg: Config, folder: Path) -> None:
+    set_reader(cfg, color_type='unchanged')
+    for path in [*images('mmpretrain', folder, 'train'), *images('mmpretrain', folder, 'val')]:
+        path.unlink()
+        save(path.with_suffix('.png'), 'RGBA')
+    cfg.model.data_preprocessor = dict(mean=[1, 2, 3], std=[1, 1, 1])
+    cfg.model.backbone = dict(type='mmstvit.STViT', in_channels=4)
+
+
+@case('a backbone of four channels', 'mmdet', 'channels of images', FAULT, 'in_channels is 4', '3 channels', 'mean')
+def _(cfg: Config, _folder: Path) -> None:
+    cfg.model.data_preprocessor = dict(mean=[1, 2, 3], std=[1, 1, 1])
+    cfg.model.backbone = dict(type='mmstvit.STViT', in_channels=4)
+
+
+@case('12 of 16 bits', 'mmpretrain', 'black 16-bit image', WARNING, '1 of 1', 'deep.png', '12 bits')
+def _(_cfg: Config, folder: Path) -> None:
+    write(folder / 'train' / 'a' / 'deep.png', draw(0, HEIGHT, WIDTH).astype(np.uint16) * 16)
+
+
+# Keys of the config.
+
+KEY = 'key without effect'
+case('mixed precision of 2.x', 'mmdet', KEY, WARNING, 'fp16', '--amp')(merge(fp16=dict(loss_scale=512.0)))
+case('data of 2.x', 'mmseg', KEY, WARNING, 'data is', 'train_dataloader', 'batch_size')(
+    merge(data=dict(samples_per_gpu=2))
+)
+case('optimizer of 2.x', 'mmpretrain', KEY, WARNING, 'optim_wrapper.optimizer')(merge(optimizer=dict(lr=0.1)))
+case('rate of 2.x', 'mmpretrain', KEY, WARNING, 'param_scheduler')(merge(lr_config=dict(policy='step')))
+case('a misspelt key', 'mmdet', KEY, WARNING, 'train_dataloder', 'Did you mean train_dataloader?')(
+    merge(train_dataloder=dict(batch_size=4))
+)
+
+
+def texts(report: Report, kind: str, severity: str) -> list[str]:
+    found = [finding for finding in report.findings if (finding.kind, finding.severity) == (kind, severity)]
+    return [' '.join((finding.where, finding.message, finding.remedy)) for finding in found]
+
+
+@pytest.mark.parametrize('name', CASES)
+def test_is_found_before_training_and_by_verify(name, tmp_path):
+    library, change, kind, severity, words = CASES[name]
+    cfg = make_config(library, tmp_path)
+    change(cfg, tmp_path)
+    cheap = check(cfg, SPLITS, CHEAP)
+    for report in (cheap, check(cfg, SPLITS, CHEAP + THOROUGH)):
+        found = texts(report, kind, severity)
+        assert any(all(word in text for word in words) for text in found), [*report.lines(5)]
+    assert not cheap.faults or severity == FAULT, cheap.faults
+
+
+def test_no_cause_hides_another(tmp_path):
+    """The first reports leave out what follows from a string in place of names."""
+    cfg = make_config('mmpretrain', tmp_path)
+    each(cfg, classes='balloon')
+    assert {finding.kind for finding in check(cfg, SPLITS, CHEAP).findings} == {'class names are a string'}
+
+
+@pytest.mark.parametrize('path', sorted((ROOT / 'configs').glob('*/*_*.py')), ids=lambda path: path.stem)
+def test_our_configs_have_no_keys_without_effect(path):
+    if '_base_' not in str(path):
+        cfg = load_config(f'{path.parent.name}/{path.stem}')
+        assert check(cfg, (), CHEAP).findings == []
+
+
+def test_helper_variables_are_legal(tmp_path):
+    path = tmp_path / 'mine.py'
+    path.write_text(
+        "default_scope = 'mmseg'\noptimizer = dict(lr=1)\noptim_wrapper = dict(optimizer=optimizer)\nmodel = {}\n"
+    )
+    assert check(Config.fromfile(path), (), CHEAP).findings == []
+
+
+def test_sixteen_bits_in_full_use_are_fine(tmp_path):
+    cfg = make_config('mmpretrain', tmp_path)
+    write(tmp_path / 'train' / 'a' / 'deep.png', draw(0, HEIGHT, WIDTH).astype(np.uint16) * 256)
+    assert check(cfg, SPLITS, CHEAP).findings == []
+
+
+def test_display_names_of_folders_are_fine(tmp_path):
+    cfg = make_config('mmpretrain', tmp_path)
+    each(cfg, classes=['Tench', 'Goldfish'])
+    assert check(cfg, SPLITS, CHEAP).findings == []
+
+
+@pytest.mark.parametrize('count', [COUNT, 40])
+def test_more_maps_are_read_until_a_second_class_is_found(count, tmp_path):
+    """Objects may be rare: a dozen maps of background alone are not refused."""
+    cfg = make_config('mmseg', tmp_path)
+    for i in range(count):
+        shutil.copyfile(images('mmseg', tmp_path, 'val')[0], tmp_path / 'images' / 'train' / f'{i}.jpg')
+        write(tmp_path / 'maps' / 'train' / f'{i}.png', np.full((HEIGHT, WIDTH), int(i == 1), np.uint8))
+    assert check(cfg, SPLITS, CHEAP).findings == []
