@@ -3,6 +3,7 @@
 Images are RGB, (H, W, 3) of uint8; (n) objects.
 """
 
+import contextlib
 import functools
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,8 +18,10 @@ Color = tuple[int, int, int]
 
 def class_colors(count: int, palette: object = None) -> list[Color]:
     """Return an RGB color for every class: that of the palette, else hues that differ between neighbors."""
-    if isinstance(palette, (list, tuple)) and len(palette) >= count:
-        return [tuple(map(int, color)) for color in palette[:count]]
+    with contextlib.suppress(OverflowError, TypeError, ValueError):  # a palette may be anything, such as 'random'
+        own = np.array(palette, np.uint8)
+        if own.ndim == 2 and own.shape[0] >= count and own.shape[1] == 3:
+            return [tuple(color) for color in own[:count].tolist()]
     hues = [int(180 * (0.618034 * i % 1)) for i in range(count)]
     colors = cv2.cvtColor(np.array([[(hue, 220, 220) for hue in hues]], np.uint8).reshape(1, -1, 3), cv2.COLOR_HSV2RGB)
     return [tuple(map(int, color)) for color in colors[0]]

@@ -28,7 +28,7 @@ def parse_config(text: object) -> dict[str, object]:
         raise CheckpointError('the config in the checkpoint is not the text of a config.', _REMEDY)
     try:
         return dict(_assignment(statement) for statement in ast.parse(text).body)
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+    except (SyntaxError, TypeError, ValueError, RecursionError, MemoryError) as error:
         reason = str(error).partition('\n')[0] or type(error).__name__
         raise CheckpointError(
             f'Refusing to read the config in the checkpoint, which must hold values only: {reason}. Nothing was '
@@ -53,10 +53,11 @@ def _value(node: ast.expr | None) -> object:
     if isinstance(node, ast.Dict):
         keys = [_value(key) for key in node.keys]
         return dict(_entry(key, value) for key, value in zip(keys, node.values, strict=True))
-    if isinstance(node, ast.Call) and ast.unparse(node.func) == 'dict' and not node.args:
-        if None in [keyword.arg for keyword in node.keywords]:
-            raise ValueError('** in a dict')
-        return dict(_entry(keyword.arg, keyword.value) for keyword in node.keywords)
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == 'dict':
+        if not node.args and all(keyword.arg for keyword in node.keywords):
+            return dict(_entry(keyword.arg, keyword.value) for keyword in node.keywords)
+        if not node.keywords and [*map(type, node.args)] == [ast.Dict]:  # if not all keys are identifiers
+            return _value(node.args[0])
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
         value = _value(node.operand)
         if isinstance(value, (int, float)):

@@ -17,6 +17,7 @@ from mmengine.runner import Runner
 from mmengine.structures import InstanceData
 
 from mmstvit.apis import UserError, add_common_arguments, prepare, user_errors
+from mmstvit.apis.drawing import class_colors, draw_instances
 from mmstvit.checkpoint import to_mmstvit
 from mmstvit.fileio import safe_loading
 
@@ -24,35 +25,18 @@ CAPTION_HEIGHT = 28
 GAP = 8
 
 
-def class_colors(metainfo: dict) -> list[tuple[int, int, int]]:
-    """Return an RGB color for every class: the data set's palette, else hues that differ between neighbors."""
-    hues = [int(180 * (0.618034 * i % 1)) for i in range(len(metainfo['classes']))]
-    colors = cv2.cvtColor(np.array([[(hue, 220, 220) for hue in hues]], np.uint8), cv2.COLOR_HSV2RGB)[0]
-    return [tuple(map(int, color)) for color in metainfo.get('palette') or colors]
-
-
-def draw_instances(image: np.ndarray, instances: InstanceData, scale: float, metainfo: dict) -> np.ndarray:
-    """Draw masks, boxes and class names on a copy of an RGB image that is shown ``scale`` times as large."""
-    image = image.copy()
-    colors = class_colors(metainfo)
-    masks = getattr(instances.masks, 'masks', instances.masks)  # BitmapMasks or a tensor
-    boxes = torch.as_tensor(getattr(instances.bboxes, 'tensor', instances.bboxes)) * scale
-    shapes = []
-    for mask, label in zip(np.asarray(masks, np.uint8), instances.labels.tolist(), strict=True):
-        mask = cv2.resize(mask, image.shape[1::-1], interpolation=cv2.INTER_NEAREST)
-        inside = mask.astype(bool)
-        image[inside] = (0.5 * image[inside] + 0.5 * np.array(colors[label])).astype(np.uint8)
-        shapes.append((cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)[0], label))
-    scores = instances.get('scores', [None] * len(shapes))
-    for (contours, label), box, score in zip(shapes, boxes.round().int().tolist(), scores, strict=True):
-        cv2.drawContours(image, contours, -1, colors[label], 1, cv2.LINE_AA)
-        cv2.rectangle(image, box[:2], box[2:], colors[label], 1)
-        text = metainfo['classes'][label] + ('' if score is None else f' {score:.2f}')
-        (width, height), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 0.4, 1)
-        x, y = min(box[0], image.shape[1] - width), max(box[1], height + 4)
-        cv2.rectangle(image, (x, y - height - 4), (x + width, y), colors[label], cv2.FILLED)
-        cv2.putText(image, text, (x, y - 3), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (255, 255, 255), 1, cv2.LINE_AA)
-    return image
+def draw(image: np.ndarray, instances: InstanceData, metainfo: dict) -> np.ndarray:
+    """Draw masks, boxes and class names on an RGB image that is shown larger or smaller than the original."""
+    masks = np.asarray(getattr(instances.masks, 'masks', instances.masks), np.uint8)  # BitmapMasks or a tensor
+    scale = image.shape[1] / masks.shape[2]
+    masks = [cv2.resize(mask, image.shape[1::-1], interpolation=cv2.INTER_NEAREST) for mask in masks]
+    boxes = np.asarray(getattr(instances.bboxes, 'tensor', instances.bboxes)) * scale
+    labels = instances.labels.tolist()
+    texts = [metainfo['classes'][label] for label in labels]
+    if 'scores' in instances:
+        texts = [f'{text} {score:.2f}' for text, score in zip(texts, instances.scores.tolist(), strict=True)]
+    colors = class_colors(len(metainfo['classes']), metainfo.get('palette'))
+    return draw_instances(image, boxes, labels, np.array(masks), texts, colors)
 
 
 def draw_pairs(runner: Runner, count: int, side: int, score_thr: float) -> list[np.ndarray]:
@@ -70,7 +54,7 @@ def draw_pairs(runner: Runner, count: int, side: int, score_thr: float) -> list[
         image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR)
         found = sample.pred_instances
         found = found[found.scores >= score_thr]
-        pair = [draw_instances(image, x, scale, dataset.metainfo) for x in (sample.gt_instances, found)]
+        pair = [draw(image, instances, dataset.metainfo) for instances in (sample.gt_instances, found)]
         pairs.append(np.concatenate(pair, axis=1))
     return pairs
 

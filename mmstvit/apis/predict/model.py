@@ -16,7 +16,7 @@ from mmengine.structures import BaseDataElement
 from torch import nn
 
 from mmstvit.compat import registered_types_only
-from mmstvit.datasets.images import find_readers
+from mmstvit.datasets.images import UnreadableError, find_readers
 from mmstvit.datasets.wrappers import inner_datasets
 from mmstvit.engine import runner as engine
 from mmstvit.errors import CheckpointError, UserError
@@ -88,11 +88,19 @@ class Predictor:
             yield Picture(source, f'{source.name}/{index:06}', image)
 
     def prepare(self, picture: Picture) -> dict:
-        """Run the pipeline on an image."""
+        """Run the pipeline on an image; raises UnreadableError if the model needs another number of channels."""
         image = picture.image.astype(np.float32) if self._loader.to_float32 else picture.image.copy()
         shape = image.shape[:2]
         data = dict(img_path=str(picture.source.path), img_id=0, sample_idx=0, seg_fields=[], img=image)
-        return self.pipeline(dict(data, img_shape=shape, ori_shape=shape, height=shape[0], width=shape[1]))
+        data = self.pipeline(dict(data, img_shape=shape, ori_shape=shape, height=shape[0], width=shape[1]))
+        preprocessor = getattr(self.model, 'module', self.model).data_preprocessor
+        channels, needed = (
+            engine.as_list(data['inputs'])[0].shape[0],
+            getattr(preprocessor, 'mean', torch.empty(0)).numel(),
+        )
+        if needed > 1 and channels != needed:
+            raise UnreadableError(f'the image has {channels} channels, but the model needs {needed}')
+        return data
 
     @torch.no_grad()
     def predict(self, batch: Sequence[dict]) -> list[BaseDataElement]:

@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from mmstvit.checkpoint import to_mmstvit
 from mmstvit.datasets.images import UnreadableError
+from mmstvit.engine.runner import as_list
 from mmstvit.errors import UserError
 from mmstvit.fileio import safe_loading
 
@@ -131,8 +132,7 @@ class _Run:
             except Exception as error:  # transforms raise all kinds of errors
                 self._skip(picture.name, error)
                 continue
-            views = data['inputs'] if isinstance(data['inputs'], list) else [data['inputs']]
-            shapes = [view.shape for view in views]
+            shapes = [view.shape for view in as_list(data['inputs'])]
             if batch and (shapes != size or len(batch) == self.batch_size):
                 yield batch
                 batch = []

@@ -1,0 +1,88 @@
+"""Configs that checkpoints hold as text: parsed as data, and checked before anything is built from them."""
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+
+from mmstvit.errors import CheckpointError
+from mmstvit.fileio import check_config, parse_config
+
+HARM = "__import__('pathlib').Path('harmed').touch()"
+
+
+def test_config_is_parsed_as_mmengine_wrote_it():
+    values = dict(
+        numbers=[1, -2, 3.5, -1e-5, True, None],
+        nested=dict(texts=('a', "b'c", 'd\n'), empty=[(), {}, '']),
+        mapping={'a.b': 1, 2: 'x', 'y': dict(type='Z')},
+        optimizer=dict(type=torch.optim.AdamW, lr=0.1),
+    )
+    for formatted in (True, False):
+        text = Config(copy.deepcopy(values), format_python_code=formatted).dump()
+        assert parse_config(text) == {**values, 'optimizer': dict(type='torch.optim.adamw.AdamW', lr=0.1)}
+
+
+@pytest.mark.parametrize(
+    'text',
+    [
+        f'a = {HARM}',
+        f'a = dict(b=[{HARM}])',
+        f'a = dict(type={HARM})',
+        'a = ().__class__.__bases__[0].__subclasses__()',
+        'a = dict(type=().__class__)',
+        'a = os.system',
+        'a = [x for x in (1, 2)]',
+        "a = f'{1}'",
+        "a = dict(**{'a': 1})",
+        "a = {**{'a': 1}}",
+        'a = {[]: 1}',
+        'a = 1 + 1',
+        "a = -'1'",
+        'a = (lambda: 0)',
+        'a = dict([(1, 2)])',
+        'a = list()',
+        'import os',
+        f'if True:\n    {HARM}',
+        'a.b = 1',
+        'a = b = 1',
+        pytest.param('a = ' + '(' * 5000, id='deep'),
+        pytest.param('a = ' + '-' * 100_000 + '1', id='long'),
+        'a = 1 +',
+        'a = "\0"',
+        b'a = 1',
+        None,
+    ],
+)
+def test_text_that_is_not_data_is_refused_and_not_executed(text, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CheckpointError, match='--config FILE'):
+        parse_config(text)
+    assert not Path('harmed').exists()
+
+
+@pytest.mark.parametrize(
+    ('key', 'part'),
+    [
+        ('a.type', dict(type='os.system', command='true')),
+        ('a.type', dict(type='mmengine.os.system')),
+        ('a.type', dict(type=HARM)),  # mmcv evaluates the type of a non-maximum suppression
+        ('a.0._scope_', [dict(type='A', _scope_='harmful')]),
+        ('a.nms.type', dict(nms=dict(type='torch.load'))),
+        ('a.class_weight', dict(class_weight='weights.pkl')),  # MMSegmentation unpickles it
+        ('a.b.0', dict(b=('https://example.com/weights',))),
+        ('a.b', dict(b='../weights')),
+        ('a.warp_mode', dict(type='A', warp_mode=HARM)),  # MMDetection evaluates it
+        ('a.trust_remote_code', dict(type='A', trust_remote_code=True)),
+    ],
+)
+def test_part_that_could_execute_code_is_refused(key, part):
+    with pytest.raises(CheckpointError, match=rf'(?s){key} is .*Nothing was executed.*--config.*--trust-checkpoint'):
+        check_config(part, 'a')
+
+
+def test_ordinary_part_is_accepted():
+    part = dict(type='mmdet.FPN', norm_cfg=dict(type='GN'), scales=[0.5, 'bilinear'], mode='nearest-exact', layer='1.0')
+    check_config([part, dict(type='torchvision/Resize', _scope_='mmpretrain', metas=('img_path', None))], 'a')

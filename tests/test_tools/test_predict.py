@@ -1,0 +1,375 @@
+"""``tools/predict.py``: results of the three tasks, inputs of all kinds, and configs of strangers."""
+
+import copy
+import csv
+import functools
+import json
+import sys
+from pathlib import Path
+
+import cv2
+import mmcv
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
+from mmengine.registry import DATASETS, DefaultScope
+from PIL import Image
+from pycocotools import mask as rle
+from pycocotools.coco import COCO
+
+from mmstvit.apis import UserError, build_model, predict
+
+from ..helpers import load_config
+from ..in_process import restored, run_main
+from ..test_datasets.tiny_data import HEIGHT, MAKERS, WIDTH, draw, images, write
+
+NAMES = {
+    'mmdet': 'mask_rcnn/mask-rcnn_stvit-nano_fpn_scenes',
+    'mmseg': 'upernet/stvit-nano_upernet_scenes',
+    'mmpretrain': 'imagenet/stvit-nano_scenes',
+}
+CLASSES = {
+    'mmdet': ['circle', 'square', 'triangle', 'star', 'digit'],
+    'mmseg': ['background', 'circle', 'square', 'triangle', 'star', 'digit'],
+    'mmpretrain': ['circle', 'digit', 'square', 'star', 'triangle'],
+}
+SCORE = 0.1  # of an untrained detector
+
+
+@functools.cache
+def make_config(library: str) -> Config:
+    """The config of a nano model for small images."""
+    cfg = load_config(NAMES[library])
+    pipeline = cfg.test_dataloader.dataset.pipeline
+    pipeline[:] = [pipeline[0], dict(type='Resize', scale=(64, 64), keep_ratio=True), *pipeline[-2:]]
+    if library == 'mmpretrain':
+        pipeline.pop(2)
+    return cfg
+
+
+def dump(cfg: Config) -> str:
+    cfg = copy.deepcopy(cfg)
+    cfg._format_python_code = False  # slow, and changes the layout only
+    return cfg.dump()
+
+
+@pytest.fixture(scope='module')
+def checkpoints(tmp_path_factory) -> dict[str, Path]:
+    """A checkpoint of an untrained model for each library, with its config as MMEngine stores it."""
+    folder = tmp_path_factory.mktemp('checkpoints')
+    for library in NAMES:
+        torch.manual_seed(0)
+        cfg = make_config(library)
+        model = build_model(cfg)
+        model.init_weights()
+        torch.save(dict(state_dict=model.state_dict(), meta=dict(cfg=dump(cfg))), folder / f'{library}.pth')
+    return {library: folder / f'{library}.pth' for library in NAMES}
+
+
+@pytest.fixture(autouse=True)
+def in_folder(tmp_path, monkeypatch):
+    with restored(tmp_path):
+        yield tmp_path
+
+
+@pytest.fixture
+def change(checkpoints, in_folder):
+    """Write a copy of the classifier's checkpoint with another ``meta``."""
+
+    def change(**meta: object) -> str:
+        content = torch.load(checkpoints['mmpretrain'])
+        torch.save(dict(content, meta={**content['meta'], **meta}), 'changed.pth')
+        return 'changed.pth'
+
+    return change
+
+
+def test_predictions(library: str, checkpoint: Path, folder: Path) -> list:
+    """Predict the images of a data set as test.py does: with annotations, through the dataset of the library."""
+    cfg = make_config(library)
+    data = MAKERS[library](folder, 'val', 7)
+    data['pipeline'] = cfg.test_dataloader.dataset.pipeline
+    model = build_model(cfg)
+    model.load_state_dict(torch.load(checkpoint)['state_dict'])
+    with DefaultScope.overwrite_default_scope(library), torch.no_grad():
+        dataset = DATASETS.build(data)
+        return [model.eval().test_step(pseudo_collate([dataset[i]]))[0] for i in range(len(dataset))]
+
+
+test_predictions.__test__ = False
+
+
+def rows(file: str = 'out/predictions.csv') -> dict[str, list[str]]:
+    with open(file, newline='') as stream:
+        return {row[0]: row[1:] for row in csv.reader(stream)}
+
+
+def content() -> dict:
+    return json.loads(Path('out/predictions.json').read_text())
+
+
+def test_objects_are_those_of_a_test_as_coco(checkpoints, in_folder):
+    expected = test_predictions('mmdet', checkpoints['mmdet'], in_folder / 'data')
+    summary = predict(checkpoints['mmdet'], ['data/val'], 'out', score=SCORE)
+    assert (summary.count, summary.skipped) == (4, {})
+    coco = COCO('out/predictions.json')
+    assert [c['name'] for c in coco.loadCats(coco.getCatIds())] == CLASSES['mmdet']
+    assert sorted(coco.imgs) == [1, 2, 3, 4]
+    for i, sample in enumerate(expected):
+        image = coco.imgs[i + 1]
+        assert (image['file_name'], image['height'], image['width']) == (f'{i}.jpg', HEIGHT, WIDTH)
+        found, objects = sample.pred_instances, coco.loadAnns(coco.getAnnIds(i + 1))
+        found = found[found.scores >= SCORE]
+        assert len(objects) == len(found) > 0
+        assert [o['category_id'] - 1 for o in objects] == found.labels.tolist()
+        assert [o['score'] for o in objects] == pytest.approx(found.scores.tolist(), abs=1e-6)
+        boxes = np.array([o['bbox'] for o in objects])
+        boxes[:, 2:] += boxes[:, :2]
+        np.testing.assert_allclose(boxes, found.bboxes.numpy(), atol=0.02)
+        masks = np.stack([coco.annToMask(o) for o in objects])
+        np.testing.assert_array_equal(masks, found.masks.numpy())
+        assert [o['area'] for o in objects] == masks.sum((1, 2)).tolist()
+    coco.loadRes(coco.dataset['annotations'])  # what an evaluation reads
+    picture, photo = (cv2.imread(f'{folder}/0.jpg') for folder in ('out/pictures', 'data/val'))
+    assert picture.shape == photo.shape
+    assert abs(picture.astype(int) - photo).max() > 60
+
+
+def test_maps_are_those_of_a_test_with_a_legend(checkpoints, in_folder):
+    expected = test_predictions('mmseg', checkpoints['mmseg'], in_folder / 'data')
+    predict(checkpoints['mmseg'], images('mmseg', in_folder / 'data', 'val'), 'out')
+    for i, sample in enumerate(expected):
+        values = cv2.imread(f'out/maps/{i}.png', cv2.IMREAD_UNCHANGED)
+        np.testing.assert_array_equal(values, sample.pred_sem_seg.data[0].numpy())
+    legend = rows('out/legend.csv')
+    assert list(legend) == ['id', *'012345']
+    assert [row[0] for row in legend.values()][1:] == CLASSES['mmseg']
+    assert legend['1'] == ['circle', '#dc322f']
+    assert sorted(p.name for p in Path('out/pictures').iterdir()) == [f'{i}.jpg' for i in range(4)]
+
+
+def test_classes_are_those_of_a_test(checkpoints, in_folder):
+    expected = test_predictions('mmpretrain', checkpoints['mmpretrain'], in_folder / 'data')
+    predict(checkpoints['mmpretrain'], ['data/val'], 'out')
+    table = rows()
+    assert table.pop('file')[:4] == ['class', 'score', 'class_2', 'score_2']
+    for sample in expected:
+        row = table.pop(Path(sample.img_path).relative_to(in_folder / 'data/val').as_posix())
+        assert row[0] == CLASSES['mmpretrain'][sample.pred_label.item()]
+        assert [float(x) for x in row[1::2]] == pytest.approx(sorted(sample.pred_score.tolist())[::-1], abs=1e-6)
+    assert table == {}
+    assert Path('out/pictures/a/0.jpg').exists()  # sub-folders are kept
+
+
+def test_score_leaves_out_classes_and_objects(checkpoints, in_folder):
+    write(in_folder / 'a.png', draw(0))
+    predict(checkpoints['mmpretrain'], ['a.png'], 'classes', score=1.0)
+    assert rows('classes/predictions.csv')['a.png'] == []
+    summary = predict(checkpoints['mmdet'], ['a.png'], 'out', score=1.0)
+    assert content()['annotations'] == []
+    assert 'no object has a score of 1.0' in summary.note
+    with pytest.raises(UserError, match='--score'):
+        predict(checkpoints['mmseg'], ['a.png'], 'maps', score=0.5)
+
+
+def test_test_time_augmentation_averages_the_flips(checkpoints, in_folder):
+    write(in_folder / 'in/a.png', draw(0))
+    write(in_folder / 'in/b.png', draw(0)[:, ::-1])
+    predict(checkpoints['mmpretrain'], ['in'], 'plain')
+    predict(checkpoints['mmpretrain'], ['in/a.png'], 'out', tta=True)
+    plain = [dict(zip(row[::2], map(float, row[1::2]), strict=True)) for row in rows('plain/predictions.csv').values()
+             if row[1] != 'score']  # fmt: skip
+    merged = rows()['a.png']
+    for name, score in zip(merged[::2], merged[1::2], strict=True):
+        assert float(score) == pytest.approx((plain[0][name] + plain[1][name]) / 2, abs=2e-6)
+    predict(checkpoints['mmseg'], ['in/a.png'], 'maps', tta=True)  # its pipeline loads annotations in a nested list
+    assert cv2.imread('maps/maps/a.png').shape[:2] == (HEIGHT, WIDTH)
+
+
+def test_a_batch_gives_the_results_of_single_images(checkpoints, in_folder):
+    for i, size in enumerate([(24, 32), (24, 32), (40, 24), (24, 32), (32, 32)]):
+        write(in_folder / f'in/{i}.png', draw(i, *size, 3))
+    for out, size in (('single', 1), ('out', 4)):
+        predict(checkpoints['mmseg'], ['in'], out, batch_size=size)
+    for i in range(5):
+        single, batched = (cv2.imread(f'{out}/maps/{i}.png', cv2.IMREAD_UNCHANGED) for out in ('single', 'out'))
+        assert (single == batched).mean() > 0.99  # sums of a batch may be rounded in another way
+
+
+def test_images_are_read_as_the_pipeline_reads_them(checkpoints, in_folder):
+    photo = Image.fromarray(draw(0, 24, 40, 3))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # rotated
+    Path('in').mkdir()
+    photo.save('in/exif.jpg', exif=exif)
+    photo.convert('L').save('in/gray.png')
+    photo.convert('RGBA').save('in/rgba.png')
+    photo.convert('P').save('in/palette.png')
+    Image.fromarray(draw(0, 24, 40).astype(np.uint16) * 256).save('in/deep.tif')
+    summary = predict(checkpoints['mmdet'], ['in'], 'out', score=SCORE)
+    assert (summary.count, summary.skipped) == (5, {})
+    sizes = {image['file_name']: (image['height'], image['width']) for image in content()['images']}
+    assert sizes == {path.name: mmcv.imread(path).shape[:2] for path in Path('in').iterdir()}
+    assert sizes['exif.jpg'] == (40, 24)
+    first = next(a for a in content()['annotations'] if a['image_id'] == 2)
+    assert rle.decode(first['segmentation']).shape == (40, 24)
+    assert {path.stem: cv2.imread(str(path)).shape[:2] for path in Path('out/pictures').iterdir()} == {
+        name.partition('.')[0]: size for name, size in sizes.items()
+    }
+
+
+def test_other_channels_than_the_model_skip_the_image_only(checkpoints, in_folder):
+    Path('in').mkdir()
+    Image.fromarray(draw(0)).convert('RGBA').save('in/a.png')
+    Image.fromarray(draw(1)).save('in/b.png')
+    options = {'test_dataloader.dataset.pipeline.0.color_type': 'unchanged'}
+    summary = predict(checkpoints['mmpretrain'], ['in'], 'out', cfg_options=options, batch_size=2)
+    assert summary.skipped == {'a.png': 'the image has 4 channels, but the model needs 3'}
+    assert list(rows()) == ['file', 'b.png']
+
+
+def test_bad_files_are_named_and_the_others_predicted(checkpoints, in_folder, capsys):
+    write(in_folder / 'in/good.jpg', draw(0))
+    data = (in_folder / 'in/good.jpg').read_bytes()
+    (in_folder / 'in/half.jpg').write_bytes(data[: len(data) // 2])
+    (in_folder / 'in/empty.png').touch()
+    (in_folder / 'in/notes.txt').write_text('not an image')
+    (in_folder / 'in/.hidden.jpg').write_text('a copy of macOS')
+    (in_folder / 'text.jpg').write_text('text')
+    (in_folder / 'film.mp4').write_text('film')
+    args = ['in', 'text.jpg', 'gone.jpg', 'film.mp4', 'no*.png', '--out-dir', 'out', '--batch-size', 3]
+    with pytest.raises(SystemExit) as stopped:
+        run_main('predict.py', checkpoints['mmpretrain'], *args, cwd=in_folder)
+    assert isinstance(stopped.value.code, str)  # exit code 1
+    out, err = capsys.readouterr()
+    for name, reason in {
+        'in/half.jpg': 'truncated',
+        'in/empty.png': 'empty',
+        'text.jpg': 'decoded',
+        'gone.jpg': 'does not exist',
+        'film.mp4': 'video',
+        'no*.png': 'no image',
+    }.items():
+        assert any(line.startswith(f'skipped {name}: ') and reason in line for line in err.splitlines()), name
+    assert '1 .txt' in out
+    assert list(rows()) == ['file', 'in/good.jpg']
+
+
+def test_nothing_readable_is_an_error_and_leaves_no_folder(checkpoints, in_folder):
+    with pytest.raises(UserError, match=r'gone\.jpg: the file does not exist'):
+        predict(checkpoints['mmpretrain'], ['gone.jpg'], 'out')
+    assert not Path('out').exists()
+
+
+def test_names_that_collide_stay_apart(checkpoints, in_folder):
+    for i, name in enumerate(['x/1.jpg', 'y/1.jpg', 'y/a.jpg', 'y/a.png', 'y/z/1.jpg', 'other.jpg']):
+        write(in_folder / name, draw(i))
+    names = ['x/1.jpg', 'y/1.jpg', 'y/a.jpg', 'y/a.png', 'y/z/1.jpg']
+    predict(checkpoints['mmseg'], ['x/1.jpg', 'y', './y/../y/a.png'], 'out')
+    maps = sorted(path.relative_to('out/maps').as_posix() for path in Path('out/maps').rglob('*.png'))
+    assert maps == ['x/1.png', 'y/1.png', 'y/a.jpg.png', 'y/a.png.png', 'y/z/1.png']
+    predict(checkpoints['mmpretrain'], ['[xy]/**/1.jpg', 'y/[a].*'], 'table')
+    assert sorted(rows('table/predictions.csv')) == sorted([*names, 'file'])
+
+
+def test_folder_with_files_is_not_written_to(checkpoints, in_folder):
+    write(in_folder / 'a.png', draw(0))
+    (in_folder / 'out').mkdir()
+    (in_folder / 'out/mine.txt').touch()
+    with pytest.raises(UserError, match='out exists and is not an empty folder'):
+        predict(checkpoints['mmpretrain'], ['a.png'], 'out')
+    assert [path.name for path in Path('out').iterdir()] == ['mine.txt']
+
+
+def film(path: Path, count: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*'MJPG'), 10, (64, 48))
+    for i in range(count):
+        writer.write(draw(i, 48, 64, 3))
+    writer.release()
+
+
+def test_video_gives_a_video_and_results_of_every_frame(checkpoints, in_folder):
+    film(in_folder / 'in/a.avi', 3)
+    film(in_folder / 'in/b.avi', 2)
+    write(in_folder / 'in/a.jpg', draw(0))
+    summary = predict(checkpoints['mmseg'], ['in/a.avi', 'in/b.avi', 'in/a.jpg'], 'out', batch_size=2)
+    assert summary.count == 6
+    maps = sorted(path.relative_to('out/maps').as_posix() for path in Path('out/maps').rglob('*.png'))
+    assert maps == ['a.avi/000000.png', 'a.avi/000001.png', 'a.avi/000002.png', 'a.jpg.png',
+                    'b.avi/000000.png', 'b.avi/000001.png']  # fmt: skip
+    for name, count in (('a.avi.mp4', 3), ('b.mp4', 2)):
+        capture = cv2.VideoCapture(f'out/pictures/{name}')
+        frames = [frame for done, frame in iter(capture.read, (False, None)) if done]
+        assert [frame.shape for frame in frames] == [(48, 64, 3)] * count
+        assert capture.get(cv2.CAP_PROP_FPS) == pytest.approx(10)
+
+
+def test_config_of_another_file_and_classes_of_the_checkpoint(change, in_folder):
+    write(in_folder / 'a.png', draw(0))
+    cfg = copy.deepcopy(make_config('mmpretrain'))
+    del cfg.test_dataloader.dataset['classes']
+    Path('config.py').write_text(dump(cfg))
+    names = ('k', 'l', 'm', 'n', 'ö')
+    predict(change(cfg='', dataset_meta=dict(classes=names)), ['a.png'], 'out', config='config.py')
+    assert sorted(rows()['a.png'][::2]) == sorted(names)
+    predict(change(cfg=''), ['a.png'], 'numbers', config='config.py')
+    assert sorted(rows('numbers/predictions.csv')['a.png'][::2]) == list('01234')
+    with pytest.raises(UserError, match=r'3 names of classes.* num_classes 5.*--cfg-options'):
+        predict(change(cfg='', dataset_meta=dict(classes=('k', 'l', 'm'))), ['a.png'], 'wrong', config='config.py')
+
+
+def test_checkpoint_without_config_or_of_another_model_is_refused(checkpoints, change, in_folder):
+    write(in_folder / 'a.png', draw(0))
+    weights = torch.load(checkpoints['mmpretrain'])['state_dict']
+    torch.save(dict(state_dict=weights), 'bare.pth')
+    with pytest.raises(UserError, match=r'bare\.pth does not hold its config.*--config FILE'):
+        predict('bare.pth', ['a.png'], 'out')
+    other = dump(make_config('mmseg'))
+    with pytest.raises(UserError, match='missing'):
+        predict(change(cfg=other), ['a.png'], 'out')
+    with pytest.raises(UserError, match='--device nonsense'):
+        predict(checkpoints['mmpretrain'], ['a.png'], 'out', device='nonsense')
+    with pytest.raises(UserError, match='does not exist'):
+        predict('gone.pth', ['a.png'], 'out')
+    assert not Path('out').exists()
+
+
+HARM = "__import__('pathlib').Path('harmed').touch()"
+
+
+@pytest.mark.parametrize(
+    ('key', 'value'),
+    [
+        ('unused', f'# ends here\n{HARM}'),
+        ('model.backbone', dict(type='os.mkdir', path='harmed')),
+        ('model.head.loss.class_weight', 'weights.pkl'),
+        ('test_dataloader.dataset.pipeline.1', dict(type='os.mkdir', path='harmed')),
+        ('test_dataloader.dataset.type', 'harmful.registry'),
+        ('tta_model', dict(type='os.mkdir', path='harmed')),
+    ],
+)
+def test_stored_config_that_would_execute_code_is_refused(key, value, change, in_folder):
+    write(in_folder / 'a.png', draw(0))
+    cfg = copy.deepcopy(make_config('mmpretrain'))
+    cfg.merge_from_dict({key: dict(value, _delete_=True) if isinstance(value, dict) else value})
+    text = dump(cfg).replace(repr(value), value) if key == 'unused' else dump(cfg)
+    with pytest.raises(UserError, match=r'Nothing was executed.*--config FILE'):
+        predict(change(cfg=text), ['a.png'], 'out', tta=True)
+    assert sorted(path.name for path in Path().iterdir()) == ['a.png', 'changed.pth']
+
+
+@pytest.mark.parametrize('key', ['model.backbone', 'test_dataloader.dataset.pipeline.1'])
+def test_modules_are_not_imported_by_the_name_of_a_type(key, change, in_folder, monkeypatch):
+    """MMEngine imports a type that is not registered, even one without a dot."""
+    write(in_folder / 'a.png', draw(0))
+    (in_folder / 'harmful.py').write_text(HARM)
+    monkeypatch.syspath_prepend(in_folder)
+    cfg = copy.deepcopy(make_config('mmpretrain'))
+    cfg.merge_from_dict({f'{key}.type': 'harmful'})
+    with pytest.raises(UserError, match=r'harmful is not in .*--config FILE'):
+        predict(change(cfg=dump(cfg)), ['a.png'], 'out')
+    assert not Path('harmed').exists()
+    assert 'harmful' not in sys.modules
