@@ -1,0 +1,125 @@
+"""From a folder of data to a config: recognize the data, choose a model, write one readable file.
+
+The steps are :func:`recognize`, :func:`choose_model`, :func:`make_plan` and :func:`write_config`; :func:`new_config`
+takes them all.
+"""
+
+import os
+import re
+import shlex
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from mmstvit.dependencies import tool_command
+from mmstvit.errors import UserError
+from mmstvit.fileio import write_atomically
+
+from .found import Data, Options, first_names
+from .models import Model, choose_model
+from .pixels import look_at_images
+from .plan import Plan, make_plan
+from .recognize import recognize
+from .write import write_config
+
+_VAGUE = ('annotations', 'coco', 'data', 'dataset', 'export', 'images', 'project')
+
+__all__ = ['NewConfig', 'Options', 'new_config']
+
+
+@dataclass
+class NewConfig:
+    """A new config, not yet written.
+
+    Args:
+        path: The config file.
+        text: Its text.
+        data: The data that it is for.
+        model: Its model.
+        plan: Its numbers.
+        notes: What was found and chosen, line by line.
+    """
+
+    path: Path
+    text: str
+    data: Data
+    model: Model
+    plan: Plan
+    notes: list[str]
+
+    def write(self, force: bool = False) -> None:
+        """Write the config and the files beside it.
+
+        Raises:
+            UserError: A file exists and ``force`` is not given, or cannot be written.
+        """
+        files = {self.path.with_name(f'{self.path.stem}_{name}'): content for name, content in self.data.files.items()}
+        existing = [path for path in (self.path, *files) if os.path.lexists(path)]
+        if existing and not force:
+            raise UserError(f'{existing[0]} exists.', 'Choose another name with --out, or overwrite it with --force.')
+        for path, content in files.items():
+            write_atomically(content(), path)
+        write_atomically(self.text.encode(), self.path)
+
+    def next_commands(self) -> list[str]:
+        """Return the commands that verify the data, train, and predict."""
+        length = f'iter_{self.plan.iterations}' if self.data.task == 'segments' else f'epoch_{self.plan.epochs}'
+        checkpoint = Path('work_dirs') / self.path.stem / f'{length}.pth'
+        config = os.path.relpath(self.path)
+        prefix = list(self.data.datasets.values())[-1][0]['data_prefix']
+        inputs = self.data.root / (prefix if isinstance(prefix, str) else next(iter(prefix.values())))
+        return [
+            f'{tool_command("misc/verify_dataset.py")} {shlex.quote(config)}',
+            f'{tool_command("train.py")} {shlex.quote(config)}',
+            f'{tool_command("predict.py")} {shlex.quote(str(checkpoint))} {shlex.quote(str(inputs))} --out-dir '
+            f'{shlex.quote(str(checkpoint.parent / "predictions"))}',
+        ]
+
+
+def new_config(options: Options) -> NewConfig:
+    """Make a config for the data in a folder; nothing is written.
+
+    Raises:
+        UserError: The data are not recognized, are ambiguous or have defects, or an option does not fit them.
+    """
+    _check(options)
+    data = recognize(options)
+    sizes, kinds = look_at_images(data.images)
+    data = replace(data, sizes=data.sizes or sizes)
+    model, reason = choose_model(data, options)
+    plan = make_plan(data, model, options)
+    path = (options.out or Path(f'{model.name}_{_stem(data.root)}.py')).absolute()
+    if path.is_relative_to(data.root):
+        raise UserError(
+            f'{path} is in the folder of the data, in which nothing is written.',
+            'Name a file elsewhere: --out CONFIG.py',
+        )
+    weights = (
+        model.weights or 'none: the backbone starts at random. ImageNet weights: docs/checkpoints.md, --weights FILE'
+    )
+    notes = [
+        f'{data.task}, {len(data.classes)} class{"es" if len(data.classes) > 1 else ""}: {first_names(data.classes)}',
+        *data.notes,
+        *kinds,
+        f'model: {model.name} ({reason}); other models: --model',
+        f'weights: {weights}',
+        f'training: {plan.epochs} epochs of {plan.epoch_length} iterations with {plan.batch_size} images',
+    ]
+    text = write_config(data, model, plan, f'{path.parent.as_posix().rstrip("/")}/{path.stem}_')
+    return NewConfig(path, text, data, model, plan, notes)
+
+
+def _check(options: Options) -> None:
+    for name in ('epochs', 'batch_size'):
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            raise UserError(f'--{name.replace("_", "-")} must be 1 or more, but got {value}.')
+    if options.val_fraction is not None and not 0 < options.val_fraction < 1:
+        raise UserError(f'--val must be a fraction between 0 and 1, a file or a folder, but got {options.val}.')
+    if options.out is not None and (options.out.suffix != '.py' or options.out.is_dir()):
+        raise UserError(f'--out {options.out} is not the name of a config.', 'Name a file that ends with .py.')
+
+
+def _stem(root: Path) -> str:
+    """Return the name of a folder as a part of the name of a config; one that says little with its parent's."""
+    name = f'{root.parent.name}_{root.name}' if root.name.lower() in _VAGUE else root.name
+    return re.sub(r'\W+', '_', name).strip('_') or 'data'

@@ -1,0 +1,122 @@
+"""The files below a folder, and the names that people give to splits."""
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+
+from mmstvit.errors import DataError
+
+IMAGE_SUFFIXES = (
+    '.bmp', '.gif', '.jfif', '.jp2', '.jpe', '.jpeg', '.jpg', '.mpo', '.pgm', '.png', '.ppm', '.tif', '.tiff', '.webp',
+)  # fmt: skip
+# Name of a folder or part of a file's name -> split.
+SPLIT_NAMES = {
+    'train': 'train', 'training': 'train', 'trn': 'train',
+    'val': 'val', 'valid': 'val', 'validation': 'val', 'dev': 'val',
+    'test': 'test', 'testing': 'test',
+}  # fmt: skip
+SPLITS = ('train', 'val', 'test')
+ALL = 'all'  # a part that no name assigns to a split
+
+
+@dataclass
+class Folder:
+    """The files below a folder, without hidden ones and those of ``__MACOSX``.
+
+    Args:
+        root: The folder.
+        files: Folder, relative to ``root`` as a POSIX path (``''`` is ``root``) -> sorted names of its files.
+    """
+
+    root: Path
+    files: dict[str, list[str]] = field(default_factory=dict)
+
+    @classmethod
+    def scan(cls, root: Path) -> 'Folder':
+        """List the files below ``root``; links to folders are followed."""
+        files, seen = {}, set()
+        for path, folders, names in os.walk(root, followlinks=True):
+            real = os.path.realpath(path)
+            folders[:] = sorted(name for name in folders if not is_junk(name)) if real not in seen else []
+            seen.add(real)
+            relative = Path(path).relative_to(root).as_posix()
+            kept = sorted(name for name in names if not is_junk(name))
+            if kept:
+                files['' if relative == '.' else relative] = kept
+        return cls(root, files)
+
+    def with_suffix(self, *suffixes: str) -> Iterator[str]:
+        """Yield the files with one of the suffixes, in lower case, as POSIX paths relative to the root."""
+        for folder, names in self.files.items():
+            for name in names:
+                if name.lower().endswith(suffixes):
+                    yield join(folder, name)
+
+    @cached_property
+    def images(self) -> list[str]:
+        """The images, as POSIX paths relative to the root."""
+        return list(self.with_suffix(*IMAGE_SUFFIXES))
+
+    def below(self, folder: str) -> list[str]:
+        """Return the images below a folder, relative to it."""
+        start = f'{folder}/' if folder else ''
+        return sorted(path[len(start) :] for path in self.images if path.startswith(start))
+
+    def others_below(self, top: str) -> Iterator[str]:
+        """Yield the names of the files below a folder that are not images."""
+        for folder, names in self.files.items():
+            if folder == top or folder.startswith(f'{top}/') or not top:
+                yield from (name for name in names if not name.lower().endswith(IMAGE_SUFFIXES))
+
+    def describe(self) -> str:
+        """Count the files by suffix, for a message."""
+        counts: dict[str, int] = {}
+        for names in self.files.values():
+            for name in names:
+                suffix = PurePosixPath(name).suffix.lower() or 'no suffix'
+                counts[suffix] = counts.get(suffix, 0) + 1
+        most = sorted(counts.items(), key=lambda item: -item[1])[:6]
+        return ', '.join(f'{count} {suffix}' for suffix, count in most) or 'no files'
+
+
+def is_junk(name: str) -> bool:
+    """Return True for hidden files and for what archive tools leave behind."""
+    return name.startswith('.') or name in ('__MACOSX', '__pycache__', 'Thumbs.db')
+
+
+def join(*parts: str) -> str:
+    """Join the parts of a POSIX path; empty ones are left out."""
+    return '/'.join(part for part in parts if part)
+
+
+def relative(path: Path, root: Path) -> str:
+    """Return a path relative to the root if it is below, else the absolute one; ``''`` is the root."""
+    path = path.absolute()
+    return '' if path == root else path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix()
+
+
+def find_split(path: str) -> str:
+    """Find the split in the words of a file's name, then of its folders from the inside; ``ALL`` if there is none."""
+    pure = PurePosixPath(path)
+    for part in (pure.stem, *reversed(pure.parts[:-1])):
+        found = {SPLIT_NAMES[word] for word in re.split(r'[^a-z]+', part.lower()) if word in SPLIT_NAMES}
+        if len(found) == 1:
+            return found.pop()
+    return ALL
+
+
+def check_splits(found: dict[str, list], remedy: str) -> None:
+    """Check that a data set has one part per split, and either splits or one part without a split.
+
+    Raises:
+        DataError: Lists the parts.
+    """
+    for split, parts in found.items():
+        if len(parts) > 1:
+            what = f'for {split}' if split != ALL else 'without train, val or test in their names'
+            raise DataError(f'Several parts of the data {what}: {", ".join(map(str, parts))}.', remedy)
+    if ALL in found and 'train' in found:
+        raise DataError(f'{found[ALL][0]} belongs to no split, but {found["train"][0]} is for training.', remedy)

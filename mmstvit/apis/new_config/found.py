@@ -1,0 +1,98 @@
+"""The options of a new config, and the data that it is for."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass
+class Options:
+    """Options of ``tools/new_config.py``; see its help.
+
+    Args:
+        data: Folder or annotation file.
+        out: The config to write; None names it after the model and the data.
+        model: Family, size, or both.
+        task: ``'instances'``, ``'segments'`` or ``'classes'``; None recognizes it.
+        epochs: Length of the training run; None chooses it.
+        batch_size: Images per iteration; None chooses it.
+        weights: Checkpoint of the backbone.
+        val: Fraction of the images for validation, or the annotation file or folder for it.
+        images: Folder of the images of an annotation file.
+        classes: Names in the order of the labels, ``VALUE=NAME`` pairs, or a file of them.
+        ignore: Values of label maps that are not learned.
+        map_suffix: End of the names of label maps.
+        fix: Repair annotations, in a copy beside the config.
+        force: Overwrite what an earlier call wrote.
+    """
+
+    data: Path
+    out: Path | None = None
+    model: str | None = None
+    task: str | None = None
+    epochs: int | None = None
+    batch_size: int | None = None
+    weights: str | None = None
+    val: str | None = None
+    images: Path | None = None
+    classes: list[str] = field(default_factory=list)
+    ignore: list[str] = field(default_factory=list)
+    map_suffix: str | None = None
+    fix: bool = False
+    force: bool = False
+
+    @property
+    def val_fraction(self) -> float | None:
+        """The fraction of the images that validation gets; None if ``val`` names a file or folder."""
+        if self.val is None:
+            return 0.2
+        try:
+            return float(self.val)
+        except ValueError:
+            return None
+
+
+@dataclass
+class Data:
+    """A data set, as the config describes it.
+
+    Args:
+        task: ``'instances'``, ``'segments'`` or ``'classes'``.
+        root: Folder of the data.
+        classes: Names, in the order of the labels.
+        datasets: Split -> configs of its datasets without type and pipeline; two or more are concatenated. A path that
+            begins with ``BESIDE`` is in the folder of the config.
+        counts: Split -> number of images.
+        images: The images, all or a sample.
+        sizes: Their (width, height), as far as the annotations have them; empty reads them from the files.
+        notes: What was found, line by line.
+        comments: Name of a value in the config -> what it comes from.
+        palette: Colors (red, green, blue) of the classes; empty chooses them.
+        with_mask: Instances have masks.
+        most_objects: Number of objects in the image that has most.
+        reduce_zero_label: Label maps have 0 for pixels without a class, and classes from 1.
+        files: Name -> content of a file that is written beside the config; made when it is written.
+    """
+
+    task: str
+    root: Path
+    classes: list[str]
+    datasets: dict[str, list[dict]]
+    counts: dict[str, int]
+    images: list[Path]
+    sizes: list[tuple[int, int]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    comments: dict[str, str] = field(default_factory=dict)
+    palette: list[tuple[int, int, int]] = field(default_factory=list)
+    with_mask: bool = True
+    most_objects: int = 0
+    reduce_zero_label: bool = False
+    files: dict[str, Callable[[], bytes]] = field(default_factory=dict)
+
+
+BESIDE = '<beside the config>/'
+
+
+def first_names(names: Sequence[str], shown: int = 12) -> str:
+    """Join the first of many names."""
+    return ', '.join(names[:shown]) + (f', … ({len(names)} in all)' if len(names) > shown else '')

@@ -1,0 +1,313 @@
+"""Instances: COCO annotation files, with images wherever the exporter put them."""
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path, PurePosixPath
+
+from mmstvit.errors import DataError
+from mmstvit.rules.coco_files import ImageFolder
+from mmstvit.rules.coco_format import find_defects, repair, split_by_image
+from mmstvit.rules.findings import FAULT, Finding
+
+from .folder import ALL, SPLITS, Folder, check_splits, find_split, relative
+from .found import BESIDE, Data, Options, first_names
+
+# Names of COCO's other annotations of the same images.
+_OTHER_TASKS = ('captions', 'image_info', 'panoptic', 'person_keypoints', 'stuff')
+_NAME_ONE = 'Name the annotation file to train on: new_config.py FILE.json [--val FILE.json]'
+
+
+@dataclass
+class Part:
+    """A split of a data set in COCO format.
+
+    Args:
+        file: The annotation file.
+        content: Its content.
+        images: Folder of its images.
+        changed: The content is no longer that of the file.
+    """
+
+    file: Path
+    content: dict
+    images: Path | None = None
+    changed: bool = False
+
+    def __str__(self) -> str:
+        return str(self.file)
+
+    def path(self, image: Mapping) -> Path:
+        """Return the path of an image."""
+        return self.images / image['file_name']
+
+
+def find_coco(folder: Folder, options: Options) -> dict[str, list[Part]] | None:
+    """Find the COCO annotation files below a folder, by split; None if there are none."""
+    files = [PurePosixPath(path) for path in folder.with_suffix('.json')]
+    if any('instances' in file.name for file in files):
+        files = [file for file in files if not file.name.startswith(_OTHER_TASKS)]
+    found: dict[str, list[Part]] = {}
+    for file in files:
+        path = folder.root / file
+        content = read_coco(path)
+        if content is not None:
+            split = ALL if len(files) == 1 else find_split(str(file))
+            found.setdefault(split, []).append(Part(path, content))
+    return found or None
+
+
+def read_coco(path: Path) -> dict | None:
+    """Read a COCO annotation file; None for another JSON file. A test set may have no annotations."""
+    with open(path, 'rb') as file:
+        head = file.read(1 << 16)
+        file.seek(max(0, path.stat().st_size - (1 << 16)))
+        if not any(key in head + file.read() for key in (b'"images"', b'"categories"', b'"annotations"')):
+            return None  # not worth parsing: labelme writes a file for each image
+    try:
+        content = json.loads(path.read_text(encoding='utf-8-sig'))
+    except ValueError:
+        return None
+    lists = isinstance(content, dict) and isinstance(content.get('images'), list)
+    return content if lists and isinstance(content.get('categories'), list) else None
+
+
+def read_instances(found: dict[str, list[Part]], folder: Folder, options: Options) -> Data:
+    """Read a data set in COCO format.
+
+    Args:
+        found: Result of :func:`find_coco`.
+        folder: The folder that has the images.
+        options: Options of the command.
+
+    Raises:
+        DataError: The annotations are ambiguous, images are missing, or ``--fix`` is needed and not given.
+    """
+    parts, notes = _choose_parts(found, folder, options)
+    for part in parts.values():
+        part.images = _find_images(part, folder, options)
+    notes += _repair(parts, options)
+    classes, unused = _find_classes(parts)
+    notes += unused
+    if 'val' not in parts:
+        parts, line = _split(parts, options)
+        notes.append(line)
+    notes += _align_categories(parts, classes, options)
+    with_mask = _find_masks(parts, options)
+    objects = {split: Counter(a['image_id'] for a in part.content['annotations']) for split, part in parts.items()}
+    most = max((max(counts.values(), default=0) for counts in objects.values()), default=0)
+    names = {category['id']: category['name'] for category in parts['train'].content['categories']}
+    by_class = Counter(names[a['category_id']] for a in parts['train'].content['annotations'])
+    for split, counts in objects.items():
+        total = len(parts[split].content['images'])
+        empty = total - len(counts)
+        notes.append(
+            f'{split}: {sum(counts.values())} objects in {total} images'
+            + (f', {empty} of which have no object' if empty else '')
+        )
+    notes.append('objects in train: ' + first_names([f'{by_class[name]} {name}' for name in classes]))
+    return Data(
+        task='instances',
+        root=folder.root,
+        classes=classes,
+        datasets={split: [_dataset(split, part, folder)] for split, part in parts.items()},
+        counts={split: len(part.content['images']) for split, part in parts.items()},
+        sizes=[(image['width'], image['height']) for part in parts.values() for image in part.content['images']],
+        images=[part.path(image) for part in parts.values() for image in part.content['images']],
+        notes=notes,
+        comments=dict(
+            classes='In the order of "categories" in the annotation files.',
+            empty=len(parts['train'].content['images']) - len(objects['train']),
+        ),
+        with_mask=with_mask,
+        most_objects=most,
+        files={f'{split}.json': partial(_serialize, part.content) for split, part in parts.items() if part.changed},
+    )
+
+
+def _serialize(content: dict) -> bytes:
+    return json.dumps(content, ensure_ascii=False).encode()
+
+
+def _dataset(split: str, part: Part, folder: Folder) -> dict:
+    """Describe the dataset of a part, without type and pipeline."""
+    file = f'{BESIDE}{split}.json' if part.changed else relative(part.file, folder.root)
+    images = relative(part.images, folder.root)
+    return dict(ann_file=file, data_prefix=dict(img=f'{images}/' if images else ''))
+
+
+def _choose_parts(found: dict[str, list[Part]], folder: Folder, options: Options) -> tuple[dict[str, Part], list[str]]:
+    """Choose one part for each split; without names of splits, all is for training."""
+    if options.val_fraction is None:
+        found = {**found, 'val': [_read_val(options)]}
+    check_splits(found, _NAME_ONE)
+    parts = {split: part for split, (part,) in found.items()}
+    notes = [f'COCO annotations: {relative(part.file, folder.root)}' for part in parts.values()]
+    if ALL in parts:
+        parts['train'] = parts.pop(ALL)
+    if 'train' not in parts:
+        raise DataError(f'No annotation file is for training, only for {" and ".join(parts)}.', _NAME_ONE)
+    if 'test' in parts and not parts['test'].content.get('annotations'):
+        part = parts.pop('test')
+        notes.append(f'test: {len(part.content["images"])} images without annotations, for predict.py only')
+    for part in parts.values():
+        part.content.setdefault('annotations', [])
+    if not parts['train'].content['annotations']:
+        raise DataError(f'{parts["train"].file} has no annotations to train on.', _NAME_ONE)
+    return {split: parts[split] for split in SPLITS if split in parts}, notes
+
+
+def _read_val(options: Options) -> Part:
+    path = Path(options.val).absolute()
+    content = read_coco(path) if path.is_file() else None
+    if content is None:
+        raise DataError(
+            f'--val {options.val} is not a COCO annotation file.', 'Name one, or a fraction of the images such as 0.2.'
+        )
+    return Part(path, content)
+
+
+def _find_images(part: Part, folder: Folder, options: Options) -> Path:
+    """Find the folder from which the file names of a part lead to images."""
+    names = [str(image.get('file_name')).replace('\\', '/') for image in part.content['images']]
+    near = part.file.parent
+    for root in [options.images] if options.images else [folder.root, near, near.parent]:
+        tree = folder if root == folder.root else Folder.scan(root.absolute())
+        whole, last = _vote(names, tree)
+        votes = whole or last
+        if votes:
+            # The folder with most of the images, then the one nearest to the annotation file.
+            best = max(votes, key=lambda name: (votes[name], _nearness(tree.root / name, near, part.file)))
+            return tree.root / best
+    raise DataError(
+        f'None of the {len(names)} images in {part.file} was found below {folder.root} (first: {names[0]}).'
+        if names
+        else f'{part.file} lists no images.',
+        'Name their folder: --images FOLDER',
+    )
+
+
+def _vote(names: Sequence[str], tree: Folder) -> tuple[Counter, Counter]:
+    """Count, for every folder, the names that lead to an image from there; and by the last part of the names alone."""
+    by_name: dict[str, list[str]] = {}
+    for path in tree.images:
+        by_name.setdefault(PurePosixPath(path).name, []).append(path)
+    whole, last = Counter(), Counter()
+    for name in names:
+        pure = PurePosixPath(name)
+        for path in by_name.get(pure.name, ()):
+            if f'/{path}'.endswith(f'/{pure.as_posix()}'):
+                whole[path[: len(path) - len(pure.as_posix())].rstrip('/')] += 1
+            last[path.rpartition('/')[0]] += 1
+    return whole, last
+
+
+def _nearness(images: Path, annotations: Path, file: Path) -> tuple[bool, int]:
+    """Rank a folder of images: in the same split as the annotation file, and with a long path in common."""
+    common = sum(a == b for a, b in zip(images.parts, annotations.parts, strict=False))
+    split = find_split(f'{annotations.name}/{file.name}')
+    return split != ALL and find_split(f'{images.name}/x') == split, common
+
+
+def _repair(parts: Mapping[str, Part], options: Options) -> list[str]:
+    """Refuse defects of the format, or repair them if ``--fix``; returns what was changed, and the warnings."""
+    lines = []
+    for split, part in parts.items():
+        if options.fix:
+            part.content, changes = repair(part.content, part.images)
+            part.changed = bool(changes)
+            lines += [f'repaired in {split}: {change}' for change in changes]
+        findings = find_defects(part.content, part.images, evaluated=split != 'train' or 'val' not in parts)
+        _refuse(part, [finding for finding in findings if finding.severity == FAULT], options)
+        lines += [f'warning: {split}: {finding.message} {finding.remedy}' for finding in findings]
+        _check_files(part)
+    return lines
+
+
+def _refuse(part: Part, faults: Sequence[Finding], options: Options) -> None:
+    if faults:
+        problems = '\n'.join(f'  {fault.message} {"" if "--fix" in fault.remedy else fault.remedy}' for fault in faults)
+        remedy = 'Correct the file.' if options.fix else 'Correct the file, or repair a copy of it with --fix.'
+        raise DataError(f'{part.file} has defects:\n{problems}\n', remedy)
+
+
+def _check_files(part: Part) -> None:
+    """Check that the images of a part exist; raises DataError."""
+    folder = ImageFolder(part.images)
+    names = [image['file_name'] for image in part.content['images']]
+    missing = [name for name in names if not folder.has(name)]
+    if missing:
+        raise DataError(
+            f'{len(missing)} of the {len(names)} images of {part.file} are not in {part.images} (first: {missing[0]}).',
+            'Add the files, remove their entries, or name another folder: --images FOLDER',
+        )
+
+
+def _find_classes(parts: Mapping[str, Part]) -> tuple[list[str], list[str]]:
+    """Find the classes in the order of the training file; returns also a line for each category that is not a class.
+
+    Roboflow's files begin with a category that has no objects and is the group (``supercategory``) of the others.
+    """
+    categories = parts['train'].content['categories']
+    groups = {category.get('supercategory') for category in categories}
+    used = {
+        names.get(annotation['category_id'])
+        for part in parts.values()
+        for names in [{category['id']: category['name'] for category in part.content['categories']}]
+        for annotation in part.content['annotations']
+    }
+    roots = [c['name'] for c in categories if c['name'] not in used and c['name'] in groups - {c.get('supercategory')}]
+    classes = [category['name'] for category in categories if category['name'] not in roots]
+    foreign = sorted(used - set(classes) - {None})
+    if foreign:
+        raise DataError(
+            f'Objects of {", ".join(foreign)} are in val or test, but {parts["train"].file} has no such category.',
+            'Correct the categories: all files need the same ones.',
+        )
+    if not classes:
+        raise DataError(f'{parts["train"].file} has no category with a name.')
+    return classes, [f'not a class: {root}, the group of other categories, without objects' for root in roots]
+
+
+def _align_categories(parts: Mapping[str, Part], classes: Sequence[str], options: Options) -> list[str]:
+    """Give every file the same categories in the same order: MMDetection counts labels by the order in the file."""
+    lines = []
+    for split, part in parts.items():
+        categories = {category['name']: category for category in part.content['categories']}
+        if [name for name in categories if name in classes] == list(classes):
+            continue
+        own = ', '.join(categories)
+        problem = f'The categories of {split} ({own}) are not those of train in their order ({", ".join(classes)}).'
+        if not options.fix:
+            raise DataError(problem, 'MMDetection would confuse the classes. Repair a copy with --fix.')
+        free = max((category['id'] for category in categories.values()), default=0)
+        aligned = [categories.get(name) or dict(id=free + i, name=name) for i, name in enumerate(classes, 1)]
+        part.content, part.changed = {**part.content, 'categories': aligned}, True
+        lines.append(f'repaired {split}: categories {own} → {", ".join(classes)}')
+    return lines
+
+
+def _split(parts: Mapping[str, Part], options: Options) -> tuple[dict[str, Part], str]:
+    """Take images for validation out of those for training."""
+    train = parts['train']
+    contents = split_by_image(train.content, train.images, options.val_fraction)
+    both = {
+        split: Part(train.file, content, train.images, changed=True)
+        for split, content in zip(('train', 'val'), contents, strict=True)
+    }
+    counts = ' and '.join(f'{len(part.content["images"])} for {split}' for split, part in both.items())
+    return {**parts, **both}, f'split by image, equal files on one side: {counts}'
+
+
+def _find_masks(parts: Mapping[str, Part], options: Options) -> bool:
+    """Return True if all objects have masks, False if none has, or if a model for boxes is asked for."""
+    annotations = [annotation for part in parts.values() for annotation in part.content['annotations']]
+    masks = sum(bool(annotation.get('segmentation')) for annotation in annotations)
+    if masks in (0, len(annotations)) or (options.model or '').startswith('faster'):
+        return masks == len(annotations)
+    raise DataError(
+        f'{len(annotations) - masks} of {len(annotations)} objects have a box but no mask.',
+        'Add the masks, or train a detector of boxes: --model faster-rcnn',
+    )

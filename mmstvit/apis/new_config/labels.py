@@ -1,0 +1,240 @@
+"""Values of label maps, and the labels that they become."""
+
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cv2
+import numpy as np
+from mmengine.utils import track_iter_progress
+
+from mmstvit.datasets.images import MAP_READER, UnreadableError
+from mmstvit.errors import DataError
+
+from .names import Color, Entry
+
+IGNORED = 255  # the label that MMSegmentation does not learn
+_MOST_MAPS = 2000  # of a larger set, so many are read
+_MOST_VALUES = 256
+_NAME_THEM = (
+    'Name them with --classes NAME NAME … in the order of the values, --classes VALUE=NAME VALUE=NAME …, or --classes '
+    'FILE; leave values out with --ignore VALUE.'
+)
+Value = int | Color
+
+
+@dataclass
+class Values:
+    """The values in label maps.
+
+    Args:
+        pixels: Value -> number of pixels. Colors (red, green, blue) of which all are gray count as integers.
+        flat: The files have one channel.
+        maps: Number of maps that were read.
+        total: Number of all maps.
+    """
+
+    pixels: Counter = field(default_factory=Counter)
+    flat: bool = True
+    maps: int = 0
+    total: int = 0
+
+    @property
+    def colored(self) -> bool:
+        """True if values are colors."""
+        return any(isinstance(value, tuple) for value in self.pixels)
+
+    def describe(self, values: Sequence[Value] | None = None, shown: int = 12) -> str:
+        """Write values with their share of the pixels."""
+        values = sorted(self.pixels) if values is None else list(values)
+        total = sum(self.pixels.values())
+        text = ', '.join(f'{write(value)} ({self.pixels[value] / total:.2%})' for value in values[:shown])
+        return text + (f' and {len(values) - shown} more' if len(values) > shown else '')
+
+
+@dataclass(frozen=True)
+class Table:
+    """The meaning of the values in label maps.
+
+    Args:
+        classes: Names in the order of the labels.
+        labels: Value in the files -> label.
+        converts: The files do not have the labels: copies are needed.
+        reduce_zero_label: The files have the classes from 1, and 0 is ignored.
+        palette: Colors of the classes, if a file gives them.
+    """
+
+    classes: list[str]
+    labels: dict[Value, int]
+    converts: bool
+    reduce_zero_label: bool = False
+    palette: list[Color] = field(default_factory=list)
+
+    @property
+    def comment(self) -> str:
+        """What the config says about the classes."""
+        ignored = [write(value) for value, label in self.labels.items() if label == IGNORED and value != IGNORED]
+        start = (
+            'The copies of the label maps have them as 0, 1, …'
+            if self.converts
+            else 'In the order of the values 0, 1, …'
+        )
+        if self.reduce_zero_label:
+            start = 'The label maps have them as 1, 2, …; reduce_zero_label makes 0 the ignored label 255'
+        return f'{start}{"; ignored: " + ", ".join(ignored) if ignored and self.converts else ""}.'
+
+
+def write(value: Value) -> str:
+    """Write a value as ``--classes`` and ``--ignore`` read it."""
+    return '#' + bytes(value).hex() if isinstance(value, tuple) else str(value)
+
+
+def read_labels(path: Path) -> np.ndarray:
+    """Read a label map.
+
+    Returns:
+        (H, W) integers; for colors red·2¹⁶ + green·2⁸ + blue.
+
+    Raises:
+        DataError: The file cannot be read.
+    """
+    return _read(path)[0]
+
+
+def _read(path: Path) -> tuple[np.ndarray, bool]:
+    """Return the labels of a map, and True if it has one channel."""
+    try:
+        array = MAP_READER.read(str(path)).squeeze()
+    except UnreadableError as error:
+        raise DataError(f'Cannot read {path}: {error}.', 'Repair or remove the file.') from error
+    if array.ndim == 2:
+        return array.astype(np.int64), True
+    if array.shape[2] == 2:  # gray with alpha
+        return array[..., 0].astype(np.int64) * 0x010101, False
+    blue, green, red = np.moveaxis(array[..., :3].astype(np.int64), 2, 0)
+    return red << 16 | green << 8 | blue, False
+
+
+def read_values(paths: Sequence[Path]) -> Values:
+    """Count the values in label maps; of very many, a part is read.
+
+    Raises:
+        DataError: A file cannot be read, or is not a label map.
+    """
+    read = paths[:: -(-len(paths) // _MOST_MAPS)]
+    result = Values(maps=len(read), total=len(paths))
+    counts, flats = Counter(), set()
+    for path in track_iter_progress(read, file=sys.stderr) if len(read) > 50 else read:
+        labels, flat = _read(path)
+        flats.add(flat)
+        values, pixels = np.unique(labels, return_counts=True)
+        counts.update(dict(zip(values.tolist(), pixels.tolist(), strict=True)))
+        if len(counts) > _MOST_VALUES:
+            raise DataError(
+                f'The label maps have more than {_MOST_VALUES} values, up to {path}: they are photographs, or JPEG '
+                f'files, which do not keep values.',
+                'Use PNG files with a value for each class.',
+            )
+    if len(flats) > 1:
+        raise DataError('Some of the label maps have one channel, others three.', 'Save all in the same way.')
+    result.flat = flats.pop()
+    if not result.flat:
+        colors = {code: (code >> 16, code >> 8 & 255, code & 255) for code in counts}
+        gray = all(len(set(color)) == 1 for color in colors.values())
+        counts = Counter({color[0] if gray else color: counts[code] for code, color in colors.items()})
+    result.pixels = counts
+    return result
+
+
+def make_table(values: Values, entries: Sequence[Entry], ignore: Sequence[Value]) -> Table:
+    """Decide which label each value becomes.
+
+    Args:
+        values: The values in the maps.
+        entries: The classes, from a file or an option; may be empty.
+        ignore: Values that are not learned.
+
+    Raises:
+        DataError: That cannot be decided; the message lists the values.
+    """
+    if not entries:
+        raise DataError(f'The label maps have the values {values.describe()}, whose names are unknown.', _NAME_THEM)
+    palette = [entry.value for entry in entries if isinstance(entry.value, tuple)]
+    present = sorted(set(values.pixels) - set(ignore))
+    if entries[0].value is None or (palette and not values.colored):
+        named = _by_order(values, present, [entry.name for entry in entries], ignore)
+    else:
+        named = {entry.value: entry.name for entry in entries}
+    voids = {value for value, name in named.items() if Entry(name).is_void} | set(ignore)
+    unnamed = [value for value in present if value not in named]
+    zero = 0 in unnamed and min(named, default=0) == 1 if not values.colored else False
+    unnamed = [value for value in unnamed if value != IGNORED and not (zero and value == 0)]
+    if unnamed:
+        raise DataError(f'The label maps have values without a name: {values.describe(unnamed)}.', _NAME_THEM)
+    classes = {value: name for value, name in named.items() if value not in voids}
+    labels = {value: label for label, value in enumerate(classes)}
+    reduced = (
+        not values.colored
+        and list(classes) == list(range(1, len(classes) + 1))
+        and 0 in {*ignore, *([0] if zero else [])}
+    )
+    wrong = voids - {IGNORED} - ({0} if reduced else set())
+    exact = reduced or list(classes) == list(range(len(classes)))
+    labels |= {value: IGNORED for value in {*voids, *values.pixels} if value not in labels}
+    return Table(
+        classes=list(classes.values()),
+        labels=labels,
+        converts=not values.flat or not exact or bool(wrong & set(values.pixels)),
+        reduce_zero_label=reduced and values.flat and not wrong & set(values.pixels),
+        palette=[entry.value for entry in entries if entry.name in classes.values()] if palette else [],
+    )
+
+
+def _by_order(
+    values: Values, present: Sequence[Value], names: Sequence[str], ignore: Sequence[Value]
+) -> dict[Value, str]:
+    """Give names to values in their order.
+
+    Raises:
+        DataError: There is more than one way.
+    """
+    count = len(names)
+    learned = [value for value in present if value != IGNORED]
+    problem = f'{count} names for the values {values.describe()}'
+    if values.colored:
+        raise DataError(
+            f'{problem}: the label maps have colors.', 'Write --classes #rrggbb=NAME …, or name a file of them.'
+        )
+    if len(present) == count and present != learned and learned != [0]:
+        raise DataError(f'{problem}: is 255 a class, or ignored?', 'Write --classes VALUE=NAME …, or --ignore 255.')
+    if len(present) == count == 2 and present == [0, IGNORED]:
+        return dict(zip(present, names, strict=True))  # a mask: black and white
+    if not learned or max(learned) < count:
+        return dict(enumerate(names))
+    if max(learned) == count and 0 in ignore:
+        return dict(enumerate(names, 1))
+    if len(learned) == count:
+        return dict(zip(learned, names, strict=True))
+    if max(learned) == count:
+        raise DataError(f'{problem}: is 0 without a class?', 'Say so with --ignore 0, or name it with --classes.')
+    raise DataError(f'{problem}.', _NAME_THEM)
+
+
+def convert(path: Path, labels: dict[Value, int]) -> bytes:
+    """Return a copy of a label map with other labels, as a PNG file.
+
+    Raises:
+        DataError: The map has a value without a label.
+    """
+    codes, flat = _read(path)
+    found, inverse = np.unique(codes, return_inverse=True)
+    wanted = np.zeros(len(found), np.uint8)
+    for i, code in enumerate(found.tolist()):
+        color = (code >> 16, code >> 8 & 255, code & 255)
+        value = code if flat else color if color in labels else color[0]
+        if value not in labels:
+            raise DataError(f'{path} has the value {write(value if flat else color)}, which has no name.', _NAME_THEM)
+        wanted[i] = labels[value]
+    return cv2.imencode('.png', wanted[inverse].reshape(codes.shape))[1].tobytes()

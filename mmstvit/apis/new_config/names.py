@@ -1,0 +1,140 @@
+"""Names, values and colors of classes from the files in which data sets have them."""
+
+import csv
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mmstvit.errors import DataError, UserError
+
+from .folder import Folder, join
+
+_FILE = re.compile(
+    r'(classes|class_?names?|class_?dict|codes|labels?|label_?colou?rs?|label_?map|label_?names?|names|objectinfo150|'
+    r'_classes|palette|colou?rmap)\.(txt|csv|tsv)',
+    re.IGNORECASE,
+)
+_VOID = ('void', 'ignore', '__ignore__', 'ignored', 'unlabeled', 'unlabelled', 'other (ignored)')
+_NAME_COLUMNS = ('name', 'class', 'label', 'names', 'classes')
+_VALUE_COLUMNS = ('idx', 'index', 'id', 'value', 'pixel value', 'label_id', 'class_id')
+Color = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A class as a file or an option describes it.
+
+    Args:
+        name: Its name.
+        value: Its value in label maps, if it is given: an integer, or a color.
+    """
+
+    name: str
+    value: int | Color | None = None
+
+    @property
+    def is_void(self) -> bool:
+        """True for the names that data sets give to pixels that are not to be learned."""
+        return self.name.lower() in _VOID
+
+
+def find_names(folder: Folder) -> tuple[list[Entry], Path | None]:
+    """Find the file of the names below a folder; several files must agree.
+
+    Raises:
+        DataError: The files disagree.
+    """
+    paths = [join(top, name) for top, names in folder.files.items() for name in names if _FILE.fullmatch(name)]
+    read = {path: entries for path in paths if (entries := read_names(folder.root / path))}
+    names = {path: [entry.name for entry in entries] for path, entries in read.items()}
+    if any(value != next(iter(names.values())) for value in names.values()):
+        raise DataError(f'The files {", ".join(read)} have other names of classes.', 'Name one: --classes FILE')
+    # A file with values or colors says more than a list of names.
+    best = max(read, key=lambda path: read[path][0].value is not None, default=None)
+    return (read[best], folder.root / best) if best else ([], None)
+
+
+def read_names(path: Path) -> list[Entry]:
+    """Read a file with a class per line: its name alone, or with its value or with red, green and blue.
+
+    Returns:
+        The entries; empty if the file has another form.
+    """
+    try:
+        text = path.read_text(encoding='utf-8-sig')
+    except (OSError, UnicodeDecodeError):
+        return []
+    lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith('#')]
+    if not lines or len(lines) > 1000:
+        return []
+    rows = [_columns(line) for line in lines]
+    header = [cell.lower() for cell in rows[0]]
+    if len(header) > 1 and any(cell in _NAME_COLUMNS for cell in header):
+        entries = [_from_header(header, row) for row in rows[1:]]
+    else:
+        entries = [_from_row(row) for row in rows]
+    usable = entries and all(entries) and len({entry.value is None for entry in entries}) == 1
+    return entries if usable else []
+
+
+def _columns(line: str) -> list[str]:
+    """Split a line at tabs, semicolons, commas or colons, or else before or behind numbers."""
+    for mark in '\t', ':', ';', ',':
+        if mark in line:
+            cells = next(csv.reader([line.strip()], delimiter=mark, skipinitialspace=True))
+            cells = [part for cell in cells for part in (cell.split(',') if re.fullmatch(r'[\d, ]+', cell) else [cell])]
+            cells = [part for cell in cells for part in (cell.split() if re.fullmatch(r'[\d ]+', cell) else [cell])]
+            return [cell.strip() for cell in cells]
+    match = re.fullmatch(r'((?:\d+\s+)*)(.*?)((?:\s+\d+)*)', line.strip())
+    return [*match[1].split(), match[2], *match[3].split()]
+
+
+def _from_header(header: list[str], row: list[str]) -> Entry | None:
+    cells = dict(zip(header, row, strict=False))
+    name = next((cells[key] for key in _NAME_COLUMNS if cells.get(key)), None)
+    value = next((cells[key] for key in _VALUE_COLUMNS if cells.get(key, '').isdigit()), None)
+    color = [cells.get(key, cells.get(key[0], '')) for key in ('red', 'green', 'blue')]
+    if name is None:
+        return None
+    name = re.split('[,;]', name)[0]  # the first of several synonyms
+    if all(cell.isdigit() for cell in color):
+        return Entry(name, tuple(map(int, color)))
+    return Entry(name, int(value) if value is not None else None)
+
+
+def _from_row(row: list[str]) -> Entry | None:
+    numbers = [int(cell) for cell in row if cell.isdigit()]
+    names = [cell for cell in row if cell and not cell.isdigit()]
+    if not names or len(numbers) not in (0, 1, 3):
+        return None
+    return Entry(names[0], None if not numbers else numbers[0] if len(numbers) == 1 else tuple(numbers))
+
+
+def parse_names(texts: Sequence[str]) -> list[Entry]:
+    """Parse ``--classes``: a file, names in the order of the values, or ``VALUE=NAME`` pairs.
+
+    Raises:
+        UserError: The file has another form, or only some of the names have values.
+    """
+    if len(texts) == 1 and Path(texts[0]).is_file():
+        entries = read_names(Path(texts[0]))
+        if not entries:
+            raise UserError(f'--classes {texts[0]} is not a list of names, with or without values or colors.')
+        return entries
+    entries = []
+    for text in texts:
+        value, equals, name = text.partition('=')
+        entries.append(Entry(name, parse_value(value)) if equals else Entry(text))
+    if len({entry.value is None for entry in entries}) > 1:
+        raise UserError('--classes mixes names with and without values.', 'Write all as VALUE=NAME.')
+    return entries
+
+
+def parse_value(text: str) -> int | Color:
+    """Parse a value of a label map, such as ``255`` or ``#ff8000``; raises UserError."""
+    if text.isdigit():
+        return int(text)
+    if re.fullmatch(r'#[0-9a-fA-F]{6}', text):
+        return tuple(bytes.fromhex(text[1:]))
+    raise UserError(f'{text!r} is not a value of a label map.', 'Write an integer, or a color such as #ff8000.')
