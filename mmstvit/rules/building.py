@@ -40,7 +40,7 @@ def _accepts(cls: object, name: str) -> bool:
     return name in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
 
 
-def complete(dataset: Dataset, content: object, cfg: Mapping, key: str) -> None:
+def complete(dataset: BaseDataset, content: object, cfg: Mapping, key: str) -> None:
     """Load the samples of a dataset that :func:`build_inner` built, and serialize them as the config says.
 
     Args:
@@ -52,8 +52,6 @@ def complete(dataset: Dataset, content: object, cfg: Mapping, key: str) -> None:
     Raises:
         DataError: It has no samples.
     """
-    if not isinstance(dataset, BaseDataset):
-        return
     if content is not None:
         dataset.COCOAPI = functools.partial(_index, type(dataset).COCOAPI, content)
     try:

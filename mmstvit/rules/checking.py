@@ -5,7 +5,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from mmengine.config import Config
-from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from torch.utils.data import Dataset
 
@@ -48,7 +47,7 @@ def _describe(data: DatasetFacts) -> str:
     dataset = data.dataset
     if data.annotations is not None:
         return f'{data.annotations.summary()} of {data.annotations.path}'
-    if data.content is not None or not isinstance(dataset, BaseDataset):
+    if data.content is not None or dataset is None:
         return f'{data.key} was not read'
     source = dataset.ann_file or next(filter(None, dataset.data_prefix.values()), data.key)
     text = f'{len(dataset)} images of {source}'
@@ -84,12 +83,13 @@ def hand_over(facts: Facts) -> dict[str, Dataset]:
     datasets = {}
     with in_scope(facts.cfg):
         for data in facts.datasets:
-            complete(data.dataset, data.content, data.cfg, data.key)
+            if data.dataset is not None:
+                complete(data.dataset, data.content, data.cfg, data.key)
             data.content = None  # its entries are in the dataset
             vars(data).pop('annotations', None)
         for split, keys in facts.keys.items():
             leaves = [built[key].dataset if key in built else None for key in keys]
-            if not leaves or leaves == [None]:
+            if not any(leaf is not None for leaf in leaves):
                 continue
             node = assemble(facts.cfg[f'{split}_dataloader'].dataset, iter(leaves))
             with contextlib.suppress(TypeError):

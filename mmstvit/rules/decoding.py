@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 
 from mmengine import fileio
-from mmengine.dataset import BaseDataset
 from tqdm import tqdm
 
 from mmstvit.datasets.images import IMAGE_READER, MAP_READER, Reader, find_readers
@@ -100,14 +99,16 @@ def check_files(facts: Facts) -> Iterator[Finding]:
 def check_verifiable(facts: Facts) -> Iterator[Finding]:
     """Find datasets whose samples cannot be verified: they do not inherit from MMEngine's, or have no files."""
     for data in facts.datasets:
-        if data.dataset is None:
-            continue
-        name = type(data.dataset).__name__
-        if not isinstance(data.dataset, BaseDataset):
+        name = getattr(data.cfg['type'], '__name__', data.cfg['type'])
+        if data.dataset is None and data.error is None:
             message = f'{data.key} is a {name}, which cannot be verified.'
             remedy = 'Use a subclass of mmengine.dataset.BaseDataset.'
             yield Finding('unusable dataset', FAULT, message, remedy, data.key, split=data.split)
-        elif data.content is None and any(not isinstance(i.get('img_path'), str) for i in data.dataset.data_list):
+        elif (
+            data.dataset is not None
+            and data.content is None
+            and any(not isinstance(i.get('img_path'), str) for i in data.dataset.data_list)
+        ):
             _, meaning, remedy = KINDS['not verified']
             message = f'{meaning} (img_path)'
             yield Finding('not verified', WARNING, message, remedy, f'{data.key} ({name})', split=data.split)
@@ -128,7 +129,7 @@ def _mapper(num_workers: int) -> Iterator[Callable[[Iterable[Sample]], Iterable]
 
 def collect_samples(data: DatasetFacts, facts: Facts) -> list[Sample]:
     """Collect the images of a dataset with their annotations, also those that the dataset's own filtering drops."""
-    if not isinstance(data.dataset, BaseDataset):
+    if data.dataset is None:
         return []
     readers = find_readers(data.dataset.pipeline)
     reader = _select(readers, IMAGE_READER)

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 from mmcv.transforms import LoadAnnotations
 from mmengine.config import Config
+from mmengine.dataset import BaseDataset
 from mmengine.registry import DefaultScope
-from torch.utils.data import Dataset
 
 from mmstvit.datasets.coco import Annotations, is_coco, read_json, summarize
 from mmstvit.datasets.images import find_loaders
@@ -37,7 +37,7 @@ class DatasetFacts:
         key: Dotted key in the user's config, such as ``'train_dataloader.dataset.dataset'``.
         cfg: Its config.
         dataset: The dataset, not yet serialized: ``data_list`` has its samples. A COCO dataset is not yet loaded
-            (``lazy_init``): the rules read ``content``. None if it cannot be built.
+            (``lazy_init``): the rules read ``content``. None if it cannot be built, or is not MMEngine's.
         content: The annotation file of a COCO dataset as it is; None for others.
         error: The reason why the dataset cannot be built.
         defects: Findings about the format of the annotation file; after a fault other rules cannot read it.
@@ -46,7 +46,7 @@ class DatasetFacts:
     split: str
     key: str
     cfg: Mapping
-    dataset: Dataset | None = None
+    dataset: BaseDataset | None = None
     content: object = None
     error: DataError | None = None
     defects: tuple[Finding, ...] = ()
@@ -153,15 +153,18 @@ def in_scope(cfg: Config) -> Iterator[None]:
 def _gather_dataset(split: str, key: str, cfg: Mapping) -> DatasetFacts:
     data = DatasetFacts(split, key, cfg)
     try:
+        cls = find_class(cfg)
+        if isinstance(cls, type) and not issubclass(cls, BaseDataset):
+            return data
         data.dataset = build_inner(cfg, key)
-        if is_coco(find_class(cfg)):
+        if is_coco(cls):
             data.content = read_json(data.dataset)
             local = is_local(data.dataset.ann_file)
             folder = data.dataset.data_prefix.get('img') if local else None
             found = find_defects(data.content, folder, evaluated=split != 'train')
             data.defects = tuple(_place(finding, data) for finding in found)
     except DataError as error:
-        data.error = error
+        data.dataset, data.error = None, error
     return data
 
 

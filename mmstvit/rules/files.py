@@ -4,7 +4,6 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 
 from mmengine.config import Config
-from mmengine.dataset import BaseDataset
 
 from mmstvit.datasets.wrappers import inner_datasets
 from mmstvit.dependencies import tool_command
@@ -99,7 +98,7 @@ def find_files(data: DatasetFacts, maps: bool = False) -> list[str]:
     if data.annotations is not None:
         folder = data.dataset.data_prefix['img']
         return [] if maps else [os.path.join(folder, i['file_name']) for i in data.annotations.images.values()]
-    if data.content is not None or not isinstance(data.dataset, BaseDataset):
+    if data.content is not None or data.dataset is None:
         return []
     paths = (info.get('seg_map_path' if maps else 'img_path') for info in data.dataset.data_list)
     return [path for path in paths if isinstance(path, str)]

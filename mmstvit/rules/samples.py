@@ -72,7 +72,8 @@ def check_sample(sample: Sample) -> Result:
         try:
             labels = sample.seg_reader.read(sample.seg_map).squeeze()
         except UnreadableError as error:
-            places.append(Place('unreadable segmentation map', sample.seg_map, str(error)))
+            kind = 'missing file' if str(error) == MISSING else 'unreadable segmentation map'
+            places.append(Place(kind, sample.seg_map, str(error)))
         else:
             values = count_values(labels)
             if shape is not None and labels.shape[:2] != shape:

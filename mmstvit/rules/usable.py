@@ -27,7 +27,7 @@ def datasets_that_cannot_be_built(facts: Facts) -> Iterator[Finding]:
 def datasets_without_annotations(facts: Facts) -> Iterator[Finding]:
     """Find datasets for training and validation without an object or a labeled pixel to learn from."""
     for data in facts.datasets:
-        if not data.annotated or not isinstance(data.dataset, BaseDataset):
+        if not data.annotated or data.dataset is None:
             continue
         try:
             if data.annotations is None and data.content is None:
