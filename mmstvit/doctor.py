@@ -37,21 +37,12 @@ OK, WARNING, FAILED = 'ok', 'warning', 'FAILED'
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the report.
-
-    Args:
-        name: Name of the check.
-        status: ``'ok'``, ``'warning'``, or ``'FAILED'`` if training could not start.
-        detail: The result.
-        remedy: How to fix a fault.
-        config: Path of the config that was checked, if one was.
-    """
+    """One line of the report; ``FAILED`` if training could not start."""
 
     name: str
     status: str
     detail: str
     remedy: str = ''
-    config: str = ''
 
     def __str__(self) -> str:
         line = f'{self.status:<7}  {self.name:<16}  {self.detail}'
@@ -79,22 +70,19 @@ def check_distributions() -> Finding:
 def check_versions() -> Finding:
     """Compare installed versions with requirements/tested.txt, which is a part of a checkout, not of a wheel."""
     pins = PACKAGE.parent / 'requirements' / 'tested.txt'
+    if not pins.exists():
+        return Finding('versions', OK, 'not compared with the tested ones')
     newer = []
-    text = pins.read_text() if pins.exists() else ''
-    for name, tested in re.findall(r'^(torch|torchvision|numpy|onedl-\w+)==(.+)', text, re.MULTILINE):
+    for name, tested in re.findall(r'^(torch|torchvision|numpy|onedl-\w+)==(.+)', pins.read_text(), re.MULTILINE):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             version = importlib.metadata.version(name)
-            if _release(version) > _release(tested):
+            major_minor = [[int(part) for part in re.findall(r'\d+', v)[:2]] for v in (version, tested)]
+            if major_minor[0] > major_minor[1]:
                 newer.append(f'{name} {version} (tested: {tested})')
     if newer:
         remedy = 'If something fails, install the tested versions.'
         return Finding('versions', WARNING, f'newer than tested: {", ".join(newer)}', remedy)
-    return Finding('versions', OK, 'none is newer than tested' if text else 'not compared with the tested ones')
-
-
-def _release(version: str) -> tuple[int, ...]:
-    """Return the major and minor number of a version."""
-    return tuple(int(part) for part in re.findall(r'\d+', version)[:2])
+    return Finding('versions', OK, 'none is newer than tested')
 
 
 def check_installation() -> Finding:
@@ -110,9 +98,7 @@ def check_installation() -> Finding:
         status, detail = WARNING, f'the tools import {Path(origin).parent}, but this command checks {PACKAGE}'
     elif not mim.exists():
         status, detail = WARNING, f"{mim} does not exist: 'mmstvit::…' in configs, mim and mmengine.hub fail"
-    source = (
-        f'-e {PACKAGE.parent}' if (PACKAGE.parent / 'setup.py').is_file() else 'mmstvit, from where it was installed'
-    )
+    source = f'-e {PACKAGE.parent}' if (PACKAGE.parent / 'setup.py').is_file() else 'mmstvit'
     remedy = f'Run: {sys.executable} -m pip install --force-reinstall --no-deps {source}'
     return Finding('installation', status, detail, '' if status == OK else remedy)
 
@@ -247,9 +233,9 @@ def probe_config(file: str, cfg_options: list[str]) -> Iterator[Finding]:
 
     def attempt(name: str, good: str, action: Callable, *args: object) -> tuple[Finding, object]:
         try:
-            return Finding(name, OK, good, config=file), action(*args)
+            return Finding(name, OK, good), action(*args)
         except (apis.UserError, ImportError) as error:
-            return Finding(name, FAILED, *_explain(error), config=file), None
+            return Finding(name, FAILED, *_explain(error)), None
 
     finding, cfg = attempt('config', file, apis.read_config, file, options)
     yield finding
@@ -265,9 +251,13 @@ def probe_config(file: str, cfg_options: list[str]) -> Iterator[Finding]:
         yield finding
     for split in ('train', 'val', 'test'):
         finding, _ = attempt(f'data, {split}', 'every file and folder exists', apis.check_data, cfg, split)
-        if split == 'test' and finding.status == FAILED:  # training does not need it
-            finding = dataclasses.replace(finding, status=WARNING)
-        yield finding
+        # Training does not need the test data.
+        yield as_warning(finding) if split == 'test' else finding
+
+
+def as_warning(finding: Finding) -> Finding:
+    """Return a finding that does not prevent training."""
+    return dataclasses.replace(finding, status=WARNING) if finding.status == FAILED else finding
 
 
 def _explain(error: Exception) -> tuple[str, str]:
@@ -285,44 +275,37 @@ PROBES = {
     'mmcv ops': (probe_mmcv_ops, f'Run: {reinstall(CORE["mmcv"][1])}'),
     'mmstvit': (probe_mmstvit, 'Try MMSTVIT_BACKEND=torch, and report the fault with the output of this command.'),
     **{name: (functools.partial(probe_library, name), f'Run: {reinstall(LIBRARIES[name][1])}') for name in LIBRARIES},
+    'config': (probe_config, ''),
 }
 
 
-def answer(request: str) -> None:
+def answer(name: str, *arguments: object) -> None:
     """Run a probe and print its findings as JSON lines: the other side of :func:`ask`."""
-    name, file, cfg_options = json.loads(request)
-    probe, remedy = PROBES[name] if name in PROBES else (functools.partial(probe_config, file, cfg_options), '')
-    # Libraries print to the standard output, too. Only findings may appear there.
+    probe, remedy = PROBES[name]
     with os.fdopen(os.dup(1), 'w') as channel:
-        os.dup2(2, 1)
+        os.dup2(2, 1)  # libraries print to the standard output, too
         try:
-            for finding in probe():
+            for finding in probe(*arguments):
                 print(json.dumps(vars(finding)), file=channel, flush=True)
         except Exception as error:
             problem, own_remedy = _explain(error)
-            print(json.dumps(vars(Finding(name, FAILED, problem, own_remedy or remedy, file))), file=channel)
+            print(json.dumps(vars(Finding(name, FAILED, problem, own_remedy or remedy))), file=channel)
 
 
-def ask(name: str, file: str = '', cfg_options: list[str] | None = None) -> list[Finding]:
-    """Run a probe in a process of its own; a crash or a hang there is a finding.
-
-    Args:
-        name: Key of :data:`PROBES`, or ``'config'``.
-        file: Path of the config.
-        cfg_options: Settings that override the config.
-    """
-    command = [sys.executable, '-m', 'mmstvit.doctor', '--probe', json.dumps([name, file, cfg_options or []])]
-    remedy = PROBES.get(name, ('', ''))[1]
+def ask(name: str, *arguments: object) -> list[Finding]:
+    """Run a probe of :data:`PROBES` in a process of its own; a crash or a hang there is a finding."""
+    command = [sys.executable, '-m', 'mmstvit.doctor', '--probe', json.dumps([name, *arguments])]
+    remedy = PROBES[name][1]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT)
     except subprocess.TimeoutExpired:
-        return [Finding(name, FAILED, f'not finished after {TIMEOUT} s', remedy, file)]
+        return [Finding(name, FAILED, f'not finished after {TIMEOUT} s', remedy)]
     findings = [Finding(**json.loads(line)) for line in done.stdout.splitlines()]
     if done.returncode:
         code = done.returncode
         end = f'killed by {signal.Signals(-code).name}' if code < 0 else f'exit code {code}'
         said = done.stderr.strip().rpartition('\n')[2]
-        findings.append(Finding(name, FAILED, f'its process ended with {end}. Last output: {said}', remedy, file))
+        findings.append(Finding(name, FAILED, f'its process ended with {end}. Last output: {said}', remedy))
     return findings
 
 
@@ -340,14 +323,12 @@ def check_core() -> Iterator[Finding]:
 def run_probes(configs: list[str], cfg_options: list[str]) -> Iterator[Finding]:
     """Run the probes side by side, and those of the configs after them."""
     usable = False
+    names = [name for name in PROBES if name != 'config']
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        for name, findings in zip(PROBES, pool.map(ask, PROBES), strict=True):
-            for finding in findings:
-                if name in LIBRARIES:
-                    usable |= finding.status == OK
-                    if configs and finding.status == FAILED:  # the config decides which library is needed
-                        finding = dataclasses.replace(finding, status=WARNING)
-                yield finding
+        for name, findings in zip(names, pool.map(ask, names), strict=True):
+            usable |= name in LIBRARIES and any(finding.status == OK for finding in findings)
+            # With a config, its own probe decides which library is needed.
+            yield from map(as_warning, findings) if configs and name in LIBRARIES else findings
         if not usable:
             remedy = "Run: pip install -e '.[onedl]' in a clone of mmstvit (docs/install.md)"
             yield Finding('libraries', FAILED, f'none of {", ".join(LIBRARIES)} works; a config needs one', remedy)
@@ -387,30 +368,23 @@ def main(args: list[str] | None = None) -> int:
         epilog='Exit code 1 if training could not start, else 0. A library that is not installed is a warning as long '
         'as another one works.',
     )
-    parser.add_argument('config', nargs='*', help='check also what these configs need: library, weights, data, disk')
+    parser.add_argument('config', nargs='*', help='check also what these configs need: library, weights, data')
     parser.add_argument('--cfg-options', nargs='+', default=[], help='override settings of the configs, as in train.py')
-    parser.add_argument('--json', action='store_true', help='print one JSON object')
     parser.add_argument('--probe', help=argparse.SUPPRESS)
     args = parser.parse_args(args)
     if args.probe is not None:
-        answer(args.probe)
+        answer(*json.loads(args.probe))
         return 0
     sys.stdout.reconfigure(errors='replace')  # a terminal may not have the arrow
-    findings = []
+    statuses = []
     for finding in diagnose(args.config, args.cfg_options):
-        findings.append(finding)
-        if not args.json:
-            print(finding, flush=True)
+        statuses.append(finding.status)
+        print(finding, flush=True)
     facts = describe_environment()
-    code = int(any(f.status == FAILED for f in findings))
-    if args.json:
-        checks = [dataclasses.asdict(f) for f in findings]
-        print(json.dumps(dict(environment=facts, checks=checks, exit_code=code), indent=2))
-        return code
     print('\nenvironment', *(f'  {name}: {value}'.replace('\n', '\n    ') for name, value in facts.items()), sep='\n')
-    counts = ', '.join(f'{sum(f.status == status for f in findings)} {status}' for status in (OK, WARNING, FAILED))
-    print(f'\n{"Training cannot start" if code else "Training can start"}: {counts}')
-    return code
+    counts = ', '.join(f'{statuses.count(status)} {status}' for status in (OK, WARNING, FAILED))
+    print(f'\n{"Training cannot start" if FAILED in statuses else "Training can start"}: {counts}')
+    return int(FAILED in statuses)
 
 
 if __name__ == '__main__':

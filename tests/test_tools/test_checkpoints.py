@@ -8,6 +8,7 @@ import torch
 
 from mmstvit.checkpoint import convert_to_official
 
+from ..fork_server import fork
 from ..helpers import ROOT, Harm, assert_equal, metrics, save_untrained
 
 NANO = 'imagenet/stvit-nano_scenes'
@@ -16,11 +17,11 @@ TINY = ROOT / 'tests' / 'test_training' / 'tiny_classifier.py'
 
 
 @pytest.mark.long
-def test_test_py_loads_a_published_file_and_executes_a_trusted_one(tool, workspace):
+def test_test_py_loads_a_published_file_and_executes_a_trusted_one(workspace):
     model = save_untrained(NANO, workspace / 'ours.pth')
     published = convert_to_official(model.state_dict())
     torch.save(dict(model=published, args=Harm(os.mkdir, 'executed')), workspace / 'published.pth')
-    done = tool('test.py', CONFIG, 'published.pth', '--trust-checkpoint', cwd=workspace)
+    done = fork('test.py', CONFIG, 'published.pth', '--trust-checkpoint', cwd=workspace)
     assert done.returncode == 0, done.stderr[-3000:]
     assert (workspace / 'executed').exists()
     assert 'accuracy/top1' in metrics(done.stdout)
@@ -30,19 +31,19 @@ def test_test_py_loads_a_published_file_and_executes_a_trusted_one(tool, workspa
 
 
 @pytest.mark.long
-def test_averaged_weights_are_saved_and_resumed(tool, workspace):
+def test_averaged_weights_are_saved_and_resumed(workspace):
     """Resume a run with EMAHook: weights, average and log are those of a run without interruption."""
     (workspace / 'ema.py').write_text(
         f"_base_ = '{TINY}'\ncustom_hooks = [dict(type='EMAHook', momentum=0.5)]\ntrain_cfg = dict(max_epochs=2)\n"
         'default_hooks = dict(checkpoint=dict(max_keep_ckpts=-1))\n'
     )
-    whole = tool('train.py', 'ema.py', '--work-dir', 'whole', cwd=workspace)
+    whole = fork('train.py', 'ema.py', '--work-dir', 'whole', cwd=workspace)
     assert whole.returncode == 0, whole.stderr[-3000:]
     parts = Path('parts')
     copied = workspace / parts / 'epoch_1.pth'
     copied.parent.mkdir()
     copied.write_bytes((workspace / 'whole' / 'epoch_1.pth').read_bytes())
-    done = tool('train.py', 'ema.py', '--work-dir', parts, '--resume', copied, cwd=workspace)
+    done = fork('train.py', 'ema.py', '--work-dir', parts, '--resume', copied, cwd=workspace)
     assert done.returncode == 0, done.stderr[-3000:]
     read = {name: torch.load(workspace / name / 'epoch_2.pth', weights_only=False) for name in ('whole', 'parts')}
     for kind in ('state_dict', 'ema_state_dict'):
@@ -53,13 +54,13 @@ def test_averaged_weights_are_saved_and_resumed(tool, workspace):
 
 
 @pytest.mark.long
-def test_load_from_a_published_file_logs_other_shapes(tool, workspace):
+def test_load_from_a_published_file_logs_other_shapes(workspace):
     model = save_untrained(NANO, workspace / 'ours.pth')
     published = convert_to_official(model.state_dict())
     published['head.weight'] = torch.zeros(1000, published['head.weight'].shape[1])
     published['head.bias'] = torch.zeros(1000)
     torch.save(dict(model=published), workspace / 'published.pth')
     options = ['load_from=published.pth', 'train_cfg.max_epochs=1', 'train_dataloader.dataset.indices=4']
-    done = tool('train.py', CONFIG, '--cfg-options', *options, cwd=workspace)
+    done = fork('train.py', CONFIG, '--cfg-options', *options, cwd=workspace)
     assert done.returncode == 0, done.stderr[-3000:]
     assert 'shape mismatch   2: head.fc.weight (file 1000×' in done.stdout

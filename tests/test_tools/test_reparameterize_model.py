@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from mmstvit.apis import build_model
 from mmstvit.checkpoint import convert_to_official
 
+from ..fork_server import fork
 from ..helpers import (
     ROOT,
     Harm,
@@ -39,7 +40,8 @@ DETECTOR = 'mask_rcnn/mask-rcnn_stvit-nano_fpn_scenes'
 SEGMENTOR = 'upernet/stvit-nano_upernet_scenes'
 SHORT = """
 _base_ = {base!r}
-train_cfg = dict({unit}=1, val_interval=1)
+train_cfg = dict({unit}=1, val_interval=9)
+train_dataloader = dict(batch_size=4, num_workers=0, persistent_workers=False, dataset=dict(indices=4))
 default_hooks = dict(checkpoint=dict(interval=1))
 custom_hooks = [dict(type='EMAHook', momentum=0.1)]
 """
@@ -191,13 +193,13 @@ class TestRefused:
 
 @pytest.mark.long
 @pytest.mark.parametrize('name', [CLASSIFIER, DETECTOR, SEGMENTOR], ids=['classifier', 'detector', 'segmentor'])
-def test_a_run_is_converted_and_tested(name, workspace, tool):
+def test_a_run_is_converted_and_tested(name, workspace):
     """Train with EMAHook, convert, and test both checkpoints; a forgotten option is an error with a remedy."""
     short = workspace / 'short.py'
     short.write_text(SHORT.format(base=str(config(name)), unit='max_iters' if name == SEGMENTOR else 'max_epochs'))
 
     def done(script: str, *args: object, code: int = 0) -> str:
-        done = tool(script, *args, cwd=workspace)
+        done = fork(script, *args, cwd=workspace)
         assert done.returncode == code, done.stderr[-3000:]
         return done.stdout if code == 0 else done.stderr
 
