@@ -12,6 +12,7 @@ from .building import assemble, complete
 from .decoding import check_files
 from .facts import DatasetFacts, Facts, find_keys, gather, in_scope
 from .findings import Finding, Report, keep_causes
+from .heads import labels_of
 
 Rule = Callable[[Facts], Iterator[Finding]]
 
@@ -63,12 +64,6 @@ def _describe(data: DatasetFacts) -> str:
     if len(names) > 12:
         names = [*names[:11], f'… {names[-1]}']
     return f'{text}, {len(classes)} classes: {", ".join(names)}'
-
-
-def labels_of(info: Mapping) -> list[int]:
-    """Return the labels of a classified image."""
-    labels = info.get('gt_label', ())
-    return [labels] if isinstance(labels, int) else list(labels)
 
 
 def hand_over(facts: Facts) -> dict[str, Dataset]:

@@ -42,9 +42,7 @@ def check_class_strings(facts: Facts) -> Iterator[Finding]:
                 key = f'{data.key}.{name}'
                 message = f'{key} is a string, {value!r}, of which each letter would be a class.'
                 remedy = f'Write a tuple with a comma: ({value!r},)'
-                yield Finding(
-                    'class names are a string', FAULT, message, remedy, key, split=data.split, explains=_CONSEQUENCES
-                )
+                yield Finding('class names are a string', FAULT, message, remedy, key, explains=_CONSEQUENCES)
 
 
 def check_splits_agree(facts: Facts) -> Iterator[Finding]:

@@ -1,5 +1,6 @@
 """Labels: the classes of heads, samples and top-k accuracies."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 
 from mmengine.config import Config
@@ -30,17 +31,20 @@ def check_labels(facts: Facts) -> Iterator[Finding]:
         if data.content is not None or not data.classes:
             continue
         count, source = len(data.classes), getattr(data.dataset, 'ann_file', '') or data.key
-        labels = [(label, info) for info in getattr(data.dataset, 'data_list', []) for label in labels_of(info)]
-        wrong = [f'{info.get("img_path")}: label {label}' for label, info in labels if not 0 <= label < count]
+        seen, wrong = Counter(), []
+        for info in getattr(data.dataset, 'data_list', []):
+            labels = labels_of(info)
+            seen.update(labels)
+            wrong += [f'{info.get("img_path")}: label {label}' for label in labels if not 0 <= label < count]
         if wrong:
-            message = f'{len(wrong)} of {len(labels)} labels are not 0 to {count - 1} ({wrong[0]}).'
+            message = f'{len(wrong)} of {seen.total()} labels are not 0 to {count - 1} ({wrong[0]}).'
             remedy = 'Make the labels and metainfo.classes agree; labels begin at 0.'
             yield Finding(
-                'label out of range', FAULT, message, remedy, source, len(wrong), len(labels), tuple(wrong), data.split
+                'label out of range', FAULT, message, remedy, source, len(wrong), seen.total(), tuple(wrong), data.split
             )
-        absent = {*range(count)} - {label for label, _ in labels}
-        if absent and labels:
-            names = first_names(data.classes[label] for label in sorted(absent))
+        absent = [label for label in range(count) if label not in seen]
+        if absent and seen:
+            names = first_names(data.classes[label] for label in absent)
             message = f'{len(absent)} of {count} classes have no sample: {names}.'
             remedy = 'Add samples of the class, or remove it.'
             yield Finding('class without samples', WARNING, message, remedy, source, len(absent), count, (), data.split)

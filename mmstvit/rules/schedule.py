@@ -24,7 +24,7 @@ def check_schedule(facts: Facts) -> Iterator[Finding]:
     if epochs is not None:
         iterations = batches and batches * epochs
     nodes = facts.cfg.get('param_scheduler') or []
-    nodes = list(nodes) if isinstance(nodes, (list, tuple)) else [nodes]
+    nodes = [node for node in (nodes if isinstance(nodes, (list, tuple)) else [nodes]) if 'type' in node]
     problems = {}
     for i, node in enumerate(nodes):
         unit, length = ('epochs', epochs) if node.get('by_epoch', True) else ('iterations', iterations)
@@ -52,7 +52,7 @@ def _judge(node: Mapping, length: int, last: bool) -> str | None:
     end = node.get('end', length)
     if begin >= length:
         return f'begins at {begin}, after the training run'
-    late = [milestone for milestone in node.get('milestones', ()) if milestone >= length]
+    late = [milestone for milestone in node.get('milestones', ()) if milestone > length]
     if late:
         return f'has milestones {list(node["milestones"])}, of which {late} are not reached in the training run'
     if node.get('warmup_epochs', 0) >= length:

@@ -5,6 +5,7 @@ import json
 import logging
 from pathlib import Path
 
+import numpy as np
 import pytest
 from mmengine.dataset import Compose
 from mmengine.registry import DATASETS, DefaultScope
@@ -244,9 +245,9 @@ def change_coco(content: dict, what: str) -> None:
         ('none', 'train.json has 4 images and no annotation'),
         ('names', r"train.json: none of its categories \('other 0', 'other 1'\) is in metainfo.classes \('a', 'b'\)"),
         ('crowd', '4 crowd'),
-        ('boxes', '4 with an empty box'),
-        ('masks', '4 with .* an invalid mask'),
-        ('ignore', '4 ignored'),
+        ('boxes', '4 box below 1 pixel'),
+        ('masks', '4 no valid polygon'),
+        ('ignore', '4 ignore=1'),
     ],
 )
 def test_coco_file_without_usable_objects(what, reason, tmp_path):
@@ -313,3 +314,24 @@ def test_dataset_that_cannot_be_built(library, tmp_path):
     cfg = {**MAKERS[library](tmp_path, 'train', 0), 'max_refetc': 3}
     with pytest.raises(DataError, match=r'train_dataloader.dataset cannot be built: TypeError: .*max_refetc'):
         guard(cfg)
+
+
+@pytest.mark.parametrize('split', ['train', 'val'])
+@pytest.mark.parametrize(('values', 'words'), [(7, 'the labels 7'), (300, 'the labels 300'), (None, '3 channels')])
+def test_map_with_unknown_labels_names_file_and_labels(split, values, words, tmp_path):
+    cfg = MAKERS['mmseg'](tmp_path, split, 0)
+    path = tmp_path / 'maps' / split / '1.png'
+    write(path, draw(0) if values is None else np.full((24, 32), values, np.uint16))
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        dataset = guard(cfg, split=split)
+        assert dataset[0]['data_samples'].gt_sem_seg.shape == (24, 32)
+        with pytest.raises(DataError, match=f'{path} has {words}') as error:
+            dataset[1]
+    assert 'reduce_zero_label' in error.value.remedy and (values is None or '0 to 1 (2 classes)' in str(error.value))
+
+
+def test_map_with_the_label_that_the_model_ignores(tmp_path):
+    cfg = MAKERS['mmseg'](tmp_path, 'train', 0)
+    write(tmp_path / 'maps' / 'train' / '1.png', np.full((24, 32), 2, np.uint8))
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        assert guard(cfg, ignore_index=2)[1]['data_samples'].gt_sem_seg.data.max() == 2

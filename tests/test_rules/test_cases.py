@@ -7,10 +7,10 @@ from mmengine.runner import Runner
 
 from ..in_process import run_main
 from ..test_datasets.tiny_data import LIBRARIES
-from . import coco_cases
+from . import coco_cases, config_cases
 from .case import Case, good_config
 
-TABLES = [coco_cases]
+TABLES = [coco_cases, config_cases]
 
 
 @pytest.fixture

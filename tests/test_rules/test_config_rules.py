@@ -1,0 +1,97 @@
+"""Good configs and data of which the rules about configs say nothing."""
+
+import argparse
+import os
+import shutil
+
+import numpy as np
+import pytest
+from mmengine.config import Config
+from torch.utils.data import DataLoader
+
+from mmstvit.engine.runner import allow_no_workers
+from mmstvit.rules import CHEAP, check
+
+from ..helpers import load_config
+from ..test_datasets.tiny_data import HEIGHT, WIDTH, draw, images, make_config, write
+from .config_cases import SPLITS, dataset, each
+
+SCENES = [
+    'cascade_mask_rcnn/cascade-mask-rcnn_stvit-nano_fpn_scenes',
+    'imagenet/stvit-nano_scenes',
+    'mask_rcnn/mask-rcnn_stvit-nano_fpn_scenes',
+    'upernet/stvit-nano_upernet_scenes',
+]
+PUBLISHED = [
+    'cascade_mask_rcnn/cascade-mask-rcnn_stvit-small_fpn_4conv1fc-giou_ms-3x_coco',
+    'imagenet/stvit-small_8xb128_in1k',
+    'mask_rcnn/mask-rcnn_stvit-small_fpn_1x_coco',
+    'upernet/stvit-small_upernet_8xb2-160k_ade20k-512x512',
+]
+
+
+@pytest.mark.parametrize('name', SCENES)
+def test_scenes_fit_their_configs(name, workspace, monkeypatch):
+    monkeypatch.chdir(workspace)
+    cfg = load_config(name)
+    cfg.param_scheduler = None  # sixteen images have few iterations, six lack a class
+    assert {finding.kind for finding in check(cfg, SPLITS, CHEAP).findings} <= {'class without samples'}
+
+
+@pytest.mark.parametrize('name', PUBLISHED)
+def test_configs_have_no_findings_without_data(name):
+    assert check(load_config(name), (), CHEAP).findings == []
+
+
+def test_helper_variables_are_legal(tmp_path):
+    path = tmp_path / 'mine.py'
+    path.write_text(
+        "default_scope = 'mmseg'\nmodel = dict()\noptimizer = dict(lr=1)\noptim_wrapper = dict(optimizer=optimizer)\n"
+        'train_pipeline = []\nnorm_cfg = dict()\n'
+    )
+    assert check(Config.fromfile(path), (), CHEAP).findings == []
+
+
+def test_sixteen_bits_in_full_use(tmp_path):
+    cfg = make_config('mmpretrain', tmp_path)
+    write(tmp_path / 'train' / 'a' / 'deep.png', draw(0, HEIGHT, WIDTH).astype(np.uint16) * 256)
+    assert check(cfg, SPLITS, CHEAP).findings == []
+
+
+def test_display_names_of_class_folders(tmp_path):
+    cfg = make_config('mmpretrain', tmp_path)
+    each(cfg, classes=['Tench', 'Goldfish'])
+    assert check(cfg, SPLITS, CHEAP).findings == []
+
+
+def test_rare_class_is_searched_in_more_maps(tmp_path):
+    """A dozen maps of background alone are no reason to refuse a data set."""
+    cfg = make_config('mmseg', tmp_path)
+    for i in range(40):
+        shutil.copyfile(images('mmseg', tmp_path, 'val')[0], tmp_path / 'images' / 'train' / f'{i}.jpg')
+        write(tmp_path / 'maps' / 'train' / f'{i}.png', np.full((HEIGHT, WIDTH), int(i == 1), np.uint8))
+    assert check(cfg, SPLITS, CHEAP).findings == []
+
+
+def test_evaluation_batch_of_one_resized_size(tmp_path):
+    """The sizes after the pipeline count, not those of the files."""
+    cfg = make_config('mmseg', tmp_path)
+    cfg.val_dataloader.batch_size = 2
+    write(images('mmseg', tmp_path, 'val')[1], draw(0, 30, 40, 3))
+    write(tmp_path / 'maps' / 'val' / '1.png', draw(0, 30, 40) % 2)
+    assert [finding.kind for finding in check(cfg, SPLITS, CHEAP).findings] == ['batch of several sizes']
+    dataset(cfg, 'val').pipeline.insert(1, dict(type='Resize', scale=(16, 16)))
+    assert check(cfg, SPLITS, CHEAP).findings == []
+
+
+def test_missing_images_are_left_to_another_rule(tmp_path):
+    cfg = make_config('mmdet', tmp_path)
+    shutil.rmtree(tmp_path / 'val')
+    os.mkdir(tmp_path / 'val')
+    assert [finding.kind for finding in check(cfg, SPLITS, CHEAP).findings] == ['missing files']
+
+
+def test_no_workers():
+    cfg = Config(dict(train_dataloader=dict(num_workers=0, persistent_workers=True, prefetch_factor=2)))
+    allow_no_workers(cfg, argparse.Namespace())
+    assert list(DataLoader([1, 2], **cfg.train_dataloader)) == [1, 2]
