@@ -2,7 +2,7 @@
 
 import contextlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from mmengine.config import Config
 from mmengine.registry import DATASETS as MMENGINE_DATASETS
