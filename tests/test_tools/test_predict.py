@@ -137,6 +137,17 @@ def test_objects_are_those_of_a_test_as_coco(checkpoints, in_folder):
     assert abs(picture.astype(int) - photo).max() > 60
 
 
+def test_detector_without_masks_gives_boxes(checkpoints, in_folder):
+    write(in_folder / 'a.png', draw(0))
+    parts = {f'model.roi_head.{part}': None for part in ('mask_head', 'mask_roi_extractor')}
+    predict(checkpoints['mmdet'], ['a.png'], 'out', score=SCORE, cfg_options={'model.type': 'FasterRCNN', **parts})
+    coco = COCO('out/predictions.json')
+    assert len(coco.anns) > 0
+    for entry in coco.anns.values():
+        assert 'segmentation' not in entry
+        assert entry['area'] == pytest.approx(entry['bbox'][2] * entry['bbox'][3], abs=1)
+
+
 def test_maps_are_those_of_a_test_with_a_legend(checkpoints, in_folder):
     expected = test_predictions('mmseg', checkpoints['mmseg'], in_folder / 'data')
     predict(checkpoints['mmseg'], images('mmseg', in_folder / 'data', 'val'), 'out')
@@ -359,6 +370,15 @@ def test_stored_config_that_would_execute_code_is_refused(key, value, change, in
     with pytest.raises(UserError, match=r'Nothing was executed.*--config FILE'):
         predict(change(cfg=text), ['a.png'], 'out', tta=True)
     assert sorted(path.name for path in Path().iterdir()) == ['a.png', 'changed.pth']
+
+
+def test_trusted_config_may_name_any_class(change, in_folder):
+    write(in_folder / 'a.png', draw(0))
+    cfg = copy.deepcopy(make_config('mmpretrain'))
+    cfg.model.backbone.type = 'mmstvit.models.stvit.STViT'
+    with pytest.raises(UserError, match=r'model\.backbone\.type'):
+        predict(change(cfg=dump(cfg)), ['a.png'], 'out')
+    assert predict(change(cfg=dump(cfg)), ['a.png'], 'out', trust=True).count == 1
 
 
 @pytest.mark.parametrize('key', ['model.backbone', 'test_dataloader.dataset.pipeline.1'])
