@@ -28,10 +28,9 @@ FAMILIES = (
 )
 ENTRIES = 'stvit-small stvit-small+MMSTVIT_BACKEND=triton naive-small swin-tiny --device cuda'
 BENCHMARKS = {
-    'inference, fp32, 8×224²': '--batch-size 8',
-    'inference, fp16, 800×1333': '--shape 800 1333 --dtype fp16',
-    'training, bf16, 32×224²': '--batch-size 32 --mode train --dtype bf16',
-    'training, bf16, 2×800×1333': '--batch-size 2 --shape 800 1333 --mode train --dtype bf16',
+    'inference, fp16, 256×224²': '--batch-size 256 --dtype fp16 --rounds 10',
+    'training, bf16, 64×224²': '--batch-size 64 --mode train --dtype bf16 --rounds 10',
+    'training, bf16, 2×800×1333': '--batch-size 2 --shape 800 1333 --mode train --dtype bf16 --rounds 10',
 }
 TAIL = 40  # lines of a step's output in the report
 
