@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 import torch
 from mmengine.structures import BaseDataElement
-from tqdm import tqdm
+from torch.hub import tqdm  # counts by itself where tqdm is not installed; of the libraries, MMDetection needs it
 
 from mmstvit.checkpoint import to_mmstvit
 from mmstvit.datasets.images import UnreadableError
@@ -174,12 +174,12 @@ class _Run:
         except OSError as error:
             raise UserError(f'the results cannot be written to {self.out_dir}: {error.strerror}.') from error
         self.summary.count += 1
-        self.progress.update()
+        self.progress.update(1)
 
     def _skip(self, name: str, error: Exception) -> None:
         lines = str(error).strip().splitlines() or ['']
         reason = lines[0] if isinstance(error, UnreadableError) else f'{type(error).__name__}: {lines[0]}'
         self.summary.skipped[name] = reason
-        self.progress.update()
+        self.progress.update(1)
         if isinstance(error, torch.OutOfMemoryError):
             torch.cuda.empty_cache()
