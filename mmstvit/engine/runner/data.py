@@ -50,7 +50,7 @@ def guard_data(cfg: Config, *splits: str) -> None:
             guard = loader.dataset = ConfigDict(type=_GUARD, split=split, dataset=loader.dataset)
         if split == 'train' and unreadable is not None:
             guard.unreadable = unreadable
-        ignore_index = find_ignore_index(cfg.model)
+        ignore_index = find_ignore_index(cfg.get('model') or {})
         if ignore_index != 255:
             guard.ignore_index = ignore_index
     hooks = cfg.get('custom_hooks') or []
