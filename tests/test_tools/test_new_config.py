@@ -2,15 +2,19 @@
 
 import json
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from mmengine.config import Config
 
-from mmstvit.apis import read_config
+from mmstvit import STViT
+from mmstvit.apis import build_model, read_config
 from mmstvit.rules import CHEAP, THOROUGH, check
+from mmstvit.rules.facts import find_num_classes
 
 from ..in_process import run_main
 from ..test_datasets.tiny_data import draw, write
@@ -50,7 +54,7 @@ def coco_folder(
     root: Path, file: str, images: str, count: int = 5, prefix: str = '', seed: int = 0, **kw: object
 ) -> None:
     """An annotation file with images, whose ``file_name`` begins with ``prefix``."""
-    names = [f'{seed + i}.jpg' for i in range(count)]
+    names = [f'{seed + i}.jpg' for i in range(5)]
     for i, name in enumerate(names):
         photo(root / images / name, seed + i)
     dump(root / file, annotate([prefix + name for name in names], **kw))
@@ -100,8 +104,9 @@ def cityscapes(root: Path) -> None:
     for seed, split in enumerate(('train', 'val')):
         for city in ('ulm', 'bonn'):
             images, maps = f'leftImg8bit/{split}/{city}', f'gtFine/{split}/{city}'
+            first = 100 * seed + 10 * len(city)
             maps_folder(
-                root, f'{images}/{city}_{{}}_leftImg8bit.png', f'{maps}/{city}_{{}}_gtFine_labelIds.png', 3, 100 * seed
+                root, f'{images}/{city}_{{}}_leftImg8bit.png', f'{maps}/{city}_{{}}_gtFine_labelIds.png', 3, first
             )
 
 
@@ -130,7 +135,7 @@ def class_folders(root: Path, *splits: str, names: tuple[str, ...] = ('ant', 'be
 
 @pytest.fixture
 def make(tmp_path, capsys):
-    """Run the tool on ``data`` beside an empty folder ``out``; returns the config, if it was written, and the output."""
+    """Run the tool on the folder ``data``; returns the config, if it was written to ``out``, and the output."""
     out = tmp_path / 'out'
     out.mkdir()
 
@@ -140,16 +145,21 @@ def make(tmp_path, capsys):
             run_main('new_config.py', tmp_path / data, '--out', out / 'mine.py', *args, cwd=tmp_path)
         finally:
             assert {path: path.stat().st_mtime_ns for path in (tmp_path / 'data').rglob('*')} == before
-        file = out / 'mine.py'
-        return read_config(str(file), None) if file.exists() else None, capsys.readouterr().out
+        cfg = read_config(str(out / 'mine.py'), None) if (out / 'mine.py').exists() else None
+        assert '_delete_' not in repr(cfg)  # it stays where the base has nothing to delete
+        return cfg, capsys.readouterr().out
 
     return make
 
 
 def verify(cfg: Config) -> None:
     """Fail if a rule, of train.py or verify_dataset.py, finds anything."""
+    assert findings(cfg) == []
+
+
+def findings(cfg: Config) -> list[tuple[str, str]]:
     report = check(cfg, ('train', 'val', 'test'), (*CHEAP, *THOROUGH))
-    assert [(f.kind, f.text) for f in report.findings] == []
+    return [(finding.kind, finding.text) for finding in report.findings]
 
 
 def inner(cfg: Config, split: str) -> dict:
@@ -208,7 +218,7 @@ def test_boxes_alone_get_a_model_of_boxes(make, tmp_path):
     assert cfg.model.type == 'FasterRCNN'
     assert cfg.val_evaluator.metric == 'bbox'
     verify(cfg)
-    with pytest.raises(SystemExit, match='no masks.*faster-rcnn'):
+    with pytest.raises(SystemExit, match=r'no masks.*faster-rcnn'):
         make('--model', 'mask-rcnn', '--force')
 
 
@@ -218,7 +228,7 @@ def test_some_objects_without_a_mask_are_refused(make, tmp_path):
     for i in range(2):
         photo(tmp_path / f'data/{i}.jpg', i)
     dump(tmp_path / 'data/a.json', content)
-    with pytest.raises(SystemExit, match='1 of 4 objects.*--model faster-rcnn'):
+    with pytest.raises(SystemExit, match=r'1 of 4 objects.*--model faster-rcnn'):
         make()
     assert make('--model', 'faster-rcnn')[0].model.type == 'FasterRCNN'
 
@@ -247,3 +257,331 @@ def test_a_file_in_a_folder_with_spaces_and_umlauts(make, tmp_path):
     coco_folder(tmp_path / 'data', 'Größe der Äpfel/alle Äpfel.json', "Größe der Äpfel/Bilder d'Ü")
     cfg, _ = make(data='data/Größe der Äpfel/alle Äpfel.json')
     verify(cfg)
+
+
+# Several layouts or meanings: the message lists them, and the option to choose.
+
+
+def test_two_annotation_files_are_listed(make, tmp_path):
+    coco_folder(tmp_path / 'data', 'one/trainval.json', 'one')
+    coco_folder(tmp_path / 'data', 'two/trainval.json', 'two')
+    with pytest.raises(SystemExit, match=r'(?s)one/trainval.json.*two/trainval.json.*--val'):
+        make()
+    cfg, _ = make('--val', tmp_path / 'data/two/trainval.json', data='data/one/trainval.json')
+    files = [Path(inner(cfg, split).data_root, inner(cfg, split).ann_file) for split in ('train', 'val')]
+    assert [file.parent.name for file in files] == ['one', 'two']
+
+
+def test_annotations_and_label_maps_are_a_choice(make, tmp_path):
+    coco_folder(tmp_path / 'data', 'a.json', 'images')
+    maps_folder(tmp_path / 'data', 'images/{}.jpg', 'masks/{}.png')
+    with pytest.raises(SystemExit, match='--task instances or --task segments'):
+        make()
+    assert make('--task', 'instances')[0].model.type == 'MaskRCNN'
+
+
+def test_two_label_maps_per_image_are_a_choice(make, tmp_path):
+    for end in ('_color', '_ids'):
+        maps_folder(tmp_path / 'data', 'images/{}.jpg', f'masks/{{}}{end}.png')
+    with pytest.raises(SystemExit, match=r'_color.png, _ids.png.*--map-suffix'):
+        make('--classes', 'a', 'b')
+    cfg, _ = make('--classes', 'a', 'b', '--map-suffix', '_ids.png')
+    assert inner(cfg, 'train').seg_map_suffix == '_ids.png'
+
+
+def test_values_without_names_are_listed_with_their_shares(make, tmp_path):
+    maps_folder(tmp_path / 'data', 'images/{}.jpg', 'masks/{}.png', values=(0, 2, 255, 255))
+    with pytest.raises(SystemExit, match=r'0 \(25.00%\), 2 \(25.00%\), 255 \(50.00%\).*--classes.*--ignore'):
+        make()
+
+
+@pytest.mark.parametrize(
+    ('content', 'message'),
+    [
+        ({'a.txt': b'0 0.5 0.5 0.1 0.1'}, 'YOLO'),
+        ({'a.json': b'{"version": "5", "shapes": []}'}, 'labelme'),
+        ({'a.xml': b'<annotation></annotation>'}, 'Pascal VOC'),
+        ({}, 'no files'),
+    ],
+    ids=lambda value: value if isinstance(value, str) else '',
+)
+def test_other_formats_are_named(content, message, make, tmp_path):
+    (tmp_path / 'data').mkdir()
+    for name, data in content.items():
+        (tmp_path / 'data' / name).write_bytes(data)
+    with pytest.raises(SystemExit, match=rf'not recognized.*{message}.*COCO format'):
+        make()
+
+
+# The meaning of label maps.
+
+RGB = ((10, 20, 30), (200, 0, 0), (0, 0, 0))
+NAMES = {
+    'label_colors.txt': '10 20 30\troad\n200 0 0\tcar\n0 0 0\tVoid\n',
+    'class_dict.csv': 'name,r,g,b\nroad,10,20,30\ncar,200,0,0\nvoid,0,0,0\n',
+    'labelmap.txt': '# label:color_rgb:parts:actions\nroad:10,20,30::\ncar:200,0,0::\nignore:0,0,0::\n',
+}
+
+
+def labels_of(cfg: Config, split: str = 'train') -> dict[int, int]:
+    """The labels that a segmentor learns, in one map, with their numbers of pixels."""
+    from mmengine.registry import DATASETS, DefaultScope
+
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        dataset = inner(cfg, split)
+        dataset.pipeline = [dict(type='LoadAnnotations')]
+        values, counts = np.unique(DATASETS.build(dataset)[0]['gt_seg_map'], return_counts=True)
+    return dict(zip(values.tolist(), counts.tolist(), strict=True))
+
+
+@pytest.mark.parametrize('file', NAMES)
+def test_colors_become_labels_in_copies(file, make, tmp_path):
+    maps_folder(tmp_path / 'data', 'images/{}.jpg', 'masks/{}.png', values=(*RGB, RGB[0]))
+    (tmp_path / 'data' / file).write_text(NAMES[file])
+    cfg, _ = make()
+    quarter = HEIGHT * WIDTH // 4
+    assert labels_of(cfg) == {0: 2 * quarter, 1: quarter, 255: quarter}
+    assert inner(cfg, 'train').metainfo.classes == ('road', 'car')
+    assert [tuple(color) for color in inner(cfg, 'train').metainfo.palette] == list(RGB[:2])
+    verify(cfg)
+
+
+HALF = HEIGHT * WIDTH // 2
+
+
+@pytest.mark.parametrize(
+    ('values', 'options', 'expected'),
+    [
+        ((0, 255), ['--classes', 'a', 'b'], {0: HALF, 1: HALF}),  # a mask, black and white
+        ((0, 1), ['--classes', 'a', 'b'], {0: HALF, 1: HALF}),
+        ((1, 2), ['--classes', 'a', 'b', '--ignore', '0'], {0: HALF, 1: HALF}),  # reduce_zero_label
+        ((0, 11), ['--classes', 'a', '--ignore', '11'], {0: HALF, 255: HALF}),
+        ((3, 7), ['--classes', '7=a', '3=b'], {0: HALF, 1: HALF}),
+        (((0,) * 3, (255,) * 3), ['--classes', 'a', 'b'], {0: HALF, 1: HALF}),  # a mask of three equal channels
+        (((0,) * 3, (9, 0, 0)), ['--classes', '#000000=a', '#090000=b'], {0: HALF, 1: HALF}),
+    ],
+    ids=lambda value: ' '.join(value) if isinstance(value, list) else None,
+)
+def test_values_become_labels(values, options, expected, make, tmp_path):
+    maps_folder(tmp_path / 'data', 'images/{}.jpg', 'masks/{}.png', values=values)
+    cfg, _ = make(*options)
+    assert labels_of(cfg) == expected
+
+
+@pytest.mark.parametrize(
+    ('values', 'names', 'message'),
+    [
+        ((0, 1, 2), 'a b', 'is 0 without a class.*--ignore 0'),
+        ((0, 1, 255), 'a b c', 'is 255 a class.*--ignore 255'),
+        ((0, 9, 20), 'a b', '--classes VALUE=NAME'),
+        ((0, 9), '0=a', r'without a name: 9 \(50'),
+    ],
+)
+def test_names_that_do_not_fit_the_values_are_refused(values, names, message, make, tmp_path):
+    maps_folder(tmp_path / 'data', 'images/{}.jpg', 'masks/{}.png', values=values)
+    with pytest.raises(SystemExit, match=message):
+        make('--classes', *names.split())
+
+
+def test_names_with_values_from_1_ignore_0(make, tmp_path):
+    """As ADE20K has them."""
+    maps_folder(tmp_path / 'data', 'images/{}.jpg', 'annotations/{}.png', values=(0, 2))
+    (tmp_path / 'data/objectInfo150.txt').write_text('Idx\tRatio\tName\n1\t0.2\twall\n2\t0.1\tbuilding, edifice\n')
+    cfg, _ = make()
+    assert inner(cfg, 'train').metainfo.classes == ('wall', 'building')
+    assert labels_of(cfg) == {1: HALF, 255: HALF}
+
+
+def test_images_without_a_map_and_of_two_formats(make, tmp_path):
+    maps_folder(tmp_path / 'data', 'images/{}.jpg', 'masks/{}.png')
+    maps_folder(tmp_path / 'data', 'images/{}.png', 'masks/{}.png', seed=50)
+    photo(tmp_path / 'data/images/alone.jpg', 99)
+    cfg, output = make('--classes', 'a', 'b')
+    assert '1 images without a label map' in output
+    assert inner(cfg, 'train').type == 'ConcatDataset'
+    ((kind, text),) = findings(cfg)
+    assert kind == 'unused file'
+    assert 'alone.jpg' in text
+
+
+# Classes.
+
+
+def test_classes_that_a_split_lacks_keep_their_labels(make, tmp_path):
+    class_folders(tmp_path / 'data', 'train', names=('ant', 'bee', 'fly'))
+    class_folders(tmp_path / 'data', 'val', names=('ant', 'fly'))
+    cfg, _ = make()
+    lines = Path(inner(cfg, 'val').ann_file).read_text().splitlines()
+    assert {line.split()[1] for line in lines if line.startswith('fly/')} == {'2'}
+    with pytest.raises(SystemExit, match=r'folders that train does not have: fla'):
+        class_folders(tmp_path / 'data', 'val', names=('fla',))
+        make('--force')
+
+
+def test_what_cannot_be_decoded_is_left_out_aloud(make, tmp_path):
+    class_folders(tmp_path / 'data')
+    class_folders(tmp_path / 'data', suffix='.webp')
+    (tmp_path / 'data/ant/x.gif').write_bytes(b'GIF89a of nothing')
+    (tmp_path / 'data/ant/notes.txt').write_text('')
+    (tmp_path / 'data/__MACOSX/ant').mkdir(parents=True)
+    photo(tmp_path / 'data/__MACOSX/ant/0.jpg', 0)
+    cfg, output = make()
+    assert 'left out: 1 .gif (cannot be decoded), 1 .txt' in output
+    lines = [line for split in ('train', 'val') for line in Path(inner(cfg, split).ann_file).read_text().splitlines()]
+    assert len(lines) == 20
+    assert not any('MACOSX' in line for line in lines)
+
+
+# What is written.
+
+
+def test_equal_images_are_on_one_side_and_the_split_is_the_same_again(make, tmp_path):
+    class_folders(tmp_path / 'data', suffix='.png')
+    for copy in range(4):
+        (tmp_path / f'data/bee/copy{copy}.png').write_bytes((tmp_path / 'data/bee/0.png').read_bytes())
+    cfg, _ = make()
+    texts = {split: Path(inner(cfg, split).ann_file).read_text() for split in ('train', 'val')}
+    assert sum('bee/0.png' in text and 'copy3' in text for text in texts.values()) == 1
+    assert sum('copy' in text for text in texts.values()) == 1
+    make('--force')
+    assert {split: Path(inner(cfg, split).ann_file).read_text() for split in texts} == texts
+
+
+def test_fix_repairs_a_copy(make, tmp_path):
+    """Numbers as strings, a polygon that is not nested, no area, a category twice, a Windows path."""
+    coco_folder(tmp_path / 'data', 'export.json', 'images')
+    content = json.loads((tmp_path / 'data/export.json').read_text())
+    content['categories'].append(dict(id=9, name='fork'))
+    content['images'][0]['file_name'] = 'images\\0.jpg'
+    for annotation in content['annotations']:
+        annotation['image_id'] = str(annotation['image_id'])
+        annotation['segmentation'] = annotation['segmentation'][0]
+        del annotation['area']
+    dump(tmp_path / 'data/export.json', content)
+    with pytest.raises(SystemExit, match=r'(?s)defects.*fork.*--fix'):
+        make()
+    cfg, output = make('--fix')
+    assert output.count('repaired in train') == 5
+    assert [c['name'] for c in json.loads(Path(inner(cfg, 'train').ann_file).read_text())['categories']] == list(
+        CLASSES
+    )
+    verify(cfg)
+
+
+def test_fix_gives_the_splits_the_same_categories(make, tmp_path):
+    coco_2017(tmp_path / 'data')
+    file = tmp_path / 'data/annotations/instances_val2017.json'
+    content = json.loads(file.read_text())
+    content['categories'].reverse()
+    dump(file, content)
+    with pytest.raises(SystemExit, match=r'categories of val.*--fix'):
+        make()
+    cfg, _ = make('--fix')
+    assert [c['id'] for c in json.loads(Path(inner(cfg, 'val').ann_file).read_text())['categories']] == [1, 2]
+    verify(cfg)
+
+
+def test_missing_images_are_named(make, tmp_path):
+    coco_folder(tmp_path / 'data', 'a.json', '')
+    (tmp_path / 'data/3.jpg').unlink()
+    with pytest.raises(SystemExit, match=r'1 of the 5 images.*first: 3.jpg.*--images'):
+        make()
+
+
+def test_dry_run_prints_the_config_and_writes_nothing(make, tmp_path):
+    class_folders(tmp_path / 'data')
+    cfg, output = make('--dry-run')
+    assert cfg is None
+    compile(output[output.index('# Written by') :], 'config', 'exec')
+
+
+def test_existing_files_and_the_folder_of_the_data_are_safe(make, tmp_path):
+    class_folders(tmp_path / 'data')
+    make()
+    with pytest.raises(SystemExit, match=r'mine.py exists.*--force'):
+        make()
+    (tmp_path / 'out/mine.py').unlink()
+    with pytest.raises(SystemExit, match=r'mine_train.txt exists.*--force'):
+        make()
+    with pytest.raises(SystemExit, match=r'in the folder of the data.*--out'):
+        run_main('new_config.py', tmp_path / 'data', '--out', tmp_path / 'data/x.py', cwd=tmp_path)
+
+
+# Numbers and models.
+
+
+@pytest.mark.parametrize('epochs', [1, 40])
+def test_the_schedule_fits_the_length(epochs, make, tmp_path):
+    coco_folder(tmp_path / 'data', 'a.json', '')
+    cfg, _ = make('--epochs', epochs, '--batch-size', 2)
+    warmup, cosine = cfg.param_scheduler
+    assert cfg.train_cfg.max_epochs == cosine.T_max == cosine.end == epochs
+    assert 0 < warmup.end <= max(1, epochs * 2 // 10)
+    assert cfg.optim_wrapper.optimizer.lr == pytest.approx(0.002 * 2 / 8)
+
+
+def test_many_objects_raise_the_limits(make, tmp_path):
+    content = annotate(['0.jpg', '1.jpg'])
+    first = content['annotations'][0]
+    content['annotations'] += [dict(first, id=10 + i) for i in range(120)]
+    for i in range(2):
+        photo(tmp_path / f'data/{i}.jpg', i)
+    dump(tmp_path / 'data/a.json', content)
+    cfg, _ = make()
+    assert cfg.model.test_cfg.rcnn.max_per_img >= 122
+    assert cfg.model.test_cfg.rpn.max_per_img > 122
+    verify(cfg)
+
+
+DATA = {
+    'mask-rcnn': lambda root: coco_folder(root, 'a.json', ''),
+    'cascade-mask-rcnn': lambda root: coco_folder(root, 'a.json', ''),
+    'faster-rcnn': lambda root: coco_folder(root, 'a.json', ''),
+    'upernet': lambda root: maps_folder(root, 'images/{}.jpg', 'masks/{}.png'),
+    'stvit': class_folders,
+}
+
+
+@pytest.mark.parametrize('size', ['nano', 'small', 'base', 'large'])
+@pytest.mark.parametrize('family', DATA)
+def test_every_family_and_size(family, size, make, tmp_path):
+    DATA[family](tmp_path / 'data')
+    cfg, _ = make('--model', f'{family}-{size}', *(['--classes', 'a', 'b'] if family == 'upernet' else []))
+    assert cfg.model.backbone.arch == size
+    assert {number for _, number in find_num_classes(cfg.model)} == {2}
+    if size == 'nano':
+        build_model(cfg)
+        verify(cfg)
+
+
+def test_models_that_do_not_exist_or_fit_are_refused(make, tmp_path):
+    class_folders(tmp_path / 'data')
+    with pytest.raises(SystemExit, match=r'tiny is not a model.*nano, small'):
+        make('--model', 'tiny')
+    with pytest.raises(SystemExit, match=r'mask-rcnn does not fit.*stvit'):
+        make('--model', 'mask-rcnn')
+
+
+def test_weights_decide_the_size(make, tmp_path):
+    class_folders(tmp_path / 'data')
+    file = tmp_path / 'nano.pth'
+    torch.save(STViT('nano').state_dict(), file)
+    cfg, _ = make('--weights', file)
+    assert cfg.model.backbone.arch == 'nano'
+    assert cfg.model.backbone.init_cfg == dict(type='Pretrained', checkpoint=str(file))
+    with pytest.raises(SystemExit, match=r'STViT-nano.*asks for small'):
+        make('--weights', file, '--model', 'small', '--force')
+
+
+@pytest.mark.parametrize('family', ['mask-rcnn', 'upernet', 'stvit'])
+def test_training_with_the_written_config(family, make, tmp_path):
+    """One epoch; the checkpoint is where the printed command for predict.py expects it."""
+    DATA[family](tmp_path / 'data')
+    options = ['--classes', 'a', 'b'] if family == 'upernet' else []
+    _, output = make('--model', f'{family}-nano', '--epochs', 1, '--batch-size', 4, *options)
+    serial = [
+        f'{s}_dataloader.{key}' for s in ('train', 'val') for key in ('num_workers=0', 'persistent_workers=False')
+    ]
+    run_main('train.py', 'out/mine.py', '--cfg-options', *serial, cwd=tmp_path)
+    (checkpoint,) = re.findall(r'predict.py (\S+)', output)
+    assert (tmp_path / checkpoint).is_file()

@@ -52,7 +52,8 @@ class NewConfig:
         Raises:
             UserError: A file exists and ``force`` is not given, or cannot be written.
         """
-        files = {self.path.with_name(f'{self.path.stem}_{name}'): content for name, content in self.data.files.items()}
+        beside = self.path.parent
+        files = {beside / f'{self.path.stem}_{name}': content for name, content in self.data.files.items()}
         existing = [path for path in (self.path, *files) if os.path.lexists(path)]
         if existing and not force:
             raise UserError(f'{existing[0]} exists.', 'Choose another name with --out, or overwrite it with --force.')

@@ -204,9 +204,11 @@ def _evaluator(data: Data, model: Model, part: dict, beside: str) -> dict:
 def _write_model(data: Data, model: Model, plan: Plan) -> Iterator[str]:
     number = dict(num_classes=Code('num_classes'))
     config = {}
+    inherits = model.size != 'nano' and data.task != 'classes'  # an init_cfg
     if model.weights is not None:
-        config['backbone'] = dict(init_cfg=dict(_delete_=True, type='Pretrained', checkpoint=model.weights))
-    elif model.size != 'nano' and data.task != 'classes':
+        start = dict(type='Pretrained', checkpoint=model.weights)
+        config['backbone'] = dict(init_cfg=start | dict(prefix=None) if inherits else start)
+    elif inherits:
         config['backbone'] = dict(init_cfg=None)
     if model.family == 'stvit':
         yield 'data_preprocessor = dict(num_classes=num_classes)'
