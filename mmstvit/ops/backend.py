@@ -1,7 +1,7 @@
 """Choose the functions that compute super token attention and its linear and convolutional layers.
 
 ========== ==========================================================================================================
-``auto``   ``cpu`` or ``torch``, by the device of the data; the default
+``auto``   ``cpu``, ``triton`` or ``torch``, by the device and dtype of the data; the default
 ``torch``  :mod:`mmstvit.ops.super_token`: every device, every dtype
 ``cpu``    :mod:`mmstvit.ops.cpu`: oneDNN on the CPU, fp32 and bf16
 ``triton`` :mod:`mmstvit.ops.triton`: CUDA GPUs of compute capability 8.0 or more, fp32, fp16 and bf16
@@ -22,7 +22,6 @@ import torch
 from torch import Tensor
 
 from mmstvit.compat import ONEDNN_BF16, constant_for_compiler
-from mmstvit.version import GPU_VERIFIED
 
 from . import cpu, naive, super_token
 from .triton import TRITON_DTYPES
@@ -127,7 +126,7 @@ def _resolve(kind: str, index: int | None, dtype: torch.dtype) -> tuple[str, str
         reason = 'a compiler or tracer is recording' if super_token.is_traced() else _cpu_obstacle(kind, dtype)
         return ('torch', f'not cpu: {reason}') if reason else ('cpu', '')
     if kind == 'cuda':
-        reason = _triton_obstacle(kind, index, dtype) if GPU_VERIFIED else 'not verified on hardware yet'
+        reason = _triton_obstacle(kind, index, dtype)
         return ('torch', f'not triton: {reason}') if reason else ('triton', '')
     return 'torch', ''
 
