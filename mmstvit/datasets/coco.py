@@ -1,6 +1,8 @@
 """COCO annotation files as MMDetection reads them, with the annotations that it drops without a message."""
 
+import json
 import math
+import operator
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -27,7 +29,8 @@ def read_json(dataset: BaseDataset) -> object:
         DataError: The file is not JSON.
     """
     try:
-        return fileio.load(dataset.ann_file, file_format='json', backend_args=dataset.backend_args)
+        with fileio.get_local_path(dataset.ann_file, backend_args=dataset.backend_args) as path, open(path) as file:
+            return json.load(file)
     except (OSError, ValueError) as error:
         raise DataError(
             f'{dataset.ann_file} is not valid JSON: {error}.', 'Use a JSON file in the COCO format (instances).'
@@ -148,16 +151,18 @@ def summarize(content: Mapping, dataset: BaseDataset) -> Annotations:
     with_mask = any(getattr(loader, 'with_mask', False) for loader in find_loaders(dataset.pipeline))
     images = {image['id']: image for image in content['images']}
     found = Annotations(dataset.ann_file, images, names, content.get('annotations') or [], learned, with_mask)
+    found.per_category.update(map(operator.itemgetter('category_id'), found.entries))
     with_objects = set()  # of a category in classes, even if MMDetection drops them
+    used = []
     for annotation in found.entries:
-        found.per_category[annotation['category_id']] += 1
-        if annotation['category_id'] in learned:
-            with_objects.add(annotation['image_id'])
-        reason = found.drop_reason(annotation)
-        if reason:
+        image_id, is_learned = annotation['image_id'], annotation['category_id'] in learned
+        if is_learned:
+            with_objects.add(image_id)
+        if reason := drop_reason(annotation, images.get(image_id), is_learned, with_mask):
             found.dropped[reason] += 1
         else:
-            found.objects[annotation['image_id']] += 1
+            used.append(image_id)
+    found.objects.update(used)
     _filter_images(found, dataset, with_objects)
     return found
 

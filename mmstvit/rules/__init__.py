@@ -39,6 +39,7 @@ CHEAP: tuple[Rule, ...] = (
     loaders.check_batch_norm,
     schedule.check_schedule,
     evaluation.check_annotation_files,
+    evaluation.check_unannotated,
     evaluation.check_max_per_img,
     usable.datasets_without_annotations,
 )

@@ -8,7 +8,7 @@ from mmstvit.datasets.coco import Annotations, first_names
 
 from .facts import SIZES, DatasetFacts, Facts
 from .findings import FAULT, WARNING, Finding, shorten
-from .masks import ROUNDING, extent, overhang
+from .masks import ROUNDING, extent
 
 BOXES_ONLY = 'configs/faster_rcnn'
 SAMPLE = 20_000  # annotations whose polygons are compared with their boxes
@@ -124,7 +124,7 @@ def evaluators(facts: Facts, split: str) -> Iterator[tuple[str, Mapping]]:
 def check_boxes(facts: Facts) -> Iterator[Finding]:
     """Find boxes that extend beyond their images, or disagree with their own polygons."""
     for data, annotations in facts.of_coco():
-        outside = [e for e in annotations.entries if _overhang(annotations, e) > ROUNDING]
+        outside = [*_find_outside(annotations)]
         total = len(annotations.entries)
         if outside and len(outside) >= 0.1 * total:
             message = f'{_count(len(outside), total)} have a bbox that extends beyond the image by more than 2 pixels'
@@ -149,10 +149,15 @@ def check_boxes(facts: Facts) -> Iterator[Finding]:
             )  # fmt: skip
 
 
-def _overhang(annotations: Annotations, entry: Mapping) -> float:
-    image = annotations.images.get(entry['image_id'])
-    x, y, width, height = entry['bbox']
-    return overhang(x, y, x + width, y + height, image['height'], image['width']) if image else 0
+def _find_outside(annotations: Annotations) -> Iterator[Mapping]:
+    """Find annotations whose boxes extend beyond their images by more than rounding does."""
+    for entry in annotations.entries:
+        image = annotations.images.get(entry['image_id'])
+        x, y, width, height = entry['bbox']
+        if image and (
+            min(x, y) < -ROUNDING or x + width > image['width'] + ROUNDING or y + height > image['height'] + ROUNDING
+        ):
+            yield entry
 
 
 def _is_polygons(mask: object) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 
 from mmengine import fileio
-from tqdm import tqdm
+from torch.hub import tqdm  # counts by itself where tqdm is not installed; of the libraries, MMDetection needs it
 
 from mmstvit.datasets.images import IMAGE_READER, MAP_READER, Reader, find_readers
 
@@ -84,7 +84,7 @@ def check_files(facts: Facts) -> Iterator[Finding]:
                     found += _compare(data.split, sample.image, *earlier)
                 if result.values is not None:
                     histograms[data.key].add(sample.seg_map, result.values)
-                progress.update()
+                progress.update(1)
     for data in facts.datasets:
         places[data.split] += _find_duplicates(samples[data.key])
     for split, place in _find_unused(facts, samples):

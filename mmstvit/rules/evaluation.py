@@ -31,6 +31,19 @@ def check_annotation_files(facts: Facts) -> Iterator[Finding]:
                 )
 
 
+def check_unannotated(facts: Facts) -> Iterator[Finding]:
+    """Refuse to evaluate a COCO file without annotations, which fails after the last image."""
+    for data, annotations in facts.of_coco():
+        nodes = [(key, node) for key, node in evaluators(facts, data.split) if not node.get('format_only')]
+        if data.split == 'test' and nodes and not annotations.entries:
+            key = nodes[0][0]
+            message = f'{annotations.path} has no annotations, with which {key} would compare the predictions.'
+            remedy = (
+                f'Write the predictions alone: --cfg-options {key}.format_only=True {key}.outfile_prefix=predictions'
+            )
+            yield Finding('nothing to evaluate', FAULT, message, remedy, key, split=data.split)
+
+
 def _is_same(one: str, other: str) -> bool:
     """Return True if two paths name files of the same content, or if that is unknown."""
     if os.path.normpath(one) == os.path.normpath(other) or not is_local(one) or not is_local(other):
