@@ -17,7 +17,7 @@ ONE_EPOCH := $(RUN) tools/train.py $(DEMO_CONFIG) --cfg-options train_cfg.max_ep
 
 # Number of test files that run at the same time; each test computes on one thread.
 JOBS ?= 2
-PARALLEL := -n $(JOBS) --dist loadfile
+PARALLEL := -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 # OpenMP threads spin while they wait. On a shared machine a spinning thread takes the core that the others need, and
 # training becomes ten times slower. A short spin costs nothing on an idle machine.

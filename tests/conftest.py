@@ -13,13 +13,20 @@ import torch
 from hypothesis import settings
 
 from .helpers import ROOT, link_scenes
+from .in_process import shorten_logs
 
 # The tensors are small: a second thread gains nothing, and waits for the first when the machine is busy.
 torch.set_num_threads(1)
 if 'PYTEST_XDIST_WORKER' in os.environ:  # nor for a tool that a test starts: the other cores have tests of their own
     os.environ['OMP_NUM_THREADS'] = '1'
+shorten_logs()
 settings.register_profile('mmstvit', derandomize=True, deadline=None, max_examples=150)
 settings.load_profile('mmstvit')
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the longest file first: xdist gives whole files to its workers, in this order."""
+    items.sort(key=lambda item: item.path.name != 'test_learning.py')
 
 
 def run_tool(

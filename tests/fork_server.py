@@ -21,6 +21,7 @@ import time
 from pathlib import Path
 
 from .helpers import free_port
+from .in_process import shorten_logs
 
 ROOT = Path(__file__).resolve().parents[1]
 GRACE = 20  # seconds that the other processes have when one of several has failed, as with a launcher
@@ -81,11 +82,10 @@ def fork(
 
 
 def preload() -> None:
-    """Import what the tools would import, and leave out what takes time and changes nothing but the layout of logs."""
+    """Import what the tools would import."""
     for module in ('mmdet.models', 'mmpretrain.models', 'mmseg.models', 'mmstvit.apis', 'mmstvit.engine'):
         importlib.import_module(module)
-    sys.modules['mmengine.config.config'].FormatCode = lambda code, **_: (code, False)  # yapf, on each dump of a config
-    sys.modules['mmengine.runner.runner'].collect_env = dict  # starts compilers to log their versions
+    shorten_logs()
     gc.freeze()  # a collection then skips the libraries
 
 

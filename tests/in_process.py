@@ -7,10 +7,18 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
 
+import mmengine.config.config
+import mmengine.runner.runner
 import torch
 from mmengine.utils import ManagerMixin
 
 from .helpers import load_tool
+
+
+def shorten_logs() -> None:
+    """Leave out what takes seconds in every run and changes nothing but logs."""
+    mmengine.config.config.FormatCode = lambda code, **_: (code, False)  # yapf, on each dump of a config
+    mmengine.runner.runner.collect_env = dict  # starts compilers to log their versions
 
 
 @contextlib.contextmanager

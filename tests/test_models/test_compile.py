@@ -40,7 +40,7 @@ def test_one_graph(training):
     check('aot_eager' if training else 'eager', training)
 
 
-@pytest.mark.long
+@pytest.mark.slow  # compiles C++ for minutes
 @pytest.mark.parametrize('training', [False, True])
 def test_inductor(training):
     check('inductor', training)

@@ -117,12 +117,10 @@ def test_tiny(name, train, dtype):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize('name', ['ordinary', 'huge', 'hot pixel', 'padding'])
-@both_modes
-@pytest.mark.parametrize('arch', ['small', 'base', 'large'])
-def test_every_architecture(arch, train, name):
+@pytest.mark.parametrize(('arch', 'train'), [('small', False), ('base', False), ('large', True)])
+def test_every_architecture(arch, train):
     torch.manual_seed(0)
-    check(STViT(arch).train(train), name, UNIT)
+    check(STViT(arch).train(train), 'huge', UNIT)
 
 
 @pytest.mark.parametrize('value', [0.0, 1e-6, 2.0])

@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from ..fork_server import fork
 from ..helpers import ROOT, load_tool
 
 get_flops = load_tool('analysis_tools/get_flops.py')
@@ -26,10 +27,10 @@ def run(monkeypatch, capsys):
 
 
 @pytest.mark.long
-def test_json_is_the_whole_output_and_only_the_config_is_needed(tool, tmp_path):
+def test_json_is_the_whole_output_and_only_the_config_is_needed(tmp_path):
     """The paper's detector by its name, in a folder without data, and without the weights its backbone starts from."""
     config = 'mmstvit::mask_rcnn/mask-rcnn_stvit-small_fpn_1x_coco.py'
-    done = tool('analysis_tools/get_flops.py', config, '--json', '--depth', 1, cwd=tmp_path)
+    done = fork('analysis_tools/get_flops.py', config, '--json', '--depth', 1, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     assert result['input_shape'] == [1, 3, 800, 1280]

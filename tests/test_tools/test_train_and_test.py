@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 import pytest
 
+from ..fork_server import fork
 from ..helpers import ROOT, free_port, link_scenes, metrics
 from ..in_process import run_main
 
@@ -26,12 +27,11 @@ def scalars(work_dir: Path) -> list[dict]:
 
 
 @pytest.fixture(scope='module')
-def trained(scenes, tool, tmp_path_factory):
+def trained(scenes, tmp_path_factory):
     """Train a detector for 8 epochs on 16 scenes, 32 iterations; returns the working directory and the work dir."""
     folder = link_scenes(tmp_path_factory.mktemp('trained'), scenes)
     options = [*SHORT, 'default_hooks.checkpoint.interval=4']
-    done = tool('train.py', CONFIG, '--work-dir', 'run', '--cfg-options', *options, cwd=folder)
-    assert done.returncode == 0, done.stderr[-3000:]
+    run_main('train.py', CONFIG, '--work-dir', 'run', '--cfg-options', *options, cwd=folder)
     return folder, folder / 'run'
 
 
@@ -83,7 +83,8 @@ def test_two_processes_train_and_give_the_metrics_of_one(trained, tool, tmp_path
     checkpoint, size = work_dir / 'epoch_1.pth', ['--cfg-options', *SMALL]
     run_main('test.py', CONFIG, checkpoint, '--work-dir', tmp_path / 'single', *size, cwd=folder)
     single = capsys.readouterr().out
-    double = tool('dist_test.sh', CONFIG, checkpoint, 2, '--work-dir', tmp_path / 'double', *size, cwd=folder, env=port)
+    args = [CONFIG, checkpoint, '--work-dir', tmp_path / 'double', *size]
+    double = fork('test.py', *args, cwd=folder, processes=2)
     assert double.returncode == 0, double.stderr[-3000:]
     assert metrics(single)
     assert metrics(double.stdout) == metrics(single)
