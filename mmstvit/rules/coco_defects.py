@@ -101,7 +101,7 @@ DEFECTS = {
         'corrected width and height', _ADD_SIZE,
     ),
     'wrong sizes in annotations': Defect(
-        FAULT, 'images', 'width and height are not those of the file, {0:s}.',
+        FAULT, 'checked images', 'width and height are not those of the file, {0:s}.',
         'took width and height from the file',
         'Annotate the image files that are used for training, or turn or resize them to the annotated size.',
     ),
@@ -169,7 +169,7 @@ DEFECTS = {
     ),
     'area 0': Defect(
         WARNING, 'annotations', '{0:s} is {1}, for which MMDetection drops the object; its mask or box is larger.',
-        'computed area from the mask, or from the box', explains=('dropped annotations',),
+        'computed area from the mask, or from the box',
     ),
     'invalid iscrowd': Defect(
         FAULT, 'annotations', 'iscrowd is {0}, expected 0 or 1, which evaluation reads.', 'set iscrowd'

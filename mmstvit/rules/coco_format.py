@@ -5,18 +5,17 @@ Supported are the files of Roboflow, CVAT, labelme2coco, VIA and Label Studio. T
 the findings and the repair cannot disagree.
 """
 
-import contextlib
-import math
 import posixpath
 from collections import Counter
 from collections.abc import Mapping
 from functools import cached_property
 from os import PathLike
 
-from .coco_defects import MISSING, Notes, short
+from .coco_annotations import AnnotationMender, References
+from .coco_defects import MISSING, Notes
 from .coco_files import ImageFolder
 from .coco_split import split_by_image
-from .coco_values import area_of, is_rle, mend_box, mend_polygons, mend_rle, to_id, to_number, to_size
+from .coco_values import to_id, to_number, to_size
 from .findings import FAULT, WARNING, Finding, refuse
 from .masks import ROUNDING, extent, overhang
 
@@ -63,50 +62,8 @@ def repair(content: object, image_folder: str | PathLike | None = None) -> tuple
     return examiner.content, examiner.notes.changes()
 
 
-class _References:
-    """Ids of images or categories, and what annotations write for them.
-
-    Args:
-        noun: Name of the list.
-        known: False if the file does not have the list.
-    """
-
-    def __init__(self, noun: str, known: bool = True) -> None:
-        self.noun = noun
-        self.known = known
-        self.ids: dict[object, object] = {}  # to be used as they are
-        self._by_key: dict[object, object] = {}  # by `to_id` of every way to write them
-        self.merged: dict[object, set] = {}  # id of an image with merged entries -> its objects
-
-    def add(self, value: object) -> None:
-        """Add an id, unless there is an equal one."""
-        if self._by_key.setdefault(to_id(value), value) is value:
-            self.ids[value] = value
-
-    def merge(self, value: object, into: object) -> None:
-        """Let an id stand for another one, whose objects have to be compared."""
-        self._by_key[to_id(value)] = into
-        self.ids.pop(into, None)
-        self.merged.setdefault(into, set())
-
-    def mend(self, value: object) -> tuple[object, bool]:
-        """Return the id that a value stands for, None if there is none; and False if it is written in another way."""
-        if not self.known:
-            return value, True
-        found = self._by_key.get(to_id(value))
-        return found, value == found or found in self.merged
-
-    def like(self) -> str:
-        """Write an id as an example."""
-        return (
-            f'ids in {self.noun} are like {next(iter(self._by_key.values()))!r}'
-            if self._by_key
-            else f'{self.noun} is empty'
-        )
-
-
 class _Examiner:
-    """Repair a COCO annotation file, with a note of each defect; entries beyond repair stay in ``content`` or not."""
+    """Repair a COCO annotation file, with a note of each defect; ``content`` is sound if none is beyond repair."""
 
     def __init__(
         self, content: object, image_folder: str | PathLike | None, evaluated: bool, sample: int | None
@@ -122,13 +79,13 @@ class _Examiner:
         if categories is None:
             self.notes.add('no list of categories', mended=False)
         self._folder = ImageFolder(image_folder)
-        self._evaluated = evaluated
         self._entries = entries or []
-        self._images, self._categories = _References('images'), _References('categories', categories is not None)
+        self._images, self._categories = References('images'), References('categories', categories is not None)
         self.notes.totals = dict(images=len(images), annotations=len(self._entries), categories=len(categories or []))
         categories = self._mend_categories(categories or [])
         images = self._mend_images(images)
-        annotations = self._mend_annotations()
+        mender = AnnotationMender(self._entries, self._images, self._categories, self.notes, evaluated)
+        annotations = mender.mend()
         if sample != 0:
             images = self._mend_sizes(images, annotations, sample)
         self.content = {**content, 'images': images, 'annotations': annotations, 'categories': categories}
@@ -239,6 +196,7 @@ class _Examiner:
                 wrong[image['id']] = size
         if not wrong:
             return images
+        self.notes.totals['checked images'] = len(checked)
         outside = {a['image_id'] for a in annotations if a['image_id'] in wrong and not _fits(a, wrong[a['image_id']])}
         masks = any(annotation.get('segmentation') for annotation in annotations)
         # One image alone shows nothing: small objects fit into any size.
@@ -255,172 +213,6 @@ class _Examiner:
             mended.append(image)
         return mended
 
-    # Annotations
-
-    def _mend_annotations(self) -> list[dict]:
-        images, categories = self._images.ids, self._categories.ids
-        isfinite, infinity = math.isfinite, math.inf
-        seen: set[int] = set()
-        mended = []
-        for entry in self._entries:
-            try:  # most entries are sound: a few comparisons, without a call for each field
-                x, y, width, height = entry['bbox']
-                key, crowd, mask = entry['id'], entry['iscrowd'], entry.get('segmentation')
-                sound = (
-                    entry['image_id'] in images
-                    and entry['category_id'] in categories
-                    and 0 < entry['area'] < infinity
-                    and isfinite(x + y + width + height)
-                    and (crowd == 0 or crowd == 1)
-                    and type(key) is int
-                    and key
-                    and key not in seen
-                )
-                if sound and mask:
-                    if type(mask) is list:
-                        for polygon in mask:
-                            # Any NaN, infinity or string shows in the sum.
-                            if len(polygon) < 6 or len(polygon) % 2 or not isfinite(sum(polygon)):
-                                sound = False
-                                break
-                    else:
-                        sound = is_rle(mask)
-            except (KeyError, OverflowError, TypeError, ValueError):
-                sound = False
-            if not sound:
-                entry = self._mend_annotation(entry, seen)
-                if entry is None:
-                    continue
-                key = entry['id']
-            seen.add(key)
-            mended.append(entry)
-        return mended
-
-    def _mend_annotation(self, source: object, seen: set) -> dict | None:
-        """Return a repaired annotation; None if it is beyond repair or a copy."""
-        if not isinstance(source, dict) or 'image_id' not in source or 'category_id' not in source:
-            self.notes.add('invalid annotation', source, mended=False)
-            return None
-        key = source.get('id', MISSING)
-        label = f'annotation {key if type(key) is int else short(key)}'
-        entry = dict(source)
-        sound = self._mend_reference(entry, 'image_id', self._images, 'unknown image id', label)
-        sound &= self._mend_reference(entry, 'category_id', self._categories, 'unknown category', label)
-        sound = self._mend_mask(entry, label) and sound
-        sound = self._mend_box(entry, label) and sound
-        if not sound:
-            return None
-        self._mend_area(entry, label)
-        self._mend_crowd(entry, label)
-        objects = self._images.merged.get(entry['image_id'])
-        if objects is not None:
-            same = (entry['category_id'], repr(entry['bbox']), repr(entry.get('segmentation')))
-            if same in objects:
-                return None
-            objects.add(same)
-        return entry if self._mend_id(entry, source, label, seen) else None
-
-    def _mend_reference(self, entry: dict, name: str, references: _References, unknown: str, label: str) -> bool:
-        value = entry[name]
-        found, same = references.mend(value)
-        if found is None:
-            self.notes.add(unknown, value, references.like(), example=label, mended=False)
-            return False
-        if not same:
-            self.notes.add('id of another type', name, value, references.noun, found, example=label)
-        entry[name] = found
-        return True
-
-    def _mend_mask(self, entry: dict, label: str) -> bool:
-        mask = entry.get('segmentation')
-        if not mask or is_rle(mask):
-            return True
-        if isinstance(mask, list):
-            found, kinds = mend_polygons(mask)
-        else:
-            found = mend_rle(mask) if isinstance(mask, dict) else None
-            kinds = ['invalid mask' if found is None else 'number is a string']
-        for kind in list(kinds)[-1:] if found is None else kinds:
-            self.notes.add(kind, 'segmentation', mask, example=label, mended=found is not None)
-        entry['segmentation'] = found
-        return found is not None
-
-    def _mend_box(self, entry: dict, label: str) -> bool:
-        value = entry.get('bbox')
-        box = mend_box(value)
-        if box is not None:
-            if any(isinstance(part, str) for part in value):
-                self.notes.add('number is a string', 'bbox', value, example=label)
-                entry['bbox'] = box
-            return True
-        mask = entry.get('segmentation')
-        if isinstance(mask, list) and mask:
-            left, top, right, bottom = extent(mask)
-            box = mend_box([left, top, right - left, bottom - top])  # None: a side beyond float
-        self.notes.add('invalid box', entry.get('bbox', MISSING), example=label, mended=box is not None)
-        entry['bbox'] = box
-        return box is not None
-
-    def _mend_area(self, entry: dict, label: str) -> None:
-        value = entry.get('area')
-        area = to_number(value)
-        if area is not None and area > 0 and not isinstance(value, str):
-            return
-        computed = area_of(entry.get('segmentation'), entry['bbox'])
-        if area is None:
-            kind, area = 'no area', computed
-        elif area <= 0 and computed > 0 and min(entry['bbox'][2:]) >= 1:
-            kind, area = 'area 0', computed
-        elif isinstance(value, str):
-            kind = 'number is a string'
-        else:
-            return
-        self.notes.add(kind, 'area', entry.get('area', MISSING), example=label)
-        entry['area'] = area
-
-    def _mend_crowd(self, entry: dict, label: str) -> None:
-        value = entry.get('iscrowd')
-        if isinstance(value, (int, float)) and value in (0, 1):
-            return
-        crowd = int(bool(to_number(value) or (isinstance(value, str) and value.strip().lower() == 'true')))
-        # Training reads a missing value as 0, but '0' as 1.
-        severity = FAULT if value is not None or self._evaluated else WARNING
-        self.notes.add('invalid iscrowd', entry.get('iscrowd', MISSING), example=label, severity=severity)
-        entry['iscrowd'] = crowd
-
-    def _mend_id(self, entry: dict, source: dict, label: str, seen: set) -> bool:
-        """Give an annotation an id of its own if need be; returns False for a copy of another annotation."""
-        key = entry.get('id')
-        if isinstance(key, str) and isinstance(to_id(key), int):
-            self.notes.add('number is a string', 'id', key, example=label, severity=WARNING)
-            key = entry['id'] = to_id(key)
-        if not isinstance(key, (int, float)) or key != key:
-            # Only evaluation computes with ids.
-            severity = WARNING if isinstance(key, str) and not self._evaluated else FAULT
-            self.notes.add('invalid annotation id', entry.get('id', MISSING), example=label, severity=severity)
-        elif key in seen:
-            if _equal(source, self._by_id.get(key)):
-                self.notes.add('annotation listed twice', label, example=label)
-                return False
-            self.notes.add('duplicate annotation id', key, example=label)
-        elif key == 0 and self._evaluated:
-            self.notes.add('annotation id 0', example=label)
-        else:
-            return True
-        entry['id'] = self._next_id
-        self._next_id += 1
-        return True
-
-    @cached_property
-    def _by_id(self) -> dict[object, dict]:
-        """The first annotation of each id."""
-        return {to_id(entry.get('id')): entry for entry in reversed(self._entries) if isinstance(entry, dict)}
-
-    @cached_property
-    def _next_id(self) -> int:
-        ids = (to_number(entry.get('id')) for entry in self._entries if isinstance(entry, dict))
-        return int(max((key for key in ids if key is not None), default=0)) + 1
-
 
 def _name_format(content: object) -> str:
     """Return the reason why a file is not a COCO annotation file; empty if it is one."""
@@ -433,13 +225,6 @@ def _name_format(content: object) -> str:
         other = next((f' It looks like a file of {name}.' for key, name in _OTHERS.items() if key in content), '')
         return f'the file has no list images.{other}'
     return ''
-
-
-def _equal(one: object, other: object) -> bool:
-    """Return True if two entries are equal; False for nested lists without end."""
-    with contextlib.suppress(RecursionError):
-        return one == other
-    return False
 
 
 def _fits(annotation: Mapping, size: tuple[int, int]) -> bool:

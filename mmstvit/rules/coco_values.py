@@ -2,9 +2,11 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from operator import mul
 
 from .masks import decode_counts
 
+INF = math.inf
 _DEPTH = 5  # lists in lists, beyond which it is not a polygon
 
 
@@ -43,8 +45,30 @@ def to_size(value: object) -> int | None:
 
 def mend_box(value: object) -> list[int | float] | None:
     """Return the four numbers of a box; None if they are not there."""
-    numbers = [to_number(part) for part in value] if isinstance(value, (list, tuple)) else []
-    return numbers if len(numbers) == 4 and None not in numbers else None
+    if not isinstance(value, list) or len(value) != 4:
+        return None
+    numbers = value if _are_finite(value) else [to_number(part) for part in value]
+    return None if None in numbers else numbers
+
+
+def are_polygons(mask: list) -> bool:
+    """Return True if a mask is a list of polygons in COCO's form."""
+    try:
+        for polygon in mask:
+            # NaN, infinity and strings show in the sum.
+            if type(polygon) is not list or len(polygon) < 6 or len(polygon) % 2 or not -INF < sum(polygon) < INF:
+                return False
+    except (OverflowError, TypeError):
+        return False
+    return True
+
+
+def _are_finite(values: list) -> bool:
+    """Return True for a list of finite numbers; a few lists of large ones may give False, too."""
+    try:
+        return -INF < sum(values) < INF
+    except (OverflowError, TypeError):
+        return False
 
 
 def mend_polygons(node: list) -> tuple[list[list[int | float]] | None, dict[str, None]]:
@@ -64,11 +88,13 @@ def mend_polygons(node: list) -> tuple[list[list[int | float]] | None, dict[str,
     mended = []
     small = False
     for polygon in polygons:
-        numbers = [to_number(value) for value in polygon]
-        if None in numbers:
-            return None, kinds | {'invalid mask': None}
-        if any(isinstance(value, str) for value in polygon):
-            kinds['number is a string'] = None
+        numbers = polygon
+        if not _are_finite(polygon):
+            numbers = [to_number(value) for value in polygon]
+            if None in numbers:
+                return None, kinds | {'invalid mask': None}
+            if any(isinstance(value, str) for value in polygon):
+                kinds['number is a string'] = None
         if len(numbers) % 2:
             return None, _last(kinds, 'odd polygon')
         if len(numbers) < 6:
@@ -144,4 +170,4 @@ def area_of(mask: object, box: Sequence[float]) -> float:
 def _polygon_area(polygon: Sequence[float]) -> float:
     """Return the area of a polygon by the shoelace formula."""
     xs, ys = polygon[0::2], polygon[1::2]
-    return abs(sum(xs[i - 1] * y - x * ys[i - 1] for i, (x, y) in enumerate(zip(xs, ys, strict=True)))) / 2
+    return abs(sum(map(mul, xs, ys[1:] + ys[:1])) - sum(map(mul, ys, xs[1:] + xs[:1]))) / 2

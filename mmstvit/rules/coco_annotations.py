@@ -1,0 +1,235 @@
+"""Find and repair the defects of annotations in COCO files."""
+
+import contextlib
+from functools import cached_property
+
+from .coco_defects import MISSING, Notes, short
+from .coco_values import INF, are_polygons, area_of, is_rle, mend_box, mend_polygons, mend_rle, to_id, to_number
+from .findings import FAULT, WARNING
+from .masks import extent
+
+
+class References:
+    """Ids of images or categories, and what annotations write for them.
+
+    Args:
+        noun: Name of the list.
+        known: False if the file does not have the list.
+    """
+
+    def __init__(self, noun: str, known: bool = True) -> None:
+        self.noun = noun
+        self.known = known
+        self.ids: dict[object, object] = {}  # to be used as they are
+        self._by_key: dict[object, object] = {}  # by `to_id` of every way to write them
+        self.merged: dict[object, set] = {}  # id of an image with merged entries -> its objects
+
+    def add(self, value: object) -> None:
+        """Add an id, unless there is an equal one."""
+        if self._by_key.setdefault(to_id(value), value) is value:
+            self.ids[value] = value
+
+    def merge(self, value: object, into: object) -> None:
+        """Let an id stand for another one, whose objects have to be compared."""
+        self._by_key[to_id(value)] = into
+        self.ids.pop(into, None)
+        self.merged.setdefault(into, set())
+
+    def mend(self, value: object) -> tuple[object, bool]:
+        """Return the id that a value stands for, None if there is none; and False if it is written in another way."""
+        if not self.known:
+            return value, True
+        found = self._by_key.get(to_id(value))
+        return found, value == found or found in self.merged
+
+    def like(self) -> str:
+        """Write an id as an example."""
+        return (
+            f'ids in {self.noun} are like {next(iter(self._by_key.values()))!r}'
+            if self._by_key
+            else f'{self.noun} is empty'
+        )
+
+
+class AnnotationMender:
+    """Repair the annotations of a COCO file, with a note of each defect.
+
+    Args:
+        entries: The annotations.
+        images: Ids of the images.
+        categories: Ids of the categories.
+        notes: Takes the defects.
+        evaluated: False if the file is for training alone.
+    """
+
+    def __init__(
+        self, entries: list, images: References, categories: References, notes: Notes, evaluated: bool
+    ) -> None:
+        self.notes = notes
+        self._entries = entries
+        self._images, self._categories = images, categories
+        self._evaluated = evaluated
+
+    def mend(self) -> list[dict]:
+        """Return the annotations, without those that are beyond repair or copies."""
+        images, categories = self._images.ids, self._categories.ids
+        seen: set[int] = set()
+        mended = []
+        for entry in self._entries:
+            try:  # most entries are sound: a few comparisons, without a call for each field
+                x, y, width, height = entry['bbox']
+                key, crowd, mask = entry['id'], entry['iscrowd'], entry.get('segmentation')
+                sound = (
+                    entry['image_id'] in images
+                    and entry['category_id'] in categories
+                    and 0 < entry['area'] < INF
+                    and -INF < x + y + width + height < INF
+                    and (crowd == 0 or crowd == 1)
+                    and type(key) is int
+                    and key
+                    and key not in seen
+                )
+                if sound and mask:
+                    sound = are_polygons(mask) if type(mask) is list else is_rle(mask)
+            except (KeyError, OverflowError, TypeError, ValueError):
+                sound = False
+            if not sound:
+                entry = self._mend_annotation(entry, seen)
+                if entry is None:
+                    continue
+                key = entry['id']
+            seen.add(key)
+            mended.append(entry)
+        return mended
+
+    def _mend_annotation(self, source: object, seen: set) -> dict | None:
+        """Return a repaired annotation; None if it is beyond repair or a copy."""
+        if not isinstance(source, dict) or 'image_id' not in source or 'category_id' not in source:
+            self.notes.add('invalid annotation', source, mended=False)
+            return None
+        key = source.get('id', MISSING)
+        label = f'annotation {key if type(key) is int else short(key)}'
+        entry = dict(source)
+        sound = self._mend_reference(entry, 'image_id', self._images, 'unknown image id', label)
+        sound &= self._mend_reference(entry, 'category_id', self._categories, 'unknown category', label)
+        sound = self._mend_mask(entry, label) and sound
+        sound = self._mend_box(entry, label) and sound
+        if not sound:
+            return None
+        self._mend_area(entry, label)
+        self._mend_crowd(entry, label)
+        objects = self._images.merged.get(entry['image_id'])
+        if objects is not None:
+            same = (entry['category_id'], repr(entry['bbox']), repr(entry.get('segmentation')))
+            if same in objects:
+                return None
+            objects.add(same)
+        return entry if self._mend_id(entry, source, label, seen) else None
+
+    def _mend_reference(self, entry: dict, name: str, references: References, unknown: str, label: str) -> bool:
+        value = entry[name]
+        found, same = references.mend(value)
+        if found is None:
+            self.notes.add(unknown, value, references.like(), example=label, mended=False)
+            return False
+        if not same:
+            self.notes.add('id of another type', name, value, references.noun, found, example=label)
+        entry[name] = found
+        return True
+
+    def _mend_mask(self, entry: dict, label: str) -> bool:
+        mask = entry.get('segmentation')
+        if not mask or (are_polygons(mask) if isinstance(mask, list) else is_rle(mask)):
+            return True
+        if isinstance(mask, list):
+            found, kinds = mend_polygons(mask)
+        else:
+            found = mend_rle(mask) if isinstance(mask, dict) else None
+            kinds = ['invalid mask' if found is None else 'number is a string']
+        for kind in list(kinds)[-1:] if found is None else kinds:
+            self.notes.add(kind, 'segmentation', mask, example=label, mended=found is not None)
+        entry['segmentation'] = found
+        return found is not None
+
+    def _mend_box(self, entry: dict, label: str) -> bool:
+        value = entry.get('bbox')
+        box = mend_box(value)
+        if box is not None:
+            if box is not value and box != value:
+                self.notes.add('number is a string', 'bbox', value, example=label)
+                entry['bbox'] = box
+            return True
+        mask = entry.get('segmentation')
+        if isinstance(mask, list) and mask:
+            left, top, right, bottom = extent(mask)
+            box = mend_box([left, top, right - left, bottom - top])  # None: a side beyond float
+        self.notes.add('invalid box', entry.get('bbox', MISSING), example=label, mended=box is not None)
+        entry['bbox'] = box
+        return box is not None
+
+    def _mend_area(self, entry: dict, label: str) -> None:
+        value = entry.get('area')
+        area = to_number(value)
+        if area is not None and area > 0 and not isinstance(value, str):
+            return
+        kind = 'number is a string' if isinstance(value, str) else ''
+        if area is None or area <= 0:
+            computed = area_of(entry.get('segmentation'), entry['bbox'])
+            if area is None:
+                kind, area = 'no area', computed
+            elif computed > 0 and min(entry['bbox'][2:]) >= 1:
+                kind, area = 'area 0', computed
+        if not kind:
+            return
+        self.notes.add(kind, 'area', entry.get('area', MISSING), example=label)
+        entry['area'] = area
+
+    def _mend_crowd(self, entry: dict, label: str) -> None:
+        value = entry.get('iscrowd')
+        if isinstance(value, (int, float)) and value in (0, 1):
+            return
+        crowd = int(bool(to_number(value) or (isinstance(value, str) and value.strip().lower() == 'true')))
+        # Training reads a missing value as 0, but '0' as 1.
+        severity = FAULT if value is not None or self._evaluated else WARNING
+        self.notes.add('invalid iscrowd', entry.get('iscrowd', MISSING), example=label, severity=severity)
+        entry['iscrowd'] = crowd
+
+    def _mend_id(self, entry: dict, source: dict, label: str, seen: set) -> bool:
+        """Give an annotation an id of its own if need be; returns False for a copy of another annotation."""
+        key = entry.get('id')
+        if isinstance(key, str) and isinstance(to_id(key), int):
+            self.notes.add('number is a string', 'id', key, example=label, severity=WARNING)
+            key = entry['id'] = to_id(key)
+        if not isinstance(key, (int, float)) or key != key:
+            # Only evaluation computes with ids.
+            severity = WARNING if isinstance(key, str) and not self._evaluated else FAULT
+            self.notes.add('invalid annotation id', entry.get('id', MISSING), example=label, severity=severity)
+        elif key in seen:
+            if _equal(source, self._by_id.get(key)):
+                self.notes.add('annotation listed twice', label, example=label)
+                return False
+            self.notes.add('duplicate annotation id', key, example=label)
+        elif key == 0 and self._evaluated:
+            self.notes.add('annotation id 0', example=label)
+        else:
+            return True
+        entry['id'] = self._next_id
+        self._next_id += 1
+        return True
+
+    @cached_property
+    def _by_id(self) -> dict[object, dict]:
+        """The first annotation of each id."""
+        return {to_id(entry.get('id')): entry for entry in reversed(self._entries) if isinstance(entry, dict)}
+
+    @cached_property
+    def _next_id(self) -> int:
+        ids = (to_number(entry.get('id')) for entry in self._entries if isinstance(entry, dict))
+        return int(max((key for key in ids if key is not None), default=0)) + 1
+
+
+def _equal(one: object, other: object) -> bool:
+    """Return True if two entries are equal; False for nested lists without end."""
+    with contextlib.suppress(RecursionError):
+        return one == other
+    return False
