@@ -49,7 +49,7 @@ def _describe(data: DatasetFacts) -> str:
     if data.annotations is not None:
         return f'{data.annotations.summary()} of {data.annotations.path}'
     if data.content is not None or dataset is None:
-        return f'{data.key} was not read'
+        return f'{data.key} was not counted'
     source = dataset.ann_file or next(filter(None, dataset.data_prefix.values()), data.key)
     text = f'{len(dataset)} images of {source}'
     infos = dataset.data_list

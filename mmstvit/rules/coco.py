@@ -44,7 +44,7 @@ def _compare_names(data: DatasetFacts, annotations: Annotations) -> Iterator[Fin
     near = {name: near for name in absent if (near := nearest(name, unused))}
     hint = ''.join(f' Did you mean {other!r} for {name!r}?' for name, other in [*near.items()][:3])
     own = 'metainfo' in data.cfg
-    write = f'Set metainfo=dict(classes=({first_names(names, 20)}{"," if len(names) == 1 else ""})) of the dataset.'
+    write = f'Set {data.key}.metainfo=dict(classes=({first_names(names, 20)}{"," if len(names) == 1 else ""})).'
 
     def finding(kind: str, severity: str, message: str, *explains: str) -> Finding:
         remedy = (hint or f' {write}').lstrip()

@@ -3,12 +3,13 @@
 from pathlib import Path
 
 import pytest
+import torch
 from mmengine.runner import Runner
 
 from ..in_process import run_main
 from ..test_datasets.tiny_data import LIBRARIES
 from . import coco_cases, config_cases
-from .case import Case, good_config
+from .case import FOLDER, Case, Model, good_config
 
 TABLES = [coco_cases, config_cases]
 
@@ -57,6 +58,18 @@ def test_good_data_are_accepted(library, folder, capsys):
     for split in ('train', 'val'):
         assert any(f'{split}: 4' in line and '4 images' in line for line in log.splitlines()), log
         assert f'{split}: 4' in report
+
+
+def test_a_test_is_refused_too(folder):
+    cfg = good_config('mmdet')
+    cfg.test_dataloader, cfg.test_evaluator, cfg.test_cfg = cfg.val_dataloader, cfg.val_evaluator, dict(type='TestLoop')
+    cfg.dump('mine.py')
+    torch.save(dict(state_dict=Model().state_dict()), 'own.pth')
+    (FOLDER / 'val' / '2.jpg').unlink()
+    with pytest.raises(SystemExit) as refused:
+        run_main('test.py', 'mine.py', 'own.pth', cwd=folder)
+    assert missing(('error: ', '2.jpg', 'test_dataloader.dataset'), str(refused.value.code)) == []
+    assert not Path('work_dirs').exists()
 
 
 @pytest.mark.parametrize('case', [case for table in TABLES for case in table.CASES], ids=lambda case: case.what)
