@@ -88,7 +88,7 @@ def new_config(options: Options) -> NewConfig:
     data = replace(data, sizes=data.sizes or sizes)
     model, reason = choose_model(data, options)
     plan = make_plan(data, model, options)
-    path = (options.out or Path(f'{model.name}_{_stem(data.root)}.py')).absolute()
+    path = Path(os.path.abspath(options.out or f'{model.name}_{_stem(data.root)}.py'))
     if path.is_relative_to(data.root):
         raise UserError(
             f'{path} is in the folder of the data, in which nothing is written.',

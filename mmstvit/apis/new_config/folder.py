@@ -94,7 +94,7 @@ def join(*parts: str) -> str:
 
 def relative(path: Path, root: Path) -> str:
     """Return a path relative to the root if it is below, else the absolute one; ``''`` is the root."""
-    path = path.absolute()
+    path = Path(os.path.abspath(path))
     return '' if path == root else path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix()
 
 

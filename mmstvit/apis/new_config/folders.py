@@ -1,6 +1,7 @@
 """Classification: a folder per class, with or without folders of splits."""
 
 import difflib
+import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -112,7 +113,7 @@ def read_folders(found: dict[str, list[str]], folder: Folder, options: Options) 
 def _choose_tops(found: dict[str, list[str]], folder: Folder, options: Options) -> dict[str, str]:
     """Choose the folder of each split; without folders of splits, all is for training."""
     if options.val_fraction is None:
-        path = Path(options.val).absolute()
+        path = Path(os.path.abspath(options.val))
         if not path.is_relative_to(folder.root) or not _subfolders(folder, relative(path, folder.root)):
             raise DataError(
                 f'--val {options.val} is not a folder with class folders below {folder.root}.',

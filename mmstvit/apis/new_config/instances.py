@@ -1,6 +1,7 @@
 """Instances: COCO annotation files, with images wherever the exporter put them."""
 
 import json
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -160,7 +161,7 @@ def _choose_parts(found: dict[str, list[Part]], folder: Folder, options: Options
 
 
 def _read_val(options: Options) -> Part:
-    path = Path(options.val).absolute()
+    path = Path(os.path.abspath(options.val))
     content = read_coco(path) if path.is_file() else None
     if content is None:
         raise DataError(
@@ -174,7 +175,7 @@ def _find_images(part: Part, folder: Folder, options: Options) -> Path:
     names = [str(image.get('file_name')).replace('\\', '/') for image in part.content['images']]
     near = part.file.parent
     for root in [options.images] if options.images else [folder.root, near, near.parent]:
-        tree = folder if root == folder.root else Folder.scan(root.absolute())
+        tree = folder if root == folder.root else Folder.scan(Path(os.path.abspath(root)))
         whole, last = _vote(names, tree)
         votes = whole or last
         if votes:

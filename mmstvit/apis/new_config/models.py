@@ -1,5 +1,6 @@
 """Our models: the configs to inherit from, and the recipe that each of them comes with."""
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -168,7 +169,7 @@ def _read_weights(weights: str | None) -> tuple[str | None, str | None]:
     """Return the absolute path of the weights, and the size of their backbone; an address stays unread."""
     if weights is None or not is_local(weights):
         return weights, None
-    path = str(Path(weights).expanduser().absolute())
+    path = os.path.abspath(os.path.expanduser(weights))
     arch = recognize_arch(read_backbone(path).weights)
     if arch not in SIZES:
         raise UserError(f'{weights} holds an STViT with {arch}, which is none of {", ".join(SIZES)}.')

@@ -1,6 +1,8 @@
 """Recognize what a folder or file is: each layout has a function that finds it and one that reads it."""
 
+import os
 from collections.abc import Callable
+from pathlib import Path
 
 from mmstvit.errors import DataError, UserError
 
@@ -42,7 +44,7 @@ def recognize(options: Options) -> Data:
     Raises:
         UserError: Nothing or several things are there; the message lists what was found.
     """
-    path = options.data.absolute()
+    path = Path(os.path.abspath(options.data))
     if not path.exists():
         raise UserError(f'{options.data} does not exist.', 'Name a folder of data, or a COCO annotation file.')
     if path.suffix.lower() in _ARCHIVES:
