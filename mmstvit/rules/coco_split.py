@@ -58,12 +58,12 @@ def _choose(classes: Mapping[bytes, set], sizes: Mapping[bytes, int], wanted: fl
     """
     left = Counter(name for names in classes.values() for name in names)  # groups for training, by class
     shared = {name for name, count in left.items() if count > 1}
-    chosen: list[bytes] = []
+    chosen: dict[bytes, None] = {}  # in the order of choice
     taken = 0
 
     def take(key: bytes) -> None:
         nonlocal taken
-        chosen.append(key)
+        chosen[key] = None
         taken += sizes[key]
         left.subtract(classes[key])
 
@@ -83,7 +83,7 @@ def _choose(classes: Mapping[bytes, set], sizes: Mapping[bytes, int], wanted: fl
             take(key)
     if not chosen:  # every image has a class of its own
         take(min(classes, key=lambda key: len(classes[key])))
-    return chosen
+    return list(chosen)
 
 
 def _select(content: Mapping, chosen: set, inside: bool) -> dict:

@@ -585,3 +585,30 @@ def test_training_with_the_written_config(family, make, tmp_path):
     run_main('train.py', 'out/mine.py', '--cfg-options', *serial, cwd=tmp_path)
     (checkpoint,) = re.findall(r'predict.py (\S+)', output)
     assert (tmp_path / checkpoint).is_file()
+
+
+def test_images_that_no_part_uses_are_counted(make, tmp_path):
+    mmsegmentation(tmp_path / 'data')
+    photo(tmp_path / 'data/images/test/0.jpg', 500)
+    _, output = make('--classes', 'a', 'b')
+    assert f'not used: 1 images (1 in {tmp_path}/data/images/test)' in output
+
+
+def test_images_without_objects_are_said(make, tmp_path):
+    coco_folder(tmp_path / 'data', 'train.json', 'train')
+    coco_folder(tmp_path / 'data', 'val.json', 'val', seed=50)
+    content = json.loads((tmp_path / 'data/train.json').read_text())
+    content['annotations'] = [a for a in content['annotations'] if a['image_id'] > 2]
+    dump(tmp_path / 'data/train.json', content)
+    _, output = make('--batch-size', 1, '--epochs', 2)
+    assert '2 of which have no object' in output
+    assert '2 epochs of 3 iterations' in output
+
+
+def test_test_set_without_annotations_is_for_prediction(make, tmp_path):
+    roboflow(tmp_path / 'data')
+    content = json.loads((tmp_path / 'data/test/_annotations.coco.json').read_text())
+    dump(tmp_path / 'data/test/_annotations.coco.json', {**content, 'annotations': []})
+    cfg, output = make()
+    assert '5 images without annotations' in output
+    assert inner(cfg, 'test').ann_file == inner(cfg, 'val').ann_file

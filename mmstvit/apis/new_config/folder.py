@@ -1,8 +1,10 @@
 """The files below a folder, and the names that people give to splits."""
 
+import bisect
 import os
 import re
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -57,13 +59,23 @@ class Folder:
 
     @cached_property
     def images(self) -> list[str]:
-        """The images, as POSIX paths relative to the root."""
-        return list(self.with_suffix(*IMAGE_SUFFIXES))
+        """The images, sorted, as POSIX paths relative to the root."""
+        return sorted(self.with_suffix(*IMAGE_SUFFIXES))
 
     def below(self, folder: str) -> list[str]:
         """Return the images below a folder, relative to it."""
-        start = f'{folder}/' if folder else ''
-        return sorted(path[len(start) :] for path in self.images if path.startswith(start))
+        if not folder:
+            return self.images
+        start, end = (bisect.bisect_left(self.images, f'{folder}{mark}') for mark in '/0')  # 0 follows / in ASCII
+        return [path[len(folder) + 1 :] for path in self.images[start:end]]
+
+    def unused(self, tops: Sequence[str]) -> list[str]:
+        """Return a line about the images that are not below one of the folders; empty if there are none."""
+        inside = [f'{top}/' if top else '' for top in tops]
+        others = Counter(path.rpartition('/')[0] for path in self.images if not path.startswith((*inside,)))
+        counts = [f'{count} in {self.root / top}' for top, count in others.most_common(3)]
+        more = ['…'] if len(others) > 3 else []
+        return [f'not used: {sum(others.values())} images ({", ".join(counts + more)})'] if others else []
 
     def others_below(self, top: str) -> Iterator[str]:
         """Yield the names of the files below a folder that are not images."""
@@ -73,13 +85,9 @@ class Folder:
 
     def describe(self) -> str:
         """Count the files by suffix, for a message."""
-        counts: dict[str, int] = {}
-        for names in self.files.values():
-            for name in names:
-                suffix = PurePosixPath(name).suffix.lower() or 'no suffix'
-                counts[suffix] = counts.get(suffix, 0) + 1
-        most = sorted(counts.items(), key=lambda item: -item[1])[:6]
-        return ', '.join(f'{count} {suffix}' for suffix, count in most) or 'no files'
+        names = [name for names in self.files.values() for name in names]
+        counts = Counter(PurePosixPath(name).suffix.lower() or 'without suffix' for name in names)
+        return ', '.join(f'{count} {suffix}' for suffix, count in counts.most_common(6)) or 'no files'
 
 
 def is_junk(name: str) -> bool:

@@ -78,7 +78,7 @@ def read_folders(found: dict[str, list[str]], folder: Folder, options: Options) 
     classes = sorted(parts['train'])
     _check_classes(parts, classes)
     lost = _leave_out(parts, folder, tops)
-    notes += lost
+    notes += [*lost, *folder.unused(list(tops.values()))]
     extensions = sorted(
         {PurePosixPath(path).suffix.lower() for part in parts.values() for c in part.values() for path in c}
     )

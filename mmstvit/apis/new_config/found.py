@@ -69,6 +69,7 @@ class Data:
         comments: Name of a value in the config -> what it comes from.
         palette: Colors (red, green, blue) of the classes; empty chooses them.
         with_mask: Instances have masks.
+        empty: Number of training images without objects.
         most_objects: Number of objects in the image that has most.
         reduce_zero_label: Label maps have 0 for pixels without a class, and classes from 1.
         files: Name -> content of a file that is written beside the config; made when it is written.
@@ -85,6 +86,7 @@ class Data:
     comments: dict[str, str] = field(default_factory=dict)
     palette: list[tuple[int, int, int]] = field(default_factory=list)
     with_mask: bool = True
+    empty: int = 0
     most_objects: int = 0
     reduce_zero_label: bool = False
     files: dict[str, Callable[[], bytes]] = field(default_factory=dict)

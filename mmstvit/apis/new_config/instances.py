@@ -114,22 +114,20 @@ def read_instances(found: dict[str, list[Part]], folder: Folder, options: Option
         root=folder.root,
         classes=classes,
         datasets={split: [_dataset(split, part, folder)] for split, part in parts.items()},
-        counts={split: len(part.content['images']) for split, part in parts.items()},
+        counts={split: len(counts) for split, counts in objects.items()},
         sizes=[(image['width'], image['height']) for part in parts.values() for image in part.content['images']],
         images=[part.path(image) for part in parts.values() for image in part.content['images']],
         notes=notes,
-        comments=dict(
-            classes='In the order of "categories" in the annotation files.',
-            empty=len(parts['train'].content['images']) - len(objects['train']),
-        ),
+        comments=dict(classes='In the order of "categories" in the annotation files.'),
         with_mask=with_mask,
+        empty=len(parts['train'].content['images']) - len(objects['train']),
         most_objects=most,
         files={f'{split}.json': partial(_serialize, part.content) for split, part in parts.items() if part.changed},
     )
 
 
 def _serialize(content: dict) -> bytes:
-    return json.dumps(content, ensure_ascii=False).encode()
+    return json.dumps(content).encode()
 
 
 def _dataset(split: str, part: Part, folder: Folder) -> dict:
@@ -150,9 +148,10 @@ def _choose_parts(found: dict[str, list[Part]], folder: Folder, options: Options
         parts['train'] = parts.pop(ALL)
     if 'train' not in parts:
         raise DataError(f'No annotation file is for training, only for {" and ".join(parts)}.', _NAME_ONE)
-    if 'test' in parts and not parts['test'].content.get('annotations'):
-        part = parts.pop('test')
-        notes.append(f'test: {len(part.content["images"])} images without annotations, for predict.py only')
+    for split in ('val', 'test'):
+        if split in parts and not parts[split].content.get('annotations'):
+            images = parts.pop(split).content['images']
+            notes.append(f'{split}: {len(images)} images without annotations, for predict.py only')
     for part in parts.values():
         part.content.setdefault('annotations', [])
     if not parts['train'].content['annotations']:
@@ -174,14 +173,20 @@ def _find_images(part: Part, folder: Folder, options: Options) -> Path:
     """Find the folder from which the file names of a part lead to images."""
     names = [str(image.get('file_name')).replace('\\', '/') for image in part.content['images']]
     near = part.file.parent
-    for root in [options.images] if options.images else [folder.root, near, near.parent]:
+    best: tuple[int, Path] | None = None
+    outer = [near.parent] if near.name.lower().startswith(('ann', 'json', 'label')) else []
+    for root in [options.images] if options.images else [folder.root, *outer]:
         tree = folder if root == folder.root else Folder.scan(Path(os.path.abspath(root)))
         whole, last = _vote(names, tree)
         votes = whole or last
         if votes:
             # The folder with most of the images, then the one nearest to the annotation file.
-            best = max(votes, key=lambda name: (votes[name], _nearness(tree.root / name, near, part.file)))
-            return tree.root / best
+            top = max(votes, key=lambda name: (votes[name], _nearness(tree.root / name, near, part.file)))
+            best = max(best or (0, near), (votes[top], tree.root / top), key=lambda found: found[0])
+        if best is not None and best[0] == len(names):
+            break
+    if best is not None:
+        return best[1]
     raise DataError(
         f'None of the {len(names)} images in {part.file} was found below {folder.root} (first: {names[0]}).'
         if names

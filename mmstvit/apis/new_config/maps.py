@@ -161,6 +161,7 @@ def read_maps(found: dict[str, list[Pairs]], folder: Folder, options: Options) -
         for part in parts.values()
         for pairs in part
     ]
+    notes += folder.unused([top for part in parts.values() for top in (part[0].images, part[0].maps)])
     alone = sum(_count_alone(part, folder) for part in parts.values())
     if alone:
         notes.append(f'left out: {alone} images without a label map')

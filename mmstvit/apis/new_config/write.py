@@ -144,9 +144,8 @@ def _write_loaders(data: Data, model: Model, plan: Plan, beside: str) -> Iterato
             loader |= dict(drop_last=False, sampler=dict(_delete_=True, type='DefaultSampler', shuffle=True))
         loader['dataset'] = _join([_dataset(data, part, split, beside) for part in data.datasets[split]])
         comment = '1 image per batch: the images have several sizes.' if loader['batch_size'] == 1 else ''
-        if split == 'train' and data.comments.get('empty'):
-            empty = data.comments['empty']
-            comment = f'filter_empty_gt leaves out {empty} images without objects; False trains on them as background.'
+        if split == 'train' and data.empty:
+            comment = f'filter_empty_gt leaves out {data.empty} images without objects; False trains on them too.'
         yield assign(f'{split}_dataloader', loader, comment)
     evaluator = assign('val_evaluator', _evaluator(data, model, data.datasets['val'][0], beside))
     if 'test' in data.datasets:
