@@ -266,8 +266,10 @@ def _write_schedule(data: Data, model: Model, plan: Plan) -> Iterator[str]:
             assign('train_cfg', dict(max_epochs=length, val_interval=interval)),
         )
         cosine |= dict(end=length, T_max=length, by_epoch=True, convert_to_iter_based=True)
-    rate = Code(f'{recipe.lr} * batch_size / {recipe.base_batch}')
-    comment = f'The learning rate of the base config is {recipe.lr} for {recipe.base_batch} images.'
+    rate = Code(f'{recipe.lr} * (batch_size / {recipe.base_batch}) ** 0.5')
+    comment = (
+        f'{recipe.lr} for {recipe.base_batch} images in the base config; AdamW follows the square root of the batch.'
+    )
     yield _lines(
         assign('optim_wrapper', dict(optimizer=dict(lr=rate)), comment),
         assign('param_scheduler', [start, cosine]),
