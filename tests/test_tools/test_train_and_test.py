@@ -69,9 +69,8 @@ def test_testing_prints_dumps_and_paints(trained, capsys, tmp_path):
 
 
 @pytest.mark.long
-def test_two_processes_train_and_give_the_metrics_of_one(trained, tool, tmp_path, capsys):
-    folder, _ = trained
-    port = free_port()
+def test_two_processes_train_and_give_the_metrics_of_one(workspace, tool, tmp_path, capsys):
+    folder, port = workspace, free_port()
     options = [*SMALL, 'train_cfg.max_epochs=1', 'train_dataloader.batch_size=4', 'default_hooks.logger.interval=1']
     options += ['sync_bn=torch']  # as the COCO configs have it
     work_dir = tmp_path / 'dist'

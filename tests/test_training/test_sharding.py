@@ -22,9 +22,8 @@ loader = dict(
     dataset=dict(
         _delete_=True,
         type='CustomDataset',
-        data_root='data/scenes/imagenet',
-        data_prefix='train',
-        indices=2,
+        ann_file='two.txt',
+        metainfo=dict(classes=[str(i) for i in range(1000)]),
         pipeline=[dict(type='LoadImageFromFile'), dict(type='PackInputs')],
     ),
 )
@@ -43,6 +42,8 @@ def test_large_is_sharded_and_loaded_whole(scenes, tmp_path):
     """Resuming and evaluating such checkpoints: see test_distributed, with a smaller model."""
     folder = link_scenes(tmp_path, scenes)
     (folder / 'config.py').write_text(CONFIG)
+    crops = sorted(folder.glob('data/scenes/imagenet/train/*/*.jpg'))
+    (folder / 'two.txt').write_text(''.join(f'{crop} {label}\n' for label, crop in enumerate(crops[:2])))
     done = fork('train.py', 'config.py', '--work-dir', 'run', cwd=folder, processes=2)
     assert done.returncode == 0, done.stderr[-3000:]
     (path,) = (folder / 'run').glob('*.pth')

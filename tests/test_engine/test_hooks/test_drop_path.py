@@ -90,13 +90,13 @@ class TestSetDropPathRate:
         assert_equal(*results)
 
     @pytest.mark.long
-    def test_a_compiled_model_follows(self):
-        model, x = tiny().train(), image(4, 3, 64, 64)
-        compiled = torch.compile(model, backend='eager')
+    def test_a_compiled_block_follows(self):
+        model, x = tiny().train(), image(4, 4, 4, 24)
+        compiled = torch.compile(model.stages[3][0], backend='eager')
         changes = []
         for rate in (0.0, 0.9, 0.0):
             model.set_drop_path_rate(rate)
-            changes.append(not torch.equal(compiled(x)[-1], compiled(x)[-1]))
+            changes.append(not torch.equal(compiled(x), compiled(x)))
         assert changes == [False, True, False]
 
     @pytest.mark.parametrize('rate', [1, -0.1, float('nan'), True])
