@@ -36,7 +36,7 @@ def build_dataset(cfg: Mapping | Dataset, key: str) -> Dataset:
             check_not_empty(_build_unserialized(inner_cfg), inner_key)
         reason = ' '.join(str(error).split())
         raise DataError(
-            f'{key} cannot be built: {type(error).__name__}: {reason}',
+            f'{key} cannot be built: {type(error).__name__}: {reason.rstrip(".")}.',
             'Correct the config of the dataset, or its files.',
         ) from error
     if not lazy:

@@ -181,20 +181,22 @@ def _list_files(root: str) -> list[str]:
 
 def check_palettes(facts: Facts) -> Iterator[Finding]:
     """Refuse a palette with fewer colors than classes: MMSegmentation cannot build it, MMDetection cannot draw."""
+    if facts.cfg.get('default_scope') == 'mmpretrain':
+        return
     for data in facts.datasets:
-        palette, classes = _metainfo(data).get('palette'), _classes(data)
-        if facts.cfg.get('default_scope') == 'mmpretrain' or not classes or not isinstance(palette, (list, tuple)):
+        palette = (_metainfo(data) if data.dataset is None else data.dataset.metainfo).get('palette')
+        classes = _classes(data)
+        if not classes or not isinstance(palette, (list, tuple)) or len(palette) >= len(classes):
             continue
-        if len(palette) < len(classes):
-            key = f'{data.key}.metainfo.palette'
-            message = f'{key} has {len(palette)} colors for {len(classes)} classes; pictures need one color for each.'
-            remedy = (
-                f'Add {len(classes) - len(palette)} colors, or leave the palette of a base config out: '
-                f'metainfo=dict(_delete_=True, classes=…).'
-            )
-            yield Finding(
-                'palette too short', FAULT, message, remedy, key, split=data.split, explains=('unusable dataset',)
-            )
+        key = f'{data.key}.metainfo.palette'
+        message = f'{key} has {len(palette)} colors for {len(classes)} classes; pictures need one color for each.'
+        remedy = f'Add {len(classes) - len(palette)} colors, '
+        remedy += 'or leave the palette of a base config out: metainfo=dict(_delete_=True, classes=…).'
+        if facts.cfg.get('default_scope') == 'mmdet':
+            remedy = f'Set --cfg-options {key}=random, or add {len(classes) - len(palette)} colors.'
+        yield Finding(
+            'palette too short', FAULT, message, remedy, key, split=data.split, explains=('unusable dataset',)
+        )
 
 
 def _metainfo(data: DatasetFacts) -> dict:

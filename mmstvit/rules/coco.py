@@ -10,7 +10,8 @@ from .facts import SIZES, DatasetFacts, Facts
 from .findings import FAULT, WARNING, Finding, shorten
 from .masks import ROUNDING, extent
 
-BOXES_ONLY = 'configs/faster_rcnn'
+BOXES_ONLY = 'configs/faster_rcnn/faster-rcnn_stvit-nano_fpn_scenes.py'
+_SPLITS = 'class names of the splits differ'
 SAMPLE = 20_000  # annotations whose polygons are compared with their boxes
 
 
@@ -53,15 +54,15 @@ def _compare_names(data: DatasetFacts, annotations: Annotations) -> Iterator[Fin
     wanted = f'metainfo.classes of {data.key} has' if own else f'{data.key} has no metainfo.classes and uses'
     if not known:
         message = f'{wanted} {first_names(classes)}, but the categories in {path} are {first_names(names)}.'
-        explains = ('unusable dataset', 'dropped annotations', 'class names of the splits differ')
+        explains = ('unusable dataset', 'dropped annotations', _SPLITS)
         yield finding('no matching category', FAULT, message, *explains)
     elif absent and (near or known != classes[: len(known)] or data.split != 'train'):
         message = f'{wanted} {first_names(absent)}, which {path} does not have; its categories are {first_names(names)}'
-        yield finding('class without category', FAULT, f'{message}.', 'unused category', 'order of categories')
+        yield finding('class without category', FAULT, f'{message}.', 'unused category', _SPLITS)
     elif known != classes[: len(known)]:
         label = next(i for i, name in enumerate(known) if name != classes[i])
         message = f'label {label} is {known[label]!r} in {path}, but {classes[label]!r} in {data.key}.metainfo.classes.'
-        yield finding('order of categories', FAULT, message)
+        yield finding('order of categories', FAULT, message, _SPLITS)
     elif absent:
         message = f'{wanted} {first_names(absent)}, which {path} does not have.'
         yield finding('class without category', WARNING, message)
@@ -90,21 +91,54 @@ def check_masks(facts: Facts) -> Iterator[Finding]:
         if not bare:
             continue
         message = f'{_count(len(bare), len(entries))} have no mask (segmentation is empty), but the config wants masks'
-        message += ' (with_mask=True)' if data.with_mask else " (metric 'segm')"
-        boxes = f'train a detector of boxes alone, such as {BOXES_ONLY}/faster-rcnn_stvit-nano_fpn_scenes.py'
-        remedy = f'Add the masks{"" if len(bare) == len(entries) else ", remove these annotations"}, or {boxes}'
+        message += ' (with_mask=True).' if data.with_mask else " (metric 'segm')."
+        some = '' if len(bare) == len(entries) else ', remove these annotations'
+        remedy = f'Add the masks{some}, or train a detector of boxes alone, such as {BOXES_ONLY}.'
         examples = shorten([_name(annotations, entry) for entry in bare])
         yield Finding(
-            'no mask',
-            FAULT,
-            f'{message}.',
-            f'{remedy}.',
-            annotations.path,
-            len(bare),
-            len(entries),
-            examples,
-            data.split,
+            'no mask', FAULT, message, remedy, annotations.path, len(bare), len(entries), examples, data.split
         )
+
+
+def check_rle_sizes(facts: Facts) -> Iterator[Finding]:
+    """Refuse RLE masks of another size than their image, which end in an error of a worker."""
+    for data, annotations in facts.of_coco():
+        masks = [(e, e['segmentation']) for e in annotations.entries if isinstance(e.get('segmentation'), dict)]
+        wrong = [(e, mask) for e, mask in masks if mask and _differs(annotations, e, mask)]
+        if wrong and wants_masks(facts, data):
+            message = f'{len(wrong)} of {len(masks)} RLE masks are not of the size [height, width] of their images.'
+            remedy = 'Encode the masks at the size of their images, or correct width and height of the images.'
+            examples = shorten([f'{_name(annotations, e)}: size {mask["size"]}' for e, mask in wrong])
+            yield Finding(
+                'RLE of another size', FAULT, message, remedy, annotations.path, len(wrong), len(masks), examples,
+                data.split, ('invalid mask',),
+            )  # fmt: skip
+
+
+def _differs(annotations: Annotations, entry: Mapping, mask: Mapping) -> bool:
+    image = annotations.images.get(entry['image_id'])
+    size = image and [image['height'], image['width']]
+    runs = mask['counts']
+    return size is not None and (mask['size'] != size or (isinstance(runs, list) and sum(runs) != size[0] * size[1]))
+
+
+def check_mask_heads(facts: Facts) -> Iterator[Finding]:
+    """Refuse a model with a mask head whose pipeline loads no masks, and the metric ``segm`` of a model without."""
+    if facts.cfg.get('default_scope') != 'mmdet':
+        return
+    model = facts.cfg.get('model') or {}
+    if (model.get('roi_head') or {}).get('mask_head'):
+        for data in facts.of_split('train'):
+            if data.annotated and not data.with_mask:
+                message = f'model.roi_head.mask_head learns masks, but the pipeline of {data.key} does not load them.'
+                remedy = f'Set with_mask=True of LoadAnnotations, or train a detector of boxes alone: {BOXES_ONLY}.'
+                yield Finding('no mask', FAULT, message, remedy, data.key, split='train')
+    elif 'mask' not in str(model).lower():
+        for split in facts.keys:
+            for key, node in evaluators(facts, split):
+                if 'segm' in (node.get('metric') or ()):
+                    message = f"{key}.metric has 'segm', but the model predicts no masks."
+                    yield Finding('no mask', FAULT, message, f'Set --cfg-options {key}.metric=bbox', key, split=split)
 
 
 def wants_masks(facts: Facts, data: DatasetFacts) -> bool:
@@ -126,13 +160,16 @@ def check_boxes(facts: Facts) -> Iterator[Finding]:
     for data, annotations in facts.of_coco():
         outside = [*_find_outside(annotations)]
         total = len(annotations.entries)
-        if outside and len(outside) >= 0.1 * total:
+        if outside:
+            # A few are mistakes of annotators, many are another format.
+            severity = FAULT if len(outside) >= 0.1 * total else WARNING
             message = f'{_count(len(outside), total)} have a bbox that extends beyond the image by more than 2 pixels'
             remedy = 'Correct the boxes; bbox is [x, y, width, height] in pixels, not [x1, y1, x2, y2] or fractions.'
             examples = shorten([f'{_name(annotations, e)}: bbox {e["bbox"]}' for e in outside])
+            explains = ('box outside image', *['boxes and polygons disagree'] * (severity == FAULT))
             yield Finding(
-                'boxes outside images', FAULT, f'{message}.', remedy, annotations.path, len(outside), total, examples,
-                data.split, ('box outside image', 'boxes and polygons disagree'),
+                'boxes outside images', severity, f'{message}.', remedy, annotations.path, len(outside), total,
+                examples, data.split, explains,
             )  # fmt: skip
         step = max(1, total // SAMPLE)
         checked = [e for e in annotations.entries[::step] if _is_polygons(e.get('segmentation'))]
@@ -155,7 +192,10 @@ def _find_outside(annotations: Annotations) -> Iterator[Mapping]:
         image = annotations.images.get(entry['image_id'])
         x, y, width, height = entry['bbox']
         if image and (
-            min(x, y) < -ROUNDING or x + width > image['width'] + ROUNDING or y + height > image['height'] + ROUNDING
+            x < -ROUNDING
+            or y < -ROUNDING
+            or x + width > image['width'] + ROUNDING
+            or y + height > image['height'] + ROUNDING
         ):
             yield entry
 

@@ -1,6 +1,7 @@
 """Rules that read and decode every file, in parallel."""
 
 import contextlib
+import dataclasses
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -11,7 +12,9 @@ from torch.hub import tqdm  # counts by itself where tqdm is not installed; of t
 
 from mmstvit.datasets.images import IMAGE_READER, MAP_READER, Reader, find_readers
 
+from .coco import wants_masks
 from .facts import DatasetFacts, Facts
+from .files import skips_unreadable
 from .findings import FAULT, WARNING, Finding, gather_places
 from .label_maps import Histogram, judge_labels
 from .samples import Place, Sample, check_sample, use_one_thread
@@ -37,15 +40,15 @@ KINDS = {
     ),
     'wrong segmentation map size': (FAULT, 'the size differs from the image', 'Make the map again for its image.'),
     'invalid box': (FAULT, 'the box cannot be used', _BOXES),
-    'box outside image': (FAULT, 'the box extends beyond the image', _BOXES),
+    'box outside image': (WARNING, 'the box extends beyond the image', _BOXES),
     'box slightly outside image': (
         WARNING,
         'the box extends beyond the image by up to 2 pixels',
         f'Harmless. {_BOXES}',
     ),
     'invalid mask': (FAULT, 'the mask cannot be used', _MASKS),
-    'empty mask': (FAULT, 'the mask covers no pixel', _MASKS),
-    'mask outside image': (FAULT, 'the mask extends beyond the image', _MASKS),
+    'empty mask': (WARNING, 'the mask covers no pixel', _MASKS),
+    'mask outside image': (WARNING, 'the mask extends beyond the image', _MASKS),
     'mask slightly outside image': (
         WARNING,
         'the mask extends beyond the image by up to 2 pixels',
@@ -62,14 +65,12 @@ KINDS = {
         'no split uses the file',
         'To use the file, add it to the annotations, or save it in a format that the dataset reads.',
     ),
-    'duplicate file': (FAULT, 'the file is listed more than once', 'List each file once.'),
-    'not verified': (WARNING, 'the samples have no files of their own', 'Check these samples by other means.'),
 }
 
 
 def check_files(facts: Facts) -> Iterator[Finding]:
     """Read and decode all images and maps, and compare them with their annotations and with each other."""
-    samples = {data.key: collect_samples(data, facts) for data in facts.datasets}
+    samples = {data.key: collect_samples(data) for data in facts.datasets}
     places: dict[str, list[Place]] = defaultdict(list)
     histograms: dict[str, Histogram] = defaultdict(Histogram)
     first: dict[bytes, tuple[str, str]] = {}  # digest of an image → split and path of the first with it
@@ -85,33 +86,38 @@ def check_files(facts: Facts) -> Iterator[Finding]:
                 if result.values is not None:
                     histograms[data.key].add(sample.seg_map, result.values)
                 progress.update(1)
-    for data in facts.datasets:
-        places[data.split] += _find_duplicates(samples[data.key])
     for split, place in _find_unused(facts, samples):
         places[split].append(place)
     for split, found in places.items():
-        yield from gather_places(found, KINDS, split)
+        for finding in gather_places(found, KINDS, split):
+            yield _relax(finding, facts)
     for data in facts.datasets:
         if data.key in histograms:
             yield from judge_labels(facts, data, histograms[data.key], complete=True)
+
+
+def _relax(finding: Finding, facts: Facts) -> Finding:
+    """Make a warning of a fault that does not matter to the config, as for the rules that train.py asks."""
+    skipped = finding.kind.startswith('unreadable') and skips_unreadable(facts, finding.split)
+    of_boxes = finding.kind == 'wrong image size' and not any(
+        wants_masks(facts, data) for data in facts.of_split(finding.split)
+    )
+    return dataclasses.replace(finding, severity=WARNING) if skipped or of_boxes else finding
 
 
 def check_verifiable(facts: Facts) -> Iterator[Finding]:
     """Find datasets whose samples cannot be verified: they do not inherit from MMEngine's, or have no files."""
     for data in facts.datasets:
         name = getattr(data.cfg['type'], '__name__', data.cfg['type'])
-        if data.dataset is None and data.error is None:
-            message = f'{data.key} is a {name}, which cannot be verified.'
-            remedy = 'Use a subclass of mmengine.dataset.BaseDataset.'
-            yield Finding('unusable dataset', FAULT, message, remedy, data.key, split=data.split)
-        elif (
-            data.dataset is not None
-            and data.content is None
-            and any(not isinstance(i.get('img_path'), str) for i in data.dataset.data_list)
-        ):
-            _, meaning, remedy = KINDS['not verified']
-            message = f'{meaning} (img_path)'
-            yield Finding('not verified', WARNING, message, remedy, f'{data.key} ({name})', split=data.split)
+        reason = ''
+        if data.dataset is None:
+            reason = 'it is not a subclass of mmengine.dataset.BaseDataset' if data.error is None else ''
+        elif data.content is None and any(not isinstance(i.get('img_path'), str) for i in data.dataset.data_list):
+            reason = 'its samples have no files of their own (img_path)'
+        if reason:
+            message = f'{data.key} ({name}) is not verified: {reason}.'
+            remedy = 'Check these samples by other means.'
+            yield Finding('not verified', WARNING, message, remedy, data.key, split=data.split)
 
 
 @contextlib.contextmanager
@@ -127,7 +133,7 @@ def _mapper(num_workers: int) -> Iterator[Callable[[Iterable[Sample]], Iterable]
             pool.shutdown(cancel_futures=True)  # otherwise an interrupt would wait for all samples
 
 
-def collect_samples(data: DatasetFacts, facts: Facts) -> list[Sample]:
+def collect_samples(data: DatasetFacts) -> list[Sample]:
     """Collect the images of a dataset with their annotations, also those that the dataset's own filtering drops."""
     if data.dataset is None:
         return []
@@ -183,15 +189,6 @@ def _compare(split: str, path: str, first_split: str, first_path: str) -> Iterat
         yield Place('same content in two splits', path, message)
     else:
         yield Place('same content', path, f'the same image as {first_path}')
-
-
-def _find_duplicates(samples: Sequence[Sample]) -> Iterator[Place]:
-    counts: dict[str, int] = defaultdict(int)
-    for sample in samples:
-        counts[os.path.normpath(sample.image)] += 1
-    for path, count in counts.items():
-        if count > 1:
-            yield Place('duplicate file', path, f'the file is listed {count} times')
 
 
 def _find_unused(facts: Facts, samples: Mapping[str, Sequence[Sample]]) -> Iterator[tuple[str, Place]]:

@@ -1,6 +1,7 @@
 """Files of the data: paths in the config, missing images, sizes in the annotations, images in two splits."""
 
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 from mmengine.config import Config
@@ -106,7 +107,6 @@ def find_files(data: DatasetFacts, maps: bool = False) -> list[str]:
 
 def check_missing_files(facts: Facts) -> Iterator[Finding]:
     """Refuse lists of images and maps of which some do not exist; one look per folder."""
-    skips = (facts.cfg.get('data_faults') or {}).get('unreadable') == 'skip'
     for data in facts.datasets:
         backend = (data.cfg.get('backend_args') or {}).get('backend', 'local')
         for maps in (False, True):
@@ -120,12 +120,17 @@ def check_missing_files(facts: Facts) -> Iterator[Finding]:
             folder = common_folder(missing)
             message = f'{count} {len(files)} {what} of {data.key} {verb} in {folder or "their folders"}: {missing[0]}'
             remedy = 'Put the files there, or set data_root and data_prefix of the dataset to their folder.'
-            severity = WARNING if skips and data.split == 'train' and len(missing) < len(files) else FAULT
+            severity = WARNING if skips_unreadable(facts, data.split) and len(missing) < len(files) else FAULT
             examples = shorten([path.removeprefix(folder) for path in missing])
             yield Finding(
                 'missing files', severity, message, remedy, data.key, len(missing), len(files), examples, data.split,
                 ('missing file',),
             )  # fmt: skip
+
+
+def skips_unreadable(facts: Facts, split: str) -> bool:
+    """Return True if the config says that training goes on with other samples in place of unreadable ones."""
+    return split == 'train' and (facts.cfg.get('data_faults') or {}).get('unreadable') == 'skip'
 
 
 def _find_missing(files: Sequence[str]) -> list[str]:
@@ -139,6 +144,20 @@ def _find_missing(files: Sequence[str]) -> list[str]:
         if name not in listings[folder] and _is_missing(path):  # a file system may ignore case
             missing.append(path)
     return missing
+
+
+def check_duplicates(facts: Facts) -> Iterator[Finding]:
+    """Warn of images that a dataset lists more than once."""
+    for data in facts.datasets:
+        files = find_files(data)
+        repeated = [path for path, count in Counter(map(os.path.normpath, files)).items() if count > 1]
+        if repeated:
+            message = f'{len(repeated)} images are listed more than once.'
+            examples = shorten(repeated)
+            yield Finding(
+                'duplicate file', WARNING, message, 'List each file once.', data.key, len(repeated), len(files),
+                examples, data.split,
+            )  # fmt: skip
 
 
 def check_splits(facts: Facts) -> Iterator[Finding]:

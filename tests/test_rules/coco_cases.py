@@ -90,6 +90,7 @@ def boxes_only(cfg: Config) -> None:
 
 def wrong_size_of_boxes(cfg: Config) -> None:
     boxes_only(cfg)
+    del cfg.model.roi_head['mask_head']
     change_coco(lambda c: c['images'][1].update(height=25))(cfg)
 
 
@@ -108,6 +109,31 @@ def crowd(content: dict) -> None:
     """Put many objects into one image."""
     first = content['annotations'][0]
     content['annotations'] += [{**first, 'id': 10 + i} for i in range(5)]
+
+
+def few_outside(content: dict) -> None:
+    """Extend one box beyond its image, of more than ten."""
+    content['annotations'][1].update(bbox=[4, 5, 40, 6])
+    content['annotations'] += [{**content['annotations'][3], 'id': 10 + i} for i in range(10)]
+
+
+def no_masks_loaded(cfg: Config) -> None:
+    cfg.train_dataloader.dataset.pipeline[1].with_mask = False
+
+
+def no_mask_head(cfg: Config) -> None:
+    del cfg.model.roi_head['mask_head']
+    boxes_only(cfg)
+    cfg.val_evaluator.metric = ['bbox', 'segm']
+
+
+def many_classes(cfg: Config) -> None:
+    """Name more classes than CocoDataset has colors."""
+    names = [f'class {i}' for i in range(81)]
+    change_coco(lambda c: c.update(categories=[dict(id=i, name=n) for i, n in enumerate(names, 1)]), *BOTH)(cfg)
+    classes(*names)(cfg)
+    for head in cfg.model.roi_head.values():
+        head.num_classes = 81
 
 
 def several_causes(cfg: Config) -> None:
@@ -204,6 +230,21 @@ fault(
     'bbox [4, 5, 40, 6]',
     'x1, y1, x2, y2',
 )
+warning(
+    'a box outside among many',
+    change_coco(few_outside),
+    'boxes outside images',
+    '1 of 14',
+    'annotation 2',
+)
+for what, mask in {
+    'size': dict(size=[9, 9], counts='0001'),
+    'run lengths': dict(size=[24, 32], counts=[3, 4]),
+}.items():
+    fault(f'RLE of another {what}', change_coco(set_first(segmentation=mask)), 'RLE of another size', '1 of 3', '1.jpg')
+fault('a mask head without masks', no_masks_loaded, 'no mask', 'model.roi_head.mask_head', 'with_mask=True')
+fault('masks of a detector of boxes', no_mask_head, 'no mask', 'val_evaluator.metric', "'segm'", 'metric=bbox')
+fault('more classes than colors', many_classes, 'palette too short', '80 colors', 'palette=random', alone=False)
 warning(
     'more objects than detections',
     crowded,

@@ -30,6 +30,13 @@ def as_list(value: object) -> list:
 def check_train_parts(cfg: Config, _args: argparse.Namespace) -> None:
     """Check that a config has what training needs; raises UserError."""
     _check_parts(cfg, 'train_dataloader', 'train_cfg', 'optim_wrapper')
+    parts = ('val_dataloader', 'val_cfg', 'val_evaluator')
+    missing = [key for key in parts if cfg.get(key) is None]
+    if missing and len(missing) < len(parts):
+        raise UserError(
+            f'the config has no {" and no ".join(missing)}, which validation needs.',
+            f'Add it, or train without validation: {", ".join(f"{key}=None" for key in parts)}',
+        )
 
 
 def check_test_parts(cfg: Config, _args: argparse.Namespace) -> None:
