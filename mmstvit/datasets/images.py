@@ -68,6 +68,11 @@ class Reader:
     backend: str | None
     backend_args: dict | None = None
 
+    @property
+    def turns(self) -> bool:
+        """True if decoding applies the EXIF orientation."""
+        return self.color_type in ('color', 'grayscale')
+
     def read_bytes(self, path: str) -> bytes:
         """Read a file.
 

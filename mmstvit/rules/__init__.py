@@ -35,6 +35,7 @@ CHEAP: tuple[Rule, ...] = (
     classes.check_suffixes,
     images.check_channels,
     images.check_bits,
+    label_maps.check_map_sizes,
     label_maps.check_label_sample,
     label_maps.check_ignore_index,
     loaders.check_batch_sizes,

@@ -20,9 +20,11 @@ class ImageFolder:
 
     Args:
         path: The folder; None if it is unknown or not on this computer, where it has no files.
+        turns: True if the pipeline applies the EXIF orientation.
     """
 
-    def __init__(self, path: str | os.PathLike | None) -> None:
+    def __init__(self, path: str | os.PathLike | None, turns: bool = True) -> None:
+        self.turns = turns
         path = None if path is None else os.fspath(path)
         self.path = None if path is None or '://' in path else path
         self._listings: dict[str, frozenset[str]] = {}
@@ -85,7 +87,7 @@ class ImageFolder:
 
     def size(self, name: str) -> tuple[int, int] | None:
         """Read (width, height) of an image as MMDetection decodes it; None if there is no such image."""
-        return None if self.path is None else read_size(os.path.join(self.path, name))[0]
+        return None if self.path is None else read_size(os.path.join(self.path, name), self.turns)[0]
 
 
 def read_size(path: str, turns: bool = True) -> tuple[tuple[int, int] | None, bool]:

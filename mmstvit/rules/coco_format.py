@@ -28,7 +28,12 @@ _OTHERS = {'shapes': 'labelme', '_via_img_metadata': 'VIA'}
 
 
 def find_defects(
-    content: object, image_folder: str | PathLike | None = None, *, evaluated: bool = True, sizes: bool = True
+    content: object,
+    image_folder: str | PathLike | None = None,
+    *,
+    evaluated: bool = True,
+    sizes: bool = True,
+    turns: bool = True,
 ) -> list[Finding]:
     """Find what MMDetection cannot read in a COCO annotation file.
 
@@ -37,11 +42,12 @@ def find_defects(
         image_folder: Folder of the images, for the paths in ``file_name``.
         evaluated: False if the file is for training alone, which does not need ``iscrowd``.
         sizes: Compare width and height with the headers of some images.
+        turns: True if the pipeline applies the EXIF orientation.
 
     Returns:
         A finding for each kind of defect, causes before consequences, with ``where`` left empty.
     """
-    return _Examiner(content, image_folder, evaluated, _SAMPLE if sizes else 0).notes.findings()
+    return _Examiner(content, ImageFolder(image_folder, turns), evaluated, _SAMPLE if sizes else 0).notes.findings()
 
 
 def repair(content: object, image_folder: str | PathLike | None = None) -> tuple[dict, list[str]]:
@@ -57,7 +63,7 @@ def repair(content: object, image_folder: str | PathLike | None = None) -> tuple
     Raises:
         DataError: A defect cannot be repaired without guessing; the message names all of those.
     """
-    examiner = _Examiner(content, image_folder, True, None)
+    examiner = _Examiner(content, ImageFolder(image_folder), True, None)
     refuse(examiner.notes.beyond_repair())
     return examiner.content, examiner.notes.changes()
 
@@ -65,9 +71,7 @@ def repair(content: object, image_folder: str | PathLike | None = None) -> tuple
 class _Examiner:
     """Repair a COCO annotation file, with a note of each defect; ``content`` is sound if none is beyond repair."""
 
-    def __init__(
-        self, content: object, image_folder: str | PathLike | None, evaluated: bool, sample: int | None
-    ) -> None:
+    def __init__(self, content: object, folder: ImageFolder, evaluated: bool, sample: int | None) -> None:
         self.notes = Notes()
         self.content: dict = {}
         if problem := _name_format(content):
@@ -78,7 +82,7 @@ class _Examiner:
             self.notes.add('no list of annotations')
         if categories is None:
             self.notes.add('no list of categories', mended=False)
-        self._folder = ImageFolder(image_folder)
+        self._folder = folder
         self._entries = entries or []
         self._images, self._categories = References('images'), References('categories', categories is not None)
         self.notes.totals = dict(images=len(images), annotations=len(self._entries), categories=len(categories or []))

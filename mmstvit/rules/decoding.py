@@ -10,13 +10,13 @@ from concurrent.futures import ProcessPoolExecutor
 from mmengine import fileio
 from torch.hub import tqdm  # counts by itself where tqdm is not installed; of the libraries, MMDetection needs it
 
-from mmstvit.datasets.images import IMAGE_READER, MAP_READER, Reader, find_readers
+from mmstvit.datasets.images import MAP_READER, Reader
 
 from .coco import wants_masks
 from .facts import DatasetFacts, Facts
 from .files import skips_unreadable
 from .findings import FAULT, WARNING, Finding, gather_places
-from .label_maps import Histogram, judge_labels
+from .label_maps import Histogram, find_map_reader, judge_labels
 from .samples import Place, Sample, check_sample, use_one_thread
 
 _IMAGE_SUFFIXES = ('.bmp', '.gif', '.jpeg', '.jpg', '.pgm', '.png', '.ppm', '.tif', '.tiff', '.webp')
@@ -137,11 +137,10 @@ def collect_samples(data: DatasetFacts) -> list[Sample]:
     """Collect the images of a dataset with their annotations, also those that the dataset's own filtering drops."""
     if data.dataset is None:
         return []
-    readers = find_readers(data.dataset.pipeline)
-    reader = _select(readers, IMAGE_READER)
+    reader = data.image_reader
     if data.content is not None:
         return _collect_coco(data, reader)
-    seg_reader = _select(readers, MAP_READER)
+    seg_reader = find_map_reader(data.dataset) or MAP_READER
     samples = []
     for info in data.dataset.data_list:
         if not isinstance(info.get('img_path'), str):
@@ -167,11 +166,6 @@ def _collect_coco(data: DatasetFacts, reader: Reader) -> list[Sample]:
         Sample(os.path.join(folder, image['file_name']), reader, (image['height'], image['width']), by_image[key])
         for key, image in annotations.images.items()
     ]
-
-
-def _select(readers: Sequence[Reader], default: Reader) -> Reader:
-    """Select the reader of the same files as ``default``, which is returned if there is none."""
-    return next((reader for reader in readers if reader.key == default.key), default)
 
 
 def _to_coco(instance: Mapping) -> dict:

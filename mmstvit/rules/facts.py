@@ -13,7 +13,7 @@ from mmengine.dataset import BaseDataset
 from mmengine.registry import DefaultScope
 
 from mmstvit.datasets.coco import Annotations, is_coco, read_json, summarize
-from mmstvit.datasets.images import find_loaders
+from mmstvit.datasets.images import IMAGE_READER, Reader, find_loaders, find_readers
 from mmstvit.datasets.wrappers import inner_datasets
 from mmstvit.errors import DataError
 from mmstvit.fileio import is_local
@@ -66,6 +66,12 @@ class DatasetFacts:
     def loaders(self) -> list:
         """The transforms of the pipeline that load images and annotations."""
         return list(find_loaders(getattr(self.dataset, 'pipeline', ())))
+
+    @functools.cached_property
+    def image_reader(self) -> Reader:
+        """The way the pipeline reads images."""
+        readers = find_readers(getattr(self.dataset, 'pipeline', ()))
+        return next((reader for reader in readers if reader.key == IMAGE_READER.key), IMAGE_READER)
 
     @property
     def annotated(self) -> bool:
@@ -161,7 +167,7 @@ def _gather_dataset(split: str, key: str, cfg: Mapping) -> DatasetFacts:
             data.content = read_json(data.dataset)
             local = is_local(data.dataset.ann_file)
             folder = data.dataset.data_prefix.get('img') if local else None
-            found = find_defects(data.content, folder, evaluated=split != 'train')
+            found = find_defects(data.content, folder, evaluated=split != 'train', turns=data.image_reader.turns)
             data.defects = tuple(_place(finding, data) for finding in found)
     except DataError as error:
         data.dataset, data.error = None, error

@@ -118,7 +118,7 @@ def check_missing_files(facts: Facts) -> Iterator[Finding]:
             count = 'none of the' if len(missing) == len(files) else f'{len(missing)} of the'
             verb = 'exists' if len(missing) == len(files) else 'do not exist'
             folder = common_folder(missing)
-            message = f'{count} {len(files)} {what} of {data.key} {verb} in {folder or "their folders"}: {missing[0]}'
+            message = f'{count} {len(files)} {what} of {data.key} {verb} in {folder or "their folders"}: {missing[0]}.'
             remedy = 'Put the files there, or set data_root and data_prefix of the dataset to their folder.'
             severity = WARNING if skips_unreadable(facts, data.split) and len(missing) < len(files) else FAULT
             examples = shorten([path.removeprefix(folder) for path in missing])

@@ -13,7 +13,7 @@ from mmengine.registry import MODELS, DefaultScope
 from PIL import Image
 from torch import Tensor
 
-from mmstvit.datasets.images import IMAGE_READER, Reader, UnreadableError, find_readers
+from mmstvit.datasets.images import Reader, UnreadableError
 
 from .facts import DatasetFacts, Facts
 from .findings import FAULT, WARNING, Finding, shorten
@@ -131,7 +131,7 @@ def check_channels(facts: Facts) -> Iterator[Finding]:
     for data in facts.datasets:
         if data.dataset is None:
             continue
-        reader = next((r for r in find_readers(data.dataset.pipeline) if r.key == 'img_path'), IMAGE_READER)
+        reader = data.image_reader
         modes: dict[tuple, Header] = {}
         for header in read_headers(data):
             modes.setdefault((header.mode, header.bits), header)
@@ -210,7 +210,7 @@ def check_bits(facts: Facts) -> Iterator[Finding]:
     for data in facts.datasets:
         if data.dataset is None:
             continue
-        reader = next((r for r in find_readers(data.dataset.pipeline) if r.key == 'img_path'), IMAGE_READER)
+        reader = data.image_reader
         deep = [header.path for header in read_headers(data) if header.bits > 8][:12]
         dark = [path for path in deep if _is_black(reader, path)]
         if dark:

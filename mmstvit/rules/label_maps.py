@@ -5,12 +5,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
+from mmengine.dataset import BaseDataset
 
-from mmstvit.datasets.images import UnreadableError, find_readers
+from mmstvit.datasets.images import MAP_READER, Reader, UnreadableError, find_readers
 from mmstvit.datasets.label_maps import Labels, Values, count_values, find_ignore_index, find_labels
 
+from .coco_files import read_size
 from .facts import DatasetFacts, Facts
 from .findings import FAULT, WARNING, Finding, shorten
+from .images import read_headers
 
 SAMPLE = 12  # maps of a dataset that are decoded before training, evenly spaced
 SEARCHED = 200  # maps that are searched for a second class before none is said to occur
@@ -43,14 +46,34 @@ class Histogram:
         return f'{sum(self.pixels[value] for value in values) / self.pixels.total():.1%}'
 
 
+def find_map_reader(dataset: BaseDataset) -> Reader | None:
+    """Find how the pipeline of a dataset reads segmentation maps; None if it does not."""
+    return next((r for r in find_readers(dataset.pipeline) if r.key == MAP_READER.key), None)
+
+
+def check_map_sizes(facts: Facts) -> Iterator[Finding]:
+    """Refuse segmentation maps of another size than their images, from the headers of some."""
+    for data in facts.datasets if not facts.decodes else ():
+        reader = None if data.dataset is None else find_map_reader(data.dataset)
+        for header in read_headers(data) if reader else ():
+            path = header.info.get('seg_map_path')
+            size, _ = read_size(header.path, data.image_reader.turns)
+            other, _ = read_size(path, reader.turns) if path else (None, False)
+            if size and other and size != other:
+                message = f'{path} is {other[0]}×{other[1]}, its image {size[0]}×{size[1]}.'
+                remedy = 'Make the map again for its image; tools/misc/verify_dataset.py CONFIG names all such maps.'
+                yield Finding('wrong segmentation map size', FAULT, message, remedy, path, split=data.split)
+                break
+
+
 def check_label_sample(facts: Facts) -> Iterator[Finding]:
     """Decode a dozen segmentation maps of each dataset, and judge the values in them."""
     if facts.decodes:  # all maps, in another rule
         return
     for data in facts.datasets:
         labels = data.dataset is not None and find_labels(data.dataset, find_ignore_index(facts.cfg.model))
-        reader = labels and next((r for r in find_readers(data.dataset.pipeline) if r.key == 'seg_map_path'), None)
-        infos = getattr(data.dataset, 'data_list', []) if reader else []
+        reader = labels and find_map_reader(data.dataset)
+        infos = data.dataset.data_list if reader else []
         paths = [info['seg_map_path'] for info in infos if info.get('seg_map_path')]
         histogram, count = Histogram(), 0
         for count, path in enumerate(_spread(paths), 1):

@@ -13,15 +13,15 @@ from .images import load_inputs, read_headers
 
 
 def check_batch_sizes(facts: Facts) -> Iterator[Finding]:
-    """Refuse batches of images of several sizes in validation and test, which cannot be stacked.
+    """Refuse batches of images of several sizes, which cannot be stacked.
 
-    MMDetection pads them. MMSegmentation and MMPreTrain do not.
+    MMDetection pads them, and MMSegmentation in training; MMPreTrain pads what ``pseudo_collate`` collects.
     """
-    if facts.cfg.get('default_scope') not in ('mmseg', 'mmpretrain'):
-        return
-    for split in ('val', 'test'):
-        batch = _batch_size(facts.cfg, split)
-        if batch < 2:
+    splits = {'mmseg': ('val', 'test'), 'mmpretrain': ('train', 'val', 'test')}
+    for split in splits.get(facts.cfg.get('default_scope'), ()):
+        batch, loader = _batch_size(facts.cfg, split), facts.cfg.get(f'{split}_dataloader') or {}
+        pads = facts.cfg.default_scope == 'mmpretrain' and 'pseudo' in str((loader.get('collate_fn') or {}).get('type'))
+        if batch < 2 or pads:
             continue
         shapes: dict[tuple, str] = {}
         for data in find_datasets(facts, split):

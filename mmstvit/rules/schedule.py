@@ -13,6 +13,9 @@ from .loaders import count_batches
 # Schedulers whose `end` changes nothing before it.
 _WITHOUT_END = ('MultiStepLR', 'StepLR', 'ExponentialLR', 'ReduceOnPlateauLR')
 
+# Schedulers that reach their last value after `end`, `T_max` or `total_steps`.
+_WITH_LENGTH = ('CosineAnnealingLR', 'LinearLR', 'OneCycleLR', 'PolyLR')
+
 
 def check_schedule(facts: Facts) -> Iterator[Finding]:
     """Warn of schedulers that the training run does not complete, or that end before it, with the rate at its end."""
@@ -59,10 +62,11 @@ def _judge(node: Mapping, length: int, last: bool) -> str | None:
         return f'warms up for {node["warmup_epochs"]} epochs, the whole training run'
     if end > length and name not in _WITHOUT_END:
         return f'ends at {end}, after the training run'
-    reached = begin + (node.get('T_max') or end - begin)
-    if name in ('CosineAnnealingLR', 'PolyLR', 'LinearLR') and begin + 0.9 * (reached - begin) > length:
-        return f'has T_max={node["T_max"]}, which is not reached in the training run'
-    if name in ('CosineAnnealingLR', 'PolyLR') and last and min(reached, end) < length:
+    steps = node.get('T_max') or node.get('total_steps') or end - begin
+    reached = begin + steps
+    if name in _WITH_LENGTH and begin + 0.9 * steps > length:
+        return f'has a length of {steps}, which is not reached in the training run'
+    if name in _WITH_LENGTH and name != 'LinearLR' and last and min(reached, end) < length:
         return f'ends at {min(reached, end)}, before the training run'
     return None
 

@@ -7,12 +7,13 @@ from mmcv.transforms import LoadAnnotations
 from mmengine.dataset import BaseDataset
 
 from mmstvit.datasets.coco import explain_unusable, is_coco, is_polygon, read_json, summarize
-from mmstvit.datasets.images import MAP_READER, UnreadableError, find_loaders, find_readers
+from mmstvit.datasets.images import MAP_READER, UnreadableError, find_loaders
 from mmstvit.datasets.label_maps import find_labels
 from mmstvit.errors import DataError
 
 from .facts import Facts
 from .findings import FAULT, Finding
+from .label_maps import find_map_reader
 
 
 def datasets_that_cannot_be_built(facts: Facts) -> Iterator[Finding]:
@@ -85,9 +86,8 @@ def _is_usable(instance: Mapping) -> bool:
 
 def _has_labels(dataset: BaseDataset, path: str) -> bool:
     """Return True if a segmentation map has a pixel that is not ignored; an unreadable map has none."""
-    reader = next((reader for reader in find_readers(dataset.pipeline) if reader.key == 'seg_map_path'), MAP_READER)
     try:
-        labels = reader.read(path)
+        labels = (find_map_reader(dataset) or MAP_READER).read(path)
     except UnreadableError:
         return False
     known = find_labels(dataset)

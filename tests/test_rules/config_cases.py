@@ -212,6 +212,11 @@ def _(_cfg: Config, folder: Path) -> None:
     write(maps(folder)[1], draw(0))
 
 
+@case('a map of another size', 'mmseg', 'wrong segmentation map size', FAULT, '1.png', '40×30', '32×24')
+def _(_cfg: Config, folder: Path) -> None:
+    write(maps(folder)[1], draw(0, 30, 40) % 2)
+
+
 @case('pixels without labels', 'mmseg', 'most pixels are ignored', WARNING, '65.6%', '255')
 def _(cfg: Config, folder: Path) -> None:
     set_maps(0, 1, 255, 255, 255, 255)(cfg, folder)
@@ -254,6 +259,9 @@ case('a long cosine', 'mmpretrain', LENGTH, WARNING, 'ends at 12', '6 epochs', '
 case('late milestones', 'mmseg', LENGTH, WARNING, '[8, 11]', '[8, 11] are not reached', '0.1 at the end')(
     train(6, dict(type='MultiStepLR', milestones=[8, 11], by_epoch=True))
 )
+case('a long cycle', 'mmdet', LENGTH, WARNING, 'param_scheduler.0', 'OneCycleLR', '100', 'of 4 iterations')(
+    train(2, dict(type='OneCycleLR', eta_max=0.1, total_steps=100, by_epoch=False))
+)
 case('a warm-up of the classifiers', 'mmpretrain', LENGTH, FAULT, 'warms up for 5 epochs', 'param_scheduler.0')(
     train(2, dict(type='mmstvit.WarmupCosineLR', warmup_epochs=5))
 )
@@ -275,6 +283,12 @@ def _(cfg: Config, folder: Path) -> None:
     cfg.val_dataloader.batch_size = 2
     write(images('mmseg', folder, 'val')[1], draw(0, 30, 40, 3))
     write(maps(folder, 'val')[1], draw(0, 30, 40) % 2)
+
+
+@case('a training batch of several sizes', 'mmpretrain', 'batch of several sizes', FAULT, '40×30', 'train_dataloader.')
+def _(cfg: Config, folder: Path) -> None:
+    cfg.train_dataloader.batch_size = 2
+    write(images('mmpretrain', folder, 'train')[1], draw(0, 30, 40, 3))
 
 
 case('a window without stride', 'mmseg', 'sliding window', FAULT, 'needs stride', 'model.test_cfg')(

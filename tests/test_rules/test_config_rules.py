@@ -7,10 +7,11 @@ import shutil
 import numpy as np
 import pytest
 from mmengine.config import Config
+from PIL import Image
 from torch.utils.data import DataLoader
 
 from mmstvit.engine.runner import allow_no_workers
-from mmstvit.rules import CHEAP, check
+from mmstvit.rules import CHEAP, THOROUGH, check
 
 from ..helpers import load_config
 from ..test_datasets.tiny_data import HEIGHT, WIDTH, draw, images, make_config, write
@@ -18,6 +19,7 @@ from .config_cases import SPLITS, dataset, each
 
 SCENES = [
     'cascade_mask_rcnn/cascade-mask-rcnn_stvit-nano_fpn_scenes',
+    'faster_rcnn/faster-rcnn_stvit-nano_fpn_scenes',
     'imagenet/stvit-nano_scenes',
     'mask_rcnn/mask-rcnn_stvit-nano_fpn_scenes',
     'upernet/stvit-nano_upernet_scenes',
@@ -82,6 +84,26 @@ def test_evaluation_batch_of_one_resized_size(tmp_path):
     assert [finding.kind for finding in check(cfg, SPLITS, CHEAP).findings] == ['batch of several sizes']
     dataset(cfg, 'val').pipeline.insert(1, dict(type='Resize', scale=(16, 16)))
     assert check(cfg, SPLITS, CHEAP).findings == []
+
+
+def test_batches_that_are_padded(tmp_path):
+    cfg = make_config('mmpretrain', tmp_path)
+    cfg.val_dataloader.update(batch_size=2, collate_fn=dict(type='pseudo_collate'))
+    write(images('mmpretrain', tmp_path, 'val')[0], draw(0, 30, 40, 3))
+    assert check(cfg, SPLITS, CHEAP).findings == []
+
+
+def test_orientation_that_the_pipeline_does_not_apply(tmp_path):
+    """The annotations have the size of the stored pixels, as ``color_type='unchanged'`` decodes them."""
+    cfg = make_config('mmdet', tmp_path)
+    path = images('mmdet', tmp_path, 'train')[1]
+    image = Image.open(path)
+    exif = image.getexif()
+    exif[274] = 6
+    image.save(path, exif=exif)
+    assert [finding.kind for finding in check(cfg, SPLITS, CHEAP).findings] == ['wrong sizes in annotations']
+    dataset(cfg).pipeline[0].color_type = 'unchanged'
+    assert check(cfg, SPLITS, (*CHEAP, *THOROUGH)).findings == []
 
 
 def test_missing_images_are_left_to_another_rule(tmp_path):

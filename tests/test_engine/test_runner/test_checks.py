@@ -6,7 +6,7 @@ from mmengine.config import Config
 from mmengine.model import BaseModule
 from torch import nn
 
-from mmstvit.engine.runner import check_pretrained, check_train_loop, check_weights
+from mmstvit.engine.runner import check_pretrained, check_train_loop, check_train_parts, check_weights
 from mmstvit.errors import CheckpointError, UserError
 
 from ...helpers import assert_equal, tiny
@@ -113,3 +113,11 @@ class TestWeights:
         torch.save({'state_dict': nn.Linear(2, 2).state_dict()}, 'other.pth')
         with pytest.raises(CheckpointError, match=words):
             check_weights(Config({'load_from': load_from}), Model(**model))
+
+
+def test_half_of_a_validation_is_refused():
+    cfg = Config({key: {} for key in ('train_dataloader', 'train_cfg', 'optim_wrapper', 'val_dataloader')})
+    with pytest.raises(UserError, match=r'no val_cfg and no val_evaluator.*val_dataloader=None'):
+        check_train_parts(cfg, None)
+    cfg.val_dataloader = None
+    check_train_parts(cfg, None)
