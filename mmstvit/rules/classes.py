@@ -114,11 +114,8 @@ def _judge_folders(
             f'{f"; no folder for {first_names(absent)}" if absent else ""}'
             f'{f"; no class for {first_names(more)}" if more else ""}.'
         )
-        yield (
-            'class folders and classes differ',
-            message,
-            f'Make a folder for each class, which may be empty, or correct {key}.classes.',
-        )
+        remedy = f'Make a folder for each class, which may be empty, or correct {key}.classes.'
+        yield 'class folders and classes differ', message, remedy
         return
     near = {name: name if name in folders else nearest(name, folders) for name in classes if len(folders) <= 200}
     shifted = [i for i, name in enumerate(classes) if near.get(name) not in (None, folders[i])]
@@ -160,16 +157,9 @@ def check_suffixes(facts: Facts) -> Iterator[Finding]:
             f'example {skipped[0]}); {option} is {_write(read) if isinstance(read, tuple) else repr(read)}.'
         )
         remedy = f'Convert them, or set {data.key}.{option} if OpenCV reads the format (not .heic).'
+        examples = shorten(skipped)
         yield Finding(
-            'file with another suffix',
-            WARNING,
-            message,
-            remedy,
-            root,
-            len(skipped),
-            len(files),
-            shorten(skipped),
-            data.split,
+            'file with another suffix', WARNING, message, remedy, root, len(skipped), len(files), examples, data.split
         )
 
 

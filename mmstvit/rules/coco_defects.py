@@ -227,17 +227,13 @@ class Notes:
                     continue
                 total = self.totals.get(defect.noun)
                 message = self._count(defect.noun, tally.count) + tally.message
-                finding = Finding(
-                    kind,
-                    tally.severity,
-                    message,
-                    _FIX if mended else defect.remedy,
-                    count=tally.count,
-                    total=total,
-                    examples=tuple(tally.examples),
-                    explains=(*defect.explains, 'unusable dataset') if tally.severity == FAULT else defect.explains,
+                remedy = _FIX if mended else defect.remedy
+                explains = (*defect.explains, *['unusable dataset'] * (tally.severity == FAULT))
+                examples = tuple(tally.examples)
+                yield (
+                    Finding(kind, tally.severity, message, remedy, '', tally.count, total, examples, explains=explains),
+                    mended,
                 )
-                yield finding, mended
 
     def changes(self) -> list[str]:
         """Return a line for each kind of repair."""

@@ -147,9 +147,9 @@ def _find_missing(files: Sequence[str]) -> list[str]:
 
 
 def check_duplicates(facts: Facts) -> Iterator[Finding]:
-    """Warn of images that a dataset lists more than once."""
+    """Warn of images that a list of files has more than once; those of COCO files are defects of their format."""
     for data in facts.datasets:
-        files = find_files(data)
+        files = find_files(data) if data.content is None else []
         repeated = [path for path, count in Counter(map(os.path.normpath, files)).items() if count > 1]
         if repeated:
             message = f'{len(repeated)} images are listed more than once.'

@@ -219,16 +219,9 @@ def check_bits(facts: Facts) -> Iterator[Finding]:
                 f'{dark[0]}: they use 12 bits or fewer.'
             )
             remedy = 'Scale the files to the whole range of 16 bits, or save them with 8 bits.'
+            examples = shorten(dark)
             yield Finding(
-                'black 16-bit image',
-                WARNING,
-                message,
-                remedy,
-                data.key,
-                len(dark),
-                len(deep),
-                shorten(dark),
-                data.split,
+                'black 16-bit image', WARNING, message, remedy, data.key, len(dark), len(deep), examples, data.split
             )
 
 

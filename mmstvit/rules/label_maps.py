@@ -124,19 +124,13 @@ def judge_labels(facts: Facts, data: DatasetFacts, histogram: Histogram, complet
 def _explain_pictures(histogram: Histogram, data: DatasetFacts) -> Finding:
     path, channels = next(iter(histogram.pictures.items()))
     count, total = len(histogram.pictures), len(histogram.pictures) + len(histogram.maps)
+    message = f'{path} has {channels} channels, expected 1 (labels): a picture of the labels? '
+    message += f'{count} of {total} files are alike.'
+    remedy = 'Replace each color by the number of its class, and save one channel; a palette is allowed.'
     return Finding(
-        'picture of labels',
-        FAULT,
-        f'{path} has {channels} channels, expected 1 (labels): a picture of the labels? '
-        f'{count} of {total} files are alike.',
-        'Replace each color by the number of its class, and save one channel; a palette is allowed.',
-        data.key,
-        count,
-        total,
-        shorten(list(histogram.pictures)),
-        data.split,
-        ('unusable dataset',),
-    )
+        'picture of labels', FAULT, message, remedy, data.key, count, total, shorten(list(histogram.pictures)),
+        data.split, ('unusable dataset',),
+    )  # fmt: skip
 
 
 def _explain_unknown(histogram: Histogram, labels: Labels, data: DatasetFacts) -> Finding:
@@ -163,17 +157,9 @@ def _explain_unknown(histogram: Histogram, labels: Labels, data: DatasetFacts) -
         remedy = 'Make the maps, metainfo.classes and num_classes agree; see also reduce_zero_label and ignore_index.'
     examples = tuple(f'{path}: {_list(found)}' for path, found in files.items())
     return Finding(
-        'label out of range',
-        FAULT,
-        message,
-        remedy,
-        data.key,
-        len(files),
-        len(histogram.maps),
-        examples,
-        data.split,
+        'label out of range', FAULT, message, remedy, data.key, len(files), len(histogram.maps), examples, data.split,
         ('unusable dataset',),
-    )
+    )  # fmt: skip
 
 
 def _explain_single(histogram: Histogram, labels: Labels, data: DatasetFacts, complete: bool) -> Finding:
@@ -220,17 +206,8 @@ def _find_unusual(histogram: Histogram, labels: Labels, data: DatasetFacts, comp
     if empty and complete:
         message = f'every pixel of {len(empty)} of {len(histogram.maps)} maps is ignored, for example of {empty[0]}.'
         remedy = 'If the image has labels, correct the map or reduce_zero_label.'
-        yield Finding(
-            'nothing labeled',
-            WARNING,
-            message,
-            remedy,
-            data.key,
-            len(empty),
-            len(histogram.maps),
-            shorten(empty),
-            data.split,
-        )
+        count, total = len(empty), len(histogram.maps)
+        yield Finding('nothing labeled', WARNING, message, remedy, data.key, count, total, shorten(empty), data.split)
 
 
 def _is_gray(values: list[int], labels: Labels) -> bool:

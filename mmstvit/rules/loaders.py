@@ -131,11 +131,8 @@ def count_batches(facts: Facts, split: str) -> int | None:
     """Count the batches of an epoch in each process; None if unknown."""
     if not facts.keys.get(split):
         return None
-    samples, batch, loader = (
-        count_samples(facts, split),
-        _batch_size(facts.cfg, split),
-        facts.cfg[f'{split}_dataloader'],
-    )
+    samples, batch = count_samples(facts, split), _batch_size(facts.cfg, split)
+    loader = facts.cfg[f'{split}_dataloader']
     if not samples or not batch:
         return None
     own = math.ceil(samples / count_processes(facts.cfg))
