@@ -59,7 +59,7 @@ def check_splits_agree(facts: Facts) -> Iterator[Finding]:
                 f'{hint}Give {data.key} the names of {first.key} in the same order: metainfo=dict(classes=…), or for '
                 f'class folders the same folders, which may be empty.'
             )
-            yield Finding('class names of the splits differ', FAULT, message, remedy, data.key, split=data.split)
+            yield Finding('class names of the splits differ', FAULT, message, remedy, data.key)  # of two splits
 
 
 def check_known_names(facts: Facts) -> Iterator[Finding]:

@@ -44,7 +44,7 @@ def _compare_names(data: DatasetFacts, annotations: Annotations) -> Iterator[Fin
     unused = [name for name in names if name not in classes]
     near = {name: near for name in absent if (near := nearest(name, unused))}
     hint = ''.join(f' Did you mean {other!r} for {name!r}?' for name, other in [*near.items()][:3])
-    own = 'metainfo' in data.cfg
+    own = 'classes' in (data.cfg.get('metainfo') or {})
     write = f'Set {data.key}.metainfo=dict(classes=({first_names(names, 20)}{"," if len(names) == 1 else ""})).'
 
     def finding(kind: str, severity: str, message: str, *explains: str) -> Finding:
@@ -54,7 +54,7 @@ def _compare_names(data: DatasetFacts, annotations: Annotations) -> Iterator[Fin
     wanted = f'metainfo.classes of {data.key} has' if own else f'{data.key} has no metainfo.classes and uses'
     if not known:
         message = f'{wanted} {first_names(classes)}, but the categories in {path} are {first_names(names)}.'
-        explains = ('unusable dataset', 'dropped annotations', _SPLITS)
+        explains = ('unusable dataset', 'dropped annotations', 'classes and heads disagree', _SPLITS)
         yield finding('no matching category', FAULT, message, *explains)
     elif absent and (near or known != classes[: len(known)] or data.split != 'train'):
         message = f'{wanted} {first_names(absent)}, which {path} does not have; its categories are {first_names(names)}'

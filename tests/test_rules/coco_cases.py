@@ -53,6 +53,10 @@ def only_train_has_names(cfg: Config) -> None:
     del cfg.val_dataloader.dataset['metainfo']
 
 
+def no_names(cfg: Config) -> None:
+    del cfg.train_dataloader.dataset['metainfo']
+
+
 def three_names(cfg: Config) -> None:
     """Misspell the second of three names, so that the third has the label of the second."""
     change_coco(lambda c: c['categories'].append(dict(id=3, name='knife')), *BOTH)(cfg)
@@ -177,6 +181,9 @@ fault(
 )
 fault('names in another order', classes('b', 'a'), 'order of categories', "'b'", TRAIN, 'metainfo', alone=False)
 fault('no name of the file', classes('x', 'y'), 'no matching category', "'x', 'y'", "'a', 'b'", alone=False)
+fault(
+    'no names in train', no_names, 'no matching category', "'person'", "'a', 'b'", 'train_dataloader.dataset.metainfo'
+)
 fault(
     'names in train only',
     only_train_has_names,

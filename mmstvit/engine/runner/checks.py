@@ -70,6 +70,9 @@ def check_train_loop(cfg: Config, _args: argparse.Namespace) -> None:
     if foreign in cfg.train_cfg:
         remedy = f'{short}. {write}.' if foreign == 'max_epochs' else f'Remove train_cfg.{foreign}.'
         raise UserError(f'train_cfg.type={kind} does not accept train_cfg.{foreign}.', remedy)
+    length = 'max_epochs' if kind == 'EpochBasedTrainLoop' else 'max_iters'
+    if cfg.train_cfg.get(length) is None:
+        raise UserError(f'train_cfg has no {length}, the length of the training run.', f'Set train_cfg.{length}')
     if kind == 'EpochBasedTrainLoop':
         return
     for index, scheduler in enumerate(as_list(cfg.get('param_scheduler'))):
