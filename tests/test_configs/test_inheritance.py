@@ -10,6 +10,8 @@ from mmengine.runner import Runner
 from mmstvit import STViT
 from mmstvit.apis import read_config
 
+from ..in_process import restored
+
 CONFIG = """
 _base_ = 'mmstvit::{base}.py'
 
@@ -34,8 +36,12 @@ LONG = [pytest.param(library, marks=pytest.mark.long) for library in ('mmdet', '
 
 
 @pytest.mark.parametrize('library', [*LONG, 'mmpretrain'])
-def test_config_that_inherits_from_mmstvit_trains(library, workspace, monkeypatch):
-    monkeypatch.chdir(workspace)
+def test_config_that_inherits_from_mmstvit_trains(library, workspace):
+    with restored(workspace):
+        check_training(library, workspace)
+
+
+def check_training(library, workspace):
     base, length = BASES[library]
     (workspace / 'own.py').write_text(CONFIG.format(base=base, length=length))
     ours, theirs = read_config('own.py', None), Config.fromfile('own.py')
