@@ -6,7 +6,18 @@ from pathlib import Path
 import mmstvit
 
 PACKAGE = Path(mmstvit.__file__).parent
-GENERIC = ('analysis', 'compat', 'datasets', 'dependencies', 'engine', 'errors', 'fileio', 'registry', 'rules', 'version')
+GENERIC = (
+    'analysis',
+    'compat',
+    'datasets',
+    'dependencies',
+    'engine',
+    'errors',
+    'fileio',
+    'registry',
+    'rules',
+    'version',
+)
 KNOWS_STVIT = ('apis', 'arch', 'checkpoint', 'hub', 'layers', 'models', 'ops', 'visualization')
 
 

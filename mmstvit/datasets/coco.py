@@ -1,10 +1,12 @@
 """COCO annotation files as MMDetection reads them, with the annotations that it drops without a message."""
 
+import contextlib
+import gc
 import json
 import math
 import operator
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from numbers import Real
 
@@ -29,12 +31,28 @@ def read_json(dataset: BaseDataset) -> object:
         DataError: The file is not JSON.
     """
     try:
-        with fileio.get_local_path(dataset.ann_file, backend_args=dataset.backend_args) as path, open(path) as file:
+        with (
+            fileio.get_local_path(dataset.ann_file, backend_args=dataset.backend_args) as path,
+            open(path) as file,
+            paused_garbage_collection(),
+        ):
             return json.load(file)
     except (OSError, ValueError) as error:
         raise DataError(
             f'{dataset.ann_file} is not valid JSON: {error}.', 'Use a JSON file in the COCO format (instances).'
         ) from error
+
+
+@contextlib.contextmanager
+def paused_garbage_collection() -> Iterator[None]:
+    """Pause garbage collection, which takes a third of the time of parsing a large annotation file."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def first_names(names: Iterable[object], shown: int = 5) -> str:
