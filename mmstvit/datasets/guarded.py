@@ -17,6 +17,7 @@ from mmstvit.registry import DATASETS
 from .build import build_dataset
 from .images import Reader, UnreadableError, find_loaders, find_readers
 from .label_maps import Labels, count_values, find_labels
+from .usable import check_usable
 from .wrappers import DatasetWrapper, inner_datasets
 
 _REPAIR = 'Repair or remove the file; tools/misc/verify_dataset.py CONFIG finds all unreadable files.'
@@ -139,8 +140,6 @@ class GuardedDataset(DatasetWrapper):
             raise ValueError(f"unreadable must be 'fail', 'skip' or None, but got {unreadable!r}.")
         if unreadable == 'skip' and split != 'train':
             raise ValueError(f"unreadable='skip' is for training only, but split is {split!r}.")
-        from mmstvit.rules.usable import check_usable  # its room imports this one
-
         super().__init__(build_dataset(dataset, f'{split}_dataloader.dataset'))
         for key, inner in inner_datasets(self.dataset, f'{split}_dataloader.dataset'):
             if not isinstance(inner, BaseDataset):

@@ -152,6 +152,11 @@ def find_readers(pipeline: object) -> list[Reader]:
     return readers
 
 
+def find_map_reader(pipeline: object) -> Reader | None:
+    """Find how a pipeline reads segmentation maps; None if it does not."""
+    return next((reader for reader in find_readers(pipeline) if reader.key == MAP_READER.key), None)
+
+
 def find_damage(content: bytes) -> str | None:
     """Find a reason, without decoding, why a file cannot be an image: empty, another format or truncated."""
     if not content:

@@ -10,13 +10,13 @@ from concurrent.futures import ProcessPoolExecutor
 from mmengine import fileio
 from torch.hub import tqdm  # counts by itself where tqdm is not installed; of the libraries, MMDetection needs it
 
-from mmstvit.datasets.images import MAP_READER, Reader
+from mmstvit.datasets.images import MAP_READER, Reader, find_map_reader
 
 from .coco import wants_masks
 from .facts import DatasetFacts, Facts
 from .files import skips_unreadable
 from .findings import FAULT, WARNING, Finding, gather_places
-from .label_maps import Histogram, find_map_reader, judge_labels
+from .label_maps import Histogram, judge_labels
 from .samples import Place, Sample, check_sample, use_one_thread
 
 _IMAGE_SUFFIXES = ('.bmp', '.gif', '.jpeg', '.jpg', '.pgm', '.png', '.ppm', '.tif', '.tiff', '.webp')
@@ -140,7 +140,7 @@ def collect_samples(data: DatasetFacts) -> list[Sample]:
     reader = data.image_reader
     if data.content is not None:
         return _collect_coco(data, reader)
-    seg_reader = find_map_reader(data.dataset) or MAP_READER
+    seg_reader = find_map_reader(data.dataset.pipeline) or MAP_READER
     samples = []
     for info in data.dataset.data_list:
         if not isinstance(info.get('img_path'), str):

@@ -5,9 +5,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
-from mmengine.dataset import BaseDataset
 
-from mmstvit.datasets.images import MAP_READER, Reader, UnreadableError, find_readers
+from mmstvit.datasets.images import UnreadableError, find_map_reader
 from mmstvit.datasets.label_maps import Labels, Values, count_values, find_ignore_index, find_labels
 
 from .coco_files import read_size
@@ -46,15 +45,10 @@ class Histogram:
         return f'{sum(self.pixels[value] for value in values) / self.pixels.total():.1%}'
 
 
-def find_map_reader(dataset: BaseDataset) -> Reader | None:
-    """Find how the pipeline of a dataset reads segmentation maps; None if it does not."""
-    return next((r for r in find_readers(dataset.pipeline) if r.key == MAP_READER.key), None)
-
-
 def check_map_sizes(facts: Facts) -> Iterator[Finding]:
     """Refuse segmentation maps of another size than their images, from the headers of some."""
     for data in facts.datasets if not facts.decodes else ():
-        reader = None if data.dataset is None else find_map_reader(data.dataset)
+        reader = None if data.dataset is None else find_map_reader(data.dataset.pipeline)
         for header in read_headers(data) if reader else ():
             path = header.info.get('seg_map_path')
             size, _ = read_size(header.path, data.image_reader.turns)
@@ -72,7 +66,7 @@ def check_label_sample(facts: Facts) -> Iterator[Finding]:
         return
     for data in facts.datasets:
         labels = data.dataset is not None and find_labels(data.dataset, find_ignore_index(facts.cfg.model))
-        reader = labels and find_map_reader(data.dataset)
+        reader = labels and find_map_reader(data.dataset.pipeline)
         infos = data.dataset.data_list if reader else []
         paths = [info['seg_map_path'] for info in infos if info.get('seg_map_path')]
         histogram, count = Histogram(), 0
