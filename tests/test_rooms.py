@@ -14,6 +14,7 @@ GENERIC = (
     'engine',
     'errors',
     'fileio',
+    'nodes',
     'registry',
     'rules',
     'version',

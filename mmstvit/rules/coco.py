@@ -135,7 +135,7 @@ def check_mask_heads(facts: Facts) -> Iterator[Finding]:
                 yield Finding('no mask', FAULT, message, remedy, data.key, split='train')
     elif 'mask' not in str(model).lower():
         for split in facts.keys:
-            for key, node in evaluators(facts, split):
+            for key, node in facts.evaluators(split):
                 if 'segm' in (node.get('metric') or ()):
                     message = f"{key}.metric has 'segm', but the model predicts no masks."
                     yield Finding('no mask', FAULT, message, f'Set --cfg-options {key}.metric=bbox', key, split=split)
@@ -143,16 +143,7 @@ def check_mask_heads(facts: Facts) -> Iterator[Finding]:
 
 def wants_masks(facts: Facts, data: DatasetFacts) -> bool:
     """Return True if the pipeline loads masks, or an evaluator of the split compares them."""
-    return data.with_mask or any('segm' in (node.get('metric') or ()) for _, node in evaluators(facts, data.split))
-
-
-def evaluators(facts: Facts, split: str) -> Iterator[tuple[str, Mapping]]:
-    """Yield keys and configs of the evaluators of a split."""
-    node = facts.cfg.get(f'{split}_evaluator') if split != 'train' else None
-    many = isinstance(node, (list, tuple))
-    for i, part in enumerate(node if many else [node]):
-        if isinstance(part, Mapping):
-            yield f'{split}_evaluator.{i}' if many else f'{split}_evaluator', part
+    return data.with_mask or any('segm' in (node.get('metric') or ()) for _, node in facts.evaluators(data.split))
 
 
 def check_boxes(facts: Facts) -> Iterator[Finding]:

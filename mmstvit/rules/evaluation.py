@@ -8,7 +8,6 @@ from mmengine.config import Config
 
 from mmstvit.fileio import is_local
 
-from .coco import evaluators
 from .facts import Facts
 from .findings import FAULT, WARNING, Finding, shorten
 
@@ -16,12 +15,11 @@ from .findings import FAULT, WARNING, Finding, shorten
 def check_annotation_files(facts: Facts) -> Iterator[Finding]:
     """Refuse an evaluator that reads other annotations than the dataset whose predictions it gets."""
     for split, keys in facts.keys.items():
-        known = {data.key: data for data in facts.datasets}
-        datasets = [known[facts.same.get(key, key)] for key in keys]
+        datasets = facts.read_by(split)
         if len(datasets) != 1 or datasets[0].content is None:
             continue
         (data,) = datasets
-        for key, node in evaluators(facts, split):
+        for key, node in facts.evaluators(split):
             own, other = data.dataset.ann_file, node.get('ann_file')
             if isinstance(other, str) and other and not _is_same(own, other):
                 message = f'{key}.ann_file is {other}, but {keys[0]} reads {own}: the metrics would be wrong.'
@@ -34,7 +32,7 @@ def check_annotation_files(facts: Facts) -> Iterator[Finding]:
 def check_unannotated(facts: Facts) -> Iterator[Finding]:
     """Refuse to evaluate a COCO file without annotations, which fails after the last image."""
     for data, annotations in facts.of_coco():
-        nodes = [(key, node) for key, node in evaluators(facts, data.split) if not node.get('format_only')]
+        nodes = [(key, node) for key, node in facts.evaluators(data.split) if not node.get('format_only')]
         if data.split == 'test' and nodes and not annotations.entries:
             key = nodes[0][0]
             message = f'{annotations.path} has no annotations, with which {key} would compare the predictions.'

@@ -9,6 +9,7 @@ from mmengine.config import Config
 from mmstvit.datasets.wrappers import inner_datasets
 from mmstvit.dependencies import tool_command
 from mmstvit.fileio import is_local
+from mmstvit.nodes import as_list, type_name
 
 from .facts import DatasetFacts, Facts
 from .findings import FAULT, WARNING, Finding, common_folder, refuse, shorten
@@ -78,20 +79,14 @@ def _data_paths(reader: Mapping) -> Iterator[tuple[str, str]]:
         yield 'data_root', root
     prefixes = reader.get('data_prefix')
     prefixes = list(prefixes.values()) if isinstance(prefixes, Mapping) else prefixes
-    files = [('ann_file', file) for file in _as_list(reader.get('ann_file'))]
-    folders = [('data_prefix', folder) for part in _as_list(prefixes) for folder in _as_list(part)]
+    files = [('ann_file', file) for file in as_list(reader.get('ann_file'))]
+    folders = [('data_prefix', folder) for part in as_list(prefixes) for folder in as_list(part)]
     # MMPreTrain's ImageNet reads the folder of the split when no prefix is given.
-    if not any(folder for _, folder in folders) and str(reader.get('type')).rpartition('.')[2] == 'ImageNet':
+    if not any(folder for _, folder in folders) and type_name(reader) == 'ImageNet':
         folders.append(('split', reader.get('split')))
     for name, path in [*files, *folders]:
         if path:
             yield name, os.path.join(root, path)
-
-
-def _as_list(value: object) -> list:
-    if value is None:
-        return []
-    return list(value) if isinstance(value, (list, tuple)) else [value]
 
 
 def find_files(data: DatasetFacts, maps: bool = False) -> list[str]:

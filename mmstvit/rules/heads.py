@@ -3,8 +3,6 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping
 
-from mmengine.config import Config
-
 from mmstvit.datasets.coco import first_names
 
 from .facts import Facts
@@ -63,21 +61,19 @@ def check_topk(facts: Facts) -> Iterator[Finding]:
     if facts.cfg.get('default_scope') != 'mmpretrain' or not facts.heads:
         return
     count = min(number for _, number in facts.heads)
-    for key, topk in _find_topk(facts.cfg):
+    for key, topk in _find_topk(facts):
         largest = max(topk) if isinstance(topk, (list, tuple)) else topk
         if largest > count:
             message = f'{key} is {topk!r}, but the model has {count} classes: there is no top-{largest} accuracy.'
             yield Finding('top-k above the classes', FAULT, message, f'Set --cfg-options {key}=1', key)
 
 
-def _find_topk(cfg: Config) -> Iterator[tuple[str, int | tuple]]:
+def _find_topk(facts: Facts) -> Iterator[tuple[str, int | tuple]]:
     """Yield ``topk`` of evaluators, and of heads that compute accuracy in training, with their dotted keys."""
-    splits = {data: cfg.get(f'{data}_evaluator') for data in ('val', 'test')}
-    for split, node in splits.items():
-        for i, evaluator in enumerate(node if isinstance(node, (list, tuple)) else [node]):
-            key = f'{split}_evaluator.{i}' if isinstance(node, (list, tuple)) else f'{split}_evaluator'
-            if isinstance(evaluator, Mapping) and 'topk' in evaluator:
+    for split in ('val', 'test'):
+        for key, evaluator in facts.evaluators(split):
+            if 'topk' in evaluator:
                 yield f'{key}.topk', evaluator['topk']
-    head = cfg.model.get('head')
+    head = facts.cfg.model.get('head')
     if isinstance(head, Mapping) and head.get('cal_acc'):
         yield 'model.head.topk', head.get('topk', 1)

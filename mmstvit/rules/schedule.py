@@ -6,6 +6,8 @@ import torch
 from mmengine.registry import PARAM_SCHEDULERS, DefaultScope
 from torch import nn
 
+from mmstvit.nodes import as_list, type_name
+
 from .facts import Facts
 from .findings import FAULT, WARNING, Finding
 from .loaders import count_batches
@@ -26,14 +28,13 @@ def check_schedule(facts: Facts) -> Iterator[Finding]:
     epochs, iterations = loop.get('max_epochs'), loop.get('max_iters')
     if epochs is not None:
         iterations = batches and batches * epochs
-    nodes = facts.cfg.get('param_scheduler') or []
-    nodes = [node for node in (nodes if isinstance(nodes, (list, tuple)) else [nodes]) if 'type' in node]
+    nodes = [node for node in as_list(facts.cfg.get('param_scheduler')) if 'type' in node]
     problems = {}
     for i, node in enumerate(nodes):
         unit, length = ('epochs', epochs) if node.get('by_epoch', True) else ('iterations', iterations)
         problem = length and _judge(node, length, i == len(nodes) - 1)
         if problem:
-            problems[f'param_scheduler.{i}'] = f'{_name(node)} {problem} of {length} {unit}'
+            problems[f'param_scheduler.{i}'] = f'{type_name(node)} {problem} of {length} {unit}'
     if not problems:
         return
     kind = 'schedule and length disagree'
@@ -51,7 +52,7 @@ def check_schedule(facts: Facts) -> Iterator[Finding]:
 
 def _judge(node: Mapping, length: int, last: bool) -> str | None:
     """Return the problem of a scheduler in a run of some length; None if it fits."""
-    name, begin = _name(node), node.get('begin', 0)
+    name, begin = type_name(node), node.get('begin', 0)
     end = node.get('end', length)
     if begin >= length:
         return f'begins at {begin}, after the training run'
@@ -96,8 +97,3 @@ def _describe_rates(cfg: Mapping, nodes: list, epochs: int | None, batches: int 
                 scheduler.step()
         rates.append(optimizer.param_groups[0]['lr'])
     return f'. The learning rate is {max(rates):.3g} at most and {rates[-1]:.3g} at the end; optimizer.lr is {rate:g}'
-
-
-def _name(node: Mapping) -> str:
-    kind = node.get('type')
-    return kind.__name__ if isinstance(kind, type) else str(kind).rpartition('.')[2]

@@ -21,6 +21,7 @@ from mmstvit.datasets.wrappers import inner_datasets
 from mmstvit.engine import runner as engine
 from mmstvit.errors import CheckpointError, UserError
 from mmstvit.fileio import check_config, load_weights, parse_config, read_content, read_weights
+from mmstvit.nodes import as_list, type_name
 
 from ..config import complete_config, read_config
 from ..drawing import Color, class_colors, to_rgb
@@ -94,10 +95,8 @@ class Predictor:
         data = dict(img_path=str(picture.source.path), img_id=0, sample_idx=0, seg_fields=[], img=image)
         data = self.pipeline(dict(data, img_shape=shape, ori_shape=shape, height=shape[0], width=shape[1]))
         preprocessor = getattr(self.model, 'module', self.model).data_preprocessor
-        channels, needed = (
-            engine.as_list(data['inputs'])[0].shape[0],
-            getattr(preprocessor, 'mean', torch.empty(0)).numel(),
-        )
+        channels = as_list(data['inputs'])[0].shape[0]
+        needed = getattr(preprocessor, 'mean', torch.empty(0)).numel()
         if needed > 1 and channels != needed:
             raise UnreadableError(f'the image has {channels} channels, but the model needs {needed}')
         return data
@@ -210,7 +209,7 @@ def _without_annotations(node: object) -> object:
 
 
 def _loads_annotations(transform: object) -> bool:
-    name = engine.type_name(transform) if isinstance(transform, Mapping) else ''
+    name = type_name(transform) if isinstance(transform, Mapping) else ''
     return name.startswith('Load') and 'Annotation' in name
 
 

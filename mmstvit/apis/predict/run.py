@@ -11,9 +11,9 @@ from torch.hub import tqdm  # counts by itself where tqdm is not installed; of t
 
 from mmstvit.checkpoint import to_mmstvit
 from mmstvit.datasets.images import UnreadableError
-from mmstvit.engine.runner import as_list
 from mmstvit.errors import UserError
 from mmstvit.fileio import safe_loading
+from mmstvit.nodes import as_list
 
 from .inputs import Inputs, Source, find_inputs, video_property
 from .model import Picture, Predictor, load_predictor

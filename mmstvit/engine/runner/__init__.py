@@ -2,7 +2,6 @@
 
 from .build import build_model, build_runner, build_seeded
 from .checks import (
-    as_list,
     check_checkpoint,
     check_pretrained,
     check_strategy,
@@ -10,7 +9,6 @@ from .checks import (
     check_test_parts,
     check_train_loop,
     check_train_parts,
-    type_name,
 )
 from .data import guard_data, guard_test_data, guard_train_data
 from .draw import DrawHook, check_draw
@@ -28,7 +26,6 @@ __all__ = [
     'apply_out',
     'apply_resume',
     'apply_tta',
-    'as_list',
     'build_model',
     'build_runner',
     'build_seeded',
@@ -51,5 +48,4 @@ __all__ = [
     'make_restartable',
     'scale_learning_rate',
     'start_processes',
-    'type_name',
 ]

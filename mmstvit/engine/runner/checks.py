@@ -2,29 +2,17 @@
 
 import argparse
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from mmengine.config import Config, ConfigDict
 
 from mmstvit.dependencies import tool_command
 from mmstvit.errors import UserError
 from mmstvit.fileio import is_local
+from mmstvit.nodes import as_list, type_name
 
 # Train loop -> the length of the other loop, which it does not accept.
 _FOREIGN_LENGTHS = {'EpochBasedTrainLoop': 'max_iters', 'IterBasedTrainLoop': 'max_epochs'}
-
-
-def type_name(node: Mapping) -> str:
-    """Return the name of the class that a config builds, without its scope; ``type`` may be the class itself."""
-    kind = node.get('type')
-    return kind.__name__ if isinstance(kind, type) else str(kind).rpartition('.')[2]
-
-
-def as_list(value: object) -> list:
-    """Return what a config gives as one value or as several: a list, empty for None."""
-    if value is None:
-        return []
-    return list(value) if isinstance(value, (list, tuple)) else [value]
 
 
 def check_train_parts(cfg: Config, _args: argparse.Namespace) -> None:

@@ -10,8 +10,7 @@ from mmengine.dist import get_world_size
 from mmengine.logging import print_log
 
 from mmstvit.errors import UserError
-
-from .checks import as_list
+from mmstvit.nodes import as_list
 
 
 def allow_no_workers(cfg: Config, _args: argparse.Namespace) -> None:

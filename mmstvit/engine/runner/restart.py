@@ -7,8 +7,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.logging import print_log
 
 from mmstvit.fileio import is_local
-
-from .checks import type_name
+from mmstvit.nodes import type_name
 
 # Samplers of MMEngine, MMDetection and MMPreTrain whose indices are integers: only those can carry a seed.
 _SAMPLERS = (
