@@ -17,10 +17,12 @@ from mmstvit.datasets.images import IMAGE_READER, Reader, find_loaders, find_rea
 from mmstvit.datasets.wrappers import inner_datasets
 from mmstvit.errors import DataError
 from mmstvit.fileio import is_local
+from mmstvit.nodes import find_parts
 
 from .building import build_inner, find_class
 from .coco_format import find_defects
 from .findings import FAULT, Finding
+from .headers import CocoInfos, Header, read_headers
 
 # Heads that classify the labels of the dataset; the region proposals of rpn_head have no class.
 _HEADS = {'bbox_head', 'mask_head', 'decode_head', 'auxiliary_head', 'head', 'data_preprocessor'}
@@ -74,6 +76,18 @@ class DatasetFacts:
         return next((reader for reader in readers if reader.key == IMAGE_READER.key), IMAGE_READER)
 
     @property
+    def infos(self) -> Sequence[Mapping]:
+        """Samples before the pipeline; those of a COCO dataset without objects; empty if they are unknown."""
+        if self.annotations is not None:
+            return CocoInfos(self.dataset, list(self.annotations.images.values()))
+        return [] if self.content is not None else getattr(self.dataset, 'data_list', [])
+
+    @functools.cached_property
+    def headers(self) -> list[Header]:
+        """Headers of a sample of the images."""
+        return read_headers(self.infos)
+
+    @property
     def annotated(self) -> bool:
         """True if the run needs annotations: in training and validation, with a pipeline that loads them."""
         return self.split != 'test' and any(isinstance(loader, LoadAnnotations) for loader in self.loaders)
@@ -111,6 +125,16 @@ class Facts:
     def of_split(self, split: str) -> list[DatasetFacts]:
         """Return the datasets of a split."""
         return [data for data in self.datasets if data.split == split]
+
+    def read_by(self, split: str) -> list[DatasetFacts]:
+        """Return the datasets that a split reads, also those that an earlier split has."""
+        known = {data.key: data for data in self.datasets}
+        return [known[self.same.get(key, key)] for key in self.keys.get(split, ())]
+
+    def evaluators(self, split: str) -> Iterator[tuple[str, Mapping]]:
+        """Yield dotted keys and configs of the evaluators of a split; training has none."""
+        key = f'{split}_evaluator'
+        return find_parts(None if split == 'train' else self.cfg.get(key), key)
 
     def of_coco(self) -> Iterator[tuple[DatasetFacts, Annotations]]:
         """Yield the COCO datasets whose files have a sound format, with their annotations."""

@@ -2,43 +2,19 @@
 
 import copy
 import inspect
-import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from mmengine.config import Config
-from mmengine.dataset import BaseDataset
 from mmengine.registry import MODELS, DefaultScope
-from PIL import Image
 from torch import Tensor
 
 from mmstvit.datasets.images import Reader, UnreadableError
 
 from .facts import DatasetFacts, Facts
 from .findings import FAULT, WARNING, Finding, shorten
-
-SAMPLE = 64  # images of a dataset whose headers are read, evenly spaced
-_PNG_BITS = 24  # offset of the bit depth
-
-
-@dataclass(frozen=True)
-class Header:
-    """Header of an image file.
-
-    Args:
-        info: Its sample before the pipeline.
-        path: Path of the file.
-        mode: Pillow's mode, such as ``'RGB'``; ``'?'`` if Pillow does not know the format.
-        size: (width, height).
-        bits: Bits per channel.
-    """
-
-    info: Mapping
-    path: str
-    mode: str
-    size: tuple[int, int]
-    bits: int
+from .headers import Header
 
 
 @dataclass(frozen=True)
@@ -52,66 +28,6 @@ class Inputs:
 
     shape: tuple[int, int, int] | None
     error: str = ''
-
-
-def read_headers(data: DatasetFacts) -> list[Header]:
-    """Read the headers of evenly spaced images of a dataset; those that cannot be read are left out."""
-    infos = _sample_infos(data)
-    chosen = np.unique(np.linspace(0, len(infos) - 1, min(SAMPLE, len(infos))).astype(int)).tolist() if infos else []
-    headers = (_read_header(infos[index]) for index in chosen)
-    return [header for header in headers if header is not None]
-
-
-def _sample_infos(data: DatasetFacts) -> Sequence[Mapping]:
-    """Return the samples of a dataset before its pipeline; those of a COCO dataset without objects."""
-    if data.dataset is None or (data.content is not None and data.annotations is None):
-        return []
-    if data.annotations is None:
-        return getattr(data.dataset, 'data_list', [])
-    return CocoInfos(data.dataset, list(data.annotations.images.values()))
-
-
-class CocoInfos(Sequence):
-    """Samples of a COCO dataset without objects, made when they are asked for.
-
-    Args:
-        dataset: The dataset; its samples need not be loaded.
-        images: Entries of the annotation file.
-    """
-
-    def __init__(self, dataset: BaseDataset, images: list[Mapping]) -> None:
-        self.dataset = dataset
-        self.images = images
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, index: int) -> Mapping:
-        """Make a sample."""
-        image = self.images[index]
-        return self.dataset.parse_data_info(dict(raw_img_info={**image, 'img_id': image['id']}, raw_ann_info=[]))
-
-
-def _read_header(info: Mapping) -> Header | None:
-    path = info.get('img_path')
-    if not isinstance(path, str) or not os.path.isfile(path):
-        return None
-    try:
-        with Image.open(path) as image:
-            bits = 16 if image.mode.startswith('I') else 8
-            if image.format == 'TIFF':
-                bits = max(image.tag_v2.get(258, (bits,)))
-            elif image.format == 'PNG':
-                with open(path, 'rb') as file:
-                    bits = file.read(_PNG_BITS + 1)[_PNG_BITS]
-            return Header(info, path, image.mode, image.size, bits)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-        pass
-    try:  # TIFF files of several bands, which Pillow does not know
-        array = Reader('img_path', 'unchanged', 'cv2').read(path)
-    except UnreadableError:
-        return None
-    return Header(info, path, '?', array.shape[1::-1], array.itemsize * 8)
 
 
 def load_inputs(data: DatasetFacts, header: Header) -> Inputs:
@@ -133,7 +49,7 @@ def check_channels(facts: Facts) -> Iterator[Finding]:
             continue
         reader = data.image_reader
         modes: dict[tuple, Header] = {}
-        for header in read_headers(data):
+        for header in data.headers:
             modes.setdefault((header.mode, header.bits), header)
         found: dict[int, str] = {}
         for header in modes.values():
@@ -211,7 +127,7 @@ def check_bits(facts: Facts) -> Iterator[Finding]:
         if data.dataset is None:
             continue
         reader = data.image_reader
-        deep = [header.path for header in read_headers(data) if header.bits > 8][:12]
+        deep = [header.path for header in data.headers if header.bits > 8][:12]
         dark = [path for path in deep if _is_black(reader, path)]
         if dark:
             message = (

@@ -1,18 +1,18 @@
 """Segmentation maps: the values in them against the labels that the dataset and the model know."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from mmstvit.datasets.images import UnreadableError, find_map_reader
 from mmstvit.datasets.label_maps import Labels, Values, count_values, find_ignore_index, find_labels
+from mmstvit.nodes import find_parts
 
 from .coco_files import read_size
 from .facts import DatasetFacts, Facts
 from .findings import FAULT, WARNING, Finding, shorten
-from .images import read_headers
 
 SAMPLE = 12  # maps of a dataset that are decoded before training, evenly spaced
 SEARCHED = 200  # maps that are searched for a second class before none is said to occur
@@ -49,7 +49,7 @@ def check_map_sizes(facts: Facts) -> Iterator[Finding]:
     """Refuse segmentation maps of another size than their images, from the headers of some."""
     for data in facts.datasets if not facts.decodes else ():
         reader = None if data.dataset is None else find_map_reader(data.dataset.pipeline)
-        for header in read_headers(data) if reader else ():
+        for header in data.headers if reader else ():
             path = header.info.get('seg_map_path')
             size, _ = read_size(header.path, data.image_reader.turns)
             other, _ = read_size(path, reader.turns) if path else (None, False)
@@ -225,13 +225,10 @@ def check_ignore_index(facts: Facts) -> Iterator[Finding]:
     if facts.cfg.get('default_scope') != 'mmseg':
         return
     expected = find_ignore_index(facts.cfg.model)
-    nodes = {'model.auxiliary_head': facts.cfg.model.get('auxiliary_head')}
-    nodes |= {key: facts.cfg.get(key) for key in ('val_evaluator', 'test_evaluator')}
-    for section, node in nodes.items():
-        for i, part in enumerate(node if isinstance(node, (list, tuple)) else [node]):
-            key = f'{section}.{i}' if isinstance(node, (list, tuple)) else section
-            value = part.get('ignore_index', 255) if isinstance(part, Mapping) else expected
-            if value != expected:
-                message = f'model.decode_head ignores label {expected}, but {key}.ignore_index is {value}.'
-                remedy = f'Set --cfg-options {key}.ignore_index={expected}'
-                yield Finding('ignore_index differs', FAULT, message, remedy, f'{key}.ignore_index')
+    heads = find_parts(facts.cfg.model.get('auxiliary_head'), 'model.auxiliary_head')
+    for key, part in [*heads, *facts.evaluators('val'), *facts.evaluators('test')]:
+        value = part.get('ignore_index', 255)
+        if value != expected:
+            message = f'model.decode_head ignores label {expected}, but {key}.ignore_index is {value}.'
+            remedy = f'Set --cfg-options {key}.ignore_index={expected}'
+            yield Finding('ignore_index differs', FAULT, message, remedy, f'{key}.ignore_index')

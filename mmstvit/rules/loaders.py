@@ -2,14 +2,16 @@
 
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from mmengine.config import Config
 from mmengine.dist import get_world_size
 
+from mmstvit.nodes import find_parts, type_name
+
 from .facts import DatasetFacts, Facts
 from .findings import FAULT, Finding
-from .images import load_inputs, read_headers
+from .images import load_inputs
 
 
 def check_batch_sizes(facts: Facts) -> Iterator[Finding]:
@@ -24,9 +26,9 @@ def check_batch_sizes(facts: Facts) -> Iterator[Finding]:
         if batch < 2 or pads:
             continue
         shapes: dict[tuple, str] = {}
-        for data in find_datasets(facts, split):
+        for data in facts.read_by(split):
             sizes = {}
-            for header in read_headers(data):
+            for header in data.headers:
                 sizes.setdefault(header.size, header)
             for header in list(sizes.values())[:8] if len(sizes) > 1 or shapes else []:
                 shape = load_inputs(data, header).shape
@@ -89,26 +91,17 @@ def check_batch_norm(facts: Facts) -> Iterator[Finding]:
 def _pooled_batch_norms(cfg: Config) -> Iterator[tuple[str, str]]:
     """Yield key and type of a segmentor's heads that normalize features of 1×1 with BatchNorm."""
     for name in ('decode_head', 'auxiliary_head'):
-        node = cfg.model.get(name)
-        for i, head in enumerate(node if isinstance(node, (list, tuple)) else [node]):
-            if not isinstance(head, Mapping):
-                continue
-            kind = str(head.get('type')).rpartition('.')[2]
+        for key, head in find_parts(cfg.model.get(name), f'model.{name}'):
+            kind = type_name(head)
             pools = 1 in head.get('pool_scales', (1,)) if kind in ('PSPHead', 'UPerHead') else 'ASPP' in kind
             norm = (head.get('norm_cfg') or {}).get('type')
             if pools and norm in ('BN', 'BN2d', 'SyncBN'):
-                yield f'model.{name}.{i}' if isinstance(node, (list, tuple)) else f'model.{name}', kind
-
-
-def find_datasets(facts: Facts, split: str) -> list[DatasetFacts]:
-    """Return the datasets of a split, also those whose data are in an earlier split, too."""
-    known = {data.key: data for data in facts.datasets}
-    return [known[facts.same.get(key, key)] for key in facts.keys.get(split, ())]
+                yield key, kind
 
 
 def count_samples(facts: Facts, split: str) -> int | None:
     """Count the samples of a split, with repetitions; None if a dataset cannot be counted."""
-    return _count(facts.cfg[f'{split}_dataloader'].dataset, iter(find_datasets(facts, split)))
+    return _count(facts.cfg[f'{split}_dataloader'].dataset, iter(facts.read_by(split)))
 
 
 def _count(node: object, leaves: Iterator[DatasetFacts]) -> int | None:
