@@ -10,8 +10,8 @@ from PIL import Image
 
 _DRIVE = re.compile(r'[A-Za-z]:[\\/]')
 _LABEL_STUDIO = re.compile(r'[0-9a-f]{8}-(?=.)')  # before the name of an uploaded file
-_ORIENTATION = 274  # EXIF tag
-_TURNED = (5, 6, 7, 8)  # exchange width and height
+ORIENTATION = 274  # EXIF tag
+TURNED = (5, 6, 7, 8)  # exchange width and height
 _TURNING = ('JPEG', 'MPO', 'PNG')  # formats whose orientation OpenCV applies
 
 
@@ -105,7 +105,7 @@ def read_size(path: str, turns: bool = True) -> tuple[tuple[int, int] | None, bo
         with Image.open(path) as image:
             size, turned = image.size, False
             if image.format in _TURNING and image.info.get('exif'):
-                turned = image.getexif().get(_ORIENTATION) in _TURNED
+                turned = image.getexif().get(ORIENTATION) in TURNED
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         return None, False
     return (size[::-1] if turns and turned else size), turned

@@ -32,7 +32,6 @@ def find_defects(
     image_folder: str | PathLike | None = None,
     *,
     evaluated: bool = True,
-    sizes: bool = True,
     turns: bool = True,
 ) -> list[Finding]:
     """Find what MMDetection cannot read in a COCO annotation file.
@@ -41,13 +40,12 @@ def find_defects(
         content: The parsed JSON, which may be anything.
         image_folder: Folder of the images, for the paths in ``file_name``.
         evaluated: False if the file is for training alone, which does not need ``iscrowd``.
-        sizes: Compare width and height with the headers of some images.
         turns: True if the pipeline applies the EXIF orientation.
 
     Returns:
         A finding for each kind of defect, causes before consequences, with ``where`` left empty.
     """
-    return _Examiner(content, ImageFolder(image_folder, turns), evaluated, _SAMPLE if sizes else 0).notes.findings()
+    return _Examiner(content, ImageFolder(image_folder, turns), evaluated, _SAMPLE).notes.findings()
 
 
 def repair(content: object, image_folder: str | PathLike | None = None) -> tuple[dict, list[str]]:

@@ -4,10 +4,11 @@ import bisect
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePosixPath
+from typing import TypeVar
 
 from mmstvit.errors import DataError
 
@@ -22,6 +23,7 @@ SPLIT_NAMES = {
 }  # fmt: skip
 SPLITS = ('train', 'val', 'test')
 ALL = 'all'  # a part that no name assigns to a split
+Part = TypeVar('Part')
 
 
 @dataclass
@@ -116,15 +118,31 @@ def find_split(path: str) -> str:
     return ALL
 
 
-def check_splits(found: dict[str, list], remedy: str) -> None:
-    """Check that a data set has one part per split, and either splits or one part without a split.
-
-    Raises:
-        DataError: Lists the parts.
-    """
+def check_single(found: dict[str, list], remedy: str) -> None:
+    """Check that a data set has one part per split; raises DataError that lists the parts."""
     for split, parts in found.items():
         if len(parts) > 1:
             what = f'for {split}' if split != ALL else 'without train, val or test in their names'
             raise DataError(f'Several parts of the data {what}: {", ".join(map(str, parts))}.', remedy)
-    if ALL in found and 'train' in found:
-        raise DataError(f'{found[ALL][0]} belongs to no split, but {found["train"][0]} is for training.', remedy)
+
+
+def assign_splits(parts: Mapping[str, Part], what: str, remedy: str) -> dict[str, Part]:
+    """Return the parts of a data set by split, in order; one without a name of a split is for training.
+
+    Args:
+        parts: Parts by split, or by ``ALL``; a list of parts stands for its first in messages.
+        what: What a part is, for messages.
+        remedy: Remedy of the errors.
+
+    Raises:
+        DataError: No part is for training, or a part belongs to no split beside one for training.
+    """
+    parts = dict(parts)
+    if ALL in parts and 'train' in parts:
+        alone, train = (part[0] if isinstance(part, list) else part for part in (parts[ALL], parts['train']))
+        raise DataError(f'{alone} belongs to no split, but {train} is for training.', remedy)
+    if ALL in parts:
+        parts['train'] = parts.pop(ALL)
+    if 'train' not in parts:
+        raise DataError(f'No {what} is for training, only for {" and ".join(parts)}.', remedy)
+    return {split: parts[split] for split in SPLITS if split in parts}

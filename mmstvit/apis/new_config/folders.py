@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from mmstvit.datasets.images import IMAGE_READER, UnreadableError
 from mmstvit.errors import DataError
 
-from .folder import ALL, SPLITS, Folder, check_splits, find_split, join, relative
+from .folder import ALL, Folder, assign_splits, check_single, find_split, join, relative
 from .found import BESIDE, Data, Options, first_names
 from .splitting import split_files
 
@@ -120,13 +120,8 @@ def _choose_tops(found: dict[str, list[str]], folder: Folder, options: Options) 
                 'Name one, or a fraction of the images such as 0.2.',
             )
         found = {**found, 'val': [relative(path, folder.root)]}
-    check_splits(found, _NAME_ONE)
-    tops = {split: top for split, (top,) in found.items()}
-    if ALL in tops:
-        tops['train'] = tops.pop(ALL)
-    if 'train' not in tops:
-        raise DataError(f'No folder is for training, only {" and ".join(tops.values())}.', _NAME_ONE)
-    return {split: tops[split] for split in SPLITS if split in tops}
+    check_single(found, _NAME_ONE)
+    return assign_splits({split: top for split, (top,) in found.items()}, 'folder', _NAME_ONE)
 
 
 def _check_classes(parts: Classes, classes: list[str]) -> None:

@@ -13,7 +13,7 @@ from mmstvit.rules.coco_files import ImageFolder
 from mmstvit.rules.coco_format import find_defects, repair, split_by_image
 from mmstvit.rules.findings import FAULT, Finding
 
-from .folder import ALL, SPLITS, Folder, check_splits, find_split, relative
+from .folder import ALL, Folder, assign_splits, check_single, find_split, relative
 from .found import BESIDE, Data, Options, first_names
 
 # Names of COCO's other annotations of the same images.
@@ -141,13 +141,9 @@ def _choose_parts(found: dict[str, list[Part]], folder: Folder, options: Options
     """Choose one part for each split; without names of splits, all is for training."""
     if options.val_fraction is None:
         found = {**found, 'val': [_read_val(options)]}
-    check_splits(found, _NAME_ONE)
-    parts = {split: part for split, (part,) in found.items()}
+    check_single(found, _NAME_ONE)
+    parts = assign_splits({split: part for split, (part,) in found.items()}, 'annotation file', _NAME_ONE)
     notes = [f'COCO annotations: {relative(part.file, folder.root)}' for part in parts.values()]
-    if ALL in parts:
-        parts['train'] = parts.pop(ALL)
-    if 'train' not in parts:
-        raise DataError(f'No annotation file is for training, only for {" and ".join(parts)}.', _NAME_ONE)
     for split in ('val', 'test'):
         if split in parts and not parts[split].content.get('annotations'):
             images = parts.pop(split).content['images']
@@ -156,7 +152,7 @@ def _choose_parts(found: dict[str, list[Part]], folder: Folder, options: Options
         part.content.setdefault('annotations', [])
     if not parts['train'].content['annotations']:
         raise DataError(f'{parts["train"].file} has no annotations to train on.', _NAME_ONE)
-    return {split: parts[split] for split in SPLITS if split in parts}, notes
+    return parts, notes
 
 
 def _read_val(options: Options) -> Part:

@@ -74,7 +74,7 @@ class Table:
 
     @property
     def comment(self) -> str:
-        """What the config says about the classes."""
+        """Comment of the config on the classes."""
         ignored = [write(value) for value, label in self.labels.items() if label == IGNORED and value != IGNORED]
         start = (
             'The copies of the label maps have them as 0, 1, …'
@@ -91,20 +91,15 @@ def write(value: Value) -> str:
     return '#' + bytes(value).hex() if isinstance(value, tuple) else str(value)
 
 
-def read_labels(path: Path) -> np.ndarray:
+def _read(path: Path) -> tuple[np.ndarray, bool]:
     """Read a label map.
 
     Returns:
-        (H, W) integers; for colors red·2¹⁶ + green·2⁸ + blue.
+        (H, W) integers, for colors red·2¹⁶ + green·2⁸ + blue; and True if the file has one channel.
 
     Raises:
         DataError: The file cannot be read.
     """
-    return _read(path)[0]
-
-
-def _read(path: Path) -> tuple[np.ndarray, bool]:
-    """Return the labels of a map, and True if it has one channel."""
     try:
         array = MAP_READER.read(str(path)).squeeze()
     except UnreadableError as error:

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from mmstvit.errors import DataError
 
-from .folder import ALL, SPLITS, Folder, find_split, join, relative
+from .folder import ALL, Folder, assign_splits, find_split, join, relative
 from .found import BESIDE, Data, Options, first_names
 from .labels import IGNORED, Table, Values, convert, make_table, read_values, write
 from .names import find_names, parse_names, parse_value
@@ -234,13 +234,7 @@ def _choose_parts(found: dict[str, list[Pairs]], folder: Folder, options: Option
             known = ', '.join(str(folder.root / part[0].images) for part in parts.values())
             raise DataError(f'--val {options.val} is not a folder of images with label maps.', f'Name one of: {known}')
         parts = {s: part for s, part in parts.items() if s not in (*moved, 'val')} | {'val': next(iter(moved.values()))}
-    if ALL in parts and 'train' not in parts:
-        parts['train'] = parts.pop(ALL)
-    if ALL in parts:
-        raise DataError(f'{parts[ALL][0]} belongs to no split, but {parts["train"][0]} is for training.', _NAME_ONE)
-    if 'train' not in parts:
-        raise DataError(f'No folder is for training, only {" and ".join(parts)}.', _NAME_ONE)
-    return {split: parts[split] for split in SPLITS if split in parts}
+    return assign_splits(parts, 'folder', _NAME_ONE)
 
 
 def _count_alone(part: Sequence[Pairs], folder: Folder) -> int:

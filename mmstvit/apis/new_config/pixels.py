@@ -6,8 +6,9 @@ from pathlib import Path
 
 from PIL import Image
 
+from mmstvit.rules.coco_files import ORIENTATION, TURNED
+
 _MOST_IMAGES = 1000
-_EXIF_ORIENTATION = 0x0112
 # Mode of Pillow -> note. The pipelines read every image as 8-bit blue, green and red.
 _MODES = {
     '1': 'black and white',
@@ -35,12 +36,12 @@ def look_at_images(paths: Sequence[Path]) -> tuple[list[tuple[int, int]], list[s
         try:
             with Image.open(path) as image:
                 size, mode = image.size, image.mode
-                turned = image.getexif().get(_EXIF_ORIENTATION, 1)
+                turned = image.getexif().get(ORIENTATION, 1)
         except (OSError, SyntaxError, ValueError):  # unreadable, or not known to Pillow: verify_dataset.py decides
             continue
         if turned != 1:
             kinds['turned by its EXIF orientation: read as it is shown'] += 1
         if mode in _MODES:
             kinds[_MODES[mode]] += 1
-        sizes.append(size[::-1] if turned >= 5 else size)
+        sizes.append(size[::-1] if turned in TURNED else size)
     return sizes, [f'{count} of {len(sizes)} images {kind}' for kind, count in kinds.items()]

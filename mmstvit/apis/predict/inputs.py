@@ -41,7 +41,7 @@ class Source:
 
 @dataclass
 class Inputs:
-    """What a command names.
+    """Inputs of a prediction.
 
     Args:
         sources: Images and videos, each once.

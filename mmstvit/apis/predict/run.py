@@ -24,7 +24,7 @@ _RESULTS: dict[str, type[Results]] = {'mmdet': Instances, 'mmseg': Segments, 'mm
 
 @dataclass
 class Summary:
-    """What a prediction has written.
+    """Summary of a prediction: what was written and what was skipped.
 
     Args:
         folder: The folder of the results.
