@@ -1,5 +1,7 @@
 """Super token attention as a module."""
 
+from collections.abc import Callable
+
 from torch import Tensor, nn
 
 from mmstvit.ops import select
@@ -20,7 +22,14 @@ class SuperTokenAttention(nn.Module):
         n_iter: Sampling iterations.
         attn_drop_rate: Dropout of the attention weights.
         proj_drop_rate: Dropout after the output projection.
+
+    Attributes:
+        recorder: None, or a function by which others read a forward pass. It is called with the size (H, W) of the map,
+            the association (B, h, w, s², 9), which is None with ``stoken_size`` 1, and the projections (B, h, w, 3C) of
+            the super tokens. :mod:`mmstvit.visualization` sets it for the duration of a call.
     """
+
+    recorder: Callable[[tuple[int, int], Tensor | None, Tensor], None] | None
 
     def __init__(
         self,
@@ -39,21 +48,26 @@ class SuperTokenAttention(nn.Module):
         self.qkv = Linear(embed_dims, 3 * embed_dims)
         self.proj = Linear(embed_dims, embed_dims)
         self.proj_drop = nn.Dropout(proj_drop_rate)
-
-    def refine(self, tokens: Tensor) -> Tensor:
-        """Self-attention among super tokens (Eqs. 9–10): (B, h, w, C) -> (B, h, w, C)."""
-        qkv = self.qkv(tokens).flatten(1, 2)  # (B, h·w, 3C)
-        dropout = self.attn_drop_rate if self.training else 0.0
-        out = select(qkv).self_attention(qkv, self.num_heads, dropout)  # (B, h·w, C)
-        return self.proj_drop(self.proj(out.view(tokens.shape)))
+        self.recorder = None
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, H, W, C) -> (B, H, W, C)."""
-        if self.stoken_size == 1:
-            return self.refine(x)
         ops = select(x)
-        tokens, affinity = ops.sample_super_tokens(x, self.stoken_size, self.n_iter)
-        return ops.upsample_super_tokens(self.refine(tokens), affinity, x.shape[1:3])
+        tokens, affinity = x, None
+        if self.stoken_size > 1:
+            tokens, affinity = ops.sample_super_tokens(x, self.stoken_size, self.n_iter)
+        qkv = self.qkv(tokens)  # (B, h, w, 3C)
+        if self.recorder is not None:
+            self.recorder(tuple(x.shape[1:3]), affinity, qkv)
+        tokens = self.attend(qkv)
+        return tokens if affinity is None else ops.upsample_super_tokens(tokens, affinity, x.shape[1:3])
+
+    def attend(self, qkv: Tensor) -> Tensor:
+        """Self-attention among super tokens (Eqs. 9–10): (B, h, w, 3C) -> (B, h, w, C)."""
+        b, h, w, _ = qkv.shape
+        dropout = self.attn_drop_rate if self.training else 0.0
+        out = select(qkv).self_attention(qkv.flatten(1, 2), self.num_heads, dropout)  # (B, h·w, C)
+        return self.proj_drop(self.proj(out.view(b, h, w, -1)))
 
     def extra_repr(self) -> str:
         """Show the settings in ``print(model)``."""

@@ -28,9 +28,9 @@ def test_ffn_drops_after_the_activation_and_at_the_end():
 def test_attention_drops_after_the_projection(stoken_size):
     torch.manual_seed(0)
     attention = SuperTokenAttention(8, 2, stoken_size, proj_drop_rate=0.3).train()
-    tokens = attention.refine(image(2, 16, 16, 8))
+    tokens = attention.attend(attention.qkv(image(2, 16, 16, 8)))
     assert zeros(tokens) == pytest.approx(0.3, abs=0.03)
-    assert zeros(attention.eval().refine(image(2, 16, 16, 8))) == 0
+    assert zeros(attention.eval().attend(attention.qkv(image(2, 16, 16, 8)))) == 0
 
 
 def test_drop_path_takes_each_branch_out_of_single_images():
