@@ -46,8 +46,8 @@ def attention_of(
 ) -> list[Attention]:
     """Read the attention of a point over the whole image, block by block.
 
-    Super token attention equals global attention with the map A = Q softmax(QKᵀ/√d) Q̂ᵀ over tokens (Eqs. 14–15, drawn in
-    Fig. 2(d) of the paper). This computes the row of the token at ``point``, not the map. For blocks with global
+    Super token attention equals global attention with the map A = Q softmax(QKᵀ/√d) Q̂ᵀ over tokens (Eqs. 14–15, drawn
+    in Fig. 2(d) of the paper). This computes the row of the token at ``point``, not the map. For blocks with global
     attention it is the row of their map.
 
     Args:
@@ -144,7 +144,7 @@ def _read_row(
 
 
 def _super_tokens_of(association: Tensor, y: int, x: int, s: int) -> tuple[Tensor, Tensor]:
-    """Return the super tokens in reach of a token, and its weights for them; neighbors outside the grid are left out."""
+    """Return the super tokens in reach of a token, without neighbors outside the grid, and its weights."""
     h, w, _, _ = association.shape
     weights = association[y // s, x // s, y % s * s + x % s]  # (9)
     offsets = torch.arange(9, device=weights.device)

@@ -47,7 +47,7 @@ class SuperTokens(Record):
     neighbors outside the grid have a weight too, although they are no super tokens.
 
     Args:
-        association: Weights of each token for the nine super tokens around its cell, (⌈H/t⌉, ⌈W/t⌉, 9), without padding.
+        association: Weights of each token for the super tokens around its cell, padding cropped, (⌈H/t⌉, ⌈W/t⌉, 9).
     """
 
     association: np.ndarray
@@ -73,8 +73,8 @@ class SuperTokens(Record):
         """Super token to which each pixel belongs most, (H, W) of integers."""
         return self.enlarge(self.labels)
 
-    def membership(self, index: int) -> np.ndarray:
-        """Return the weight of each pixel for a super token, (H, W); 0 where it is out of reach.
+    def token_membership(self, index: int) -> np.ndarray:
+        """Return the weight of each token for a super token, (⌈H/t⌉, ⌈W/t⌉); 0 where it is out of reach.
 
         Raises:
             IndexError: There are not that many super tokens.
@@ -82,7 +82,11 @@ class SuperTokens(Record):
         count = self.grid[0] * self.grid[1]
         if not 0 <= index < count:
             raise IndexError(f'{self.name} has super tokens 0 to {count - 1}, but got {index}.')
-        return self.enlarge((self.association * (self.neighbors == index)).sum(-1))
+        return (self.association * (self.neighbors == index)).sum(-1)
+
+    def membership(self, index: int) -> np.ndarray:
+        """Return the weight of each pixel for a super token, (H, W); see :meth:`token_membership`."""
+        return self.enlarge(self.token_membership(index))
 
 
 @dataclass(frozen=True)
