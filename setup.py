@@ -48,13 +48,15 @@ onedl = [
 ]
 scenes = ['scikit-learn>=1.3', 'scikit-image>=0.22', 'opencv-python', 'pycocotools', 'tqdm', 'tensorboard']
 safetensors = ['safetensors>=0.4']
-tests = [*safetensors, 'pytest>=8', 'pytest-xdist>=3.5', 'hypothesis>=6.100']
+app = ['gradio>=6.31,<7', 'matplotlib']
+tests = [*safetensors, *app, 'playwright>=1.50', 'pytest>=8', 'pytest-xdist>=3.5', 'hypothesis>=6.100']
 
 setup(
     # Without mmengine and mmcv: the original and the OneDL distributions have the same import names, and pip would
     # overwrite one with the other. `mmstvit.dependencies` checks what can be imported.
     install_requires=['torch>=2.6', 'numpy', 'packaging'],
     extras_require={
+        'app': app,
         'onedl': onedl,
         'safetensors': safetensors,
         'scenes': scenes,

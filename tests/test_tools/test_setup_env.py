@@ -93,6 +93,22 @@ class TestPackages:
         ((*_, requirement),) = env.calls
         assert requirement.startswith('hypothesis==') and 'keeping the installed mmdet' in capsys.readouterr().out
 
+    def test_the_page_is_left_out_where_it_does_not_fit(self, setup_env, env, monkeypatch, capsys):
+        have = setup_env.read_pins()
+        del have['gradio']
+        monkeypatch.setattr(env, 'installed', lambda: have)
+
+        def fail(*args):
+            raise setup_env.SetupError('pip failed')
+
+        monkeypatch.setattr(env, 'pip', fail)
+        setup_env.install_stack(env, setup_env.read_pins())
+        assert 'without gradio' in capsys.readouterr().out
+        env.marker.touch()  # an environment of ours
+        monkeypatch.setattr(env, 'runs', lambda code: code == 'import torch, torchvision')
+        with pytest.raises(setup_env.SetupError):
+            setup_env.install_stack(env, setup_env.read_pins())
+
 
 class TestErrors:
     def test_a_folder_of_somebody_else_is_left_alone(self, tmp_path):

@@ -44,6 +44,8 @@ STACK = {
     'onedl-mmpretrain': 'mmpretrain',
 }
 MMCV = 'onedl-mmcv'
+# Installed last: without them, everything but the page works.
+PAGE = ['gradio', 'playwright']
 
 
 class SetupError(RuntimeError):
@@ -217,7 +219,13 @@ def install_stack(env: Environment, pins: dict[str, str]) -> None:
     ]
     if kept:
         log(f'keeping the installed {", ".join(STACK[name] for name in kept)}')
-    env.install([name for name in pins if name not in (*BASE, MMCV, *kept)], pins)
+    env.install([name for name in pins if name not in (*BASE, MMCV, *PAGE, *kept)], pins)
+    try:
+        env.install(PAGE, pins)
+    except SetupError:
+        if env.ours:
+            raise
+        log(f'without {" and ".join(PAGE)}: they do not fit the installed packages. Only `make app` needs them')
 
 
 def wheel_folder(env: Environment, pins: dict[str, str]) -> Path:
