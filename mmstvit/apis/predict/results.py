@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
@@ -16,6 +17,47 @@ from .inputs import video_property
 from .model import Picture
 
 _TOP = 5  # classes per image in the CSV file
+
+
+@dataclass
+class Objects:
+    """Objects that a detector found in an image.
+
+    Args:
+        boxes: (n, 4), corners in pixels.
+        labels: Class of each object.
+        scores: Score of each object.
+        masks: (n, H, W) of bool; None from a detector without masks.
+    """
+
+    boxes: np.ndarray
+    labels: list[int]
+    scores: list[float]
+    masks: np.ndarray | None
+
+    def texts(self, classes: list[str]) -> list[str]:
+        """Return name and score of each object."""
+        return [f'{classes[i]} {score:.2f}' for i, score in zip(self.labels, self.scores, strict=True)]
+
+
+def read_objects(sample: BaseDataElement, score: float) -> Objects:
+    """Return the objects of a prediction that have at least this score."""
+    found = sample.pred_instances
+    found = found[found.scores >= score].cpu().numpy()
+    boxes = np.asarray(getattr(found.bboxes, 'tensor', found.bboxes), np.float64).reshape(-1, 4)
+    masks = np.asarray(found.masks, bool) if 'masks' in found else None
+    return Objects(boxes, found.labels.tolist(), found.scores.tolist(), masks)
+
+
+def read_map(sample: BaseDataElement) -> np.ndarray:
+    """Return the class of each pixel of a prediction, (H, W)."""
+    return sample.pred_sem_seg.data.squeeze(0).cpu().numpy()
+
+
+def read_classes(sample: BaseDataElement, classes: list[str]) -> list[tuple[str, float]]:
+    """Return the best classes of a prediction with their scores, the best first."""
+    scores, labels = sample.pred_score.topk(min(_TOP, len(classes)))
+    return [(classes[i], score) for score, i in zip(scores.tolist(), labels.tolist(), strict=True)]
 
 
 class Results:
@@ -98,16 +140,13 @@ class Instances(Results):
         self._stream.write(f'{{"categories": {json.dumps(categories)},\n"annotations": [')
 
     def _write(self, picture: Picture, sample: BaseDataElement) -> np.ndarray:
-        found = sample.pred_instances
-        self._best = max([self._best, *found.scores.tolist()])
-        found = found[found.scores >= self.score].cpu().numpy()
-        boxes = np.asarray(getattr(found.bboxes, 'tensor', found.bboxes), np.float64).reshape(-1, 4)
-        masks = np.asarray(found.masks, bool) if 'masks' in found else None
+        self._best = max([self._best, *sample.pred_instances.scores.tolist()])
+        found = read_objects(sample, self.score)
         height, width = picture.image.shape[:2]
         self._images.append(dict(id=len(self._images) + 1, file_name=picture.name, width=width, height=height))
-        for i, label in enumerate(found.labels.tolist()):
+        for i, label in enumerate(found.labels):
             self._count += 1
-            x1, y1, x2, y2 = boxes[i].tolist()
+            x1, y1, x2, y2 = found.boxes[i].tolist()
             entry = dict(
                 id=self._count,
                 image_id=len(self._images),
@@ -115,13 +154,13 @@ class Instances(Results):
                 bbox=[round(value, 2) for value in (x1, y1, x2 - x1, y2 - y1)],
                 area=round((x2 - x1) * (y2 - y1), 2),
                 iscrowd=0,
-                score=round(float(found.scores[i]), 6),
+                score=round(found.scores[i], 6),
             )
-            if masks is not None:
-                entry |= _encode(masks[i])
+            if found.masks is not None:
+                entry |= _encode(found.masks[i])
             self._stream.write((',\n' if self._count > 1 else '\n') + json.dumps(entry))
-        texts = [f'{self.classes[i]} {score:.2f}' for i, score in zip(found.labels, found.scores, strict=True)]
-        return draw_instances(picture.rgb, boxes, found.labels.tolist(), masks, texts, self.colors)
+        texts = found.texts(self.classes)
+        return draw_instances(picture.rgb, found.boxes, found.labels, found.masks, texts, self.colors)
 
     @property
     def note(self) -> str:
@@ -156,7 +195,7 @@ class Segments(Results):
             rows.writerow([i, name, '#{:02x}{:02x}{:02x}'.format(*color)])
 
     def _write(self, picture: Picture, sample: BaseDataElement) -> np.ndarray:
-        labels = sample.pred_sem_seg.data.squeeze(0).cpu().numpy()
+        labels = read_map(sample)
         stem = picture.name if picture.source.is_video else picture.source.stem
         write_image(
             self.folder / 'maps' / f'{stem}.png', labels.astype(np.uint8 if len(self.classes) <= 256 else np.uint16)
@@ -177,9 +216,7 @@ class Classes(Results):
         self._rows.writerow(['file', *header])
 
     def _write(self, picture: Picture, sample: BaseDataElement) -> np.ndarray:
-        scores, labels = sample.pred_score.topk(min(_TOP, len(self.classes)))
-        best = [(self.classes[i], score) for score, i in zip(scores.tolist(), labels.tolist(), strict=True)]
-        best = [(name, score) for name, score in best if score >= self.score]
+        best = [(name, score) for name, score in read_classes(sample, self.classes) if score >= self.score]
         self._rows.writerow([picture.name, *(cell for name, score in best for cell in (name, round(score, 6)))])
         return draw_classes(picture.rgb, [f'{name} {score:.2f}' for name, score in best])
 
