@@ -4,16 +4,14 @@ Images are RGB, (H, W, 3) of uint8; (n) objects.
 """
 
 import contextlib
-import functools
 from collections.abc import Sequence
-from pathlib import Path
 
 import cv2
-import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-Color = tuple[int, int, int]
+from mmstvit.visualization.drawing import Color
+from mmstvit.visualization.figures import load_font
 
 
 def class_colors(count: int, palette: object = None) -> list[Color]:
@@ -25,20 +23,6 @@ def class_colors(count: int, palette: object = None) -> list[Color]:
     hues = [int(180 * (0.618034 * i % 1)) for i in range(count)]
     colors = cv2.cvtColor(np.array([[(hue, 220, 220) for hue in hues]], np.uint8).reshape(1, -1, 3), cv2.COLOR_HSV2RGB)
     return [tuple(map(int, color)) for color in colors[0]]
-
-
-def to_rgb(image: np.ndarray) -> np.ndarray:
-    """Convert a decoded image for display.
-
-    Args:
-        image: (H, W) or (H, W, C), with blue, green and red first; values other than uint8 are stretched to its range.
-    """
-    if image.dtype != np.uint8:
-        low, high = float(image.min()), float(image.max())
-        image = ((image - low) * (255 / max(high - low, 1e-12))).astype(np.uint8)
-    image = image.reshape(*image.shape[:2], -1)
-    channels = (2, 1, 0) if image.shape[2] > 2 else (0, 0, 0)
-    return np.ascontiguousarray(image[..., channels])
 
 
 def draw_instances(
@@ -118,10 +102,4 @@ def draw_texts(
 
 
 def _font(shape: tuple[int, ...]) -> ImageFont.FreeTypeFont:
-    return _load_font(min(max(min(shape[:2]) // 40, 11), 60))
-
-
-@functools.cache
-def _load_font(size: int) -> ImageFont.FreeTypeFont:
-    """Load the font of Matplotlib, which has the letters of most alphabets; OpenCV's have ASCII only."""
-    return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / 'fonts/ttf/DejaVuSans.ttf'), size)
+    return load_font(min(max(min(shape[:2]) // 40, 11), 60))

@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 
 import cv2
@@ -22,9 +22,10 @@ from mmstvit.engine import runner as engine
 from mmstvit.errors import CheckpointError, UserError
 from mmstvit.fileio import check_config, load_weights, parse_config, read_content, read_weights
 from mmstvit.nodes import as_list, type_name
+from mmstvit.visualization.drawing import to_rgb
 
 from ..config import complete_config, read_config
-from ..drawing import Color, class_colors, to_rgb
+from ..drawing import Color, class_colors
 from .inputs import Source, read_frames
 
 # Parts of a config that are built to predict.
@@ -101,6 +102,26 @@ class Predictor:
             raise UnreadableError(f'the image has {channels} channels, but the model needs {needed}')
         return data
 
+    def locate(self, picture: Picture, point: tuple[int, int]) -> tuple[int, int]:
+        """Return the point of the prepared image that a point of the decoded image becomes: column and row.
+
+        The pipeline transforms a cone whose top is at the point; any way to resize and crop is followed.
+
+        Raises:
+            UserError: The point is outside the image, or cropped away.
+        """
+        (height, width), (x, y) = picture.image.shape[:2], point
+        if not (0 <= x < width and 0 <= y < height):
+            raise UserError(f'the point {x} {y} is outside the image of {width}×{height} pixels (x y, from 0).')
+        distances = np.hypot(np.arange(width) - x, np.arange(height)[:, None] - y)
+        cone = (255 * (1 - distances / (max(width, height) / 4))).clip(0).astype(np.uint8)
+        cone = cone if picture.image.ndim == 2 else cone[..., None].repeat(picture.image.shape[2], -1)
+        found = as_list(self.prepare(replace(picture, image=cone))['inputs'])[0].max(0).values
+        top = (found == found.max()).nonzero().double().mean(0).round().int().tolist()
+        if found[tuple(top)] < 240:
+            raise UserError(f'the point {x} {y} is in the part of the image that the test pipeline crops away.')
+        return top[1], top[0]
+
     @torch.no_grad()
     def predict(self, batch: Sequence[dict]) -> list[BaseDataElement]:
         """Predict a batch of prepared images."""
@@ -109,12 +130,12 @@ class Predictor:
 
 @contextlib.contextmanager
 def load_predictor(
-    checkpoint: str, config: str | None, cfg_options: Mapping | None, tta: bool, device: str, trust: bool
+    checkpoint: str | None, config: str | None, cfg_options: Mapping | None, tta: bool, device: str, trust: bool
 ) -> Iterator[Predictor]:
     """Build the model of a checkpoint; use it inside the context, in which its library is the default scope.
 
     Args:
-        checkpoint: File or address.
+        checkpoint: File or address; None leaves the model of ``config`` untrained.
         config: Config, by path or name; None reads the one in the checkpoint, as data.
         cfg_options: Settings of the config to override.
         tta: Use test-time augmentation.
@@ -125,8 +146,10 @@ def load_predictor(
         UserError: Checkpoint, config or device cannot be used.
     """
     device = _find_device(device)
-    engine.check_checkpoint(checkpoint)
-    content = read_content(checkpoint, keep=True)
+    content = None
+    if checkpoint is not None:
+        engine.check_checkpoint(checkpoint)
+        content = read_content(checkpoint, keep=True)
     meta = content.get('meta') if isinstance(content, Mapping) else None
     meta = meta if isinstance(meta, Mapping) else {}
     with contextlib.ExitStack() as stack:
@@ -145,7 +168,8 @@ def load_predictor(
             if config is not None:
                 raise
             raise UserError(error.problem, error.remedy or _NAME) from error
-        load_weights(model, read_weights(checkpoint), complete=True)
+        if checkpoint is not None:
+            load_weights(model, read_weights(checkpoint), complete=True)
         classes, palette = _find_classes(cfg, meta, model)
         yield Predictor(cfg, model.to(device).eval(), classes, class_colors(len(classes), palette))
 

@@ -77,10 +77,7 @@ def predict(
         ImportError: The library of the config is missing or too old.
     """
     out_dir = Path(out_dir)
-    if out_dir.exists() and not (out_dir.is_dir() and not any(out_dir.iterdir())):
-        raise UserError(
-            f'{out_dir} exists and is not an empty folder.', 'Name another one with --out-dir, or remove it.'
-        )
+    check_out_dir(out_dir)
     found = find_inputs([inputs] if isinstance(inputs, (str, Path)) else inputs)
     config = None if config is None else str(config)
     with (
@@ -90,6 +87,20 @@ def predict(
         if score is not None and predictor.scope == 'mmseg':
             raise UserError('--score is for detectors and classifiers; a segmentor gives every pixel its best class.')
         return _Run(predictor, found, out_dir, batch_size, score).run()
+
+
+def check_out_dir(folder: Path) -> None:
+    """Check that a folder for results is new or empty; raises UserError."""
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise UserError(
+            f'{folder} exists and is not an empty folder.', 'Name another one with --out-dir, or remove it.'
+        )
+
+
+def skip_reason(error: Exception) -> str:
+    """Return the reason for which an input is skipped: the first line of an error."""
+    lines = str(error).strip().splitlines() or ['']
+    return lines[0] if isinstance(error, (UnreadableError, UserError)) else f'{type(error).__name__}: {lines[0]}'
 
 
 class _Run:
@@ -177,9 +188,7 @@ class _Run:
         self.progress.update(1)
 
     def _skip(self, name: str, error: Exception) -> None:
-        lines = str(error).strip().splitlines() or ['']
-        reason = lines[0] if isinstance(error, UnreadableError) else f'{type(error).__name__}: {lines[0]}'
-        self.summary.skipped[name] = reason
+        self.summary.skipped[name] = skip_reason(error)
         self.progress.update(1)
         if isinstance(error, torch.OutOfMemoryError):
             torch.cuda.empty_cache()
