@@ -65,12 +65,14 @@ def contour_density(labels: np.ndarray) -> float:
     return float(boundaries(labels).mean())
 
 
-def slic(image: np.ndarray, count: int) -> np.ndarray:
+def slic(image: np.ndarray, count: int, connected: bool = True) -> np.ndarray:
     """Segment an image into superpixels by SLIC of scikit-image with its default settings.
 
     Args:
         image: RGB, (H, W, 3) of uint8.
-        count: Number of superpixels that SLIC is asked for; it returns about as many.
+        count: Number of superpixels that SLIC is asked for.
+        connected: Join small parts to a neighbor, as is usual; far fewer superpixels than ``count`` may remain. Without
+            it regions may have several parts, as those of super tokens may.
 
     Raises:
         UserError: scikit-image is not installed.
@@ -81,7 +83,7 @@ def slic(image: np.ndarray, count: int) -> np.ndarray:
         raise UserError(
             'SLIC needs scikit-image, which is not installed.', 'Run: pip install "scikit-image>=0.22"'
         ) from error
-    return segment(image, n_segments=count, start_label=0, channel_axis=-1)
+    return segment(image, n_segments=count, start_label=0, channel_axis=-1, enforce_connectivity=connected)
 
 
 def merge_masks(masks: np.ndarray) -> np.ndarray:
