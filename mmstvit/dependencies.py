@@ -18,9 +18,12 @@ def _mmcv_command() -> str:
     """Return the command that installs mmcv with its compiled operators into this environment."""
     if (_PACKAGE.parent / 'Makefile').is_file() and (_PACKAGE.parent / 'setup.py').is_file():
         return f"make -C '{_PACKAGE.parent}' env VENV='{sys.prefix}'"
+    # setup.py of mmcv 2.3.6 sets C++17, which torch >= 2.14 refuses. Where nothing is set, torch sets what it needs.
     return (
-        'pip install "setuptools>=77,<82" wheel packaging ninja psutil && CFLAGS="-O3 -DNDEBUG -g0" '
-        'pip install --no-build-isolation --no-cache-dir --no-binary onedl-mmcv onedl-mmcv'
+        'pip install "setuptools>=77,<82" wheel packaging ninja psutil && '
+        'pip download --no-deps --no-build-isolation --no-binary onedl-mmcv onedl-mmcv==2.3.6 && '
+        'tar xf onedl_mmcv-2.3.6.tar.gz && sed -i "s/\'-std=c++17\'//" onedl_mmcv-2.3.6/setup.py && '
+        'CFLAGS="-O3 -DNDEBUG -g0" pip install --no-build-isolation ./onedl_mmcv-2.3.6'
     )
 
 
@@ -46,8 +49,9 @@ def reinstall(command: str) -> str:
     """Return the command that installs a package again, because pip skips a version that is already there."""
     if command.startswith('make '):
         return command
-    if '--no-build-isolation' in command:
-        return command.replace('--no-build-isolation', '--force-reinstall --no-deps --no-build-isolation')
+    from_source = 'pip install --no-build-isolation'
+    if from_source in command:
+        return command.replace(from_source, f'{from_source} --force-reinstall --no-deps')
     return command.replace('pip install', 'pip install --force-reinstall')
 
 

@@ -22,7 +22,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -172,14 +171,12 @@ def create(env: Environment) -> None:
     """Create the environment, or accept an existing one; files of others are never removed."""
     if env.python.exists():
         check_python(tuple(map(int, env.query('import sys; print(*sys.version_info[:3])').split())), str(env.python))
-        if env.runs('import pip'):
+        if env.runs('import pip') or env.runs('import ensurepip; ensurepip.bootstrap()'):
             return
+        if not env.ours:
+            raise SetupError(f'{env.folder} has no pip. Install pip there, then run the same make target again.')
     elif env.folder.exists() and any(env.folder.iterdir()) and not env.ours:
         raise SetupError(f'{env.folder} is not empty and not a Python environment. Name another one: make VENV=... ...')
-    if env.python.exists() and not env.ours:
-        if not env.runs('import ensurepip; ensurepip.bootstrap()'):
-            raise SetupError(f'{env.folder} has no pip. Install pip there, then run the same make target again.')
-        return
     check_python(sys.version_info[:3], sys.executable)
     log(f'creating {env.folder} with {sys.executable} ({platform.python_version()})')
     if env.folder.exists():
@@ -194,16 +191,17 @@ def check_compiler(env: Environment, pins: dict[str, str]) -> None:
     """Refuse before the long downloads if mmcv will have to be compiled and cannot be; raises SetupError."""
     if env.runs('import torch, mmcv._ext') or list(wheel_root().glob(f'mmcv{pins[MMCV]}-*/*.whl')):
         return
-    if not shutil.which(compiler()[0]):
-        raise SetupError(f'mmcv needs a C++ compiler, and {compiler()[0]} is not found. On Debian run: apt install g++')
+    program = shlex.split(compiler())[0]
+    if not shutil.which(program):
+        raise SetupError(f'mmcv needs a C++ compiler, and {program} is not found. On Debian run: apt install g++')
     header = Path(env.query("import sysconfig; print(sysconfig.get_paths()['include'])")) / 'Python.h'
     if not header.exists():
         raise SetupError(f'mmcv needs {header}, which does not exist. On Debian run: apt install python3-dev')
 
 
-def compiler() -> list[str]:
-    """Return the C++ compiler as a command: $CXX, which may have arguments, or the default."""
-    return shlex.split(os.environ.get('CXX', '')) or ['c++' if shutil.which('c++') else 'g++']
+def compiler() -> str:
+    """Return the command of the C++ compiler; without $CXX setuptools would take the one that compiled Python."""
+    return os.environ.get('CXX') or 'c++'
 
 
 def install_stack(env: Environment, pins: dict[str, str]) -> None:
@@ -212,11 +210,8 @@ def install_stack(env: Environment, pins: dict[str, str]) -> None:
     if not env.runs('import torch, torchvision'):
         raise SetupError('torch and torchvision do not fit together. Install both from the same source.')
     have = env.installed()
-    kept = [
-        n
-        for n, m in STACK.items()
-        if n not in have and env.runs(f'import importlib.util as u; u.find_spec("{m}").name')
-    ]
+    spec = 'import importlib.util as u; u.find_spec("{}").name'
+    kept = [name for name, module in STACK.items() if name not in have and env.runs(spec.format(module))]
     if kept:
         log(f'keeping the installed {", ".join(STACK[name] for name in kept)}')
     env.install([name for name in pins if name not in (*BASE, MMCV, *PAGE, *kept)], pins)
@@ -270,33 +265,33 @@ def build_mmcv(env: Environment, version: str, folder: Path) -> Path:
             env.pip('download', *options, '--dest', scratch, f'{MMCV}=={version}')
             shutil.unpack_archive(next(Path(scratch).glob('*.tar.gz')), build / 'unpacked')
         os.replace(build / 'unpacked' / source.name, source)
+    # setup.py of mmcv 2.3.6 sets C++17, which torch >= 2.14 refuses. Where nothing is set, torch sets what it needs.
+    script = source / 'setup.py'
+    script.write_text(script.read_text().replace("'-std=c++17'", ''))
     jobs = os.environ.get('MAX_JOBS', str(os.cpu_count() or 1))
     log(f'compiling mmcv {version} with {jobs} jobs; this takes minutes, once')
     path = f'{env.python.parent}{os.pathsep}{os.environ["PATH"]}'  # the environment's ninja
-    settings = dict(CXX=shlex.join(compiler()), CFLAGS=CFLAGS, MAX_JOBS=jobs, PATH=path, PYTHONNOUSERSITE='1')
+    settings = dict(CXX=compiler(), CFLAGS=CFLAGS, MAX_JOBS=jobs, PATH=path, PYTHONNOUSERSITE='1')
     command = [env.python, '-m', 'pip', 'wheel', '-v', '--no-cache-dir', '--no-deps', '--no-build-isolation']
     command += ['--wheel-dir', build / 'dist', source]
-    start = time.monotonic()
-    with (
-        open(folder / 'build.log', 'w') as log_file,
-        subprocess.Popen(
-            command, env=os.environ | settings, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        ) as process,
-    ):
+    start, output = time.monotonic(), folder / 'build.log'
+    pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    with open(output, 'w', 1) as log_file, subprocess.Popen(command, env=os.environ | settings, **pipes) as process:
         for line in process.stdout:
             log_file.write(line)
-            log_file.flush()
             if step := re.match(r'\s*\[(\d+/\d+)\]', line):
                 log(f'compiling mmcv: {step[1]} files, {time.monotonic() - start:.0f} s')
     wheel = next((build / 'dist').glob('*.whl'), None)
     if process.returncode or wheel is None:
+        standard = r'C\+\+\d+ or later compatible compiler is required|unrecognized.* .?-std=\S+'
+        if found := re.search(standard, output.read_text()):
+            cause = f'It says: {found[0]}. Use a newer compiler (CXX=g++-12 make ...), and no -std in CXXFLAGS.'
+        else:
+            cause = 'If memory ran out: MAX_JOBS=1 make ...'
         raise SetupError(
-            f'compiling mmcv failed; the log is {folder / "build.log"}. The compiled files are kept: fix the cause and '
-            f'run the same make target again. If memory ran out: MAX_JOBS=1 make ...'
+            f'compiling mmcv failed; the log is {output}. The compiled files are kept: fix the cause and run the same '
+            f'make target again. {cause}'
         )
-    with zipfile.ZipFile(wheel) as archive:
-        if not any('_ext' in name for name in archive.namelist()):
-            raise SetupError(f'{wheel} has no compiled operators (mmcv/_ext); the log is {folder / "build.log"}.')
     os.replace(wheel, folder / wheel.name)  # atomic: a later call sees a whole wheel or none
     shutil.rmtree(build)
     return folder / wheel.name
