@@ -64,9 +64,8 @@ def regions(tokens: SuperTokens, shape: tuple[int, int]) -> np.ndarray:
         if weights.size == 0:  # a cell of padding
             continue
         weights = cv2.resize(weights, None, fx=n, fy=n)
-        window = tuple(
-            slice(axis.start * n, axis.start * n + size) for axis, size in zip(part, weights.shape, strict=True)
-        )
+        top, left = (axis.start * n for axis in part)
+        window = np.s_[top : top + weights.shape[0], left : left + weights.shape[1]]
         more = weights > best[window]
         best[window][more], labels[window][more] = weights[more], index
     return _crop(labels, tokens, n)

@@ -47,7 +47,7 @@ def draw_blocks(
     attention: Sequence[Attention] = (),
     soft: int | Literal['point'] | None = None,
     grid: bool = False,
-    side: int = 480,
+    side: int | None = None,
 ) -> list[list[Panel]]:
     """Draw the panels of each block.
 
@@ -57,7 +57,7 @@ def draw_blocks(
         attention: Attention of a point, see :func:`mmstvit.visualization.attention_of`.
         soft: Also draw the membership of this super token; ``'point'``: of that to which the point belongs most.
         grid: Also draw the initial grid.
-        side: Longer side of a panel, in pixels.
+        side: Longer side of a panel, in pixels; by default 480, or more for large grids.
 
     Returns:
         A row of panels per block, in the order of the blocks. Blocks with global attention have the attention only.
@@ -65,7 +65,7 @@ def draw_blocks(
     Raises:
         UserError: There is no super token ``soft`` in a block, or no point.
     """
-    image = _resize(image, side)
+    image = _resize(image, side or max([480, *(16 * max(record.grid) for record in tokens)]))
     of_point = {record.name: record for record in attention}
     of_block = {record.name: record for record in tokens}
     blocks = sorted({**of_point, **of_block}.values(), key=lambda block: (block.stage, block.block))
@@ -155,9 +155,12 @@ def contact_sheet(rows: Sequence[Sequence[Panel]], heading: str = '') -> np.ndar
 
 
 def write_gif(path: Path, rows: Sequence[Sequence[Panel]], heading: str = '', seconds: float = 0.8) -> None:
-    """Write an animation over the blocks: boundaries, and the attention if there is any, of those with super tokens."""
-    frames = [[panel for panel in row if panel.kind in ('boundaries', 'attention')] for row in rows if len(row) > 1]
-    images = [Image.fromarray(contact_sheet([frame], heading)) for frame in frames]
+    """Write an animation over the blocks: boundaries, and the attention if there is any.
+
+    Blocks with global attention are left out if there are others.
+    """
+    frames = [[panel for panel in row if panel.kind in ('boundaries', 'attention')] for row in rows]
+    images = [Image.fromarray(contact_sheet([frame], heading)) for frame in frames if len(frame) == len(frames[0])]
     images[0].save(path, save_all=True, append_images=images[1:], duration=round(1000 * seconds), loop=0)
 
 

@@ -77,7 +77,7 @@ def draw(source: Source, predictor: Predictor, args: argparse.Namespace) -> list
     if not any(records):
         raise UserError('none of these blocks has super tokens.', 'Name others with --stages and --blocks, or --point.')
     image = image_of(sample)
-    side = max(960, *image.shape[:2]) if args.single else 480
+    side = max(960, *image.shape[:2]) if args.single else None
     return draw_blocks(image, *records, args.soft, args.grid, side)
 
 
