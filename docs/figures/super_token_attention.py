@@ -46,7 +46,7 @@ def main() -> None:
     (row,) = draw_blocks(image, super_tokens(model, pixels)[:1], attention_of(model, pixels, POINT)[:1], grid=True)
     panels = {panel.kind: panel for panel in row}
     panels = [replace(panels[kind], title=title.format(*row[0].block.grid)) for kind, title in TITLES.items()]
-    Image.fromarray(contact_sheet([panels])).save(args.out, quality=88)
+    Image.fromarray(contact_sheet([panels])).save(args.out, quality=80)
     print(args.out)
 
 

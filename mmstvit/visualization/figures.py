@@ -96,7 +96,7 @@ def _draw_tokens(image: np.ndarray, tokens: SuperTokens, grid: bool) -> list[Pan
 
 def _draw_attention(image: np.ndarray, attention: Attention, alone: bool) -> Panel:
     low, high = (value / attention.weights.mean() for value in drawing.heat_range(attention.weights))
-    title = f'attention, {low:.2g} to {high:.2g} × its mean'
+    title = f'attention {low:.2g}–{high:.2g} × mean'
     title = f'{describe(attention)} · {title}' if alone else title
     return Panel(attention, 'attention', title, drawing.draw_attention(image, attention))
 
@@ -114,7 +114,7 @@ def _draw_membership(
         picture = drawing.draw_membership(image, tokens, soft)
     except IndexError as error:
         raise UserError(str(error)) from error
-    title = f'membership of super token {soft}, 0 to {tokens.token_membership(soft).max():.2g}'
+    title = f'membership of super token {soft}, 0–{tokens.token_membership(soft).max():.2g}'
     return Panel(tokens, 'membership', title, picture)
 
 
@@ -141,15 +141,16 @@ def contact_sheet(rows: Sequence[Sequence[Panel]], heading: str = '') -> np.ndar
     width = max(map(len, rows), default=min(4, len(singles)))
     rows += [singles[i : i + width] for i in range(0, len(singles), width)]
     height, side = rows[0][0].picture.shape[:2]
-    line, top = 26, 40 if heading else GAP
+    font = max(12, side // 24)
+    line, top = font + GAP, font + 3 * GAP if heading else GAP // 2
     size = width * (side + GAP) + GAP, top + len(rows) * (line + height + GAP)
     sheet = Image.new('RGB', size, drawing.WHITE)
     draw = ImageDraw.Draw(sheet)
-    _write(draw, heading, (GAP, 10), 20, size[0] - 2 * GAP)
+    _write(draw, heading, (GAP, GAP), font + 4, size[0] - 2 * GAP)
     for y, row in enumerate(rows):
         for x, panel in enumerate(row):
             corner = GAP + x * (side + GAP), top + y * (line + height + GAP)
-            _write(draw, panel.title, (corner[0], corner[1] + 4), 15, side)
+            _write(draw, panel.title, corner, font, side)
             sheet.paste(Image.fromarray(panel.picture), (corner[0], corner[1] + line))
     return np.asarray(sheet)
 
