@@ -23,7 +23,11 @@ PARALLEL := -n $(JOBS) --dist loadfile --no-loadscope-reorder
 # training becomes ten times slower. A short spin costs nothing on an idle machine.
 export GOMP_SPINCOUNT ?= 1000
 
-.PHONY: help env demo families transfer scenes test test-long test-slow gpu lint format clean
+# For test-torch: the versions of everything but PyTorch, and the tests, which run without mmcv's operators.
+PINS ?= requirements/tested.txt
+TORCH_TESTS := tests/test_golden.py tests/test_ops tests/test_layers tests/test_models tests/test_checkpoint
+
+.PHONY: help env demo families transfer scenes app test test-long test-slow test-torch gpu lint format clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -59,6 +63,9 @@ transfer: scenes ## train the classifier, then Mask R-CNN for one epoch, from sc
 		echo "The results above: one epoch, $$run."; \
 	done
 
+app: scenes ## serve a page on this machine to try the checkpoints in work_dirs
+	$(RUN) -m mmstvit.app
+
 test: env ## run the default test suite
 	$(RUN) -m pytest $(PARALLEL)
 
@@ -67,6 +74,18 @@ test-long: env ## run the tests that take tens of seconds each
 
 test-slow: env ## run whole training runs with their floors, half an hour
 	$(RUN) -m pytest -m slow
+
+test-torch: ## run the tests of operators, models and checkpoints in a throw-away environment: make test-torch TORCH=2.9.1
+	@test -n '$(TORCH)' || { echo 'Name a version: make test-torch TORCH=2.9.1' >&2; exit 2; }
+	@set -ex; dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; \
+	'$(PYTHON)' -m venv "$$dir/env"; python="$$dir/env/bin/python"; \
+	grep -vE '^torch(vision)?==' '$(PINS)' > "$$dir/pins.txt"; \
+	"$$python" -m pip install -q -c "$$dir/pins.txt" pip setuptools 'torch==$(TORCH)' torchvision; \
+	"$$python" -m pip install -q -c "$$dir/pins.txt" --no-cache-dir \
+		onedl-mmengine onedl-mmcv onedl-mmpretrain safetensors pytest pytest-xdist hypothesis; \
+	"$$python" -m pip install -q --no-deps --no-build-isolation -e .; \
+	"$$python" -m pip list | grep -E '^(torch|numpy|triton|onedl)'; \
+	"$$python" -m pytest $(PARALLEL) $(TORCH_TESTS)
 
 gpu: scenes ## on a machine with a GPU: tests, benchmarks, a training run of each family; writes work_dirs/gpu/report.md
 	$(RUN) tools/misc/gpu_report.py
