@@ -39,6 +39,16 @@ LIBRARIES = {
     'mmseg': ('1.0.0', 'pip install onedl-mmsegmentation'),
     'mmpretrain': ('1.0.0', 'pip install onedl-mmpretrain torchvision'),
 }
+# Commands of `mmstvit` -> path of the script below tools/.
+COMMANDS = {
+    'new-config': 'new_config.py',
+    'verify': 'misc/verify_dataset.py',
+    'train': 'train.py',
+    'test': 'test.py',
+    'predict': 'predict.py',
+    'super-tokens': 'visualizations/vis_super_tokens.py',
+    'doctor': '',  # mmstvit/doctor.py, which works where the others cannot be imported
+}
 
 
 class DependencyError(UserError, ImportError):
@@ -138,8 +148,12 @@ def tool_command(tool: str) -> str:
         tool: Path below ``tools/``, such as ``'model_converters/stvit_to_mm.py'``.
 
     Returns:
-        ``python tools/…`` in a checkout; with the full path in ``mmstvit/.mim`` where mmstvit is installed as a wheel.
+        ``python tools/…`` in a checkout. Where mmstvit is installed as a wheel ``mmstvit …``, or else the full path in
+        ``mmstvit/.mim``.
     """
     in_checkout = (_PACKAGE.parent / 'tools' / tool).exists() and (_PACKAGE.parent / 'setup.py').exists()
+    for name, script in COMMANDS.items():
+        if script == tool and not in_checkout:
+            return f'mmstvit {name}'
     folder = Path('tools') if in_checkout else _PACKAGE / '.mim' / 'tools'
     return f'{"bash" if tool.endswith(".sh") else "python"} {folder / tool}'

@@ -363,7 +363,7 @@ def describe_environment() -> dict[str, str]:
 def main(args: list[str] | None = None) -> int:
     """Run the doctor; returns 1 if training could not start, else 0."""
     parser = argparse.ArgumentParser(
-        prog='python -m mmstvit.doctor',
+        prog='mmstvit doctor',
         description='Check an installation: one line per check, and a remedy for each fault.',
         epilog='Exit code 1 if training could not start, else 0. A library that is not installed is a warning as long '
         'as another one works.',

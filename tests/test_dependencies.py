@@ -17,3 +17,4 @@ def test_tools_are_named_where_they_are(tool: str, tmp_path: Path, monkeypatch: 
     package = tmp_path / 'site-packages' / 'mmstvit'
     monkeypatch.setattr(dependencies, '_PACKAGE', package)
     assert dependencies.tool_command(tool) == f'{program} {package}/.mim/tools/{tool}'
+    assert dependencies.tool_command('misc/verify_dataset.py') == 'mmstvit verify'

@@ -1,8 +1,12 @@
-"""The wheel, the editable install, and the model index that mim reads."""
+"""The wheel, the command ``mmstvit``, the editable install, and the model index that mim reads."""
 
 import email
+import os
+import re
 import subprocess
 import sys
+import sysconfig
+import venv
 import zipfile
 from pathlib import Path
 
@@ -11,7 +15,8 @@ import modelindex
 import pytest
 
 import mmstvit
-from mmstvit.dependencies import CORE
+from mmstvit.__main__ import main
+from mmstvit.dependencies import COMMANDS, CORE
 
 from .helpers import ROOT
 
@@ -20,11 +25,14 @@ PAPER = 'https://arxiv.org/abs/2211.11167'
 
 @pytest.fixture(scope='module')
 def wheel(tmp_path_factory) -> Path:
-    """A wheel, built from a copy so that the checkout stays clean."""
+    """A wheel, built from a source distribution, built from a copy so that the checkout stays clean."""
     source, out = tmp_path_factory.mktemp('source'), tmp_path_factory.mktemp('wheel')
     files = ['setup.py', 'pyproject.toml', 'README.md', 'LICENSE', 'MANIFEST.in', 'model-index.yml']
     subprocess.run(['cp', '-r', *(ROOT / name for name in ('mmstvit', 'configs', 'tools', *files)), source], check=True)
-    command = [sys.executable, '-m', 'pip', 'wheel', '--no-deps', '--no-build-isolation', '--wheel-dir', out, source]
+    build = 'import sys; from setuptools.build_meta import build_sdist; build_sdist(sys.argv[1])'
+    subprocess.run([sys.executable, '-c', build, out], cwd=source, check=True, capture_output=True)
+    (sdist,) = out.glob('mmstvit-*.tar.gz')
+    command = [sys.executable, '-m', 'pip', 'wheel', '--no-deps', '--no-build-isolation', '--wheel-dir', out, sdist]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     (built,) = out.glob('mmstvit-*.whl')
@@ -42,6 +50,66 @@ def test_a_wheel_holds_every_config_and_tool(wheel):
     modules = [p.relative_to(ROOT) for p in (ROOT / 'mmstvit').rglob('*.py') if '.mim' not in p.parts]
     assert not [str(module) for module in modules if str(module) not in names]
     assert not [name for name in names if '__pycache__' in name or name.startswith('tests')]
+
+
+@pytest.fixture(scope='module')
+def installed(wheel, tmp_path_factory) -> Path:
+    """The ``bin`` of an environment that has mmstvit from the wheel, and other packages from that of this process."""
+    folder = tmp_path_factory.mktemp('clean')
+    venv.create(folder, symlinks=True)
+    (packages,) = folder.glob('lib/python*/site-packages')
+    # Added by a .pth file, a folder's own .pth files are not read, among them that of the editable mmstvit.
+    (packages / 'others.pth').write_text(sysconfig.get_path('purelib'))
+    command = [sys.executable, '-m', 'pip', '--python', folder / 'bin' / 'python', 'install', '--no-deps', wheel]
+    subprocess.run(command, check=True, capture_output=True)
+    return folder / 'bin'
+
+
+def run(installed: Path, *command: object, cwd: Path) -> str:
+    """Run a command of the environment, and return what it prints."""
+    env = {**os.environ, 'PATH': f'{installed}{os.pathsep}{os.environ["PATH"]}', 'PYTHONWARNINGS': 'ignore'}
+    env.pop('PYTHONPATH', None)
+    done = subprocess.run([*map(str, command)], cwd=cwd, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    return done.stdout
+
+
+@pytest.mark.long
+def test_a_wheel_trains_without_a_checkout(installed, workspace):
+    options = ['train_dataloader.dataset.indices=8', 'train_dataloader.batch_size=8', 'train_cfg.max_epochs=1']
+    options += ['val_cfg=None', 'val_dataloader=None', 'val_evaluator=None']
+    command = ['mmstvit', 'train', 'mmstvit::imagenet/stvit-nano_scenes.py', '--work-dir', 'run']
+    run(installed, *command, '--cfg-options', *options, cwd=workspace)
+    assert (workspace / 'run' / 'epoch_1.pth').is_file()
+
+
+@pytest.mark.long
+def test_every_command_of_a_wheel_has_help(installed, tmp_path):
+    """All in one process, because importing the libraries takes seconds."""
+    code = """if True:
+        import contextlib, sys
+        from mmstvit.__main__ import COMMANDS, doctor, main
+        for name in COMMANDS:
+            sys.argv = ['mmstvit', name, '--help']
+            with contextlib.suppress(SystemExit):
+                main()
+        print(doctor.check_installation())
+    """
+    printed = run(installed, 'python', '-c', code, cwd=tmp_path)
+    assert re.findall(r'^usage: (mmstvit \S+)', printed, re.MULTILINE) == [f'mmstvit {name}' for name in COMMANDS]
+    assert re.search(rf'^ok +installation +{installed.parent}', printed, re.MULTILINE)
+
+
+def test_the_entry_lists_its_commands(capsys, monkeypatch):
+    monkeypatch.setattr(sys, 'argv', ['mmstvit', '--help'])
+    assert main() == 0
+    printed = capsys.readouterr().out
+    for name, tool in COMMANDS.items():
+        assert re.search(rf'^  {name} +[A-Z]', printed, re.MULTILINE)
+        assert name == 'doctor' or (ROOT / 'tools' / tool).is_file()
+    monkeypatch.setattr(sys, 'argv', ['mmstvit', 'tain'])
+    assert main() == 2
+    assert "'tain'" in capsys.readouterr().err
 
 
 def test_an_editable_install_links_configs_and_tools_into_the_checkout():

@@ -1,0 +1,58 @@
+"""The command ``mmstvit``: runs the scripts of ``tools/`` from wherever the package is installed."""
+
+import ast
+import sys
+from pathlib import Path
+from types import ModuleType
+
+from . import doctor
+from .dependencies import COMMANDS
+from .version import __version__
+
+PACKAGE = Path(__file__).resolve().parent
+
+
+def find(name: str) -> Path:
+    """Return the script of a command: in the checkout of an editable install, else in ``mmstvit/.mim``."""
+    return PACKAGE / ('doctor.py' if name == 'doctor' else Path('.mim', 'tools', COMMANDS[name]))
+
+
+def describe(script: Path) -> str:
+    """Return the first line of a script's docstring."""
+    return ast.get_docstring(ast.parse(script.read_text(encoding='utf-8'))).splitlines()[0].replace('``', '')
+
+
+def usage() -> str:
+    """Return the list of commands."""
+    width = max(map(len, COMMANDS))
+    lines = [f'  {name:<{width}}  {describe(find(name))}' for name in COMMANDS]
+    return '\n'.join(['usage: mmstvit COMMAND [ARGUMENTS], mmstvit COMMAND --help, mmstvit --version', '', *lines])
+
+
+def run(script: Path) -> None:
+    """Run a script as ``python SCRIPT`` does, but keep ``sys.argv[0]``: argparse takes the program's name from it."""
+    module = sys.modules['__main__'] = ModuleType('__main__')
+    module.__file__ = str(script)
+    exec(compile(script.read_text(encoding='utf-8'), script, 'exec'), module.__dict__)
+
+
+def main() -> int:
+    """Run the command that the first argument names, with the other arguments."""
+    command, *arguments = sys.argv[1:] or ['--help']
+    if command in ('-h', '--help'):
+        print(usage())
+    elif command == '--version':
+        print(__version__)
+    elif command not in COMMANDS:
+        print(f'error: mmstvit has no command {command!r}.\n{usage()}', file=sys.stderr)
+        return 2
+    else:
+        sys.argv = [f'mmstvit {command}', *arguments]
+        if command == 'doctor':
+            return doctor.main()
+        run(find(command))
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
