@@ -19,7 +19,7 @@ GENERIC = (
     'rules',
     'version',
 )
-KNOWS_STVIT = ('apis', 'app', 'arch', 'checkpoint', 'hub', 'layers', 'models', 'ops', 'visualization')
+KNOWS_STVIT = ('apis', 'app', 'arch', 'checkpoint', 'deployment', 'hub', 'layers', 'models', 'ops', 'visualization')
 
 
 def module_name(path: Path) -> str:
