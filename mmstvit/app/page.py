@@ -29,13 +29,14 @@ INTRODUCTION = (
 logger = logging.getLogger('mmstvit.app')
 
 CSS = """
-.gradio-container {max-width: 1600px !important; margin: 0 auto; padding: 14px 20px !important;}
+main.gradio-container, .gradio-container {width: 100%; max-width: 1600px !important; margin: 0 auto; padding: 14px 20px !important;}
 #title h1 {font-size: 1.4rem; margin: 0;}
 #title p, .stvit-note {opacity: .75;}
 #title p {margin: 2px 0 0;}
 #attention img {cursor: crosshair;}
 #stvit-examples .gallery {display: grid; grid-template-columns: repeat(3, 1fr); gap: 6px;}
-#stvit-examples .container {width: 100%; height: auto; aspect-ratio: 1; margin: 0;}
+#stvit-examples :is(span, .container, img) {display: block; width: 100%; height: 100%; max-width: none; margin: 0;}
+#stvit-examples img {aspect-ratio: 1; object-fit: cover;}
 .stvit-status {padding: 6px 12px; border-left: 3px solid var(--color-accent); font-size: .9rem;}
 .stvit-status.error {border-color: #c2410c; background: color-mix(in srgb, #c2410c 9%, transparent);}
 .stvit-rows {font-size: .9rem; max-height: 230px; overflow-y: auto;}
@@ -272,7 +273,7 @@ class Page:
 
 def find_examples(cache: Path) -> list[Path]:
     """Find a few of the bundled scenes, else photographs of scikit-image, if it is installed."""
-    if scenes := sorted(EXAMPLES.glob('*.jpg'))[:8]:
+    if scenes := sorted(EXAMPLES.glob('*.jpg'))[1:7]:
         return scenes
     try:
         from skimage import data, io
