@@ -23,5 +23,14 @@ except ImportError as error:
             raise AttributeError(name)
         raise ImportError(str(_cause)) from _cause
 
+else:
 
-__all__ = ['STViT', 'STViTNeck', '__version__', 'checkpoint', 'register_models']
+    def __getattr__(name: str) -> object:
+        if name == 'SuperTokenVisHook':  # not at the import of mmstvit: it imports Matplotlib
+            from .visualization import SuperTokenVisHook
+
+            return SuperTokenVisHook
+        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+
+
+__all__ = ['STViT', 'STViTNeck', 'SuperTokenVisHook', '__version__', 'checkpoint', 'register_models']

@@ -4,11 +4,14 @@ import contextlib
 import importlib
 import pickle
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import torch
 from mmengine.dataset import BaseDataset
 from mmengine.optim import BaseOptimWrapper
 from mmengine.registry import DefaultScope
+from mmengine.visualization import Visualizer
+from mmengine.visualization.vis_backend import LocalVisBackend
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -138,3 +141,13 @@ def registered_types_only() -> Iterator[None]:
         yield
     finally:
         module.get_object_from_string = lookup
+
+
+def create_image_folder(visualizer: Visualizer, name: str) -> None:
+    """Create the folder in which ``LocalVisBackend`` writes an image whose name has slashes (TensorBoard's groups).
+
+    MMEngine 0.10.0 to 0.10.12 creates the folder of all images only, and OpenCV then writes nothing, without an error.
+    """
+    for backend in visualizer._vis_backends.values():
+        if isinstance(backend, LocalVisBackend):
+            Path(backend.experiment._img_save_dir, name).parent.mkdir(parents=True, exist_ok=True)

@@ -19,7 +19,7 @@ _LOCATIONS = {
     'MODELS': ['mmstvit.models', 'mmstvit.engine'],
     'DATASETS': ['mmstvit.datasets'],
     'DATA_SAMPLERS': ['mmstvit.datasets'],
-    'HOOKS': ['mmstvit.engine.hooks'],
+    'HOOKS': ['mmstvit.engine.hooks', 'mmstvit.visualization'],
     'STRATEGIES': ['mmstvit.engine.strategies'],
     'OPTIM_WRAPPERS': ['mmstvit.engine.optimizers'],
     'OPTIM_WRAPPER_CONSTRUCTORS': ['mmstvit.engine.optimizers'],

@@ -2,11 +2,13 @@
 
 from .drawing import image_of
 from .figures import contact_sheet, draw_blocks, write_gif
+from .hook import SuperTokenVisHook
 from .reading import attention_of, super_tokens
 from .records import Attention, SuperTokens
 
 __all__ = [
     'Attention',
+    'SuperTokenVisHook',
     'SuperTokens',
     'attention_of',
     'contact_sheet',
