@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -108,6 +109,48 @@ class TestPackages:
         monkeypatch.setattr(env, 'runs', lambda code: code == 'import torch, torchvision')
         with pytest.raises(setup_env.SetupError):
             setup_env.install_stack(env, setup_env.read_pins())
+
+
+# Compiles as torch 2.14 does: not with the standard that setup.py of mmcv 2.3.6 sets, nor with one in CXXFLAGS.
+COMPILER = """#!/bin/sh
+for source; do :; done
+if grep -q c++17 "$source/setup.py" || test -n "$CXXFLAGS"; then
+    echo 'Macros.h:19: error: #error C++20 or later compatible compiler is required to use ATen.'
+    exit 1
+fi
+mkdir "$source/../dist" && touch "$source/../dist/mmcv.whl"
+"""
+
+
+class TestCompilation:
+    @pytest.fixture
+    def build(self, setup_env, env, tmp_path):
+        """Compile a source with one file, by a program in place of Python."""
+
+        def download(*args):
+            with tarfile.open(Path(args[args.index('--dest') + 1]) / 'mmcv.tar.gz', 'w:gz') as archive:
+                archive.add(tmp_path / 'source', 'onedl_mmcv-2.3.6')
+
+        (tmp_path / 'source').mkdir()
+        (tmp_path / 'source' / 'setup.py').write_text(
+            "extra['cxx'] = ['-Wall', '-std=c++17']\nnvcc += ['-std=c++17']\n"
+        )
+        env.pip, env.python = download, tmp_path / 'python'
+        env.python.write_text(COMPILER)
+        env.python.chmod(0o755)
+        return lambda: setup_env.build_mmcv(env, '2.3.6', tmp_path / 'kept')
+
+    def test_torch_chooses_the_standard(self, build, tmp_path):
+        assert build() == tmp_path / 'kept' / 'mmcv.whl'
+        assert sorted(p.name for p in (tmp_path / 'kept').iterdir()) == ['build.log', 'mmcv.whl']
+
+    def test_another_standard_is_named_and_the_sources_stay(self, setup_env, build, monkeypatch, tmp_path):
+        monkeypatch.setenv('CXXFLAGS', '-std=c++17')
+        with pytest.raises(setup_env.SetupError, match=r'C\+\+20 or later compatible compiler.*CXXFLAGS'):
+            build()
+        monkeypatch.delenv('CXXFLAGS')
+        (tmp_path / 'source' / 'setup.py').unlink()  # a second download would fail
+        assert build().exists()
 
 
 class TestErrors:
