@@ -49,7 +49,20 @@ onedl = [
 scenes = ['scikit-learn>=1.3', 'scikit-image>=0.22', 'opencv-python', 'pycocotools', 'tqdm', 'tensorboard']
 safetensors = ['safetensors>=0.4']
 app = ['gradio>=6.31,<7', 'matplotlib']
-tests = [*safetensors, *app, 'playwright>=1.50', 'pytest>=8', 'pytest-xdist>=3.5', 'hypothesis>=6.100']
+export = ['onnx>=1.16', 'onnxruntime>=1.18', 'openvino>=2024.4']
+docs = ['sphinx>=8.1,<9', 'myst-parser>=4', 'furo']
+tests = [
+    *safetensors,
+    *app,
+    *export,
+    *docs,
+    'nbclient',
+    'ipykernel',
+    'playwright>=1.50',
+    'pytest>=8',
+    'pytest-xdist>=3.5',
+    'hypothesis>=6.100',
+]
 
 setup(
     # Without mmengine and mmcv: the original and the OneDL distributions have the same import names, and pip would
@@ -57,6 +70,8 @@ setup(
     install_requires=['torch>=2.6', 'numpy', 'packaging'],
     extras_require={
         'app': app,
+        'docs': docs,
+        'export': export,
         'onedl': onedl,
         'safetensors': safetensors,
         'scenes': scenes,

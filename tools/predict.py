@@ -1,7 +1,8 @@
 """Predict images, folders, glob patterns and videos with the model of a checkpoint; no annotations are needed.
 
 A detector writes ``predictions.json`` (COCO, masks as RLE), a segmentor maps and ``legend.csv``, a classifier
-``predictions.csv``; each also ``pictures/``. The config is that in the checkpoint, or ``--config``.
+``predictions.csv``; each also ``pictures/``. The config is that in the checkpoint, or ``--config``. A file of
+``tools/deployment/export.py`` (.onnx, .xml, .pt2) may take the place of a checkpoint.
 """
 
 import argparse
@@ -13,7 +14,7 @@ from mmstvit.apis import add_cfg_options, add_trust, predict, user_errors
 def parse_args() -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument('checkpoint', help='checkpoint file, or one of deployment/export.py')
     parser.add_argument('inputs', nargs='+', metavar='INPUT', help='image, folder, glob pattern or video')
     parser.add_argument('--out-dir', default='predictions', help='folder for the results, new or empty (predictions)')
     parser.add_argument('--config', help='config file path or name (the config in the checkpoint)')

@@ -1,11 +1,9 @@
 """Test (and evaluate) a detector, segmentor or classifier; the config's ``default_scope`` decides which."""
 
 import argparse
-from numbers import Number
-
-from mmengine.dist import master_only
 
 from mmstvit.apis import add_common_arguments, add_trust, leave_process_group, prepare, user_errors
+from mmstvit.apis.prepare import print_metrics
 from mmstvit.checkpoint import to_mmstvit
 from mmstvit.fileio import safe_loading
 
@@ -28,15 +26,6 @@ def parse_args() -> argparse.Namespace:
     add_trust(parser)
     add_common_arguments(parser)
     return parser.parse_args()
-
-
-@master_only
-def print_metrics(metrics: dict) -> None:
-    """Print the metrics of a test as a table."""
-    width = max(map(len, metrics), default=0)
-    print()
-    for name, value in metrics.items():
-        print(f'{name:<{width}}  {value:8.4f}' if isinstance(value, Number) else f'{name:<{width}}  {value}')
 
 
 def main() -> None:

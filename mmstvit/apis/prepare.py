@@ -6,12 +6,15 @@ checked before the runner exists, so that a refused command leaves no folder and
 
 import argparse
 from collections.abc import Callable, Mapping, Sequence
+from numbers import Number
 
 from mmengine.config import Config
+from mmengine.dist import master_only
 from mmengine.runner import Runner
 from torch import nn
 
 from mmstvit import rules
+from mmstvit.deployment import ExportedModel, load_exported
 from mmstvit.engine import runner as engine
 from mmstvit.errors import UserError
 from mmstvit.fileio import compare, load_weights, read_weights
@@ -110,6 +113,29 @@ def prepare(args: argparse.Namespace, split: str, *passes: Pass) -> Runner | Non
     return runner
 
 
+def prepare_exported(args: argparse.Namespace) -> Runner:
+    """Check the config of a command line, and build a runner that tests an exported file with it.
+
+    Args:
+        args: Has ``config``, ``file``, ``work_dir``, ``trust_checkpoint`` and the arguments of
+            :func:`add_common_arguments`.
+
+    Raises:
+        UserError: The command cannot be carried out, or the file is for another library.
+        ImportError: The library of the config is missing or too old.
+    """
+    args = argparse.Namespace(**{**_DEFAULTS, **vars(args)})
+    cfg = load_config(args)
+    model = ExportedModel(load_exported(args.file, args.trust_checkpoint))
+    if model.metadata.library != cfg.default_scope:
+        raise UserError(f'{args.file} is a model of {model.metadata.library}, but the config of {cfg.default_scope}.')
+    keys = rules.find_keys(cfg, ('test',))
+    for apply in PASSES['test']:
+        if apply is not engine.check_test_checkpoint:
+            apply(cfg, args)
+    return _build_runner(cfg, keys, lambda: model)
+
+
 def _build_runner(cfg: Config, keys: Mapping[str, Sequence[str]], hand_over: Callable[[], nn.Module]) -> Runner:
     """Ask the rules about the config and its data, then build the runner with the same datasets.
 
@@ -149,3 +175,12 @@ def check_trainable(model: nn.Module) -> None:
                 f'model.{name}.deploy=True builds {type(module).__name__} in deploy form, which cannot be trained.',
                 f'Remove it, or set --cfg-options model.{name}.deploy=False',
             )
+
+
+@master_only
+def print_metrics(metrics: Mapping) -> None:
+    """Print the metrics of a test as a table."""
+    width = max(map(len, metrics), default=0)
+    print()
+    for name, value in metrics.items():
+        print(f'{name:<{width}}  {value:8.4f}' if isinstance(value, Number) else f'{name:<{width}}  {value}')

@@ -19,9 +19,14 @@ EPS = 1e-12
 
 
 def _no_autocast(x: Tensor) -> contextlib.AbstractContextManager:
-    """Disable autocast for the device of ``x``; the meta device has none."""
+    """Disable autocast for the device of ``x`` if it is enabled; the meta device has none.
+
+    torch.export cannot save a program with a context of autocast.
+    """
     device = x.device.type
-    return torch.autocast(device, enabled=False) if device != 'meta' else contextlib.nullcontext()
+    if device == 'meta' or not torch.is_autocast_enabled(device):
+        return contextlib.nullcontext()
+    return torch.autocast(device, enabled=False)
 
 
 def is_traced() -> bool:

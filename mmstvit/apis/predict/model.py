@@ -62,13 +62,17 @@ class Predictor:
         model: The model with its weights.
         classes: Names of the classes.
         colors: RGB color of each class.
+
+    Attributes:
+        steps: Config of the pipeline.
     """
 
     def __init__(self, cfg: Config, model: nn.Module, classes: list[str], colors: list[Color]) -> None:
         self.scope = cfg.default_scope
         self.model, self.classes, self.colors = model, classes, colors
         try:
-            pipeline = Compose(_without_annotations(_inner_dataset(cfg)['pipeline']))
+            self.steps = _without_annotations(_inner_dataset(cfg)['pipeline'])
+            pipeline = Compose(self.steps)
         except (AssertionError, KeyError, TypeError, ValueError) as error:
             raise UserError(f'the test pipeline of the config cannot be built: {error}', _NAME) from error
         loader = pipeline.transforms.pop(0)

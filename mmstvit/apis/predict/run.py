@@ -11,10 +11,12 @@ from torch.hub import tqdm  # counts by itself where tqdm is not installed; of t
 
 from mmstvit.checkpoint import to_mmstvit
 from mmstvit.datasets.images import UnreadableError
+from mmstvit.deployment import is_exported
 from mmstvit.errors import UserError
 from mmstvit.fileio import safe_loading
 from mmstvit.nodes import as_list
 
+from .exported import load_exported_predictor
 from .inputs import Inputs, Source, find_inputs, video_property
 from .model import Picture, Predictor, load_predictor
 from .results import Classes, Instances, Results, Segments
@@ -58,7 +60,7 @@ def predict(
     """Predict images and videos, and write pictures and results.
 
     Args:
-        checkpoint: Checkpoint file or address.
+        checkpoint: Checkpoint file or address, or a file of tools/deployment/export.py.
         inputs: Images, folders, glob patterns and videos.
         out_dir: Folder for the results; it must be new or empty.
         config: Config file or name; by default the config in the checkpoint, which is read as data.
@@ -80,10 +82,14 @@ def predict(
     check_out_dir(out_dir)
     found = find_inputs([inputs] if isinstance(inputs, (str, Path)) else inputs)
     config = None if config is None else str(config)
-    with (
-        safe_loading(trust, to_mmstvit),
-        load_predictor(str(checkpoint), config, cfg_options, tta, device, trust) as predictor,
-    ):
+    if is_exported(checkpoint):
+        given = [('--config', config), ('--cfg-options', cfg_options), ('--tta', tta), ('--device', device != 'auto')]
+        if unused := [name for name, value in given if value]:
+            raise UserError(f'{checkpoint} holds a model and its pipeline as they are.', f'Omit {", ".join(unused)}.')
+        loaded = load_exported_predictor(str(checkpoint), trust)
+    else:
+        loaded = load_predictor(str(checkpoint), config, cfg_options, tta, device, trust)
+    with safe_loading(trust, to_mmstvit), loaded as predictor:
         if score is not None and predictor.scope == 'mmseg':
             raise UserError('--score is for detectors and classifiers; a segmentor gives every pixel its best class.')
         return _Run(predictor, found, out_dir, batch_size, score).run()

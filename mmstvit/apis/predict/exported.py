@@ -1,0 +1,44 @@
+"""An exported file in the place of a checkpoint and its model."""
+
+import contextlib
+from collections.abc import Iterator
+
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
+
+from mmstvit.compat import registered_types_only
+from mmstvit.deployment import ExportedModel, load_exported
+from mmstvit.errors import UserError
+from mmstvit.fileio import check_config, parse_config
+
+from ..config import complete_config
+from ..drawing import class_colors
+from .model import Predictor
+
+
+@contextlib.contextmanager
+def load_exported_predictor(path: str, trust: bool) -> Iterator[Predictor]:
+    """Load an exported file; use it inside the context, in which its library is the default scope.
+
+    Args:
+        path: The file.
+        trust: Build whatever the pipeline in the file names, and load formats that can execute code.
+
+    Raises:
+        UserError: The file cannot be used.
+    """
+    model = ExportedModel(load_exported(path, trust))
+    metadata = model.metadata
+    pipeline = parse_config(f'pipeline = {metadata.pipeline or None}')['pipeline']
+    if not isinstance(pipeline, list):
+        raise UserError(f'{path} does not hold a test pipeline, by which images are read.', 'Export it again.')
+    if not trust:
+        check_config(pipeline, 'pipeline')
+    dataset = dict(pipeline=pipeline)
+    cfg = Config(dict(model=dict(), test_dataloader=dict(dataset=dataset), default_scope=metadata.library))
+    cfg = complete_config(cfg, path, None)
+    with contextlib.ExitStack() as stack:
+        if not trust:
+            stack.enter_context(registered_types_only())
+        stack.enter_context(DefaultScope.overwrite_default_scope(cfg.default_scope))
+        yield Predictor(cfg, model, list(metadata.classes), class_colors(len(metadata.classes), metadata.palette))

@@ -1,0 +1,201 @@
+"""Export a model to a file of another runtime, and check the file there before it gets its name."""
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+
+from mmstvit.errors import UserError
+
+from .check import allowed_error, choose_sizes, compute_references, find_errors
+from .formats import FORMATS, ExportedFile, TorchExportFile, load_exported
+from .metadata import Metadata, Preprocessing, pipeline_text
+from .wrappers import Classifier, Exportable, Features, Segmentor
+
+
+@dataclass
+class Report:
+    """What was exported.
+
+    Args:
+        path: The file.
+        bytes: Its size, with the weights.
+        metadata: Its metadata.
+        runtime: The runtime in which it was compared with PyTorch.
+        input: Sizes of its input, with a word for each dynamic one.
+        sizes: Batch, height and width of the images on which it was compared.
+        objects: Number of objects among which a detector was compared.
+        errors: Largest error of each output.
+    """
+
+    path: Path
+    bytes: int
+    metadata: Metadata
+    runtime: str
+    input: Sequence[int | str]
+    sizes: Sequence[tuple[int, int, int]]
+    objects: int
+    errors: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Sizes of the images that an exported file takes.
+
+    Args:
+        shape: Height and width; None for any.
+        batch: Images at once; None for any number.
+    """
+
+    shape: tuple[int, int] | None = None
+    batch: int | None = None
+
+
+def export(
+    model: nn.Module,
+    library: str,
+    format: str,
+    path: Path,
+    sizes: Sizes,
+    classes: Sequence[str] = (),
+    palette: Sequence[Sequence[int]] = (),
+    pipeline: Sequence[dict] = (),
+    features: bool = False,
+    probabilities: bool = False,
+) -> Report:
+    """Export a model, and compare the file in its own runtime with the model in PyTorch.
+
+    The file is written under a temporary name, and gets its own if it agrees with the model.
+
+    Args:
+        model: The model in evaluation mode, on the CPU; it is in deploy form afterwards.
+        library: Its library, such as ``'mmdet'``.
+        format: One of :data:`FORMATS`.
+        path: The file; an existing one is replaced.
+        sizes: Sizes of the images.
+        classes: Names of the classes.
+        palette: RGB color of each class.
+        pipeline: The test pipeline of the config, without annotations.
+        features: Export the backbone alone.
+        probabilities: Give probabilities instead of logits; for classifiers.
+
+    Raises:
+        UserError: The model or the sizes cannot be exported, a package is missing, or the file disagrees with the
+            model. Nothing is left of the attempt.
+    """
+    kind = FORMATS[format]
+    program = wrap(model, library, features, probabilities).eval()
+    _check_request(program, kind, path, sizes)
+    metadata = Metadata(
+        program.task,
+        library,
+        program.outputs,
+        program.preprocessing,
+        [] if features else list(classes),
+        [] if features else [list(color) for color in palette],
+        pipeline_text(pipeline),
+        model.roi_head.test_cfg.mask_thr_binary if 'masks' in program.outputs else 0.5,
+    )
+    compared = choose_sizes(sizes.shape, sizes.batch, program.batched)
+    try:
+        references = compute_references(program, compared)
+    except ValueError as error:  # such as STViT's for images below 32×32
+        raise UserError(f'the model does not take such images: {error}') from error
+    program.simplify()
+    program.requires_grad_(False)
+    dynamic = {0: 'batch'} if program.batched and sizes.batch is None else {}
+    dynamic |= {2: 'height', 3: 'width'} if sizes.shape is None else {}
+    with _new_folder(path) as folder:
+        temporary = folder / path.name
+        try:
+            kind.write(program, references[0].image, dynamic, metadata, temporary)
+        except UserError:
+            raise
+        except Exception as error:  # exporters raise all kinds of errors
+            reason = str(error).strip().partition('\n')[0]
+            raise UserError(f'the model cannot be exported: {type(error).__name__}: {reason}') from error
+        file = load_exported(temporary, trust=True)
+        errors = find_errors(file, references)
+        _check_errors(errors, file, dynamic)
+        shape = [dynamic.get(axis, size) for axis, size in enumerate(references[0].image.shape)]
+        size = sum(part.stat().st_size for part in folder.iterdir())
+        for part in sorted(folder.iterdir()):  # weights before the program that names them
+            os.replace(part, path.with_name(part.name))
+    objects = sum(len(reference.outputs.get('labels', ())) for reference in references)
+    return Report(path, size, metadata, file.runtime, shape, compared, objects, errors)
+
+
+def wrap(model: nn.Module, library: str, features: bool = False, probabilities: bool = False) -> Exportable:
+    """Wrap a model for an exporter.
+
+    Args:
+        model: A model of MMDetection, MMSegmentation or MMPreTrain, in evaluation mode.
+        library: The library.
+        features: Export the backbone alone.
+        probabilities: Give probabilities instead of logits; for classifiers.
+
+    Raises:
+        UserError: A model of this kind cannot be exported.
+    """
+    preprocessing = Preprocessing.of(model.data_preprocessor)
+    kind = type(model).__name__
+    if features:
+        return Features(model, preprocessing)
+    advice = 'Export its backbone alone with --features.'
+    if probabilities and library != 'mmpretrain':
+        raise UserError(f'--probabilities is for classifiers, and {kind} is not one.')
+    if library == 'mmpretrain':
+        from mmpretrain.models import ClsHead
+
+        if kind != 'ImageClassifier' or not isinstance(getattr(model, 'head', None), ClsHead):
+            raise UserError(f'{kind} with this head cannot be exported: its classes do not exclude each other.', advice)
+        return Classifier(model, preprocessing, probabilities)
+    if library == 'mmseg':
+        if kind != 'EncoderDecoder' or model.decode_head.out_channels == 1:
+            raise UserError(
+                f'{kind} cannot be exported: it must be an EncoderDecoder with two classes or more.', advice
+            )
+        if model.test_cfg.get('mode') != 'whole':
+            raise UserError(
+                'the model predicts images in windows (model.test_cfg.mode=slide), an exported file as a whole.',
+                'Export it with --cfg-options model.test_cfg.mode=whole',
+            )
+        return Segmentor(model, preprocessing)
+    from .two_stage import TwoStage
+
+    return TwoStage(model, preprocessing)
+
+
+def _check_request(program: Exportable, kind: type[ExportedFile], path: Path, sizes: Sizes) -> None:
+    if path.suffix != kind.suffix:
+        raise UserError(f'a file for {kind.runtime} must have the suffix {kind.suffix}, but got {path}.')
+    if kind is TorchExportFile and sizes.shape is None:
+        raise UserError('torch.export cannot leave height and width of the images open.', 'Set --shape H W.')
+    if kind is TorchExportFile and not program.batched:
+        raise UserError('torch.export cannot export a detector.', 'Use --format onnx or openvino.')
+    if not program.batched and sizes.batch not in (None, 1):
+        raise UserError('an exported detector takes one image at a time.', 'Omit --batch.')
+
+
+def _check_errors(errors: Mapping[str, float], file: ExportedFile, dynamic: Mapping[int, str]) -> None:
+    wrong = [f'{name} by {error:.2g}' for name, error in errors.items() if not error <= allowed_error(name)]
+    if wrong:
+        raise UserError(
+            f'the file disagrees in {file.runtime} with the model in PyTorch: {", ".join(wrong)}. It was removed.',
+            'Fix the size of the images with --shape H W.' if 2 in dynamic else '',
+        )
+
+
+@contextlib.contextmanager
+def _new_folder(path: Path) -> Iterator[Path]:
+    """Make a folder beside a file, and remove it with what is left in it."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f'.{path.name}-') as folder:
+            yield Path(folder)
+    except OSError as error:
+        raise UserError(f'{path} cannot be written: {error.strerror}.') from error

@@ -1,0 +1,247 @@
+"""Mask R-CNN, Faster R-CNN and Cascade R-CNN as a program without branches on the data.
+
+It computes what MMDetection computes, with NMS and RoIAlign of torchvision, which have operators of ONNX.
+
+Letters: n boxes · K classes · A anchors · h, w sides of a map.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torchvision.ops import nms, roi_align
+
+from mmstvit.errors import UserError
+
+from .metadata import Preprocessing
+from .wrappers import Exportable
+
+_ADVICE = 'Export its backbone alone with --features.'
+
+
+class TwoStage(Exportable):
+    """A two-stage detector of MMDetection for one image: boxes, scores, labels and masks.
+
+    Args:
+        model: The detector.
+        preprocessing: Preparation of images.
+
+    Raises:
+        UserError: A part of the detector is of another kind than in Mask R-CNN and its relatives.
+    """
+
+    task = 'detection'
+    batched = False
+
+    def __init__(self, model: nn.Module, preprocessing: Preprocessing) -> None:
+        super().__init__(model, preprocessing)
+        _check(model)
+        self.outputs = {
+            'boxes': 'boxes x1, y1, x2, y2 in pixels of the input, (n, 4), the highest score first',
+            'scores': 'scores, (n)',
+            'labels': 'labels, which count the classes from 0, (n)',
+        }
+        if model.roi_head.with_mask:
+            self.outputs['masks'] = 'probability of the object at a grid of points in each box, (n, rows, columns)'
+        self.axes = {name: {0: 'objects'} for name in self.outputs}
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        """Detect objects: (1, 3, H, W) -> boxes (n, 4), scores (n), labels (n), masks (n, rows, columns)."""
+        limits = [image.new_zeros(()) + side for side in (image.shape[3], image.shape[2])]  # width, height
+        features = self.model.extract_feat(self.pad(image))
+        boxes, scores, labels = self._detect(features, self._propose(features, limits), limits)
+        if 'masks' not in self.outputs:
+            return boxes, scores, labels
+        return boxes, scores, labels, self._segment(features, boxes, labels)
+
+    def _propose(self, features: Sequence[Tensor], limits: Sequence[Tensor]) -> Tensor:
+        """Compute the proposals of the RPN, (n, 4)."""
+        head, cfg = self.model.rpn_head, self.model.rpn_head.test_cfg
+        parts = []
+        for level, (logits, deltas) in enumerate(zip(*head(features), strict=True)):
+            anchors = _anchors(head.prior_generator, level, logits)
+            logits = logits[0].permute(1, 2, 0).reshape(-1, head.cls_out_channels)
+            scores = logits.sigmoid()[:, 0] if head.use_sigmoid_cls else logits.softmax(dim=1)[:, 0]
+            deltas = deltas[0].permute(1, 2, 0).reshape(-1, 4)
+            if cfg.get('nms_pre', -1) > 0:
+                scores, best = scores.topk(_smaller(cfg.nms_pre, scores.shape[0]))
+                deltas, anchors = deltas[best], anchors[best]
+            parts.append((anchors, deltas, scores, torch.full_like(scores, level)))
+        anchors, deltas, scores, levels = map(torch.cat, zip(*parts, strict=True))
+        boxes = _decode(head.bbox_coder, anchors, deltas[:, None], limits)[:, 0]
+        if cfg.get('min_bbox_size', -1) >= 0:
+            sides = boxes[:, 2:] - boxes[:, :2]
+            boxes, scores, levels = _select((sides > cfg.min_bbox_size).all(dim=1), boxes, scores, levels)
+        return boxes[_keep(boxes, scores, levels, cfg.nms, cfg.max_per_img, limits)]
+
+    def _detect(
+        self, features: Sequence[Tensor], rois: Tensor, limits: Sequence[Tensor]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Compute boxes (n, 4), scores (n) and labels (n) of the objects."""
+        head = self.model.roi_head
+        cfg = head.test_cfg
+        stages = [*zip(_stages(head.bbox_roi_extractor), _stages(head.bbox_head), strict=True)]
+        total = 0
+        for i, (extractor, bbox_head) in enumerate(stages):
+            logits, deltas = bbox_head(_extract(extractor, features, rois))
+            total = total + logits
+            boxes = _decode(bbox_head.bbox_coder, rois, deltas.unflatten(1, (-1, 4)), limits)  # (n, K or 1, 4)
+            if i + 1 < len(stages):
+                rois = _of_class(boxes, logits[:, :-1].argmax(dim=1))
+        scores = (total / len(stages)).softmax(dim=1)[:, :-1]  # (n, K)
+        roi, labels = (scores > cfg.score_thr).nonzero().unbind(1)
+        scores = scores.flatten()[roi * scores.shape[1] + labels]
+        boxes = _of_class(boxes[roi], labels)
+        keep = _keep(boxes, scores, labels, cfg.nms, cfg.max_per_img, limits)
+        return boxes[keep], scores[keep], labels[keep]
+
+    def _segment(self, features: Sequence[Tensor], boxes: Tensor, labels: Tensor) -> Tensor:
+        """Compute the mask of each box, (n, rows, columns)."""
+        head = self.model.roi_head
+        stages = [*zip(_stages(head.mask_roi_extractor), _stages(head.mask_head), strict=True)]
+        masks = [_of_class(mask_head(_extract(extractor, features, boxes)), labels) for extractor, mask_head in stages]
+        return sum(logits.sigmoid() for logits in masks) / len(masks)
+
+    def reference(self, image: Tensor) -> tuple[Tensor, ...]:
+        """Detect as MMDetection does; masks are (n, H, W), True on the object."""
+        from mmdet.structures import DetDataSample
+
+        x = self.pad(image)
+        size, padded = tuple(image.shape[2:]), tuple(x.shape[2:])
+        shapes = dict(img_shape=size, ori_shape=size, pad_shape=padded, batch_input_shape=padded)
+        (sample,) = self.model.predict(x, [DetDataSample(metainfo=dict(shapes, scale_factor=(1.0, 1.0)))])
+        found = sample.pred_instances
+        outputs = dict(boxes=found.bboxes, scores=found.scores, labels=found.labels, masks=found.get('masks'))
+        return tuple(outputs[name] for name in self.outputs)
+
+
+def _stages(part: nn.Module) -> Sequence[nn.Module]:
+    """Return the heads of a cascade, or the only one."""
+    return part if isinstance(part, nn.ModuleList) else [part]
+
+
+def _smaller(limit: int, count: int | Tensor) -> int | Tensor:
+    """Return the smaller of two numbers; while a tracer records, sizes are tensors."""
+    return torch.minimum(torch.tensor(limit), count) if isinstance(count, Tensor) else min(limit, count)
+
+
+def _select(mask: Tensor, *values: Tensor) -> list[Tensor]:
+    """Return the rows of tensors at which a mask, (n), is True."""
+    rows = mask.nonzero()[:, 0]
+    return [value[rows] for value in values]
+
+
+def _of_class(values: Tensor, labels: Tensor) -> Tensor:
+    """Return the values of each box's class: (n, K or 1, …), (n) -> (n, …)."""
+    if values.shape[1] == 1:
+        return values[:, 0]
+    index = labels.view(-1, *[1] * (values.dim() - 1)).expand(-1, 1, *values.shape[2:])
+    return values.gather(1, index)[:, 0]
+
+
+def _anchors(generator: nn.Module, level: int, scores: Tensor) -> Tensor:
+    """Return the anchors of a level, (h·w·A, 4), row by row as the scores, (1, A, h, w), are flattened."""
+    stride_x, stride_y = generator.strides[level]
+    x = torch.arange(scores.shape[3], dtype=scores.dtype) * stride_x
+    y = torch.arange(scores.shape[2], dtype=scores.dtype) * stride_y
+    y, x = torch.meshgrid(y, x, indexing='ij')
+    shifts = torch.stack([x, y, x, y], dim=2)[:, :, None]  # (h, w, 1, 4)
+    return (shifts + generator.base_anchors[level].to(scores)).reshape(-1, 4)
+
+
+def _decode(coder: object, boxes: Tensor, deltas: Tensor, limits: Sequence[Tensor]) -> Tensor:
+    """Move boxes (n, 4) by deltas (n, K, 4), and clip them to the image: (n, K, 4)."""
+    dx, dy, dw, dh = (deltas * deltas.new_tensor(coder.stds) + deltas.new_tensor(coder.means)).unbind(2)
+    x1, y1, x2, y2 = boxes[:, None].unbind(2)
+    longest = -math.log(16 / 1000)
+    sides = []
+    for low, high, shift, scale, limit in ((x1, x2, dx, dw, limits[0]), (y1, y2, dy, dh, limits[1])):
+        center = (low + high) / 2 + (high - low) * shift
+        half = (high - low) * scale.clamp(-longest, longest).exp() / 2
+        sides.append([torch.minimum(side.clamp(min=0), limit) for side in (center - half, center + half)])
+    return torch.stack([sides[0][0], sides[1][0], sides[0][1], sides[1][1]], dim=2)
+
+
+def _keep(boxes: Tensor, scores: Tensor, groups: Tensor, cfg: dict, count: int, limits: Sequence[Tensor]) -> Tensor:
+    """Return the rows that NMS keeps in each group of boxes, at most ``count``, by falling score."""
+    # Groups far apart do not overlap. The boxes are inside the image.
+    shift = groups.to(boxes) * (torch.maximum(*limits) + 1)
+    kept = nms(boxes + shift[:, None], scores, cfg['iou_threshold'])
+    return kept[scores[kept].argsort(descending=True)][:count]
+
+
+def _extract(extractor: nn.Module, features: Sequence[Tensor], boxes: Tensor) -> Tensor:
+    """Pool the features of boxes, each from the level for its size: (n, 4) -> (n, C, rows, columns)."""
+    area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    last = len(extractor.roi_layers) - 1
+    levels = torch.floor(torch.log2(area.sqrt() / extractor.finest_scale + 1e-6)).clamp(0, last)
+    rois = torch.cat([torch.zeros_like(boxes[:, :1]), boxes], dim=1)
+    rows, pooled = [], []
+    for level, layer in enumerate(extractor.roi_layers):
+        rows.append((levels == level).nonzero()[:, 0])
+        pooled.append(
+            roi_align(
+                features[level],
+                rois[rows[-1]],
+                layer.output_size,
+                layer.spatial_scale,
+                layer.sampling_ratio,
+                layer.aligned,
+            )
+        )
+    return torch.cat(pooled)[torch.cat(rows).argsort()]
+
+
+def _check(model: nn.Module) -> None:
+    """Refuse a detector with parts whose computation is not the one written down here; raises UserError."""
+    kind = type(model).__name__
+    if kind not in ('MaskRCNN', 'FasterRCNN', 'CascadeRCNN'):
+        raise UserError(
+            f'a detector of type {kind} cannot be exported: it must be MaskRCNN, FasterRCNN or CascadeRCNN.', _ADVICE
+        )
+    rpn, roi = model.rpn_head, model.roi_head
+    _check_kind('rpn_head', rpn, 'RPNHead')
+    _check_kind('rpn_head.anchor_generator', rpn.prior_generator, 'AnchorGenerator')
+    _check_kind('roi_head', roi, 'StandardRoIHead', 'CascadeRoIHead')
+    heads = [('rpn_head', rpn), *(('roi_head.bbox_head', head) for head in _stages(roi.bbox_head))]
+    for name, head in heads:
+        coder = head.bbox_coder
+        _check_kind(f'{name}.bbox_coder', coder, 'DeltaXYWHBBoxCoder')
+        if coder.add_ctr_clamp or not coder.clip_border:
+            raise UserError(f'{name}.bbox_coder with add_ctr_clamp or without clip_border cannot be exported.', _ADVICE)
+    for head in _stages(roi.bbox_head):
+        _check_kind(
+            'roi_head.bbox_head', head, 'BBoxHead', 'ConvFCBBoxHead', 'Shared2FCBBoxHead', 'Shared4Conv1FCBBoxHead'
+        )
+        if head.custom_activation or not head.with_reg:
+            raise UserError(
+                'roi_head.bbox_head without boxes, or with its own activation, cannot be exported.', _ADVICE
+            )
+    extractors = [*_stages(roi.bbox_roi_extractor)]
+    if roi.with_mask:
+        extractors += _stages(roi.mask_roi_extractor)
+        for head in _stages(roi.mask_head):
+            _check_kind('roi_head.mask_head', head, 'FCNMaskHead')
+    for extractor in extractors:
+        _check_kind('roi_extractor', extractor, 'SingleRoIExtractor')
+        for layer in extractor.roi_layers:
+            _check_kind('roi_layer', layer, 'RoIAlign')
+            if layer.pool_mode != 'avg':
+                raise UserError(f'RoIAlign with pool_mode={layer.pool_mode!r} cannot be exported.', _ADVICE)
+    if roi.with_shared_head:
+        raise UserError('roi_head.shared_head cannot be exported.', _ADVICE)
+    for name, cfg in (('rpn', rpn.test_cfg), ('rcnn', roi.test_cfg)):
+        nms_cfg = dict(cfg.get('nms') or {})
+        if nms_cfg.pop('type', 'nms') != 'nms' or set(nms_cfg) != {'iou_threshold'} or cfg.max_per_img < 1:
+            raise UserError(
+                f'model.test_cfg.{name} must have max_per_img of 1 or more and plain NMS, but got {cfg.nms}.',
+                f'Set --cfg-options model.test_cfg.{name}.nms.type=nms',
+            )
+
+
+def _check_kind(name: str, part: object, *kinds: str) -> None:
+    if type(part).__name__ not in kinds:
+        raise UserError(
+            f'model.{name} of type {type(part).__name__} cannot be exported: it must be {" or ".join(kinds)}.', _ADVICE
+        )

@@ -1,0 +1,138 @@
+"""Models as modules with tensors in and tensors out, which exporters can trace at any size."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .metadata import Preprocessing
+
+
+class Exportable(nn.Module):
+    """A model to be exported: an input ``image``, (B, 3, H, W), and named outputs.
+
+    Args:
+        model: The model in evaluation mode. :meth:`simplify` changes it.
+        preprocessing: Preparation of images; its padding is a part of the exported program.
+
+    Attributes:
+        task: See :class:`~mmstvit.deployment.metadata.Metadata`.
+        outputs: Meaning of each output, by name.
+        axes: Names of the dynamic axes of each output.
+        batched: True if the program takes several images at once.
+    """
+
+    task: str
+    outputs: dict[str, str]
+    axes: dict[str, dict[int, str]]
+    batched = True
+
+    def __init__(self, model: nn.Module, preprocessing: Preprocessing) -> None:
+        super().__init__()
+        self.model = model
+        self.preprocessing = preprocessing
+
+    def pad(self, image: Tensor) -> Tensor:
+        """Pad an image as the data preprocessor does."""
+        divisor = self.preprocessing.size_divisor
+        if divisor == 1:
+            return image
+        height, width = image.shape[2:]
+        return F.pad(image, (0, -width % divisor, 0, -height % divisor), value=self.preprocessing.pad_value)
+
+    def reference(self, image: Tensor) -> Sequence[Tensor]:
+        """Compute the outputs as the library does, before :meth:`simplify`."""
+        return self(image)
+
+    def simplify(self) -> None:
+        """Reparameterize the model, and replace what exporters cannot express for all sizes."""
+        for module in [*self.model.modules()]:
+            if hasattr(module, 'switch_to_deploy'):
+                module.switch_to_deploy()
+            for name, child in module.named_children():
+                if isinstance(child, nn.AdaptiveAvgPool2d) and child.output_size not in (1, (1, 1)):
+                    setattr(module, name, SlicedPool(child.output_size))
+
+
+class SlicedPool(nn.Module):
+    """Adaptive average pooling by slices, which keeps dynamic sizes; the values are those of PyTorch.
+
+    Args:
+        output_size: Height and width of the output, or one number for both.
+    """
+
+    def __init__(self, output_size: int | tuple[int, int]) -> None:
+        super().__init__()
+        self.output_size = (output_size, output_size) if isinstance(output_size, int) else tuple(output_size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, C, H, W) -> (B, C, *output_size)."""
+        rows, columns = (
+            [(i * size // count, ((i + 1) * size + count - 1) // count) for i in range(count)]
+            for size, count in zip(x.shape[2:], self.output_size, strict=True)
+        )
+        means = [x[:, :, top:bottom, left:right].mean(dim=(2, 3)) for top, bottom in rows for left, right in columns]
+        return torch.stack(means, dim=2).unflatten(2, self.output_size)
+
+
+class Features(Exportable):
+    """The backbone of a model: its feature maps."""
+
+    task = 'features'
+
+    def __init__(self, model: nn.Module, preprocessing: Preprocessing) -> None:
+        super().__init__(model.backbone, preprocessing)
+        count = len(self.model(torch.zeros(1, 3, 64, 64)))
+        self.outputs = {f'features_{i}': f'feature map {i} of the backbone, (B, C, h, w)' for i in range(count)}
+        self.axes = {name: {0: 'batch', 2: f'height_{i}', 3: f'width_{i}'} for i, name in enumerate(self.outputs)}
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        """Map (B, 3, H, W) -> one map (B, C, h, w) for each output."""
+        return tuple(self.model(self.pad(image)))
+
+
+class Classifier(Exportable):
+    """An image classifier of MMPreTrain: logits or probabilities.
+
+    Args:
+        model: The model.
+        preprocessing: Preparation of images.
+        probabilities: Give the softmax of the logits.
+    """
+
+    task = 'classification'
+
+    def __init__(self, model: nn.Module, preprocessing: Preprocessing, probabilities: bool = False) -> None:
+        super().__init__(model, preprocessing)
+        self.probabilities = probabilities
+        name = 'probabilities' if probabilities else 'logits'
+        self.outputs = {name: f'{name} of the classes, (B, classes)'}
+        self.axes = {name: {0: 'batch'}}
+
+    def forward(self, image: Tensor) -> tuple[Tensor]:
+        """Map (B, 3, H, W) -> (B, classes)."""
+        logits = self.model(self.pad(image), mode='tensor')
+        return (logits.softmax(dim=1) if self.probabilities else logits,)
+
+
+class Segmentor(Exportable):
+    """A segmentor of MMSegmentation: logits of every pixel of the image."""
+
+    task = 'segmentation'
+    outputs: dict[str, str] = {'logits': 'logits of the classes for every pixel of the input, (B, classes, H, W)'}  # noqa: RUF012
+    axes: dict[str, dict[int, str]] = {'logits': {0: 'batch', 2: 'height', 3: 'width'}}  # noqa: RUF012
+
+    def forward(self, image: Tensor) -> tuple[Tensor]:
+        """Map (B, 3, H, W) -> (B, classes, H, W)."""
+        x = self.pad(image)
+        head = self.model.decode_head
+        logits = head(self.model.extract_feat(x))
+        logits = F.interpolate(logits, size=x.shape[2:], mode='bilinear', align_corners=head.align_corners)
+        return (logits[:, :, : image.shape[2], : image.shape[3]],)
+
+    def reference(self, image: Tensor) -> tuple[Tensor]:
+        """Compute the logits as MMSegmentation does."""
+        x = self.pad(image)
+        logits = self.model.encode_decode(x, [dict(img_shape=x.shape[2:])])
+        return (logits[:, :, : image.shape[2], : image.shape[3]],)

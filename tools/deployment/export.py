@@ -1,0 +1,98 @@
+"""Export a trained model to ONNX, OpenVINO or torch.export.
+
+The file is compared in its own runtime with the model in PyTorch, at several sizes and batches; if they disagree, it is
+removed. Class names, colors and the preparation of images are in its metadata.
+
+Example::
+
+    python tools/deployment/export.py CONFIG work_dirs/run/epoch_12.pth --format onnx --out model.onnx
+    python tools/deployment/test.py CONFIG model.onnx
+    python tools/predict.py model.onnx photos/
+"""
+
+import argparse
+from pathlib import Path
+
+from mmstvit.apis import add_cfg_options, add_trust, user_errors
+from mmstvit.apis.predict.model import load_predictor
+from mmstvit.checkpoint import to_mmstvit
+from mmstvit.deployment import FORMATS, Report, Sizes, export
+from mmstvit.fileio import check_target, safe_loading
+
+
+def parse_batch(text: str) -> int:
+    """Return a number of images; 0 for ``any``."""
+    if text != 'any' and int(text) < 1:
+        raise ValueError
+    return 0 if text == 'any' else int(text)
+
+
+def parse_args() -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('config', help='config file path or name')
+    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument('--format', choices=list(FORMATS), required=True, help='format of the file')
+    sizes = parser.add_mutually_exclusive_group()
+    sizes.add_argument('--shape', type=int, nargs=2, metavar=('H', 'W'), help='height and width of all images')
+    sizes.add_argument('--dynamic', action='store_true', help='images of any size (the default)')
+    parser.add_argument(
+        '--batch', type=parse_batch, metavar='N', help='images at once: a number or "any" (1 with --shape, else any)'
+    )
+    parser.add_argument('--out', type=Path, help='file to write (named like the config, beside the checkpoint)')
+    parser.add_argument('--force', action='store_true', help='overwrite the file if it exists')
+    parser.add_argument('--features', action='store_true', help='export the backbone alone: its feature maps')
+    parser.add_argument('--probabilities', action='store_true', help='classifiers: probabilities instead of logits')
+    add_cfg_options(parser)
+    add_trust(parser)
+    args = parser.parse_args()
+    if args.batch is None:
+        args.batch = 1 if args.shape else 0
+    return args
+
+
+def print_report(report: Report) -> None:
+    """Print what is in the file, and how well it agrees with PyTorch."""
+    metadata = report.metadata
+    shape = ', '.join(map(str, report.input))
+    sizes = ', '.join('×'.join(map(str, size)) for size in report.sizes)
+    rows = {
+        'written': f'{report.path} ({report.bytes / 1e6:.1f} MB)',
+        'input': f'image, float32 ({shape}): {metadata.preprocessing.color_order}, minus mean, over std',
+        **{f'output {name}': meaning for name, meaning in metadata.outputs.items()},
+        'metadata': f'{metadata.task}, {len(metadata.classes)} classes, mean, std, color order, test pipeline',
+        'compared': f'{report.runtime} with PyTorch on images (batch×height×width) {sizes}'
+        + (f', {report.objects} objects' if metadata.task == 'detection' else ''),
+        'largest error': ', '.join(f'{name} {error:.1g}' for name, error in report.errors.items()),
+    }
+    width = max(map(len, rows))
+    print('\n'.join(f'  {name:<{width}}  {value}' for name, value in rows.items()))
+
+
+def main() -> None:
+    """Export the model on the command line."""
+    args = parse_args()
+    checkpoint = Path(args.checkpoint)
+    out = args.out or checkpoint.with_name(Path(args.config).stem + FORMATS[args.format].suffix)
+    with user_errors(), safe_loading(args.trust_checkpoint, to_mmstvit):
+        check_target(out, checkpoint, args.force)
+        with load_predictor(
+            args.checkpoint, args.config, args.cfg_options, False, 'cpu', args.trust_checkpoint
+        ) as predictor:
+            report = export(
+                predictor.model,
+                predictor.scope,
+                args.format,
+                out,
+                Sizes(args.shape and tuple(args.shape), args.batch or None),
+                predictor.classes,
+                predictor.colors,
+                predictor.steps,
+                args.features,
+                args.probabilities,
+            )
+    print_report(report)
+
+
+if __name__ == '__main__':
+    main()
