@@ -1,4 +1,4 @@
-"""Serve the page: ``python -m mmstvit.app``."""
+"""Serve a page on which a model is tried, for a browser on this machine."""
 
 import argparse
 import ipaddress
@@ -13,9 +13,7 @@ from .service import MAX_BYTES, MAX_PIXELS, Service
 
 def parse_args() -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(
-        prog='python -m mmstvit.app', description='Serve a page on which a model is tried.'
-    )
+    parser = argparse.ArgumentParser(prog='mmstvit app', description=__doc__)
     parser.add_argument('--host', default='127.0.0.1', help='address of this machine at which the page is served')
     parser.add_argument('--port', type=int, default=7860, help='port (7860)')
     parser.add_argument('--dir', type=Path, default=Path('work_dirs'), help='folder of the checkpoints (work_dirs)')

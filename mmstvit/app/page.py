@@ -29,9 +29,9 @@ INTRODUCTION = (
 logger = logging.getLogger('mmstvit.app')
 
 CSS = """
-main.gradio-container, .gradio-container {width: 100%; max-width: 1600px !important; margin: 0 auto; padding: 14px 20px !important;}
+.gradio-container {width: 100%; max-width: 1600px !important; margin: 0 auto; padding: 14px 20px !important;}
 #title h1 {font-size: 1.4rem; margin: 0;}
-#title p, .stvit-note {opacity: .75;}
+#title p, #tokens-note, #attention-note {opacity: .75;}
 #title p {margin: 2px 0 0;}
 #attention img {cursor: crosshair;}
 #stvit-examples .gallery {display: grid; grid-template-columns: repeat(3, 1fr); gap: 6px;}
@@ -39,14 +39,14 @@ main.gradio-container, .gradio-container {width: 100%; max-width: 1600px !import
 #stvit-examples img {aspect-ratio: 1; object-fit: cover;}
 .stvit-status {padding: 6px 12px; border-left: 3px solid var(--color-accent); font-size: .9rem;}
 .stvit-status.error {border-color: #c2410c; background: color-mix(in srgb, #c2410c 9%, transparent);}
-.stvit-rows {font-size: .9rem; max-height: 230px; overflow-y: auto;}
-.stvit-rows h3 {font-size: .9rem; font-weight: 600; margin: 0 0 4px;}
+#rows {font-size: .9rem; max-height: 230px; overflow-y: auto;}
+#rows h3 {font-size: .9rem; font-weight: 600; margin: 0 0 4px;}
 .stvit-row {display: grid; grid-template-columns: 12px minmax(70px, 1fr) 2fr 48px; gap: 8px; align-items: center;
             margin: 2px 0;}
 .stvit-row i {height: 12px; border-radius: 3px;}
 .stvit-row b {display: block; height: 8px; border-radius: 4px; background: var(--color-accent);}
 .stvit-row span:last-child {text-align: right;}
-.stvit-note {font-size: .88rem; line-height: 1.4;}
+#tokens-note, #attention-note {font-size: .88rem; line-height: 1.4;}
 """
 
 
@@ -159,15 +159,15 @@ class Page:
                     )
             with gr.Column(scale=4, min_width=240):
                 self.prediction = gr.Image(label='Prediction', interactive=False, buttons=['fullscreen'])
-                self.rows = gr.HTML(elem_classes='stvit-rows', padding=False)
+                self.rows = gr.HTML(elem_id='rows', padding=False)
             with gr.Column(scale=4, min_width=240):
                 self.tokens = gr.ImageSlider(label='Image and super tokens', buttons=['fullscreen'])
-                self.tokens_note = gr.HTML(elem_classes='stvit-note', padding=False)
+                self.tokens_note = gr.HTML(elem_id='tokens-note', padding=False)
             with gr.Column(scale=4, min_width=240):
                 self.attention = gr.Image(
                     label='Attention of a point', interactive=False, buttons=['fullscreen'], elem_id='attention'
                 )
-                self.attention_note = gr.HTML(elem_classes='stvit-note', padding=False)
+                self.attention_note = gr.HTML(elem_id='attention-note', padding=False)
 
     def _connect(self) -> None:
         maps = [self.block, self.tokens, self.tokens_note, self.attention, self.attention_note, self.status]

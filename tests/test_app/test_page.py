@@ -1,0 +1,218 @@
+"""The page in a real browser: tasks, clicks, errors, two tabs, and what Gradio's own routes give away."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+
+from mmstvit.app.service import Service
+
+from ..helpers import free_port
+from ..in_process import restored
+from ..test_datasets.tiny_data import draw, write
+from .checkpoints import save_checkpoints
+
+sync_api = pytest.importorskip('playwright.sync_api')
+CHROMIUM = shutil.which('chromium') or shutil.which('chromium-browser') or shutil.which('google-chrome')
+ARGS = ('--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking')
+ARGS += ('--disable-component-update', '--disable-sync')
+MAX_BYTES, MAX_PIXELS = 200_000, 90_000
+
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.skipif(CHROMIUM is None, reason='Chromium is not installed (Debian: apt install chromium)'),
+]
+
+
+@pytest.fixture(scope='module')
+def site(tmp_path_factory) -> Iterator[SimpleNamespace]:
+    """A server with untrained models of the three tasks, and two images as examples."""
+    pytest.importorskip('gradio')
+    from mmstvit.app.page import serve
+
+    root = tmp_path_factory.mktemp('site')
+    checkpoints = save_checkpoints(root / 'work_dirs')
+    os.utime(checkpoints['mmdet'], (2e9, 2e9))  # the newest
+    (root / 'outside.pth').write_bytes(b'')
+    for index in range(3):
+        write(root / f'data/scenes/coco/val/{index}.jpg', np.kron(draw(index), np.ones((4, 4, 1), np.uint8)))
+    with restored(root):
+        service = Service(Path('work_dirs'), 'cpu', MAX_BYTES, MAX_PIXELS)
+        port = int(free_port()['PORT'])
+        page = serve(service, '127.0.0.1', port, str(root / 'cache'))
+        yield SimpleNamespace(url=f'http://127.0.0.1:{port}', root=root)
+        page.close()
+
+
+@pytest.fixture(scope='module')
+def browser() -> Iterator:
+    with sync_api.sync_playwright() as client:
+        browser = client.chromium.launch(executable_path=CHROMIUM, args=ARGS)
+        yield browser
+        browser.close()
+
+
+class Tab:
+    """A tab with the page.
+
+    Args:
+        browser: The browser.
+        site: The server.
+    """
+
+    def __init__(self, browser, site: SimpleNamespace) -> None:
+        self.root, self.page = site.root, browser.new_page()
+        self.page.set_default_timeout(30_000)
+        self.addresses: set[str] = set()
+        self.page.on('request', lambda request: self.addresses.add(request.url))
+        self.page.goto(site.url)
+        self.model = self.page.get_by_label('Model')
+        self.status = self.page.locator('#status')
+        self.rows = self.page.locator('.stvit-row')
+        self.attention, self.note = self.page.locator('#attention img'), self.page.locator('#attention-note')
+        self.heading = self.page.locator('#rows h3')
+        # The list of checkpoints comes after the page.
+        sync_api.expect(self.model).to_have_value('mmdet/epoch_1.pth')
+
+    def choose(self, model: str) -> None:
+        self.model.fill(model)
+        self.model.press('Enter')
+
+    def upload(self, path: Path) -> None:
+        self.page.locator('input[type=file]').set_input_files(path)
+
+    def example(self, index: int) -> None:
+        self.page.locator('.gallery-item').nth(index).click()
+
+    def wait(self, text: str) -> str:
+        self.status.get_by_text(text).wait_for()
+        return self.status.inner_text()
+
+    def changed(self, image, before: str) -> str:
+        """Wait until an image is another one; returns its address."""
+        self.page.wait_for_function('([image, before]) => image.src !== before', arg=[image.element_handle(), before])
+        return image.get_attribute('src')
+
+
+@pytest.fixture
+def tab(browser, site) -> Iterator[Tab]:
+    tab = Tab(browser, site)
+    yield tab
+    tab.page.close()
+
+
+def test_each_task_predicts(tab, site):
+    tab.example(0)
+    for library, heading, names in (
+        ('mmdet', 'Objects', {'circle'}),
+        ('mmseg', 'Segments', {'background', 'circle', 'square', 'triangle', 'star', 'digit'}),
+        ('mmpretrain', 'Classes', {'circle', 'square', 'triangle', 'star', 'digit'}),
+    ):
+        tab.choose(f'{library}/epoch_1.pth')
+        status = tab.wait(f'{library}/epoch_1.pth')
+        assert all(word in status for word in ('128 × 96', 'prediction', 'super tokens', 'attention', ' s'))
+        assert heading in tab.heading.inner_text()
+        assert {name.strip() for name in tab.rows.locator('span:first-of-type').all_inner_texts()} <= names
+        assert tab.rows.count() > 0
+    # Nothing is loaded from elsewhere.
+    assert {url for url in tab.addresses if not url.startswith((site.url, 'data:', 'blob:'))} == set()
+
+
+def test_a_click_and_another_block_change_the_maps(tab, site):
+    tab.example(0)
+    tab.wait('mmdet/epoch_1.pth')
+    note = tab.note
+    assert 'stage 1' in note.inner_text()
+    before = tab.attention.get_attribute('src')
+    box = tab.attention.bounding_box()
+    tab.attention.click(position=dict(x=box['width'] * 0.75, y=box['height'] * 0.25))
+    clicked = tab.changed(tab.attention, before)
+    x, y = map(int, note.inner_text().partition('(')[2].partition(')')[0].split(','))
+    assert abs(x - 48) <= 2 and abs(y - 12) <= 2  # of 64 × 48 pixels
+    # The ring is at the pixel that was clicked.
+    picture = cv2.imdecode(np.frombuffer(tab.page.request.get(clicked).body(), np.uint8), cv2.IMREAD_COLOR)
+    height, width = picture.shape[:2]
+    middle = picture[int(height * 0.25) - 30 : int(height * 0.25) + 30, int(width * 0.75) - 30 : int(width * 0.75) + 30]
+    assert (middle.min(-1) > 240).any() and not (picture[: height // 2, : width // 2].min(-1) > 240).any()
+    tab.page.get_by_label('3', exact=True).check()
+    third = tab.changed(tab.attention, clicked)
+    tab.page.get_by_text('global attention').wait_for()
+    tab.page.get_by_label('number input for Block').fill('2')
+    tab.page.get_by_label('number input for Block').press('Enter')
+    tab.changed(tab.attention, third)
+    assert 'stage 3, block 2' in note.inner_text()
+
+
+def test_faults_are_sentences(tab, site):
+    tab.example(0)
+    tab.wait('mmdet/epoch_1.pth')
+    (site.root / 'bad.png').write_bytes(b'text')
+    write(site.root / 'wide.png', np.zeros((10, MAX_PIXELS // 10 + 1, 3), np.uint8))
+    for name, reason in (('bad.png', 'not an image'), ('wide.png', 'has more than 90,000 pixels')):
+        tab.upload(site.root / name)
+        assert name in tab.wait(reason)
+        assert tab.rows.count() == 0  # nothing of the image before
+        tab.page.get_by_label('Remove Image').click()
+        tab.wait('Drop an image')
+    (site.root / 'heavy.png').write_bytes(bytes(MAX_BYTES + 1))
+    tab.upload(site.root / 'heavy.png')
+    tab.page.get_by_text('exceed').wait_for()
+    tab.example(1)
+    tab.wait('mmdet/epoch_1.pth')
+    for path in ('../outside.pth', str(site.root / 'outside.pth'), '/etc/passwd', 'http://127.0.0.1/a.pth'):
+        tab.choose(path)
+        assert 'Traceback' not in tab.wait(f'There is no file {path}')
+
+
+def test_two_tabs_at_once(browser, site):
+    tabs = [Tab(browser, site) for _ in range(2)]
+    models = 'mmseg/epoch_1.pth', 'mmpretrain/epoch_1.pth'
+    for tab, model in zip(tabs, models, strict=True):
+        tab.choose(model)
+    for index, tab in enumerate(tabs):
+        tab.example(index)
+    for tab, model in zip(tabs, models, strict=True):
+        tab.wait(model)
+    assert [tab.heading.inner_text().split()[0] for tab in tabs] == ['Segments,', 'Classes']
+    sources = [tab.attention.get_attribute('src') for tab in tabs]
+    tabs[0].attention.click(position=dict(x=20, y=20))
+    tabs[0].changed(tabs[0].attention, sources[0])
+    tabs[1].attention.click(position=dict(x=100, y=30))
+    tabs[1].changed(tabs[1].attention, sources[1])
+    notes = [tab.note.inner_text() for tab in tabs]
+    assert notes[0] != notes[1]
+    tabs[0].page.get_by_label('2', exact=True).check()
+    tabs[0].page.get_by_text('in stage 2, block 1').wait_for()
+    assert [tab.status.inner_text().split()[0] for tab in tabs] == list(models)
+    assert 'in stage 1' in tabs[1].note.inner_text()
+    for tab in tabs:
+        tab.page.close()
+
+
+def test_gradio_serves_nothing_else(browser, site):
+    page = browser.new_page()
+    for path in (
+        'file=/etc/passwd',
+        f'file={site.root}/work_dirs/mmdet/epoch_1.pth',
+        f'file={site.root}/outside.pth',
+        'file=work_dirs/mmdet/epoch_1.pth',
+        f'file={site.root}/cache/../outside.pth',
+        'file=http://127.0.0.1/a',
+        'file/https://127.0.0.1/a',
+        'proxy=http://127.0.0.1/a',
+    ):
+        assert page.request.get(f'{site.url}/gradio_api/{path}').status in (403, 404), path
+    # The function behind the page, called with a file of the server and with an address instead of an upload.
+    for path in (str(site.root / 'outside.pth'), 'http://127.0.0.1/a.png'):
+        image = dict(path=path, meta=dict(_type='gradio.FileData'))
+        call = page.request.post(
+            f'{site.url}/gradio_api/call/show', data=dict(data=['mmdet/epoch_1.pth', image, 1, 1])
+        ).json()
+        answer = page.request.get(f'{site.url}/gradio_api/call/show/{call["event_id"]}').text()
+        assert 'event: error' in answer
+    page.close()
