@@ -27,7 +27,7 @@ export GOMP_SPINCOUNT ?= 1000
 PINS ?= requirements/tested.txt
 TORCH_TESTS := tests/test_golden.py tests/test_ops tests/test_layers tests/test_models tests/test_checkpoint
 
-.PHONY: help env demo families transfer scenes app test test-long test-slow test-torch gpu lint format clean
+.PHONY: help env demo families transfer scenes app test test-long test-slow test-torch gpu docs lint format clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -89,6 +89,10 @@ test-torch: ## run the tests of operators, models and checkpoints in a throw-awa
 
 gpu: scenes ## on a machine with a GPU: tests, benchmarks, a training run of each family; writes work_dirs/gpu/report.md
 	$(RUN) tools/misc/gpu_report.py
+
+docs: env ## build the pages of docs/ into build/docs
+	$(RUN) -m sphinx -q -W --keep-going docs build/docs
+	@echo "pages: build/docs/index.html"
 
 lint: env ## check the style
 	'$(VENV)/bin/ruff' check .

@@ -1,11 +1,10 @@
-"""The command ``mmstvit``: runs the scripts of ``tools/`` from wherever the package is installed."""
+"""The command ``mmstvit``: runs the scripts of ``tools/``, the page and the doctor from wherever they are installed."""
 
 import ast
 import sys
 from pathlib import Path
 from types import ModuleType
 
-from . import doctor
 from .dependencies import COMMANDS
 from .version import __version__
 
@@ -13,8 +12,9 @@ PACKAGE = Path(__file__).resolve().parent
 
 
 def find(name: str) -> Path:
-    """Return the script of a command: in the checkout of an editable install, else in ``mmstvit/.mim``."""
-    return PACKAGE / ('doctor.py' if name == 'doctor' else Path('.mim', 'tools', COMMANDS[name]))
+    """Return the script of a command; ``.mim`` is a link to the checkout in an editable install."""
+    tool = PACKAGE / '.mim' / 'tools' / COMMANDS[name]
+    return tool if tool.exists() else PACKAGE / COMMANDS[name]
 
 
 def describe(script: Path) -> str:
@@ -33,6 +33,8 @@ def run(script: Path) -> None:
     """Run a script as ``python SCRIPT`` does, but keep ``sys.argv[0]``: argparse takes the program's name from it."""
     module = sys.modules['__main__'] = ModuleType('__main__')
     module.__file__ = str(script)
+    if '.mim' not in script.parts:  # a module of the package, which imports relative to it
+        module.__package__ = '.'.join(script.relative_to(PACKAGE.parent).parts[:-1])
     exec(compile(script.read_text(encoding='utf-8'), script, 'exec'), module.__dict__)
 
 
@@ -48,8 +50,6 @@ def main() -> int:
         return 2
     else:
         sys.argv = [f'mmstvit {command}', *arguments]
-        if command == 'doctor':
-            return doctor.main()
         run(find(command))
     return 0
 

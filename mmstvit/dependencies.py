@@ -39,7 +39,7 @@ LIBRARIES = {
     'mmseg': ('1.0.0', 'pip install onedl-mmsegmentation'),
     'mmpretrain': ('1.0.0', 'pip install onedl-mmpretrain torchvision'),
 }
-# Commands of `mmstvit` -> path of the script below tools/.
+# Commands of `mmstvit` -> path of the script below tools/, or in the package.
 COMMANDS = {
     'new-config': 'new_config.py',
     'verify': 'misc/verify_dataset.py',
@@ -47,7 +47,10 @@ COMMANDS = {
     'test': 'test.py',
     'predict': 'predict.py',
     'super-tokens': 'visualizations/vis_super_tokens.py',
-    'doctor': '',  # mmstvit/doctor.py, which works where the others cannot be imported
+    'export': 'deployment/export.py',
+    'app': 'app/__main__.py',
+    'scenes': 'dataset_converters/scenes.py',
+    'doctor': 'doctor.py',
 }
 
 
