@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib
+import inspect
 import pickle
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -115,6 +116,15 @@ def step_is_skipped(optimizer: Optimizer) -> bool:
 def accumulative_counts(optim_wrapper: BaseOptimWrapper) -> int:
     """Return the number of iterations whose gradients make one step; MMEngine 0.10.12 keeps it in a private name."""
     return getattr(optim_wrapper, '_accumulative_counts', 1)
+
+
+def local_buffers() -> dict[str, bool]:
+    """Return the option of DistributedDataParallel that leaves BatchNorm statistics to each process.
+
+    torch 2.14 renamed it, and warns of the old name.
+    """
+    names = inspect.signature(nn.parallel.DistributedDataParallel).parameters
+    return {'forward_sync_buffers' if 'forward_sync_buffers' in names else 'broadcast_buffers': False}
 
 
 def mask_logits(roi_head: nn.Module, features: tuple[Tensor, ...], rois: Tensor) -> list[Tensor]:

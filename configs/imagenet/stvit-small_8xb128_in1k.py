@@ -5,8 +5,9 @@ _base_ = [
 ]
 
 # 8 GPUs × 128 images. The official implementation trains in fp16 (train.py --amp), does not clip gradients, does not
-# synchronize BatchNorm (all GPUs use the statistics of the first) and publishes no moving average of the weights.
-model_wrapper_cfg = dict(type='MMDistributedDataParallel', broadcast_buffers=True)
+# synchronize BatchNorm (all GPUs use the statistics of the first: PyTorch's default, which MMEngine changes where no
+# wrapper is given) and publishes no moving average of the weights.
+model_wrapper_cfg = dict(type='MMDistributedDataParallel')
 max_epochs = 300
 optim_wrapper = dict(
     type='OptimWrapper',

@@ -10,6 +10,7 @@ from mmengine.logging import print_log
 from mmengine.utils.dl_utils import set_multi_processing
 from torch import distributed
 
+from mmstvit.compat import local_buffers
 from mmstvit.dependencies import tool_command
 from mmstvit.errors import UserError
 
@@ -42,7 +43,7 @@ def start_processes(cfg: Config, _args: argparse.Namespace) -> None:
     wrapper = cfg.get('model_wrapper_cfg')
     if wrapper is None:  # MMEngine's default
         unused = cfg.get('find_unused_parameters', False)
-        wrapper = ConfigDict(broadcast_buffers=False, find_unused_parameters=unused)
+        wrapper = ConfigDict(find_unused_parameters=unused, **local_buffers())
     cfg.model_wrapper_cfg = ConfigDict({'type': 'MMDistributedDataParallel', **wrapper, 'device_ids': None})
     print_log('no GPU: processes communicate through gloo', logger='current')
     if cfg.get('sync_bn'):

@@ -56,7 +56,7 @@ def group_of_one(monkeypatch):
 
 @pytest.mark.parametrize(('wrapper', 'broadcast', 'unused'), [
     (None, False, False),  # MMEngine's choice
-    (dict(type='MMDistributedDataParallel', broadcast_buffers=True), True, False),
+    (dict(type='MMDistributedDataParallel'), True, False),  # as the recipes of ImageNet
     (dict(find_unused_parameters=True), True, True),  # the rest is PyTorch's
 ])  # fmt: skip
 def test_the_config_says_how_the_model_is_wrapped(group_of_one, tmp_path, wrapper, broadcast, unused):
