@@ -89,8 +89,8 @@ def test_official_checkpoint_with_a_config(in_folder, capsys):
     torch.save(dict(model=convert_to_official(build_model(make_config('mmpretrain')).state_dict())), 'official.pth')
     with pytest.raises(SystemExit, match='--config FILE'):
         run_main(TOOL, 'images', 'official.pth', '--out-dir', 'out', cwd=in_folder)
-    run_main(TOOL, 'images', CONFIG, '--checkpoint', 'official.pth', '--out-dir', 'out', cwd=in_folder)
-    run_main(TOOL, 'images', 'official.pth', '--config', CONFIG, '--out-dir', 'two', cwd=in_folder)
+    run_main(TOOL, 'images', CONFIG, '--checkpoint', 'official.pth', '--stages', 1, '--out-dir', 'out', cwd=in_folder)
+    run_main(TOOL, 'images', 'official.pth', '--config', CONFIG, '--stages', 1, '--out-dir', 'two', cwd=in_folder)
     assert Path('out/a.png').read_bytes() == Path('two/a.png').read_bytes()
     assert 'UNTRAINED' not in capsys.readouterr().out
 
@@ -98,7 +98,7 @@ def test_official_checkpoint_with_a_config(in_folder, capsys):
 def test_untrained_model_is_named_so_and_broken_images_are_skipped(in_folder, capsys):
     Path('images/broken.png').write_bytes(Path('images/a.png').read_bytes()[:99])
     with pytest.raises(SystemExit, match='1 of the inputs'):
-        run_main(TOOL, 'images', CONFIG, '--out-dir', 'out', cwd=in_folder)
+        run_main(TOOL, 'images', CONFIG, '--stages', 1, '--out-dir', 'out', cwd=in_folder)
     out, err = capsys.readouterr()
     assert 'UNTRAINED' in out
     assert 'skipped broken.png: ' in err
