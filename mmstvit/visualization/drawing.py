@@ -79,20 +79,23 @@ def cells(tokens: SuperTokens, shape: tuple[int, int]) -> np.ndarray:
     return _crop(labels, tokens, n)
 
 
-def draw_boundaries(image: np.ndarray, labels: np.ndarray, color: Color = WHITE, width: float = 1.0) -> np.ndarray:
+def draw_boundaries(
+    image: np.ndarray, labels: np.ndarray, color: Color = WHITE, width: float | None = None
+) -> np.ndarray:
     """Draw the boundaries between regions: an antialiased line with a dark seam, for bright and dark images.
 
     Args:
         image: The image.
         labels: (H, W) of integers, or finer, such as :func:`regions`.
         color: Color of the line.
-        width: Width of the line, in pixels of the image.
+        width: Width of the line in pixels; by default 1, or more on large images.
     """
     labels = _refine(labels, image)
     edges = np.zeros(labels.shape, np.uint8)
     edges[:, 1:] |= labels[:, 1:] != labels[:, :-1]
     edges[1:] |= labels[1:] != labels[:-1]
     scale = labels.shape[0] / image.shape[0]
+    width = width or max(1, max(image.shape) / 640)
     picture = image.astype(np.float32)
     for side, paint, opacity in ((width + 1.6, (0, 0, 0), 0.4), (width, color, 0.95)):
         kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (max(1, round(side * scale)),) * 2)

@@ -96,7 +96,7 @@ def _draw_tokens(image: np.ndarray, tokens: SuperTokens, grid: bool) -> list[Pan
 
 def _draw_attention(image: np.ndarray, attention: Attention, alone: bool) -> Panel:
     low, high = (value / attention.weights.mean() for value in drawing.heat_range(attention.weights))
-    title = f'attention {low:.2g}–{high:.2g} × mean'
+    title = f'attention {round(low, 2):g}–{high:.3g} × mean'
     title = f'{describe(attention)} · {title}' if alone else title
     return Panel(attention, 'attention', title, drawing.draw_attention(image, attention))
 
