@@ -2,17 +2,19 @@
 _base_ = '../backbones.py'
 
 norm_cfg = dict(type='BN', requires_grad=True)
+# Here, because MMSegmentation's visualization_cam.py looks for it here.
+data_preprocessor = dict(
+    type='SegDataPreProcessor',
+    size=(512, 512),
+    mean=[123.675, 116.28, 103.53],
+    std=[58.395, 57.12, 57.375],
+    bgr_to_rgb=True,
+    pad_val=0,
+    seg_pad_val=255,
+)
 model = dict(
     type='EncoderDecoder',
-    data_preprocessor=dict(
-        type='SegDataPreProcessor',
-        size=(512, 512),
-        mean=[123.675, 116.28, 103.53],
-        std=[58.395, 57.12, 57.375],
-        bgr_to_rgb=True,
-        pad_val=0,
-        seg_pad_val=255,
-    ),
+    data_preprocessor=data_preprocessor,
     backbone=_base_.backbones.small,
     decode_head=dict(
         type='UPerHead',
