@@ -45,12 +45,14 @@ class Row:
     Args:
         name: Name of the class.
         value: Score, or share of the pixels, from 0 to 1.
+        text: The value as it is shown.
         color: Color of the class in the picture; None if it has none.
     """
 
     name: str
     value: float
-    color: Color | None
+    text: str
+    color: Color | None = None
 
 
 @dataclass
@@ -273,12 +275,14 @@ def _draw(predictor: Predictor, sample: BaseDataElement, image: np.ndarray) -> t
         if found.masks is not None:
             masks = np.array([_fit(mask.astype(np.uint8), cv2.INTER_LINEAR) for mask in found.masks], bool)
         drawn = draw_instances(picture, boxes, found.labels, masks, found.texts(classes), colors)
-        rows = [Row(classes[i], score, colors[i]) for i, score in zip(found.labels, found.scores, strict=True)]
+        scored = zip(found.labels, found.scores, strict=True)
+        rows = [Row(classes[i], score, f'{score:.2f}', colors[i]) for i, score in scored]
         return f'Objects with a score of {SCORE} or more', sorted(rows, key=lambda row: -row.value), drawn
     if 'pred_sem_seg' in sample:
         labels = read_map(sample)
         shares = np.bincount(labels.ravel(), minlength=len(classes))[: len(classes)] / labels.size
-        rows = [Row(classes[i], float(shares[i]), colors[i]) for i in np.argsort(-shares, kind='stable') if shares[i]]
+        order = [i for i in np.argsort(-shares, kind='stable') if shares[i]]
+        rows = [Row(classes[i], float(shares[i]), f'{shares[i]:.1%}', colors[i]) for i in order]
         fitted = cv2.resize(labels.astype(np.float32), picture.shape[1::-1], interpolation=cv2.INTER_NEAREST)
         return 'Segments, with their part of the image', rows, draw_map(picture, fitted.astype(int), classes, colors)
-    return 'Classes', [Row(name, score, None) for name, score in read_classes(sample, classes)], picture
+    return 'Classes', [Row(name, score, f'{score:.2f}') for name, score in read_classes(sample, classes)], picture
