@@ -70,7 +70,7 @@ def parse_args() -> argparse.Namespace:
         type=Path,
         default=[],
         metavar='FILE',
-        help=f'.json: the table; .png or .pdf: the first {ROWS} images side by side',
+        help=f'.json: the table; .png, .jpg or .pdf: the first {ROWS} images side by side',
     )
     add_cfg_options(parser)
     args = parser.parse_args()
@@ -79,8 +79,8 @@ def parse_args() -> argparse.Namespace:
     if args.tolerance < 0:
         parser.error('--tolerance must be 0 or more')
     for file in args.out:
-        if file.suffix not in ('.json', '.png', '.pdf'):
-            parser.error(f'--out needs files that end with .json, .png or .pdf, but got {file}')
+        if file.suffix not in ('.json', '.png', '.jpg', '.pdf'):
+            parser.error(f'--out needs files that end with .json, .png, .jpg or .pdf, but got {file}')
     return args
 
 
@@ -168,7 +168,7 @@ def draw(pictures: list[tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]], f
 
     Args:
         pictures: Image, true regions and label maps by title.
-        file: PNG or PDF.
+        file: PNG, JPEG or PDF.
     """
     columns = ['objects', *pictures[0][2]]
     height, width = pictures[0][0].shape[:2]
@@ -184,7 +184,7 @@ def draw(pictures: list[tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]], f
     for axes, title in zip(grid[0], columns, strict=True):
         axes.set_title(title, fontsize=8)
     file.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(file, dpi=200)
+    figure.savefig(file, dpi=120)
     plt.close(figure)
 
 
