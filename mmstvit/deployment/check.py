@@ -51,8 +51,9 @@ def choose_sizes(shape: Sequence[int] | None, batch: int | None, batched: bool) 
         batched: True if the program takes several images at once.
     """
     sizes = [(b, *(shape or (height, width))) for b, height, width in (TRACED, *UNSEEN)]
-    fixed = 1 if not batched else batch
-    return sizes if fixed is None else [(fixed, height, width) for _, height, width in sizes]
+    fixed = batch if batched else 1
+    sizes = [*dict.fromkeys((fixed or b, height, width) for b, height, width in sizes)]
+    return sizes * 2 if len(sizes) == 1 else sizes  # at least two batches of images
 
 
 @torch.no_grad()

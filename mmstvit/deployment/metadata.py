@@ -50,13 +50,14 @@ class Preprocessing:
             )
         rgb = getattr(preprocessor, '_channel_conversion', getattr(preprocessor, 'to_rgb', False))
         normalized = getattr(preprocessor, '_enable_normalize', False)
-        divisor = getattr(preprocessor, 'pad_size_divisor', test_cfg.get('size_divisor'))
+        # MMSegmentation pads by test_cfg, and inherits a divisor that it does not use.
+        divisor = test_cfg.get('size_divisor') if hasattr(preprocessor, 'test_cfg') else preprocessor.pad_size_divisor
         return cls(
             'RGB' if rgb else 'BGR',
             tuple(preprocessor.mean.flatten().tolist()) if normalized else (0.0, 0.0, 0.0),
             tuple(preprocessor.std.flatten().tolist()) if normalized else (1.0, 1.0, 1.0),
             divisor or 1,
-            float(getattr(preprocessor, 'pad_value', getattr(preprocessor, 'pad_val', 0))),
+            float(getattr(preprocessor, 'pad_val', getattr(preprocessor, 'pad_value', 0))),
         )
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
@@ -109,6 +110,7 @@ class Metadata:
         try:
             content = json.loads(text)
             parts = {f.name: content.pop(f.name) for f in fields(Preprocessing)}
+            parts |= {name: tuple(parts[name]) for name in ('mean', 'std')}
             return cls(preprocessing=Preprocessing(**parts), **content)
         except (TypeError, ValueError, KeyError, AttributeError) as error:
             raise UserError(

@@ -55,7 +55,7 @@ def print_report(report: Report) -> None:
     """Print what is in the file, and how well it agrees with PyTorch."""
     metadata = report.metadata
     shape = ', '.join(map(str, report.input))
-    sizes = ', '.join('×'.join(map(str, size)) for size in report.sizes)
+    sizes = ', '.join('×'.join(map(str, size)) for size in dict.fromkeys(report.sizes))
     rows = {
         'written': f'{report.path} ({report.bytes / 1e6:.1f} MB)',
         'input': f'image, float32 ({shape}): {metadata.preprocessing.color_order}, minus mean, over std',

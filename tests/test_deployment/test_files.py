@@ -1,0 +1,150 @@
+"""Exported files: equal to PyTorch in their own runtime, whole or not there."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from mmstvit.deployment import Sizes, export, formats, load_exported
+from mmstvit.deployment.check import draw_images
+from mmstvit.errors import UserError
+
+from ..helpers import image
+from .models import make
+
+SUFFIXES = {'onnx': '.onnx', 'openvino': '.xml', 'torch-export': '.pt2'}
+
+
+def run(kind: str, library: str, format: str, folder: Path, sizes: Sizes = Sizes(), **options: object):  # noqa: B008
+    path = folder / f'{kind}{SUFFIXES[format]}'
+    model = make(kind)
+    return export(model, library, format, path, sizes, ['a', 'b'], [(1, 2, 3), (4, 5, 6)], **options)
+
+
+def test_classifier_in_onnx_takes_all_sizes_and_tells_how_to_use_it(tmp_path):
+    onnxruntime = pytest.importorskip('onnxruntime')
+    report = run('classifier', 'mmpretrain', 'onnx', tmp_path, probabilities=True)
+    assert max(report.errors.values()) < 1e-4
+    assert [path.name for path in tmp_path.iterdir()] == ['classifier.onnx']
+    session = onnxruntime.InferenceSession(report.path, providers=['CPUExecutionProvider'])
+    assert session.get_inputs()[0].shape == ['batch', 3, 'height', 'width'] == report.input
+    metadata = json.loads(session.get_modelmeta().custom_metadata_map['mmstvit'])
+    assert metadata['classes'] == ['a', 'b']
+    assert metadata['palette'] == [[1, 2, 3], [4, 5, 6]]
+    assert (metadata['color_order'], metadata['mean']) == ('RGB', pytest.approx([123.675, 116.28, 103.53]))
+    x = image(5, 3, 50, 39)
+    (scores,) = session.run(None, {'image': x.numpy()})
+    with torch.no_grad():
+        expected = make('classifier')(x, mode='tensor').softmax(1)
+    np.testing.assert_allclose(scores, expected.numpy(), atol=1e-5)
+
+
+def test_features_of_one_size_are_refused_for_others_and_run_in_batches(tmp_path):
+    pytest.importorskip('onnxruntime')
+    report = run('segmentor', 'mmseg', 'onnx', tmp_path, Sizes((64, 96), 2), features=True)
+    file = load_exported(report.path)
+    assert file.shape == (2, 3, 64, 96)
+    assert list(file.metadata.outputs) == [f'features_{i}' for i in range(4)]
+    x = image(3, 3, 64, 96)
+    found = file.run(x.numpy())
+    with torch.no_grad():
+        for actual, expected in zip(found.values(), make('segmentor').backbone(x), strict=True):
+            np.testing.assert_allclose(actual, expected.numpy(), atol=1e-4)
+    with pytest.raises(UserError, match='64×96, but got one of 64×64') as refused:
+        file.run(image(1, 3, 64, 64).numpy())
+    assert '--dynamic' in refused.value.remedy
+
+
+def test_file_that_disagrees_is_not_left_behind(tmp_path, monkeypatch):
+    pytest.importorskip('onnxruntime')
+    write = formats.OnnxFile.write.__func__
+
+    def sabotage(cls, program, *args):
+        with torch.no_grad():
+            program.model.head.fc.bias[0] += 0.1
+        write(cls, program, *args)
+
+    monkeypatch.setattr(formats.OnnxFile, 'write', classmethod(sabotage))
+    (tmp_path / 'classifier.onnx').write_text('older')
+    with pytest.raises(UserError, match='disagrees in onnxruntime'):
+        run('classifier', 'mmpretrain', 'onnx', tmp_path, Sizes((32, 32), 1))
+    assert [path.name for path in tmp_path.iterdir()] == ['classifier.onnx']
+    assert (tmp_path / 'classifier.onnx').read_text() == 'older'
+
+
+@pytest.mark.parametrize(
+    ('kind', 'library', 'format', 'sizes', 'word'),
+    [
+        ('classifier', 'mmpretrain', 'torch-export', Sizes(), '--shape'),
+        ('mask', 'mmdet', 'torch-export', Sizes((64, 64)), '--format'),
+        ('mask', 'mmdet', 'onnx', Sizes(None, 2), '--batch'),
+        ('classifier', 'mmpretrain', 'onnx', Sizes((16, 64), 1), '32×32'),
+    ],
+)
+def test_request_that_cannot_be_met_names_the_option(kind, library, format, sizes, word, tmp_path):
+    with pytest.raises(UserError) as refused:
+        run(kind, library, format, tmp_path, sizes)
+    assert word in str(refused.value)
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_missing_package_is_named_with_the_command_that_installs_it(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'onnx', None)
+    with pytest.raises(UserError, match='package onnx ') as refused:
+        run('classifier', 'mmpretrain', 'onnx', tmp_path, Sizes((32, 32), 1))
+    assert 'pip install' in refused.value.remedy
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_file_that_is_none_is_refused(tmp_path):
+    pytest.importorskip('onnxruntime')
+    onnx = pytest.importorskip('onnx')
+    (tmp_path / 'damaged.onnx').write_bytes(b'damaged')
+    value = onnx.helper.make_tensor_value_info('image', 1, [1])
+    same = onnx.helper.make_node('Identity', ['image'], ['y'])
+    output = onnx.helper.make_tensor_value_info('y', 1, [1])
+    graph = onnx.helper.make_graph([same], 'other', [value], [output])
+    opset = [onnx.helper.make_opsetid('', 17)]
+    onnx.save(onnx.helper.make_model(graph, opset_imports=opset, ir_version=8), tmp_path / 'other.onnx')
+    (tmp_path / 'a.pt2').touch()
+    for name, reason in {
+        'damaged.onnx': 'cannot be loaded by onnxruntime',
+        'other.onnx': 'no metadata',
+        'a.pt2': 'can execute code',
+        'gone.onnx': 'does not exist',
+        'model.pth': 'not an exported file',
+    }.items():
+        with pytest.raises(UserError, match=reason):
+            load_exported(tmp_path / name)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize('format', ['onnx', 'openvino'])
+@pytest.mark.parametrize(('kind', 'library'), [('segmentor', 'mmseg'), ('mask', 'mmdet'), ('cascade', 'mmdet')])
+def test_every_model_agrees_in_every_runtime(kind, library, format, tmp_path):
+    pytest.importorskip('openvino' if format == 'openvino' else 'onnxruntime')
+    report = run(kind, library, format, tmp_path)  # compares with the library at sizes that the tracer never saw
+    assert set(report.errors) == set(report.metadata.outputs)
+    assert report.objects > 3 or kind == 'segmentor'
+    files = {f'{kind}.xml', f'{kind}.bin'} if format == 'openvino' else {f'{kind}.onnx'}
+    assert {path.name for path in tmp_path.iterdir()} == files
+
+
+@pytest.mark.long
+def test_torch_export_keeps_the_batch_dynamic(tmp_path):
+    report = run('classifier', 'mmpretrain', 'torch-export', tmp_path, Sizes((48, 64)))
+    assert report.input == ['batch', 3, 48, 64]
+    assert load_exported(report.path, trust=True).run(image(4, 3, 48, 64).numpy())['logits'].shape == (4, 5)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize('format', ['onnx', 'openvino'])
+def test_detector_without_objects_has_empty_outputs(format, tmp_path):
+    pytest.importorskip('openvino' if format == 'openvino' else 'onnxruntime')
+    model = make('mask', **{'model.test_cfg.rcnn.score_thr': 1.0})
+    report = export(model, 'mmdet', format, tmp_path / f'model{SUFFIXES[format]}', Sizes())
+    found = load_exported(report.path).run(draw_images(1, 64, 64, seed=0).numpy())
+    assert [value.shape for value in found.values()] == [(0, 4), (0,), (0,), (0, 28, 28)]
