@@ -199,11 +199,10 @@ def test_every_documented_command_is_run(library):
     assert set(commands(library)) == {'train', 'test', 'browse_dataset', 'analyze_logs'} | matrix
 
 
-def test_configs_and_links_exist():
+def test_configs_exist():
     paths = set(re.findall(r'configs/\S+?\.py', DOCUMENT.replace('{name}', '*')))
     assert len(paths) >= 3
     assert all(list(ROOT.glob(path)) for path in paths)
-    assert all((ROOT / 'docs' / link).exists() for link in re.findall(r'\]\((\S+?)\)', DOCUMENT))
 
 
 @long

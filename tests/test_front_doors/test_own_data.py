@@ -128,9 +128,7 @@ def test_16_bits_become_8(tmp_path):
     assert cv2.imread(str(tmp_path / 'b.png'), cv2.IMREAD_UNCHANGED).tolist() == [[0, 63, 127, 255]]
 
 
-def test_every_command_is_run_and_every_link_leads_somewhere():
+def test_every_command_is_run():
     titles = [*EXAMPLES, 'Start from weights', 'Boxes without masks', 'Cascade Mask R-CNN has three heads']
     documented = re.findall(r'^python \S+', DOCUMENT, re.MULTILINE)
     assert len(documented) == 1 + sum(len(commands(title)) for title in titles)  # and the scenes
-    links = re.findall(r'\]\(([^)#]+)', DOCUMENT)
-    assert all((ROOT / 'docs' / link).exists() for link in links)
