@@ -81,7 +81,8 @@ def slic(image: np.ndarray, count: int, connected: bool = True) -> np.ndarray:
         from skimage.segmentation import slic as segment
     except ImportError as error:
         raise UserError(
-            'SLIC needs scikit-image, which is not installed.', 'Run: pip install "scikit-image>=0.22"'
+            'SLIC needs scikit-image, which is not installed.',
+            'Run: pip install "scikit-image>=0.22" (it is in the extra "scenes" of mmstvit).',
         ) from error
     return segment(image, n_segments=count, start_label=0, channel_axis=-1, enforce_connectivity=connected)
 

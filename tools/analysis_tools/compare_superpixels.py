@@ -10,7 +10,7 @@ Examples::
 
     python tools/analysis_tools/compare_superpixels.py configs/mask_rcnn/mask-rcnn_stvit-nano_fpn_scenes.py
     python tools/analysis_tools/compare_superpixels.py configs/mask_rcnn/mask-rcnn_stvit-nano_fpn_scenes.py \
-        work_dirs/mask-rcnn_stvit-nano_fpn_scenes/epoch_3.pth --out superpixels.png superpixels.json
+        work_dirs/mask-rcnn_stvit-nano_fpn_scenes/epoch_3.pth --out superpixels.jpg superpixels.json
 """
 
 import argparse
@@ -52,7 +52,7 @@ SIDE = 320  # their longer side, in pixels
 COLUMNS = {
     'segments': ('segments', '.1f'),
     'recall': ('boundary recall ↑', '.3f'),
-    'error': ('undersegmentation error ↓', '.4f'),
+    'error': ('undersegmentation error ↓', '.3f'),
     'density': ('boundary pixels', '.3f'),
 }
 
