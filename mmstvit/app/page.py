@@ -41,11 +41,12 @@ CSS = """
 .stvit-status.error {border-color: #c2410c; background: color-mix(in srgb, #c2410c 9%, transparent);}
 #rows {font-size: .9rem; max-height: 230px; overflow-y: auto;}
 #rows h3 {font-size: .9rem; font-weight: 600; margin: 0 0 4px;}
-.stvit-row {display: grid; grid-template-columns: minmax(84px, 1fr) 2fr 48px; gap: 8px; align-items: center;
+.stvit-row {display: grid; grid-template-columns: minmax(112px, 1fr) 2fr 44px; gap: 8px; align-items: center;
             margin: 2px 0;}
 .stvit-row i {display: inline-block; width: 12px; height: 12px; margin-right: 8px; border-radius: 3px;
               vertical-align: -1px;}
 .stvit-row b {display: block; height: 8px; border-radius: 4px; background: var(--color-accent);}
+.stvit-row span:first-child {overflow: hidden; text-overflow: ellipsis; white-space: nowrap;}
 .stvit-row span:last-child {text-align: right;}
 #tokens-note, #attention-note {font-size: .88rem; line-height: 1.4;}
 """
@@ -306,7 +307,7 @@ def _list(heading: str, rows: list[Row]) -> str:
         color = 'rgb({},{},{})'.format(*row.color) if row.color else 'var(--color-accent)'
         chip = f'<i style="background:{color}"></i>' if row.color else ''
         lines.append(
-            f'<div class="stvit-row"><span>{chip}{html.escape(row.name)}</span>'
+            f'<div class="stvit-row"><span title="{html.escape(row.name)}">{chip}{html.escape(row.name)}</span>'
             f'<span><b style="width:{row.value:.1%};background:{color}"></b></span><span>{row.text}</span></div>'
         )
     return '\n'.join(lines if rows else [*lines, 'None.'])

@@ -36,6 +36,7 @@ SIDE = 640  # longer side of a picture, in pixels
 MODELS = 2  # models in memory
 MAX_BYTES = 20 << 20
 MAX_PIXELS = 16 << 20
+MODEL_PIXELS = 2 << 20  # largest image after the test pipeline, which need not resize; a CPU takes minutes for more
 
 
 @dataclass(frozen=True)
@@ -195,12 +196,17 @@ class Service:
                 sample = predictor.prepare(file)
             except UnreadableError as error:
                 raise UserError(f'{image.name}: {error}.', 'Use another image.') from error
+            seen = maps.image_of(sample)
+            if seen.shape[0] * seen.shape[1] > MODEL_PIXELS:
+                raise UserError(
+                    f'{image.name} has more than {MODEL_PIXELS:,} pixels after the test pipeline of this model.',
+                    'Use a smaller image.',
+                )
             with _timed(times, 'prediction'):
                 (result,) = predictor.predict([sample])
                 heading, rows, prediction = _draw(predictor, result, file.rgb)
             with _timed(times, 'super tokens'):
                 tokens = {(t.stage, t.block): t for t in super_tokens(predictor.model, sample)}
-            seen = maps.image_of(sample)
             point = seen.shape[1] // 2, seen.shape[0] // 2
             attention = self._attend(predictor, sample, point, times)
         name, picture = path.relative_to(self._root).as_posix(), _fit(seen)
@@ -284,5 +290,5 @@ def _draw(predictor: Predictor, sample: BaseDataElement, image: np.ndarray) -> t
         order = [i for i in np.argsort(-shares, kind='stable') if shares[i]]
         rows = [Row(classes[i], float(shares[i]), f'{shares[i]:.1%}', colors[i]) for i in order]
         fitted = cv2.resize(labels.astype(np.float32), picture.shape[1::-1], interpolation=cv2.INTER_NEAREST)
-        return 'Segments, with their part of the image', rows, draw_map(picture, fitted.astype(int), classes, colors)
+        return 'Segments, and their share', rows, draw_map(picture, fitted.astype(int), classes, colors)
     return 'Classes', [Row(name, score, f'{score:.2f}') for name, score in read_classes(sample, classes)], picture

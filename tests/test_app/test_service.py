@@ -142,6 +142,11 @@ class TestImages:
         with pytest.raises(UserError, match=reason):
             service.view('mmpretrain/epoch_1.pth', tmp_path / name)
 
+    def test_large_ones_for_the_model_are_refused(self, service, folder, monkeypatch):
+        monkeypatch.setattr(module, 'MODEL_PIXELS', 64 * 48 - 1)
+        with pytest.raises(UserError, match='after the test pipeline'):
+            service.view('mmpretrain/epoch_1.pth', folder / 'image.png')
+
 
 class TestViews:
     def test_classes(self, service, folder):
