@@ -84,7 +84,7 @@ class TwoStage(Exportable):
         stages = [*zip(_stages(head.bbox_roi_extractor), _stages(head.bbox_head), strict=True)]
         total = 0
         for i, (extractor, bbox_head) in enumerate(stages):
-            logits, deltas = bbox_head(_extract(extractor, features, rois))
+            logits, deltas = _run(bbox_head, extractor, features, rois)
             total = total + logits
             boxes = _decode(bbox_head.bbox_coder, rois, deltas.unflatten(1, (-1, 4)), limits)  # (n, K or 1, 4)
             if i + 1 < len(stages):
@@ -100,7 +100,7 @@ class TwoStage(Exportable):
         """Compute the mask of each box, (n, rows, columns)."""
         head = self.model.roi_head
         stages = [*zip(_stages(head.mask_roi_extractor), _stages(head.mask_head), strict=True)]
-        masks = [_of_class(mask_head(_extract(extractor, features, boxes)), labels) for extractor, mask_head in stages]
+        masks = [_of_class(*_run(mask_head, extractor, features, boxes), labels) for extractor, mask_head in stages]
         return sum(logits.sigmoid() for logits in masks) / len(masks)
 
     def reference(self, image: Tensor) -> tuple[Tensor, ...]:
@@ -169,6 +169,13 @@ def _keep(boxes: Tensor, scores: Tensor, groups: Tensor, cfg: dict, count: int, 
     shift = groups.to(boxes) * (torch.maximum(*limits) + 1)
     kept = nms(boxes + shift[:, None], scores, cfg['iou_threshold'])
     return kept[scores[kept].argsort(descending=True)][:count]
+
+
+def _run(head: nn.Module, extractor: nn.Module, features: Sequence[Tensor], boxes: Tensor) -> list[Tensor]:
+    """Run a head on the features of boxes, (n, 4); return its outputs, (n, …) each."""
+    # With a box more than there are: GroupNorm in onnxruntime fails without any.
+    outputs = head(_extract(extractor, features, torch.cat([boxes, boxes.new_ones(1, 4)])))
+    return [output[:-1] for output in (outputs if isinstance(outputs, tuple) else [outputs])]
 
 
 def _extract(extractor: nn.Module, features: Sequence[Tensor], boxes: Tensor) -> Tensor:
