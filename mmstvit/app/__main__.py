@@ -2,6 +2,8 @@
 
 import argparse
 import ipaddress
+import signal
+import sys
 import tempfile
 from pathlib import Path
 
@@ -34,6 +36,7 @@ def is_local(host: str) -> bool:
 def main() -> None:
     """Serve until Ctrl+C."""
     args = parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # so that the cache is removed, as with Ctrl+C
     with user_errors(), tempfile.TemporaryDirectory(prefix='mmstvit-app-') as cache:
         try:
             from .page import serve

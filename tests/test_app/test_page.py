@@ -99,8 +99,9 @@ class Tab:
         return image.get_attribute('src')
 
 
-@pytest.fixture
+@pytest.fixture(scope='module')
 def tab(browser, site) -> Iterator[Tab]:
+    """A tab that the tests share, because the page takes seconds to open."""
     tab = Tab(browser, site)
     yield tab
     tab.page.close()
@@ -123,8 +124,9 @@ def test_each_task_predicts(tab, site):
     assert {url for url in tab.addresses if not url.startswith((site.url, 'data:', 'blob:'))} == set()
 
 
-def test_a_click_and_another_block_change_the_maps(tab, site):
-    tab.example(0)
+def test_a_click_and_another_block_change_the_maps(tab):
+    tab.example(1)
+    tab.choose('mmdet/epoch_1.pth')
     tab.wait('mmdet/epoch_1.pth')
     note = tab.note
     assert 'stage 1' in note.inner_text()
@@ -149,6 +151,7 @@ def test_a_click_and_another_block_change_the_maps(tab, site):
 
 
 def test_faults_are_sentences(tab, site):
+    tab.choose('mmdet/epoch_1.pth')
     tab.example(0)
     tab.wait('mmdet/epoch_1.pth')
     (site.root / 'bad.png').write_bytes(b'text')
@@ -169,8 +172,8 @@ def test_faults_are_sentences(tab, site):
         assert 'Traceback' not in tab.wait(f'There is no file {path}')
 
 
-def test_two_tabs_at_once(browser, site):
-    tabs = [Tab(browser, site) for _ in range(2)]
+def test_two_tabs_at_once(tab, browser, site):
+    tabs = [tab, Tab(browser, site)]
     models = 'mmseg/epoch_1.pth', 'mmpretrain/epoch_1.pth'
     for tab, model in zip(tabs, models, strict=True):
         tab.choose(model)
@@ -190,8 +193,7 @@ def test_two_tabs_at_once(browser, site):
     tabs[0].page.get_by_text('in stage 2, block 1').wait_for()
     assert [tab.status.inner_text().split()[0] for tab in tabs] == list(models)
     assert 'in stage 1' in tabs[1].note.inner_text()
-    for tab in tabs:
-        tab.page.close()
+    tabs[1].page.close()
 
 
 def test_gradio_serves_nothing_else(browser, site):

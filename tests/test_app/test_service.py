@@ -252,6 +252,7 @@ class TestCommand:
 
     def run(self, monkeypatch, *args: str) -> None:
         monkeypatch.setattr(sys, 'argv', ['app', *args])
+        monkeypatch.setattr(command.signal, 'signal', lambda *args: None)
         command.main()
 
     def test_this_machine_alone_by_default(self, started, monkeypatch, capsys):
