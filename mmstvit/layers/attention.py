@@ -67,7 +67,7 @@ class SuperTokenAttention(nn.Module):
         b, h, w, _ = qkv.shape
         dropout = self.attn_drop_rate if self.training else 0.0
         out = select(qkv).self_attention(qkv.flatten(1, 2), self.num_heads, dropout)  # (B, h·w, C)
-        return self.proj_drop(self.proj(out.view(b, h, w, -1)))
+        return self.proj_drop(self.proj(out.view(b, h, w, self.proj.in_features)))
 
     def extra_repr(self) -> str:
         """Show the settings in ``print(model)``."""
