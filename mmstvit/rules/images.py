@@ -98,11 +98,11 @@ def _decoded_channels(reader: Reader, path: str) -> int | None:
 
 def _find_mean(cfg: Config) -> tuple[str, int] | None:
     """Return key and length of the ``mean`` by which images are normalized."""
-    nodes = {'model.data_preprocessor': cfg.model.get('data_preprocessor')}
-    nodes['data_preprocessor'] = cfg.get('data_preprocessor')
-    for key, node in nodes.items():
-        if isinstance(node, dict) and isinstance(node.get('mean'), (list, tuple)):
-            return f'{key}.mean', len(node['mean'])
+    for key, owner in (('model.data_preprocessor', cfg.model), ('data_preprocessor', cfg)):
+        node = owner.get('data_preprocessor')
+        if node is not None:  # as MMEngine's runner: the second one is used where the model has none
+            mean = node.get('mean') if isinstance(node, dict) else None
+            return (f'{key}.mean', len(mean)) if isinstance(mean, (list, tuple)) else None
     return None
 
 
