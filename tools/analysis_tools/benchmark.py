@@ -36,6 +36,7 @@ from mmstvit import STViT, __version__
 from mmstvit.apis import read_config, user_errors
 from mmstvit.arch import ARCHS, suggest
 from mmstvit.dependencies import require_library
+from mmstvit.deployment import is_exported, load_exported
 from mmstvit.errors import UserError
 from mmstvit.models.published import PublishedSTViT
 from mmstvit.ops import describe
@@ -61,6 +62,7 @@ EPILOG = f"""\
 entries:
   {', '.join(NAMES)}
   CONFIG.py or mmdet::FOLDER/CONFIG.py for the backbone of a config
+  FILE.onnx, .xml or .pt2 of tools/deployment/export.py, in its own runtime on the CPU
   naive-* is the published algorithm without optimization, on the weights of stvit-*.
 
 options follow the name, each with a plus sign:
@@ -93,7 +95,7 @@ class Entry:
 def parse_entry(text: str) -> Entry:
     """Parse ``NAME[+OPTION…]``; raises UserError if the name or an option is unknown."""
     name, *options = text.split('+')
-    if name not in NAMES and not name.endswith('.py'):
+    if name not in NAMES and not name.endswith('.py') and not is_exported(name):
         raise UserError(
             f'Unknown backbone {name!r}.{suggest(name, NAMES)}',
             f'Choose from {", ".join(NAMES)}, or give a config: CONFIG.py or mmdet::FOLDER/CONFIG.py',
@@ -115,8 +117,22 @@ def parse_entry(text: str) -> Entry:
     return entry
 
 
+class FileModule(nn.Module):
+    """An exported file as a module, which gives its outputs as arrays."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__()
+        self.file = load_exported(path, trust=True)
+
+    def forward(self, images: Tensor) -> list:
+        """Run the file on prepared images, (B, 3, H, W)."""
+        return list(self.file.run(images.numpy()).values())
+
+
 def build(entry: Entry) -> nn.Module:
     """Build the model of an entry with the weights of seed 0."""
+    if is_exported(entry.name):
+        return FileModule(entry.name)
     if entry.name in OTHERS:
         scope, cfg = OTHERS[entry.name]
         require_library(scope)

@@ -1,0 +1,100 @@
+"""``tools/deployment``: a checkpoint becomes a file that tests and predictions take in its place."""
+
+import csv
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from mmstvit.apis import UserError, build_model, predict
+
+from ..in_process import restored, run_main
+from ..test_datasets.tiny_data import MAKERS
+from .test_predict import dump, make_config
+
+pytest.importorskip('onnxruntime')
+
+
+@pytest.fixture
+def in_folder(tmp_path):
+    with restored(tmp_path):
+        yield tmp_path
+
+
+def write_run(library: str) -> None:
+    """Write ``config.py`` with four test images, and ``model.pth``."""
+    torch.manual_seed(0)
+    cfg = make_config(library)
+    data = MAKERS[library](Path('data'), 'val', 7)
+    names = [chr(97 + i) for i in range(6 if library == 'mmseg' else 5)]
+    data |= dict(classes=names) if library == 'mmpretrain' else dict(metainfo=dict(classes=names))
+    cfg.test_dataloader.dataset = dict(data, pipeline=cfg.test_dataloader.dataset.pipeline)
+    for name in names if library == 'mmpretrain' else ():
+        Path('data/val', name).mkdir(exist_ok=True)  # a folder for each class
+    cfg.test_dataloader.num_workers = 0
+    Path('config.py').write_text(dump(cfg))
+    model = build_model(cfg)
+    model.init_weights()
+    torch.save(dict(state_dict=model.state_dict(), meta=dict(cfg=dump(cfg))), 'model.pth')
+
+
+def rows(folder: str) -> dict[str, list[str]]:
+    with open(f'{folder}/predictions.csv', newline='') as stream:
+        return {row[0]: row[1:] for row in csv.reader(stream)}
+
+
+def test_classifier_is_exported_tested_and_predicts(in_folder, capsys):
+    write_run('mmpretrain')
+    run_main('deployment/export.py', 'config.py', 'model.pth', '--format', 'onnx', cwd=in_folder)
+    printed = capsys.readouterr().out
+    assert 'config.onnx' in printed
+    assert 'largest error' in printed
+    metrics = []
+    for tool, file in (('test.py', 'model.pth'), ('deployment/test.py', 'config.onnx')):
+        run_main(tool, 'config.py', file, '--work-dir', 'run', cwd=in_folder)
+        metrics.append(capsys.readouterr().out.strip().splitlines()[-1])
+    assert metrics[0].startswith('accuracy/top1')
+    assert metrics[0] == metrics[1]
+    predict('model.pth', ['data/val'], 'expected')
+    predict('config.onnx', ['data/val'], 'found', batch_size=3)
+    for name, expected in rows('expected').items():
+        found = rows('found')[name]
+        assert found[0::2] == expected[0::2]
+        if name != 'file':
+            assert [*map(float, found[1::2])] == pytest.approx([*map(float, expected[1::2])], abs=1e-4)
+    with pytest.raises(UserError, match='--tta'):
+        predict('config.onnx', ['data/val'], 'other', tta=True)
+    with pytest.raises(SystemExit, match='exists'):
+        run_main('deployment/export.py', 'config.py', 'model.pth', '--format', 'onnx', cwd=in_folder)
+    with pytest.raises(SystemExit, match='mmpretrain'):
+        write_run('mmseg')
+        run_main('deployment/test.py', 'config.py', 'config.onnx', cwd=in_folder)
+
+
+@pytest.mark.long
+def test_segmentor_predicts_the_same_maps(in_folder):
+    write_run('mmseg')
+    run_main('deployment/export.py', 'config.py', 'model.pth', '--format', 'onnx', '--out', 'm.onnx', cwd=in_folder)
+    for file, out in (('model.pth', 'expected'), ('m.onnx', 'found')):
+        predict(file, ['data/images/val'], out)
+    for i in range(4):
+        expected, found = (
+            cv2.imread(f'{folder}/maps/{i}.png', cv2.IMREAD_UNCHANGED) for folder in ('expected', 'found')
+        )
+        assert (found == expected).mean() > 0.99
+
+
+@pytest.mark.long
+def test_detector_predicts_the_same_objects(in_folder):
+    write_run('mmdet')
+    run_main('deployment/export.py', 'config.py', 'model.pth', '--format', 'onnx', '--out', 'm.onnx', cwd=in_folder)
+    objects = {}
+    for file in ('model.pth', 'm.onnx'):
+        predict(file, ['data/val'], file.replace('.', '_'), score=0.1)
+        content = json.loads(Path(file.replace('.', '_'), 'predictions.json').read_text())
+        objects[file] = sorted((a['image_id'], a['category_id'], *a['bbox']) for a in content['annotations'])
+    assert len(objects['m.onnx']) > 3
+    np.testing.assert_allclose(objects['m.onnx'], objects['model.pth'], atol=0.1)
