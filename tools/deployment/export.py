@@ -75,7 +75,8 @@ def main() -> None:
     checkpoint = Path(args.checkpoint)
     out = args.out or checkpoint.with_name(Path(args.config).stem + FORMATS[args.format].suffix)
     with user_errors(), safe_loading(args.trust_checkpoint, to_mmstvit):
-        check_target(out, checkpoint, args.force)
+        for target in (out, out.with_suffix('.bin')) if args.format == 'openvino' else (out,):
+            check_target(target, checkpoint, args.force)
         with load_predictor(
             args.checkpoint, args.config, args.cfg_options, False, 'cpu', args.trust_checkpoint
         ) as predictor:
