@@ -80,7 +80,7 @@ test-torch: ## run the tests of operators, models and checkpoints in a throw-awa
 	@set -ex; dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; \
 	'$(PYTHON)' -m venv "$$dir/env"; python="$$dir/env/bin/python"; \
 	grep -vE '^torch(vision)?==' '$(PINS)' > "$$dir/pins.txt"; \
-	"$$python" -m pip install -q -c "$$dir/pins.txt" pip setuptools 'torch==$(TORCH)' torchvision; \
+	"$$python" -m pip install -q -c "$$dir/pins.txt" 'setuptools>=77,<82' 'torch==$(TORCH)' torchvision; \
 	"$$python" -m pip install -q -c "$$dir/pins.txt" --no-cache-dir \
 		onedl-mmengine onedl-mmcv onedl-mmpretrain safetensors pytest pytest-xdist hypothesis; \
 	"$$python" -m pip install -q --no-deps --no-build-isolation -e .; \
