@@ -150,8 +150,8 @@ class Page:
             self.checkpoint = gr.Dropdown(
                 label=f'Model: a checkpoint in {self.service.folder}', allow_custom_value=True, scale=7, min_width=300
             )
-            self.stage = gr.Radio([1, 2, 3, 4], value=1, label='Stage', scale=4, min_width=230)
-            self.block = gr.Slider(1, 2, 1, step=1, label='Block of the stage', scale=4, min_width=200, buttons=[])
+            self.stage = gr.Radio([0, 1, 2, 3], value=0, label='Stage', scale=4, min_width=230)
+            self.block = gr.Slider(0, 1, 0, step=1, label='Block of the stage', scale=4, min_width=200, buttons=[])
         with gr.Row():
             with gr.Column(scale=3, min_width=220):
                 self.image = LocalImage(label='Image', sources=['upload', 'clipboard'], height=230, buttons=[])
@@ -249,9 +249,9 @@ class Page:
         """Draw the maps of a block."""
         if view is None:
             return {self.status: gr.skip()}
-        depth = view.depths()[stage - 1]
-        block = min(int(block), depth)
-        at = stage - 1, block - 1
+        depth = view.depths()[stage]
+        block = min(int(block), depth - 1)
+        at = stage, block
         record = view.attention[at]
         grid, side = ' × '.join(map(str, record.grid)), record.stride
         if at in view.tokens:
@@ -263,11 +263,11 @@ class Page:
             )
         x, y = view.point
         return {
-            self.block: gr.Slider(maximum=max(depth, 2), value=block, visible=depth > 1),
+            self.block: gr.Slider(maximum=max(depth - 1, 1), value=block, visible=depth > 1),
             self.tokens: (view.picture, view.draw_tokens(*at)),
             self.tokens_note: note,
             self.attention: view.draw_attention(*at),
-            self.attention_note: f'Attention of the point ({x}, {y}) in stage {stage}, block {block}; bright is high. '
+            self.attention_note: f'Stage {stage} block {block}: attention of the point ({x}, {y}); bright is high. '
             'Click on the image to choose another point.',
             self.status: _line(_describe(view)),
         }

@@ -129,7 +129,7 @@ def test_a_click_and_another_block_change_the_maps(tab):
     tab.choose('mmdet/epoch_1.pth')
     tab.wait('mmdet/epoch_1.pth')
     note = tab.note
-    assert 'stage 1' in note.inner_text()
+    assert 'Stage 0 block 0' in note.inner_text()
     before = tab.attention.get_attribute('src')
     box = tab.attention.bounding_box()
     tab.attention.click(position=dict(x=box['width'] * 0.75, y=box['height'] * 0.25))
@@ -141,13 +141,13 @@ def test_a_click_and_another_block_change_the_maps(tab):
     height, width = picture.shape[:2]
     middle = picture[int(height * 0.25) - 30 : int(height * 0.25) + 30, int(width * 0.75) - 30 : int(width * 0.75) + 30]
     assert (middle.min(-1) > 240).any() and not (picture[: height // 2, : width // 2].min(-1) > 240).any()
-    tab.page.get_by_label('3', exact=True).check()
+    tab.page.get_by_label('2', exact=True).check()
     third = tab.changed(tab.attention, clicked)
     tab.page.get_by_text('global attention').wait_for()
-    tab.page.get_by_label('number input for Block').fill('2')
+    tab.page.get_by_label('number input for Block').fill('1')
     tab.page.get_by_label('number input for Block').press('Enter')
     tab.changed(tab.attention, third)
-    assert 'stage 3, block 2' in note.inner_text()
+    assert 'Stage 2 block 1' in note.inner_text()
 
 
 def test_faults_are_sentences(tab, site):
@@ -189,10 +189,10 @@ def test_two_tabs_at_once(tab, browser, site):
     tabs[1].changed(tabs[1].attention, sources[1])
     notes = [tab.note.inner_text() for tab in tabs]
     assert notes[0] != notes[1]
-    tabs[0].page.get_by_label('2', exact=True).check()
-    tabs[0].page.get_by_text('in stage 2, block 1').wait_for()
+    tabs[0].page.get_by_label('1', exact=True).check()
+    tabs[0].page.get_by_text('Stage 1 block 0').wait_for()
     assert [tab.status.inner_text().split()[0] for tab in tabs] == list(models)
-    assert 'in stage 1' in tabs[1].note.inner_text()
+    assert 'Stage 0' in tabs[1].note.inner_text()
     tabs[1].page.close()
 
 
@@ -213,7 +213,7 @@ def test_gradio_serves_nothing_else(browser, site):
     for path in (str(site.root / 'outside.pth'), 'http://127.0.0.1/a.png'):
         image = dict(path=path, meta=dict(_type='gradio.FileData'))
         call = page.request.post(
-            f'{site.url}/gradio_api/call/show', data=dict(data=['mmdet/epoch_1.pth', image, 1, 1])
+            f'{site.url}/gradio_api/call/show', data=dict(data=['mmdet/epoch_1.pth', image, 0, 0])
         ).json()
         answer = page.request.get(f'{site.url}/gradio_api/call/show/{call["event_id"]}').text()
         assert 'event: error' in answer

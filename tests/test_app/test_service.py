@@ -178,7 +178,7 @@ class TestViews:
         )
         pictures = [draw(*at) for at in view.attention for draw in (view.draw_tokens, view.draw_attention)]
         assert {picture.shape for picture in pictures} == {view.picture.shape}
-        # Stage 3 has the same tokens in both blocks.
+        # Stage 2 has the same tokens in both blocks.
         assert len({picture.tobytes() for picture in pictures}) == len(pictures) - 1
 
     def test_a_point(self, service, folder):
