@@ -60,7 +60,7 @@ tests = [
     'ipykernel',
     'playwright>=1.50',
     'pytest>=8',
-    'pytest-xdist>=3.5',
+    'pytest-xdist>=3.8',
     'hypothesis>=6.100',
 ]
 
