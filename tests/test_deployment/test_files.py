@@ -122,8 +122,15 @@ def test_file_that_is_none_is_refused(tmp_path):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize('format', ['onnx', 'openvino'])
-@pytest.mark.parametrize(('kind', 'library'), [('segmentor', 'mmseg'), ('mask', 'mmdet'), ('cascade', 'mmdet')])
+@pytest.mark.parametrize(
+    ('kind', 'library', 'format'),
+    [
+        ('segmentor', 'mmseg', 'onnx'),
+        ('segmentor', 'mmseg', 'openvino'),
+        ('mask', 'mmdet', 'onnx'),  # in OpenVINO: the cascade, which has all of its parts
+        ('cascade', 'mmdet', 'openvino'),
+    ],
+)
 def test_every_model_agrees_in_every_runtime(kind, library, format, tmp_path):
     pytest.importorskip('openvino' if format == 'openvino' else 'onnxruntime')
     report = run(kind, library, format, tmp_path)  # compares with the library at sizes that the tracer never saw
