@@ -1,5 +1,6 @@
 """``tools/deployment``: a checkpoint becomes a file that tests and predictions take in its place."""
 
+import copy
 import csv
 import json
 from pathlib import Path
@@ -27,7 +28,7 @@ def in_folder(tmp_path):
 def write_run(library: str) -> None:
     """Write ``config.py`` with four test images, and ``model.pth``."""
     torch.manual_seed(0)
-    cfg = make_config(library)
+    cfg = copy.deepcopy(make_config(library))
     data = MAKERS[library](Path('data'), 'val', 7)
     names = [chr(97 + i) for i in range(6 if library == 'mmseg' else 5)]
     data |= dict(classes=names) if library == 'mmpretrain' else dict(metainfo=dict(classes=names))
