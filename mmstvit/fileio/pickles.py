@@ -8,11 +8,9 @@ arrays and logs of them after the file is read.
 
 import argparse
 import contextlib
-import functools
 import pickle
 import re
 from collections.abc import Callable, Iterator, Sequence
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -20,13 +18,6 @@ from mmengine.logging import HistoryBuffer
 
 # Booleans, integers, floating-point and complex numbers, and strings of a fixed length.
 _PLAIN_DTYPE = re.compile(r'[biufcSU]\d+')
-_Target = TypeVar('_Target', bound=Callable)
-
-
-def _named(name: str, target: _Target) -> _Target:
-    """Give ``target`` the name by which a pickle asks for it."""
-    target.__module__, _, target.__qualname__ = name.rpartition('.')
-    return target
 
 
 class _Dtype:
@@ -89,15 +80,16 @@ def _scalar(dtype: _Dtype, data: bytes) -> np.generic:
     return value
 
 
+# Callables, and stand-ins with the name by which a pickle asks for them.
 _ALLOWED = [
     argparse.Namespace,  # the options of the training run, in published files
-    _named('builtins.getattr', _getattr),
-    _named('builtins.bytes', _bytes),
-    _named('mmengine.logging.history_buffer.HistoryBuffer', _Log),
-    _named('numpy.dtype', _Dtype),
-    _named('numpy.ndarray', _Array),
+    (_getattr, 'builtins.getattr'),
+    (_bytes, 'builtins.bytes'),
+    (_Log, 'mmengine.logging.history_buffer.HistoryBuffer'),
+    (_Dtype, 'numpy.dtype'),
+    (_Array, 'numpy.ndarray'),
     *(
-        _named(f'{package}.multiarray.{name}', functools.partial(function))
+        (function, f'{package}.multiarray.{name}')
         for package in ('numpy._core', 'numpy.core')  # NumPy 2 and NumPy 1
         for name, function in (('_reconstruct', _reconstruct), ('scalar', _scalar))
     ),
@@ -105,7 +97,7 @@ _ALLOWED = [
 
 
 @contextlib.contextmanager
-def only_safe_globals(names: Sequence[Callable] = _ALLOWED) -> Iterator[None]:
+def only_safe_globals(names: Sequence[Callable | tuple[Callable, str]] = _ALLOWED) -> Iterator[None]:
     """Let ``torch.load(weights_only=True)`` read these names, and none that other packages have allowed."""
     others = torch.serialization.get_safe_globals()
     torch.serialization.clear_safe_globals()

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-pytest.importorskip('triton', reason='needs Triton')
+pytest.importorskip('triton', minversion='3.3', reason='needs Triton 3.3')  # as in torch 2.7
 
 import triton
 from triton.backends.compiler import GPUTarget
