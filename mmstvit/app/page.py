@@ -15,6 +15,7 @@ from starlette.middleware import Middleware
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from mmstvit.apis.predict.run import skip_reason
 from mmstvit.errors import UserError
 
 from .service import Row, Service, View
@@ -213,7 +214,7 @@ class Page:
                 text = str(error)
             except Exception as error:  # models and pipelines raise all kinds of errors
                 logger.exception('A call of the page failed.')
-                text = f'That failed with {type(error).__name__}. The log of the server has the details.'
+                text = f'That failed: {skip_reason(error)} (details are in the log of the server)'
             return {**rest, self.status: _line(text, 'error')}
 
         return call
@@ -227,7 +228,8 @@ class Page:
         """Show the prediction and the maps of an image."""
         if not (checkpoint or '').strip():
             raise UserError(
-                f'There is no checkpoint in {self.service.folder}.', 'Run make demo, then reload this page.'
+                'No checkpoint is chosen.',
+                'Choose one in the list. If it is empty, run make demo and reload this page.',
             )
         if not image:
             return self.nothing | {self.status: _line(WAITING)}

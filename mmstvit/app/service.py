@@ -253,7 +253,7 @@ class Service:
         except UserError as error:
             # The remedies are options of predict.py, which the page does not have.
             remedy = 'The page needs a checkpoint that a training run of MMEngine has saved: it holds its config.'
-            raise UserError(error.problem, remedy) from error
+            raise UserError(error.problem.replace(str(self._root), str(self.folder)), remedy) from error
 
 
 @contextlib.contextmanager

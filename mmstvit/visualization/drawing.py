@@ -154,8 +154,12 @@ def draw_attention(image: np.ndarray, attention: Attention) -> np.ndarray:
     """Draw the attention of a token, in the range of :func:`heat_range`, and a ring at the token."""
     weights = attention.weights if attention.weights.ndim == 2 else attention.weights.mean(0)
     picture = draw_heat(image, attention, weights, heat_range(weights))
-    scale = image.shape[0] / attention.size[0]
-    y, x = ((index + 0.5) * attention.stride * scale for index in attention.token)
+    scale, stride = image.shape[0] / attention.size[0], attention.stride
+    # The center of that part of the token that is in the image.
+    y, x = (
+        (index * stride + min((index + 1) * stride, side)) / 2 * scale
+        for index, side in zip(attention.token, attention.size, strict=True)
+    )
     center, radius = (round(x * 16), round(y * 16)), max(image.shape[:2]) / 80 + 2
     for color, thickness in (((0, 0, 0), 4), (WHITE, 2)):
         cv2.circle(picture, center, round(radius * 16), color, thickness, cv2.LINE_AA, shift=4)

@@ -17,6 +17,7 @@ from . import drawing
 from .records import Attention, Record, SuperTokens
 
 GAP = 10
+SIDE = 480  # longer side of a panel, in pixels
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def draw_blocks(
     Raises:
         UserError: There is no super token ``soft`` in a block, or no point.
     """
-    image = _resize(image, side or max([480, *(16 * max(record.grid) for record in tokens)]))
+    image = _resize(image, side or max([SIDE, *(16 * max(record.grid) for record in tokens)]))
     of_point = {record.name: record for record in attention}
     of_block = {record.name: record for record in tokens}
     blocks = sorted({**of_point, **of_block}.values(), key=lambda block: (block.stage, block.block))

@@ -4,10 +4,8 @@ import copy
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import torch
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch.distributed.fsdp import FullyShardedDataParallel
 
@@ -92,16 +90,15 @@ class SuperTokenVisHook(Hook):
         self, runner: Runner, batch_idx: int, data_batch: Mapping, outputs: Sequence | None = None
     ) -> None:
         """Draw the images of a batch that are among the first."""
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         for index in range(min(self.num_images - self._drawn, len(data_batch['inputs']))):
             # Data preprocessors write into data samples.
             sample = {key: copy.deepcopy(values[index]) for key, values in data_batch.items()}
-            self._draw(runner, model, sample)
+            self._draw(runner, sample)
             self._drawn += 1
 
-    def _draw(self, runner: Runner, model: torch.nn.Module, sample: Mapping) -> None:
+    def _draw(self, runner: Runner, sample: Mapping) -> None:
         """Log the pictures of one image."""
-        last = {tokens.stage: tokens for tokens in super_tokens(model, sample)}  # of each stage, the last block
+        last = {tokens.stage: tokens for tokens in super_tokens(runner.model, sample)}  # of each stage, the last block
         chosen = [tokens for stage, tokens in last.items() if self.stages is None or stage in self.stages]
         step = runner.epoch if isinstance(runner.train_loop, EpochBasedTrainLoop) else runner.iter
         for panels in draw_blocks(image_of(sample), chosen):

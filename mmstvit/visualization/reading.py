@@ -5,8 +5,10 @@ import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
+import numpy as np
 import torch
 from mmengine.dataset import pseudo_collate
+from mmengine.model import is_model_wrapper
 from torch import Tensor, nn
 
 from mmstvit.errors import UserError
@@ -27,7 +29,8 @@ def super_tokens(model: nn.Module, inputs: Tensor | Mapping) -> list[SuperTokens
     Blocks with global attention (``stoken_size`` 1) have none and are left out.
 
     Args:
-        model: A classifier, detector or segmentor with an STViT, or an STViT; in training or deploy form.
+        model: A classifier, detector or segmentor with an STViT, or an STViT; in training or deploy form, also wrapped
+            for distributed training.
         inputs: A normalized image, (C, H, W) or (1, C, H, W), as the backbone takes it; or a sample of the test
             pipeline, as ``model.test_step`` takes it, with ``inputs`` and ``data_samples``. The image size of a sample
             is that of its ``inputs``, before the data preprocessor pads them.
@@ -36,7 +39,8 @@ def super_tokens(model: nn.Module, inputs: Tensor | Mapping) -> list[SuperTokens
         One record per block.
 
     Raises:
-        UserError: There is no STViT in the model, or more than one; ``inputs`` are not one image.
+        UserError: There is no STViT in the model, or more than one; ``inputs`` are not one image, or are a
+            sample although the model has no data preprocessor.
     """
     return _read(model, inputs, _read_association)
 
@@ -79,6 +83,7 @@ def find_backbone(model: nn.Module) -> tuple[str, STViT]:
 @torch.no_grad()
 def _read(model: nn.Module, inputs: Tensor | Mapping, reader: Reader[T]) -> list[T]:
     """Run the backbone on an image, and reduce each block to a record as soon as it is computed."""
+    model = model.module if is_model_wrapper(model) else model
     prefix, backbone = find_backbone(model)
     images, size = _prepare(model, backbone, inputs)
     records: list[T] = []
@@ -108,7 +113,7 @@ def _read_association(
     _, h, w, _, k = association.shape
     s = block.stoken_size
     tokens = association[0].reshape(h, w, s, s, k).transpose(1, 2).reshape(h * s, w * s, k)
-    return SuperTokens(**vars(block), association=_crop(tokens, block).cpu().numpy())
+    return SuperTokens(**vars(block), association=_to_array(_crop(tokens, block)))
 
 
 def _read_row(
@@ -140,7 +145,7 @@ def _read_row(
         row = super_token.upsample_super_tokens(row / total, association, map_size)
     row = _crop(row[0], block).movedim(-1, 0)  # (heads, H, W)
     row = row if per_head else row.mean(0)
-    return Attention(**vars(block), token=(y, x), weights=row.cpu().numpy())
+    return Attention(**vars(block), token=(y, x), weights=_to_array(row))
 
 
 def _super_tokens_of(association: Tensor, y: int, x: int, s: int) -> tuple[Tensor, Tensor]:
@@ -159,10 +164,20 @@ def _crop(tokens: Tensor, block: Record) -> Tensor:
     return tokens[:height, :width]
 
 
+def _to_array(values: Tensor) -> np.ndarray:
+    """Copy to an array; numbers of half precision, which autocast gives, become float32."""
+    return values.to(torch.promote_types(values.dtype, torch.float32)).cpu().numpy()
+
+
 def _prepare(model: nn.Module, backbone: STViT, inputs: Tensor | Mapping) -> tuple[Tensor, tuple[int, int]]:
     """Return the input of the backbone, (1, C, H', W'), and the size of the image in it; raises UserError."""
     images = inputs
     if isinstance(inputs, Mapping):
+        if 'inputs' not in inputs or not hasattr(model, 'data_preprocessor'):
+            raise UserError(
+                f'{type(model).__name__} cannot read a sample with {", ".join(inputs) or "nothing"} in it.',
+                'Pass a sample of the test pipeline and the whole model, or a normalized image.',
+            )
         images = inputs['inputs']
         if isinstance(images, Tensor) and images.dim() == 3:
             inputs = pseudo_collate([inputs])

@@ -162,6 +162,13 @@ def test_faults_are_sentences(tab, site):
         assert tab.rows.count() == 0  # nothing of the image before
         tab.page.get_by_label('Remove Image').click()
         tab.wait('Drop an image')
+    write(site.root / 'thin.png', np.zeros((8, 640, 3), np.uint8))
+    tab.choose('mmpretrain/epoch_1.pth')
+    tab.upload(site.root / 'thin.png')
+    tab.wait('images of at least 32×32')
+    tab.choose('mmdet/epoch_1.pth')
+    tab.page.get_by_label('Remove Image').click()
+    tab.wait('Drop an image')
     (site.root / 'heavy.png').write_bytes(bytes(MAX_BYTES + 1))
     tab.upload(site.root / 'heavy.png')
     tab.page.get_by_text('exceed').wait_for()

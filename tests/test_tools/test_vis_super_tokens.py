@@ -13,6 +13,7 @@ from mmstvit.apis.predict.inputs import find_inputs
 from mmstvit.apis.predict.model import load_predictor
 from mmstvit.apis.super_tokens import draw_super_tokens
 from mmstvit.checkpoint import convert_to_official
+from mmstvit.visualization import figures
 
 from ..helpers import ROOT
 from ..in_process import restored, run_main
@@ -24,7 +25,8 @@ CONFIG = ROOT / 'configs' / f'{NAMES["mmpretrain"]}.py'
 
 
 @pytest.fixture(autouse=True)
-def in_folder(tmp_path):
+def in_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(figures, 'SIDE', 240)  # saves time
     with restored(tmp_path):
         write(tmp_path / 'images' / 'a.png', draw(0, 48, 64, 3))
         yield tmp_path
@@ -48,7 +50,7 @@ def test_sheet_of_each_task(library, in_folder, capsys):
     run_main(TOOL, 'images', save(library), '--out-dir', 'out', '--point', 20, 30, cwd=in_folder)
     assert files() == ['a.png']
     width, height = Image.open('out/a.png').size
-    assert (width // 480, height // 360) == (4, 3)  # two blocks with super tokens, and a row of the other three
+    assert (width // 240, height // 180) == (4, 3)  # two blocks with super tokens, and a row of the other three
     assert 'UNTRAINED' not in capsys.readouterr().out
 
 
@@ -57,7 +59,7 @@ def test_animation_grid_and_membership(in_folder):
     run_main(TOOL, 'images', save('mmpretrain'), '--out-dir', 'out', *args, cwd=in_folder)
     assert files() == ['a.gif', 'a.png']
     width, height = Image.open('out/a.png').size
-    assert (width // 480, height // 360) == (6, 2)
+    assert (width // 240, height // 180) == (6, 2)
     assert Image.open('out/a.gif').n_frames == 2
 
 
@@ -71,18 +73,17 @@ def test_single_drawings_of_some_blocks(in_folder):
 def test_deploy_form_is_drawn_as_the_training_form(in_folder):
     torch.manual_seed(0)
     first = save('mmpretrain')
-    assert draw_super_tokens('images', first, None, 'out', [0], single=True) == {}
+    assert draw_super_tokens('images', first, None, 'out', [0]) == {}
     weights = torch.load(first)
     model = build_model(make_config('mmpretrain'))
     model.load_state_dict(weights['state_dict'])
     model.backbone.switch_to_deploy()
-    torch.save(dict(weights, state_dict=model.state_dict()), 'deploy.pth')
+    Path('deploy').mkdir()
+    torch.save(dict(weights, state_dict=model.state_dict()), f'deploy/{first}')  # same name, same heading
     options = {'model.backbone.deploy': True}
-    assert draw_super_tokens('images', 'deploy.pth', None, 'deploy', [0], single=True, cfg_options=options) == {}
-    assert files('deploy') == files()
-    for name in files():
-        one, two = (np.asarray(Image.open(f'{folder}/{name}'), int) for folder in ('out', 'deploy'))
-        assert (np.abs(one - two) > 8).mean() < 0.01
+    assert draw_super_tokens('images', f'deploy/{first}', None, 'two', [0], cfg_options=options) == {}
+    one, two = (np.asarray(Image.open(f'{folder}/a.png'), int) for folder in ('out', 'two'))
+    assert (np.abs(one - two) > 8).mean() < 0.01
 
 
 def test_official_checkpoint_with_a_config(in_folder, capsys):

@@ -113,6 +113,13 @@ def test_attention_is_marked_at_the_token(records, picture):
     assert (y // 4, x // 4) == attention.token == (POINT[1] // 4, POINT[0] // 4)
 
 
+def test_the_ring_of_a_token_that_is_partly_padding_is_in_the_image(picture):
+    attention = attention_of(tiny(), image(3, *SIZE), (WIDTH - 1, HEIGHT - 1))[-1]
+    assert attention.stride == 32 and attention.token == (1, 2)
+    white = np.argwhere((drawing.draw_attention(picture * 0, attention) > 200).all(-1)).mean(0)
+    assert np.abs(white - (41, 67)).max() <= 2  # the token has rows 32 to 49 and columns 64 to 69
+
+
 def test_rows_have_titles_with_stage_block_and_grid(records, picture):
     rows = draw_blocks(picture, *records, soft='point', grid=True)
     kinds = [[panel.kind for panel in row] for row in rows]

@@ -12,7 +12,7 @@ from torch.distributed.fsdp import FullyShardedDataParallel
 import mmstvit
 from mmstvit.errors import UserError
 from mmstvit.registry import HOOKS
-from mmstvit.visualization import SuperTokenVisHook
+from mmstvit.visualization import SuperTokenVisHook, figures
 
 from ..helpers import TINY, assert_equal
 from ..test_engine.test_hooks.conftest import make_runner  # noqa: F401
@@ -24,6 +24,11 @@ ITERATIONS = dict(by_epoch=False, max_iters=4, val_interval=2)
 def backends() -> dict:
     """Return a new config: MMEngine writes the folder of the run into it."""
     return dict(type='Visualizer', vis_backends=[dict(type='LocalVisBackend'), dict(type='TensorboardVisBackend')])
+
+
+@pytest.fixture(autouse=True)
+def small_panels(monkeypatch):
+    monkeypatch.setattr(figures, 'SIDE', 96)
 
 
 class Watch(Hook):
@@ -71,12 +76,12 @@ def test_pictures_in_tensorboard_and_in_files(train, tmp_path, fields, steps, co
     assert sorted(images) == tags
     for found in images.values():
         assert [image.step for image in found] == steps
-        assert (found[0].width, found[0].height) == (960, 480)
+        assert (found[0].width, found[0].height) == (192, 96)
         assert found[0].encoded_image_string != found[1].encoded_image_string  # the weights have changed
     assert len({found[0].encoded_image_string for found in images.values()}) == len(tags)
     assert names(tmp_path) == [f'{tag}_{step}.png' for tag in tags for step in steps]
     with Image.open(next(tmp_path.rglob('stage0_block0_*.png'))) as picture:
-        assert picture.size == (960, 480)
+        assert picture.size == (192, 96)
 
 
 def test_options(train):
