@@ -41,8 +41,8 @@ class BuildWithMim(build_py):
 # release needs one version of torch, and pip would replace the installed one. docs/install.md has both.
 onedl = [
     'onedl-mmengine>=0.10.8',
-    'onedl-mmdetection>=3.4',
-    'onedl-mmsegmentation>=1.3',
+    'onedl-mmdetection>=3.5.1',
+    'onedl-mmsegmentation>=1.4.2',
     'onedl-mmpretrain>=1.3',
     'faster-coco-eval',
 ]
