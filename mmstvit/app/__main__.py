@@ -48,7 +48,7 @@ def main() -> None:
         print(f'The page is at http://{args.host}:{args.port} (Ctrl+C stops it)', flush=True)
         if not is_local(args.host):
             print(
-                f'Anyone who can reach {args.host} in the network can use it: there is no password and no encryption.\n'
+                'Anyone who can reach this machine in the network can use it: there is no password and no encryption.\n'
                 f'They can run every checkpoint in {args.dir} on images of theirs, and see the names of the runs.',
                 flush=True,
             )

@@ -122,8 +122,12 @@ def serve(service: Service, host: str, port: int, cache: str) -> gr.Blocks:
             quiet=True,
             prevent_thread_lock=True,
         )
-    except OSError as error:
-        raise UserError(f'The page cannot be served at {host}:{port}: {error}', 'Choose another --port.') from error
+    except (OSError, OverflowError) as error:  # OverflowError: no such port
+        raise UserError(
+            f'The page cannot be served at {host}:{port}: the port is in use or not allowed, '
+            'or this machine does not have the address.',
+            'Choose another --port or --host.',
+        ) from error
     return page
 
 

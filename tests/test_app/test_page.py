@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from mmstvit.app.service import Service
+from mmstvit.errors import UserError
 
 from ..helpers import free_port
 from ..in_process import restored
@@ -201,6 +202,16 @@ def test_two_tabs_at_once(tab, browser, site):
     assert [tab.status.inner_text().split()[0] for tab in tabs] == list(models)
     assert 'Stage 0' in tabs[1].note.inner_text()
     tabs[1].page.close()
+
+
+@pytest.mark.parametrize('port', ['used', 99_999])
+def test_a_port_that_cannot_be_used(site, port):
+    from mmstvit.app.page import serve
+
+    port = int(site.url.rpartition(':')[2]) if port == 'used' else port
+    with pytest.raises(UserError, match='port is in use') as error:
+        serve(Service(site.root / 'work_dirs', 'cpu'), '127.0.0.1', port, str(site.root / 'cache'))
+    assert '--port' in error.value.remedy
 
 
 def test_gradio_serves_nothing_else(browser, site):
