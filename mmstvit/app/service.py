@@ -251,7 +251,9 @@ class Service:
             ):
                 return predictor
         except UserError as error:
-            # The remedies are options of predict.py, which the page does not have.
+            if error.problem.startswith('--device'):
+                raise
+            # The other remedies are options of predict.py, which the page does not have.
             remedy = 'The page needs a checkpoint that a training run of MMEngine has saved: it holds its config.'
             raise UserError(error.problem.replace(str(self._root), str(self.folder)), remedy) from error
 

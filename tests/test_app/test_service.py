@@ -107,6 +107,11 @@ class TestCheckpoints:
         assert not made.exists()
         assert '--trust' not in str(error.value)
 
+    def test_a_device_that_is_not_there(self, folder):
+        with pytest.raises(UserError, match='--device nonsense') as error:
+            Service(folder / 'work_dirs', 'nonsense').view('mmpretrain/epoch_1.pth', folder / 'image.png')
+        assert 'checkpoint' not in str(error.value)
+
     def test_a_checkpoint_without_config(self, service, folder):
         path = folder / 'work_dirs' / 'weights.pth'
         torch.save(dict(state_dict={}), path)
