@@ -1,6 +1,6 @@
 """Export models to ONNX, OpenVINO and torch.export, check the files, and predict with them."""
 
-from .export import Report, Sizes, export
+from .export import Report, Sizes, check_suffix, export
 from .formats import FORMATS, ExportedFile, is_exported, load_exported
 from .metadata import Metadata, Preprocessing
 from .results import paste_masks
@@ -14,6 +14,7 @@ __all__ = [
     'Preprocessing',
     'Report',
     'Sizes',
+    'check_suffix',
     'export',
     'is_exported',
     'load_exported',

@@ -85,11 +85,12 @@ def export(
 
     Raises:
         UserError: The model or the sizes cannot be exported, a package is missing, or the file disagrees with the
-            model. Nothing is left of the attempt.
+            model. No file is left of the attempt.
     """
+    check_suffix(path, format)
     kind = FORMATS[format]
     program = wrap(model, library, features, probabilities).eval()
-    _check_request(program, kind, path, sizes)
+    _check_request(program, kind, sizes)
     metadata = Metadata(
         program.task,
         library,
@@ -152,7 +153,9 @@ def wrap(model: nn.Module, library: str, features: bool = False, probabilities: 
         from mmpretrain.models import ClsHead
 
         if kind != 'ImageClassifier' or not isinstance(getattr(model, 'head', None), ClsHead):
-            raise UserError(f'{kind} with this head cannot be exported: its classes do not exclude each other.', advice)
+            raise UserError(
+                f'{kind} cannot be exported: it must be an ImageClassifier with one label per image.', advice
+            )
         return Classifier(model, preprocessing, probabilities)
     if library == 'mmseg':
         if kind != 'EncoderDecoder' or model.decode_head.out_channels == 1:
@@ -170,9 +173,14 @@ def wrap(model: nn.Module, library: str, features: bool = False, probabilities: 
     return TwoStage(model, preprocessing)
 
 
-def _check_request(program: Exportable, kind: type[ExportedFile], path: Path, sizes: Sizes) -> None:
+def check_suffix(path: Path, format: str) -> None:
+    """Check that a path has the suffix of a format; raises UserError."""
+    kind = FORMATS[format]
     if path.suffix != kind.suffix:
         raise UserError(f'a file for {kind.runtime} must have the suffix {kind.suffix}, but got {path}.')
+
+
+def _check_request(program: Exportable, kind: type[ExportedFile], sizes: Sizes) -> None:
     if kind is TorchExportFile and sizes.shape is None:
         raise UserError('torch.export cannot leave height and width of the images open.', 'Set --shape H W.')
     if kind is TorchExportFile and not program.batched:
@@ -198,4 +206,4 @@ def _new_folder(path: Path) -> Iterator[Path]:
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=f'.{path.name}-') as folder:
             yield Path(folder)
     except OSError as error:
-        raise UserError(f'{path} cannot be written: {error.strerror}.') from error
+        raise UserError(f'{path} cannot be written: {error.strerror or error}.') from error

@@ -54,7 +54,8 @@ class ExportedFile(ABC):
         except UserError:
             raise
         except Exception as error:  # each runtime has its own errors
-            reason = str(error).strip().partition('\n')[0]
+            lines = str(error).strip().splitlines() or [type(error).__name__]
+            reason = lines[-1 if self.runtime == 'openvino' else 0]  # OpenVINO begins with the places in its source
             raise UserError(f'{path} cannot be loaded by {self.runtime}: {reason}') from error
         self.metadata = Metadata.loads(text, path)
 
@@ -177,6 +178,9 @@ class OpenVinoFile(ExportedFile):
 
     def load(self, path: Path) -> tuple[str | None, Sequence[int | None]]:
         """Load the file with as many threads as PyTorch has; return its metadata and the sizes of its input."""
+        weights = path.with_suffix('.bin')
+        if not weights.is_file():
+            raise UserError(f'{weights}, the weights of {path}, does not exist.', 'Copy both files.')
         openvino = require('openvino')
         core = openvino.Core()
         model = core.read_model(path)
@@ -249,7 +253,10 @@ def load_exported(path: str | Path, trust: bool = False) -> ExportedFile:
     path = Path(path)
     kinds = {kind.suffix: kind for kind in FORMATS.values()}
     if path.suffix not in kinds:
-        raise UserError(f'{path} is not an exported file (expected one of {", ".join(kinds)}).')
+        raise UserError(
+            f'{path} is not an exported file (expected one of {", ".join(kinds)}).',
+            'Test a checkpoint with tools/test.py.' if path.suffix == '.pth' else '',
+        )
     if not path.is_file():
         raise UserError(f'{path} does not exist.')
     if path.suffix == TorchExportFile.suffix and not trust:

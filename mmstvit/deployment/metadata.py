@@ -13,6 +13,8 @@ from mmstvit.fileio import plain_data
 from mmstvit.version import __version__
 
 KEY = 'mmstvit'  # of the metadata in a file
+TASKS = ('features', 'classification', 'segmentation', 'detection')
+COLOR_ORDERS = ('RGB', 'BGR')
 
 
 @dataclass(frozen=True)
@@ -20,7 +22,7 @@ class Preprocessing:
     """Preparation of a decoded image, (H, W, 3), for the input of a file.
 
     Args:
-        color_order: ``'RGB'`` or ``'BGR'``, the order of the channels.
+        color_order: One of :data:`COLOR_ORDERS`, the order of the channels.
         mean: Per channel, subtracted.
         std: Per channel, the divisor after that.
         size_divisor: The file pads the right and the bottom of its input to a multiple of it; no one else needs to.
@@ -73,7 +75,7 @@ class Metadata:
     """Description of an exported file, stored in it as JSON.
 
     Args:
-        task: ``'features'``, ``'classification'``, ``'segmentation'`` or ``'detection'``.
+        task: One of :data:`TASKS`.
         library: The library of the config, by which predictions are drawn and evaluated.
         outputs: Meaning of each output, by name, in their order.
         preprocessing: Preparation of the input.
@@ -110,9 +112,11 @@ class Metadata:
         try:
             content = json.loads(text)
             parts = {f.name: content.pop(f.name) for f in fields(Preprocessing)}
-            parts |= {name: tuple(parts[name]) for name in ('mean', 'std')}
+            parts |= {name: tuple(map(float, parts[name])) for name in ('mean', 'std')}
+            if content['task'] not in TASKS or parts['color_order'] not in COLOR_ORDERS:
+                raise ValueError
             return cls(preprocessing=Preprocessing(**parts), **content)
-        except (TypeError, ValueError, KeyError, AttributeError) as error:
+        except (TypeError, ValueError, KeyError, AttributeError, RecursionError) as error:
             raise UserError(
                 f'{path} has no metadata of mmstvit, or those of another version.',
                 'Export the model with tools/deployment/export.py.',

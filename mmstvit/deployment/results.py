@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from mmengine.structures import BaseDataElement, InstanceData, PixelData
 
+from mmstvit.errors import UserError
+
 from .metadata import Metadata
 
 
@@ -19,7 +21,7 @@ def paste_masks(masks: np.ndarray, boxes: np.ndarray, size: tuple[int, int]) -> 
         size: Height and width of the image.
 
     Returns:
-        Probability of the object at each pixel, (n, height, width); 0 outside the box.
+        Probability of the object at each pixel, (n, height, width); it falls to 0 within half a cell outside the box.
     """
     # Bilinear interpolation is a product with one matrix for the rows and one for the columns.
     down = _weights(boxes[:, 1::2], size[0], masks.shape[1])
@@ -44,11 +46,18 @@ def to_samples(
         outputs: Outputs of the file for the images of the samples; of a detector, for the only one.
         samples: Samples with the sizes of their images before and after the pipeline.
         metadata: Metadata of the file.
+
+    Raises:
+        UserError: The metadata name fewer classes than the file predicts.
     """
+    detects = metadata.task == 'detection'
+    count = outputs['labels'].max(initial=-1) + 1 if detects else next(iter(outputs.values())).shape[1]
+    if 0 < len(metadata.classes) < count:
+        raise UserError(f'the file predicts {count} classes, but its metadata name {len(metadata.classes)}.')
     convert = {'classification': _classify, 'segmentation': _segment, 'detection': _detect}[metadata.task]
     values = {name: torch.from_numpy(value) for name, value in outputs.items()}
     for i, sample in enumerate(samples):
-        convert(values if metadata.task == 'detection' else {k: v[i] for k, v in values.items()}, sample, metadata)
+        convert(values if detects else {k: v[i] for k, v in values.items()}, sample, metadata)
     return samples
 
 

@@ -110,11 +110,13 @@ def test_file_that_is_none_is_refused(tmp_path):
     opset = [onnx.helper.make_opsetid('', 17)]
     onnx.save(onnx.helper.make_model(graph, opset_imports=opset, ir_version=8), tmp_path / 'other.onnx')
     (tmp_path / 'a.pt2').touch()
+    (tmp_path / 'half.xml').touch()
     for name, reason in {
         'damaged.onnx': 'cannot be loaded by onnxruntime',
         'other.onnx': 'no metadata',
         'a.pt2': 'can execute code',
         'gone.onnx': 'does not exist',
+        'half.xml': r'half\.bin, the weights',
         'model.pth': 'not an exported file',
     }.items():
         with pytest.raises(UserError, match=reason):

@@ -1,13 +1,17 @@
 """Programs with tensors in and out: equal to what the libraries compute."""
 
+import json
+
+import numpy as np
 import pytest
 import torch
+from mmengine.structures import BaseDataElement
 from torch import nn
 
 from mmstvit.deployment.check import draw_images
 from mmstvit.deployment.export import wrap
 from mmstvit.deployment.metadata import Metadata, Preprocessing
-from mmstvit.deployment.results import paste_masks
+from mmstvit.deployment.results import paste_masks, to_samples
 from mmstvit.deployment.wrappers import SlicedPool
 from mmstvit.errors import UserError
 
@@ -88,9 +92,25 @@ def test_metadata_survive_as_text():
         'detection', 'mmdet', {'boxes': 'n, 4'}, preprocessing, ['größer'], [[1, 2, 3]], "[{'a': (1,)}]"
     )
     assert Metadata.loads(metadata.dumps(), 'x') == metadata
-    for text in (None, '', '[]', '{}', '{"task": 1}'):
+    content = json.loads(metadata.dumps())
+    edited = [dict(task='other'), dict(color_order='GRB'), dict(mean='abc'), dict(std=[None] * 3), dict(more=1)]
+    for text in (None, '', '[]', '{}', '[' * 10**5, *(json.dumps(content | change) for change in edited)):
         with pytest.raises(UserError, match='no metadata'):
             Metadata.loads(text, 'x')
+
+
+@pytest.mark.parametrize(
+    ('task', 'outputs'),
+    [
+        ('classification', dict(logits=np.zeros((1, 3)))),
+        ('segmentation', dict(logits=np.zeros((1, 3, 2, 2)))),
+        ('detection', dict(labels=np.array([0, 2]))),
+    ],
+)
+def test_classes_without_names_are_an_error(task, outputs):
+    metadata = Metadata(task, 'mmdet', {}, Preprocessing('RGB', (0.0,), (1.0,)), ['a', 'b'])
+    with pytest.raises(UserError, match='3 classes'):
+        to_samples(outputs, [BaseDataElement()], metadata)
 
 
 @pytest.mark.parametrize('kind', ['classifier', 'segmentor', 'mask'])

@@ -2,6 +2,7 @@
 
 import copy
 import csv
+import dataclasses
 import json
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 from mmstvit.apis import UserError, build_model, predict
+from mmstvit.deployment import Metadata, Preprocessing
 
 from ..in_process import restored, run_main
 from ..test_datasets.tiny_data import MAKERS
@@ -68,11 +70,43 @@ def test_classifier_is_exported_tested_and_predicts(in_folder, capsys):
             assert [*map(float, found[1::2])] == pytest.approx([*map(float, expected[1::2])], abs=1e-4)
     with pytest.raises(UserError, match='--tta'):
         predict('config.onnx', ['data/val'], 'other', tta=True)
-    with pytest.raises(SystemExit, match='exists'):
-        run_main('deployment/export.py', 'config.py', 'model.pth', '--format', 'onnx', cwd=in_folder)
+    for message, *args in (
+        ('exists',),
+        ('suffix .onnx', '--out', 'run'),
+        ('argument --shape', '--shape', '0', '64'),
+        ('argument --batch', '--batch', '-1'),
+    ):
+        with pytest.raises(SystemExit) as refused:
+            run_main('deployment/export.py', 'config.py', 'model.pth', '--format', 'onnx', *args, cwd=in_folder)
+        assert message in f'{refused.value} {capsys.readouterr().err}'
     with pytest.raises(SystemExit, match='mmpretrain'):
         write_run('mmseg')
         run_main('deployment/test.py', 'config.py', 'config.onnx', cwd=in_folder)
+
+
+def test_pipeline_of_a_stranger_is_refused_with_a_remedy_for_files(in_folder):
+    onnx = pytest.importorskip('onnx')
+    value = onnx.helper.make_tensor_value_info('image', 1, ['b', 5])
+    output = onnx.helper.make_tensor_value_info('logits', 1, ['b', 5])
+    node = onnx.helper.make_node('Identity', ['image'], ['logits'])
+    opset = [onnx.helper.make_opsetid('', 17)]
+    model = onnx.helper.make_model(
+        onnx.helper.make_graph([node], 'g', [value], [output]), opset_imports=opset, ir_version=8
+    )
+    entry = model.metadata_props.add(key='mmstvit')
+    metadata = Metadata('classification', 'mmpretrain', {'logits': ''}, Preprocessing('RGB', (0.0,), (1.0,)), ['a'])
+    for pipeline, word in {
+        "[dict(type='os.mkdir', path='made')]": '--trust-checkpoint',
+        "__import__('os').mkdir('made')": 'Export',
+        "[dict(type='LoadImageFromFile'), dict(type='Gone')]": 'Export',
+        '': 'Export',
+    }.items():
+        entry.value = dataclasses.replace(metadata, pipeline=pipeline).dumps()
+        onnx.save(model, 'm.onnx')
+        with pytest.raises(UserError) as refused:
+            predict('m.onnx', ['photo.jpg'], 'out')
+        assert word in refused.value.remedy
+    assert not Path('made').exists()
 
 
 @pytest.mark.long

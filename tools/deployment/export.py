@@ -16,15 +16,20 @@ from pathlib import Path
 from mmstvit.apis import add_cfg_options, add_trust, user_errors
 from mmstvit.apis.predict.model import load_predictor
 from mmstvit.checkpoint import to_mmstvit
-from mmstvit.deployment import FORMATS, Report, Sizes, export
+from mmstvit.deployment import FORMATS, Report, Sizes, check_suffix, export
 from mmstvit.fileio import check_target, safe_loading
+
+
+def parse_count(text: str) -> int:
+    """Return a number of 1 or more."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f'{text} is not a number of 1 or more')
+    return int(text)
 
 
 def parse_batch(text: str) -> int:
     """Return a number of images; 0 for ``any``."""
-    if text != 'any' and int(text) < 1:
-        raise ValueError
-    return 0 if text == 'any' else int(text)
+    return 0 if text == 'any' else parse_count(text)
 
 
 def parse_args() -> argparse.Namespace:
@@ -34,12 +39,14 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument('--format', choices=list(FORMATS), required=True, help='format of the file')
     sizes = parser.add_mutually_exclusive_group()
-    sizes.add_argument('--shape', type=int, nargs=2, metavar=('H', 'W'), help='height and width of all images')
+    sizes.add_argument('--shape', type=parse_count, nargs=2, metavar=('H', 'W'), help='height and width of all images')
     sizes.add_argument('--dynamic', action='store_true', help='images of any size (the default)')
     parser.add_argument(
         '--batch', type=parse_batch, metavar='N', help='images at once: a number or "any" (1 with --shape, else any)'
     )
-    parser.add_argument('--out', type=Path, help='file to write (named like the config, beside the checkpoint)')
+    parser.add_argument(
+        '--out', type=Path, metavar='FILE', help='file to write (named like the config, beside the checkpoint)'
+    )
     parser.add_argument('--force', action='store_true', help='overwrite the file if it exists')
     parser.add_argument('--features', action='store_true', help='export the backbone alone: its feature maps')
     parser.add_argument('--probabilities', action='store_true', help='classifiers: probabilities instead of logits')
@@ -73,8 +80,10 @@ def main() -> None:
     """Export the model on the command line."""
     args = parse_args()
     checkpoint = Path(args.checkpoint)
-    out = args.out or checkpoint.with_name(Path(args.config).stem + FORMATS[args.format].suffix)
+    folder = Path() if '://' in args.checkpoint else checkpoint.parent
+    out = args.out or folder / (Path(args.config).stem + FORMATS[args.format].suffix)
     with user_errors(), safe_loading(args.trust_checkpoint, to_mmstvit):
+        check_suffix(out, args.format)
         for target in (out, out.with_suffix('.bin')) if args.format == 'openvino' else (out,):
             check_target(target, checkpoint, args.force)
         with load_predictor(

@@ -15,6 +15,8 @@ from ..config import complete_config
 from ..drawing import class_colors
 from .model import Predictor
 
+_AGAIN = 'Export the model again.'
+
 
 @contextlib.contextmanager
 def load_exported_predictor(path: str, trust: bool) -> Iterator[Predictor]:
@@ -29,11 +31,15 @@ def load_exported_predictor(path: str, trust: bool) -> Iterator[Predictor]:
     """
     model = ExportedModel(load_exported(path, trust))
     metadata = model.metadata
-    pipeline = parse_config(f'pipeline = {metadata.pipeline or None}')['pipeline']
+    with _remedy(_AGAIN):
+        pipeline = parse_config(f'pipeline = {metadata.pipeline or None}')['pipeline']
     if not isinstance(pipeline, list):
-        raise UserError(f'{path} does not hold a test pipeline, by which images are read.', 'Export it again.')
+        raise UserError(f'{path} does not hold a test pipeline, by which images are read.', _AGAIN)
+    if not metadata.classes:
+        raise UserError(f'{path} does not hold the names of the classes.', _AGAIN)
     if not trust:
-        check_config(pipeline, 'pipeline')
+        with _remedy('Pass --trust-checkpoint if you trust the source.'):
+            check_config(pipeline, 'pipeline')
     dataset = dict(pipeline=pipeline)
     cfg = Config(dict(model=dict(), test_dataloader=dict(dataset=dataset), default_scope=metadata.library))
     cfg = complete_config(cfg, path, None)
@@ -41,4 +47,16 @@ def load_exported_predictor(path: str, trust: bool) -> Iterator[Predictor]:
         if not trust:
             stack.enter_context(registered_types_only())
         stack.enter_context(DefaultScope.overwrite_default_scope(cfg.default_scope))
-        yield Predictor(cfg, model, list(metadata.classes), class_colors(len(metadata.classes), metadata.palette))
+        with _remedy(_AGAIN):
+            colors = class_colors(len(metadata.classes), metadata.palette)
+            predictor = Predictor(cfg, model, list(metadata.classes), colors)
+        yield predictor
+
+
+@contextlib.contextmanager
+def _remedy(text: str) -> Iterator[None]:
+    """Replace the remedy of an error, which is for checkpoints."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(error.problem, text) from error
