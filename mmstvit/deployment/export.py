@@ -19,7 +19,7 @@ from .wrappers import Classifier, Exportable, Features, Segmentor
 
 @dataclass
 class Report:
-    """What was exported.
+    """Report of an export: the file, its input, and its agreement with PyTorch.
 
     Args:
         path: The file.
