@@ -52,15 +52,16 @@ class SuperTokenAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, H, W, C) -> (B, H, W, C)."""
-        ops = select(x)
-        tokens, affinity = x, None
-        if self.stoken_size > 1:
-            tokens, affinity = ops.sample_super_tokens(x, self.stoken_size, self.n_iter)
+        tokens, affinity = self.sample(x) if self.stoken_size > 1 else (x, None)
         qkv = self.qkv(tokens)  # (B, h, w, 3C)
         if self.recorder is not None:
             self.recorder(tuple(x.shape[1:3]), affinity, qkv)
         tokens = self.attend(qkv)
-        return tokens if affinity is None else ops.upsample_super_tokens(tokens, affinity, x.shape[1:3])
+        return tokens if affinity is None else select(x).upsample_super_tokens(tokens, affinity, x.shape[1:3])
+
+    def sample(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Sample super tokens (Eqs. 5–6): (B, H, W, C) -> (B, h, w, C), association (B, h, w, s², 9)."""
+        return select(x).sample_super_tokens(x, self.stoken_size, self.n_iter)
 
     def attend(self, qkv: Tensor) -> Tensor:
         """Self-attention among super tokens (Eqs. 9–10): (B, h, w, 3C) -> (B, h, w, C)."""

@@ -19,8 +19,8 @@ from mmstvit.ops import super_token
 from .records import Attention, Record, SuperTokens
 
 T = TypeVar('T')
-# Reads one block: (block, heads, size of the map, association, projections) -> record; None leaves the block out.
-Reader = Callable[[Record, int, tuple[int, int], Tensor | None, Tensor], T | None]
+# Reads one block: (block, layer, size of the map, association, projections) -> record; None leaves the block out.
+Reader = Callable[[Record, SuperTokenAttention, tuple[int, int], Tensor | None, Tensor], T | None]
 
 
 def super_tokens(model: nn.Module, inputs: Tensor | Mapping) -> list[SuperTokens]:
@@ -92,7 +92,7 @@ def _read(model: nn.Module, inputs: Tensor | Mapping, reader: Reader[T]) -> list
         layer = backbone.stages[stage][index].attn
         name = '.'.join(filter(None, [prefix, f'stages.{stage}.{index}']))
         block = Record(name, stage, index, 4 * 2**stage, layer.stoken_size, tuple(qkv.shape[1:3]), size)
-        record = reader(block, layer.num_heads, map_size, association, qkv)
+        record = reader(block, layer, map_size, association, qkv)
         if record is not None:
             records.append(record)
 
@@ -105,7 +105,11 @@ def _read(model: nn.Module, inputs: Tensor | Mapping, reader: Reader[T]) -> list
 
 
 def _read_association(
-    block: Record, num_heads: int, map_size: tuple[int, int], association: Tensor | None, qkv: Tensor
+    block: Record,
+    layer: SuperTokenAttention,
+    map_size: tuple[int, int],
+    association: Tensor | None,
+    qkv: Tensor,
 ) -> SuperTokens | None:
     """Return the association of a block, token by token, without padding."""
     if association is None:
@@ -118,7 +122,7 @@ def _read_association(
 
 def _read_row(
     block: Record,
-    num_heads: int,
+    layer: SuperTokenAttention,
     map_size: tuple[int, int],
     association: Tensor | None,
     qkv: Tensor,
@@ -126,6 +130,12 @@ def _read_row(
     per_head: bool,
 ) -> Attention:
     """Return the row of A that belongs to a point."""
+    if type(layer) is not SuperTokenAttention:
+        raise UserError(
+            f'{block.name} has {type(layer).__name__}, whose attention is not that of Eqs. 14–15.',
+            'Use an STViT. Of a model of an ablation the super tokens alone can be read.',
+        )
+    num_heads = layer.num_heads
     (height, width), (x, y) = block.size, point
     if not (0 <= x < width and 0 <= y < height):
         raise UserError(f'the point ({x}, {y}) is outside the image of {width}×{height} pixels (x, y from 0).')
