@@ -28,6 +28,18 @@ DETECTION = [
 ]  # fmt: skip
 MASK_RCNN = [*DETECTION, 'model.train_cfg.rcnn.sampler.num=16']
 CASCADE = [*DETECTION, *(f'model.train_cfg.rcnn.{stage}.sampler.num=16' for stage in range(3))]
+MASK2FORMER = [
+    'train_cfg.max_iters=2', 'train_cfg.val_interval=2', 'train_cfg.dynamic_intervals=None', 'model.backbone.init_cfg=None',
+    'train_dataloader.batch_size=1', 'model.data_preprocessor.batch_augments.0.size="(96,96)"',
+    'train_dataloader.dataset.pipeline.3.scale="(96,96)"', 'train_dataloader.dataset.pipeline.4.crop_size="(96,96)"',
+    'val_dataloader.dataset.pipeline.1.scale="(96,96)"', 'model.train_cfg.num_points=64', 'model.test_cfg.max_per_image=9',
+]  # fmt: skip
+DINO = [
+    *ONE_EPOCH, 'train_dataloader.batch_size=1', 'train_dataloader.dataset.indices=2', 'model.backbone.init_cfg=None',
+    *(f'train_dataloader.dataset.pipeline.3.transforms.{step}.scales="[(80,96),(96,96)]"' for step in ('0.0', '1.0', '1.2')),
+    'train_dataloader.dataset.pipeline.3.transforms.1.1.crop_size="(64,80)"',
+    'val_dataloader.dataset.pipeline.1.scale="(96,96)"', 'model.num_queries=30', 'model.test_cfg.max_per_img=9',
+]  # fmt: skip
 SINGLE_SCALE = 'train_dataloader.dataset.pipeline.2.scale="(96,96)"'
 MULTI_SCALE = 'train_dataloader.dataset.pipeline.2.scales="[(80,96),(96,96)]"'
 SEGMENTATION = [
@@ -35,6 +47,9 @@ SEGMENTATION = [
     'model.backbone.init_cfg=None', 'model.data_preprocessor.size="(96,96)"',
     'train_dataloader.dataset.pipeline.2.scale="(192,96)"', 'train_dataloader.dataset.pipeline.3.crop_size="(96,96)"',
     'val_dataloader.dataset.pipeline.1.scale="(128,96)"',
+]  # fmt: skip
+MASK2FORMER_SEMANTIC = [
+    *SEGMENTATION, 'default_hooks.checkpoint.save_best=None', 'train_dataloader.dataset.pipeline.2.scales="[96,128]"', 'model.decode_head.train_cfg.num_points=64',
 ]  # fmt: skip
 CLASSIFICATION = [
     *ONE_EPOCH, 'train_dataloader.batch_size=2', 'train_dataloader.dataset.indices=4', 'load_from=None',
@@ -55,8 +70,27 @@ FAMILIES = {
         {f's{stage}.loss_{kind}' for stage in range(3) for kind in ('cls', 'bbox', 'mask')},
         {'coco/bbox_mAP', 'coco/segm_mAP'},
     ),
+    'dino': (
+        DINO,
+        {f'{prefix}loss_{kind}' for prefix in ('', 'enc_', 'dn_', 'd4.') for kind in ('cls', 'bbox', 'iou')},
+        {'coco/bbox_mAP'},
+    ),
+    'mask2former': (
+        MASK2FORMER,
+        {f'{prefix}loss_{kind}' for prefix in ('', 'd0.', 'd8.') for kind in ('cls', 'mask', 'dice')},
+        {'coco/bbox_mAP', 'coco/segm_mAP'},
+    ),
     'upernet': (SEGMENTATION, {'decode.loss_ce', 'aux.loss_ce'}, {'mIoU'}),
     'imagenet': (CLASSIFICATION, {'loss'}, {'accuracy/top1', 'accuracy/top5'}),
+}
+# A config that is unlike the others of its family.
+SEMANTIC = 'mask2former/mask2former_stvit-small_8xb2-160k_ade20k-512x512'
+OTHERS = {
+    SEMANTIC: (
+        MASK2FORMER_SEMANTIC,
+        {f'decode.{prefix}loss_{kind}' for prefix in ('', 'd0.', 'd8.') for kind in ('cls', 'mask', 'dice')},
+        {'mIoU'},
+    )
 }
 CONFIGS = sorted(
     f'{family}/{path.stem}'
@@ -73,6 +107,8 @@ def test_every_family_is_complete():
     expected |= {f'cascade_mask_rcnn/cascade-mask-rcnn_stvit-{s}_fpn_4conv1fc-giou_ms-3x_coco' for s in sizes}
     expected |= {f'upernet/stvit-{s}_upernet_8xb2-160k_ade20k-512x512' for s in sizes}
     expected |= {f'imagenet/stvit-{s}_{k}' for s in sizes for k in ('8xb128_in1k', '8xb64_in1k-384px')}
+    expected |= {SEMANTIC, 'mask2former/mask2former_stvit-small_8xb2-lsj-50e_coco'}
+    expected |= {'dino/dino-4scale_stvit-small_8xb2-12e_coco'}
     assert set(CONFIGS) == expected
 
 
@@ -80,7 +116,7 @@ def test_every_family_is_complete():
 @pytest.mark.parametrize('config', CONFIGS)
 def test_trains_two_iterations_and_validates(config, trees, tmp_path):
     family = Path(config).parent.name
-    options, losses, metrics = FAMILIES[family]
+    options, losses, metrics = OTHERS.get(config) or FAMILIES[family]
     options = [*SMALL_DATA, *options]
     if family.endswith('rcnn'):
         options.append(SINGLE_SCALE if '_1x_' in config else MULTI_SCALE)
