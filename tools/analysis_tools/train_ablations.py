@@ -39,7 +39,7 @@ def parse_args() -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--only', nargs='+', choices=sorted(models()), metavar='NAME', help='these models (all)')
-    parser.add_argument('--epochs', type=int, default=2, help='length of each training run (2)')
+    parser.add_argument('--epochs', type=int, default=1, help='length of each training run (1)')
     parser.add_argument('--seeds', nargs='+', type=int, default=[0, 1, 2], help='seeds (0 1 2)')
     parser.add_argument(
         '--work-dir', type=Path, default=Path('work_dirs/ablations'), help='the dir to save the results'
