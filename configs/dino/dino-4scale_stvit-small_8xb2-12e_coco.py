@@ -1,5 +1,6 @@
-# DINO with four scales for 12 epochs, as MMDetection trains it; drop path, BatchNorm and weight decay of the backbone's
-# norms are those of our other detectors. The recipe is ours: the paper has no DINO, and nobody has trained this config.
+# DINO with four scales for 12 epochs, as MMDetection trains it with ResNet-50; all of the backbone is trained, as with
+# Swin-L. Drop path, synchronized BatchNorm and weight decay of the backbone's norms are those of our Mask R-CNN. The
+# recipe is ours and untrained: the paper has no DINO.
 _base_ = [
     'mmdet::dino/dino-4scale_r50_8xb2-12e_coco.py',
     '../_base_/backbones.py',

@@ -1,5 +1,5 @@
-# Mask2Former for semantic segmentation, as MMSegmentation trains it with Swin-T; drop path, BatchNorm and weight decay
-# are those of our other segmentors. The recipe is ours: the paper has no Mask2Former, and nobody has trained this config.
+# Mask2Former for semantic segmentation, as MMSegmentation trains it with Swin-T; drop path, synchronized BatchNorm and
+# weight decay of norms are those of our UPerNet. The recipe is ours and untrained: the paper has no Mask2Former.
 # Copied from MMSegmentation: MMEngine cannot inherit from `mmseg::` with OneDL packages.
 _base_ = [
     '../_base_/backbones.py',
@@ -70,7 +70,14 @@ model = dict(
             class_weight=[1.0] * num_classes + [0.1],
         ),
         loss_mask=dict(type='mmdet.CrossEntropyLoss', use_sigmoid=True, loss_weight=5.0),
-        loss_dice=dict(type='mmdet.DiceLoss', use_sigmoid=True, activate=True, naive_dice=True, eps=1.0, loss_weight=5.0),
+        loss_dice=dict(
+            type='mmdet.DiceLoss',
+            use_sigmoid=True,
+            activate=True,
+            naive_dice=True,
+            eps=1.0,
+            loss_weight=5.0,
+        ),
         train_cfg=dict(
             num_points=12544,
             oversample_ratio=3.0,

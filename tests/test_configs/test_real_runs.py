@@ -29,14 +29,16 @@ DETECTION = [
 MASK_RCNN = [*DETECTION, 'model.train_cfg.rcnn.sampler.num=16']
 CASCADE = [*DETECTION, *(f'model.train_cfg.rcnn.{stage}.sampler.num=16' for stage in range(3))]
 MASK2FORMER = [
-    'train_cfg.max_iters=2', 'train_cfg.val_interval=2', 'train_cfg.dynamic_intervals=None', 'model.backbone.init_cfg=None',
-    'train_dataloader.batch_size=1', 'model.data_preprocessor.batch_augments.0.size="(96,96)"',
+    'train_cfg.max_iters=2', 'train_cfg.val_interval=2', 'train_cfg.dynamic_intervals=None',
+    'train_dataloader.batch_size=1', 'model.backbone.init_cfg=None',
+    'model.data_preprocessor.batch_augments.0.size="(96,96)"',
     'train_dataloader.dataset.pipeline.3.scale="(96,96)"', 'train_dataloader.dataset.pipeline.4.crop_size="(96,96)"',
-    'val_dataloader.dataset.pipeline.1.scale="(96,96)"', 'model.train_cfg.num_points=64', 'model.test_cfg.max_per_image=9',
+    'val_dataloader.dataset.pipeline.1.scale="(96,96)"',
+    'model.train_cfg.num_points=64', 'model.test_cfg.max_per_image=9',
 ]  # fmt: skip
 DINO = [
     *ONE_EPOCH, 'train_dataloader.batch_size=1', 'train_dataloader.dataset.indices=2', 'model.backbone.init_cfg=None',
-    *(f'train_dataloader.dataset.pipeline.3.transforms.{step}.scales="[(80,96),(96,96)]"' for step in ('0.0', '1.0', '1.2')),
+    *(f'train_dataloader.dataset.pipeline.3.transforms.{i}.scales="[(80,96),(96,96)]"' for i in ('0.0', '1.0', '1.2')),
     'train_dataloader.dataset.pipeline.3.transforms.1.1.crop_size="(64,80)"',
     'val_dataloader.dataset.pipeline.1.scale="(96,96)"', 'model.num_queries=30', 'model.test_cfg.max_per_img=9',
 ]  # fmt: skip
@@ -49,7 +51,8 @@ SEGMENTATION = [
     'val_dataloader.dataset.pipeline.1.scale="(128,96)"',
 ]  # fmt: skip
 MASK2FORMER_SEMANTIC = [
-    *SEGMENTATION, 'default_hooks.checkpoint.save_best=None', 'train_dataloader.dataset.pipeline.2.scales="[96,128]"', 'model.decode_head.train_cfg.num_points=64',
+    *SEGMENTATION, 'train_dataloader.dataset.pipeline.2.scales="[96,128]"', 'model.decode_head.train_cfg.num_points=64',
+    'default_hooks.checkpoint.save_best=None',
 ]  # fmt: skip
 CLASSIFICATION = [
     *ONE_EPOCH, 'train_dataloader.batch_size=2', 'train_dataloader.dataset.indices=4', 'load_from=None',

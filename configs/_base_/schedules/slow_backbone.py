@@ -1,7 +1,7 @@
-# The backbone learns at a tenth of the rate of the heads, as in the recipes of Mask2Former and DINO. Its norms and layer
-# scales do not decay: they are named, because norm_decay_mult does not apply to parameters that match a key. MMEngine
-# takes the longest key that is part of a name: those of the layer scales (`0.gamma1` in block 10 of a stage) tie with
-# `backbone` and come first in the alphabet.
+# The backbone learns at a tenth of the rate of the heads, as in the recipes of Mask2Former and DINO. Its norms and
+# layer scales do not decay. They are named, because norm_decay_mult does not apply to a parameter that matches a key,
+# and MMEngine takes the longest key that is part of the name. The keys of the layer scales hold the last digit of a
+# block: they are as long as `backbone`, and come first in the alphabet.
 without_decay = [
     'patch_embed.norms',
     *[f'downsamples.{i}.norm' for i in range(3)],
