@@ -173,7 +173,6 @@ def doors(request, scenes, tmp_path_factory) -> Doors:
         options = 'train_dataloader.dataset.indices=2 train_cfg.max_epochs=1 train_cfg.val_interval=2'
         line = f'python $SITE/mmpretrain/.mim/tools/train.py inherited.py --cfg-options {options}'
         jobs.append(('inherited', 'command', line))
-        jobs.append(('names', 'code', code_blocks(TITLES[library], 'python')[1]))
     where = re.search(r'^SITE=.*$', DOCUMENT, re.MULTILINE).group()
     env = {**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONWARNINGS': 'ignore', 'DRIVER': DRIVER, 'MPLBACKEND': 'agg'}
     env.pop('PYTHONPATH', None)
@@ -249,11 +248,3 @@ def test_config_that_inherits_from_mmstvit_trains(doors):
     doors.check('inherited')
     (row,) = [row for row in rows(doors.folder / 'work_dirs' / 'inherited', '*/vis_data/scalars.json') if 'loss' in row]
     assert math.isfinite(row['loss'])
-
-
-@long
-def test_mmpretrain_lists_and_builds_models_by_name(doors):
-    if doors.library != 'mmpretrain':
-        pytest.skip('documented for MMPreTrain')
-    doors.check('names')
-    assert "'stvit-small_8xb128_in1k'" in (doors.folder / 'names.log').read_text()
