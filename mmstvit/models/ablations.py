@@ -215,6 +215,6 @@ class _NoLayer(nn.Identity):
 def _check_size(kind: str, x: Tensor, side: int) -> None:
     if x.shape[1:3] != (side, side):
         raise ValueError(
-            f'The position embedding {kind!r} was built for a map of {side}×{side}, but got {x.shape[1]}×{x.shape[2]}. '
+            f'The position embedding {kind!r} was built for {side}×{side} tokens, but got {x.shape[1]}×{x.shape[2]}. '
             f'Give STViTAblation the img_size of the data.'
         )
