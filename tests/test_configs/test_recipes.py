@@ -1,6 +1,8 @@
 """The configs state the recipes of the paper and of the official implementation."""
 
+import importlib.util
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,7 +11,7 @@ from mmengine.model import convert_sync_batchnorm
 from mmengine.registry import TRANSFORMS, DefaultScope
 from torch import nn
 
-from mmstvit.apis import build_model
+from mmstvit.apis import build_model, read_config
 from mmstvit.arch import ARCHS
 
 from ..helpers import ROOT, load_config
@@ -20,6 +22,9 @@ MASK_RCNN_3X = 'mask_rcnn/mask-rcnn_stvit-{}_fpn_ms-3x_coco'
 FASTER_RCNN = 'faster_rcnn/faster-rcnn_stvit-{}_fpn_1x_coco'
 CASCADE = 'cascade_mask_rcnn/cascade-mask-rcnn_stvit-{}_fpn_4conv1fc-giou_ms-3x_coco'
 UPERNET = 'upernet/stvit-{}_upernet_8xb2-160k_ade20k-512x512'
+MASK2FORMER = 'mask2former/mask2former_stvit-small_8xb2-lsj-50e_coco'
+MASK2FORMER_SEMANTIC = 'mask2former/mask2former_stvit-small_8xb2-160k_ade20k-512x512'
+DINO = 'dino/dino-4scale_stvit-small_8xb2-12e_coco'
 IN224 = 'imagenet/stvit-{}_8xb128_in1k'
 IN384 = 'imagenet/stvit-{}_8xb64_in1k-384px'
 # recipe -> drop path rates of the three sizes
@@ -45,6 +50,13 @@ def flatten(node: object, key: str = '') -> Iterator[tuple[str, object]]:
         return
     for name, value in node.items():
         yield from flatten(value, f'{key}.{name}'.lstrip('.'))
+
+
+def plain(node: object) -> object:
+    """Return a setting without the marks of inheritance from another package."""
+    if isinstance(node, Mapping):
+        return {key: plain(value) for key, value in node.items() if key != '_scope_'}
+    return [plain(part) for part in node] if isinstance(node, (list, tuple)) else node
 
 
 def only(pipeline: list[dict], kind: str) -> dict:
@@ -113,6 +125,21 @@ class TestImageNet:
         assert (only(test, 'ResizeEdge').scale, only(test, 'CenterCrop').crop_size) == (384, 384)
 
 
+def test_every_ablation_has_its_own_model_and_the_recipe_of_224():
+    paths = sorted((ROOT / 'configs/imagenet/ablations').glob('*.py'))
+    recipe = load_config('imagenet/stvit-small_8xb128_in1k').to_dict()
+    models = []
+    for path in paths:
+        cfg = load_config(f'imagenet/ablations/{path.stem}').to_dict()
+        models.append(cfg.pop('model'))
+        groups = cfg['optim_wrapper']['paramwise_cfg'].pop('custom_keys', {})
+        position = models[-1]['backbone'].get('pos_embed')
+        assert len(groups) == (position in ('ape', 'rpe'))
+        assert cfg == {key: value for key, value in recipe.items() if key != 'model'}
+    assert len(paths) == 14
+    assert all(models.index(model) == i for i, model in enumerate(models))
+
+
 class TestDetection:
     @pytest.mark.parametrize(('name', 'epochs', 'milestones'), [(MASK_RCNN, 12, [8, 11]), (MASK_RCNN_3X, 36, [27, 33])])
     def test_mask_rcnn_is_the_recipe_of_the_paper(self, name, epochs, milestones):
@@ -159,6 +186,59 @@ def test_upernet_has_the_recipe_of_swin():
     warmup, poly = cfg.param_scheduler
     assert (warmup.type, warmup.end, poly.type, poly.begin, poly.end) == ('LinearLR', 1500, 'PolyLR', 1500, 160000)
     assert (poly.power, poly.eta_min, cfg.auto_scale_lr.base_batch_size) == (1.0, 0.0, 16)
+
+
+class TestTransformers:
+    """The configs beside the paper keep the recipe of their library."""
+
+    DATA = ('train_dataloader', 'val_dataloader', 'val_evaluator')
+    SCHEDULE = ('train_cfg', 'param_scheduler', 'auto_scale_lr', 'optim_wrapper')
+    OURS = ('model.backbone.', 'optim_wrapper.paramwise_cfg.custom_keys.')
+
+    def differences(self, name: str, stock: Config) -> dict[str, tuple[object, object]]:
+        """Return the settings that are different, beside backbone and weight decay, as (ours, theirs) by key."""
+        ours, theirs = (
+            dict(flatten({key: cfg[key] for key in ('model', *self.DATA, *self.SCHEDULE)}))
+            for cfg in (load(name), stock)
+        )
+        keys = {key for key in ours | theirs if not key.endswith('_scope_') and not key.startswith(self.OURS)}
+        found = {key: (plain(ours.get(key)), plain(theirs.get(key))) for key in keys}
+        return {key: pair for key, pair in found.items() if pair[0] != pair[1]}
+
+    def test_mask2former_of_mmdet(self):
+        stock = read_config('mmdet::mask2former/mask2former_swin-t-p4-w7-224_8xb2-lsj-50e_coco.py', None)
+        assert set(self.differences(MASK2FORMER, stock)) == {
+            'model.panoptic_head.in_channels',
+            'optim_wrapper.optimizer.fused',
+            *(f'{split}_dataloader.dataset.data_prefix.seg' for split in ('train', 'val')),
+        }
+
+    def test_dino_of_mmdet(self):
+        stock = read_config('mmdet::dino/dino-4scale_r50_8xb2-12e_coco.py', None)
+        assert set(self.differences(DINO, stock)) == {'model.neck.in_channels', 'optim_wrapper.optimizer.fused'}
+        assert load(DINO).model.neck.in_channels == list(ARCHS['small'].channels[1:])
+
+    def test_mask2former_of_mmseg(self):
+        folder = Path(importlib.util.find_spec('mmseg').origin).parent / '.mim/configs/mask2former'
+        stock = Config.fromfile(folder / 'mask2former_swin-t_8xb2-160k_ade20k-512x512.py')
+        found = self.differences(MASK2FORMER_SEMANTIC, stock)
+        # Ours leaves out the arguments that are defaults.
+        assert {key for key, (ours, theirs) in found.items() if ours is not None and theirs is not None} == {
+            'model.decode_head.in_channels',
+            *(f'{split}_dataloader.dataset.pipeline' for split in ('train', 'val')),
+        }
+        for split in ('train_dataloader', 'val_dataloader'):
+            ours, theirs = (cfg[split].dataset.pipeline for cfg in (load(MASK2FORMER_SEMANTIC), stock))
+            only(theirs, 'LoadAnnotations').pop('reduce_zero_label')  # the dataset says it, too
+            assert plain(ours) == plain(theirs)
+        heads = []
+        for cfg in (load(MASK2FORMER_SEMANTIC), stock):
+            cfg.model.decode_head.in_channels = list(ARCHS['small'].channels)
+            cfg.model.backbone = load(MASK2FORMER_SEMANTIC).model.backbone
+            with torch.device('meta'):
+                heads.append(build_model(cfg).decode_head)
+        ours, theirs = ({name: p.shape for name, p in head.named_parameters()} for head in heads)
+        assert ours == theirs
 
 
 @pytest.mark.parametrize('name', [CASCADE, UPERNET])
