@@ -1,13 +1,16 @@
 """Settings of the suite, a few of the bundled scenes, and the tools run as a user runs them."""
 
+import functools
 import json
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from unittest import mock
 
+import mmengine.config.utils
 import pytest
 import torch
 from hypothesis import settings
@@ -40,6 +43,13 @@ def run_tool(
     return subprocess.run(
         [*map(str, [*command, *args])], cwd=cwd, env=env, capture_output=True, text=True, timeout=timeout
     )
+
+
+@pytest.fixture(scope='session', autouse=True)
+def cached_index() -> Iterator[None]:
+    """Read each ``metafile.yml`` of an installed package once; MMEngine reads all of them for every base."""
+    with mock.patch.object(mmengine.config.utils, 'load', functools.cache(mmengine.config.utils.load)):
+        yield
 
 
 @pytest.fixture(scope='session')

@@ -1,6 +1,10 @@
 """Rows of the model zoo against the paper; the files that are written from the configs."""
 
 import pytest
+import torch
+
+from mmstvit.apis import build_model
+from mmstvit.ops import use_backend
 
 from ..helpers import ROOT, load_config, load_tool
 
@@ -40,6 +44,42 @@ def test_a_row_agrees_with_the_paper(name):
         assert round(zoo.count(config).modules['backbone'].layers / 1e9, 1) == BACKBONES[name[-1]]
 
 
+@pytest.mark.long
+@pytest.mark.parametrize('row', zoo.ABLATIONS, ids=lambda row: row.name)
+def test_an_ablation_agrees_with_the_paper(row):
+    total = zoo.count(row.path).total
+    if row.params != '–' and not row.note:
+        assert total.params / 1e6 == pytest.approx(float(row.params), abs=0.1 if '.' in row.params else 0.5)
+    if row.gflops != '–':
+        assert total.everything / 1e9 == pytest.approx(float(row.gflops), rel=0.02)
+
+
+def test_the_parts_of_the_first_table_add_up():
+    params = []
+    for row in zoo.ABLATIONS[:7]:
+        with torch.device('meta'):
+            model = build_model(load_config(row.path.removesuffix('.py')))
+        params.append(sum(p.numel() for p in model.parameters()))
+    sta, stem, projection, cpe, full, ape, rpe = params
+    channels, depths, heads = (64, 128, 320, 512), (3, 5, 9, 3), (1, 2, 5, 8)
+    stages = list(zip(channels, depths, heads, strict=True))
+    assert projection - stem == 512 * 1024 + 1024 + 2 * (1024 - 512) + 1000 * (1024 - 512)
+    assert cpe - projection == sum(10 * c * depth for c, depth, _ in stages)
+    assert full - cpe == sum(10 * 4 * c * depth for c, depth, _ in stages)
+    assert ape - projection == 56 * 56 * 64
+    sides = (7, 7, 14, 7)  # of the grid of super tokens at 224²
+    assert rpe - projection == sum((2 * n - 1) ** 2 * h * d for n, (_, d, h) in zip(sides, stages, strict=True))
+    assert 0 < stem - sta < 100_000
+
+
+@pytest.mark.long
+def test_the_paper_seems_to_count_the_convolutions_that_gather_neighbors():
+    rows = {row.name: row for row in zoo.ABLATIONS}
+    with use_backend('naive'):
+        for name in ('grids 8, 4, 2, 1', 'two iterations'):
+            assert f'{zoo.count.__wrapped__(rows[name].path).total.everything / 1e9:.2f}' == rows[name].gflops
+
+
 def test_the_paper_has_every_row_but_five():
     assert [row.name for row in zoo.ROWS if row.params is None] == [
         'Faster R-CNN, STViT-S',
@@ -62,9 +102,12 @@ def test_the_configs_of_a_row_train_one_model():
 def test_every_row_is_in_the_document_and_claims_no_accuracy_of_ours():
     lines = [line for line in (ROOT / 'docs' / 'model_zoo.md').read_text().splitlines() if line.startswith('| ')]
     cells = [[cell.strip() for cell in line.strip('|').split('|')] for line in lines]
-    assert [row[0].partition(' (')[0] for row in cells[1:]] == list(ROWS)
-    column = cells[0].index('accuracy, ours')
-    assert {row[column] for row in cells[1:]} == {'not trained'}
+    start = next(i for i, row in enumerate(cells) if row[0] == 'table')
+    assert [row[0].partition(' (')[0] for row in cells[1:start]] == list(ROWS)
+    assert [row[1].partition(']')[0] for row in cells[start + 1 :]] == [f'[{row.name}' for row in zoo.ABLATIONS]
+    for table in (cells[:start], cells[start:]):
+        column = table[0].index('accuracy, ours')
+        assert {row[column] for row in table[1:]} == {'not trained'}
 
 
 @pytest.mark.long
