@@ -14,6 +14,7 @@ import torch
 from mmstvit.apis import UserError, build_model, predict
 from mmstvit.deployment import Metadata, Preprocessing
 
+from ..helpers import metrics
 from ..in_process import restored, run_main
 from ..test_datasets.tiny_data import MAKERS
 from .test_predict import dump, make_config
@@ -49,18 +50,21 @@ def rows(folder: str) -> dict[str, list[str]]:
         return {row[0]: row[1:] for row in csv.reader(stream)}
 
 
+def find_metrics(tool: str, file: str, folder: Path, capsys: pytest.CaptureFixture) -> dict[str, float]:
+    """Test a checkpoint or an exported file with the config; return what is printed."""
+    run_main(tool, 'config.py', file, '--work-dir', 'run', cwd=folder)
+    return metrics(capsys.readouterr().out)
+
+
 def test_classifier_is_exported_tested_and_predicts(in_folder, capsys):
     write_run('mmpretrain')
     run_main('deployment/export.py', 'config.py', 'model.pth', '--format', 'onnx', cwd=in_folder)
     printed = capsys.readouterr().out
     assert 'config.onnx' in printed
     assert 'largest error' in printed
-    metrics = []
-    for tool, file in (('test.py', 'model.pth'), ('deployment/test.py', 'config.onnx')):
-        run_main(tool, 'config.py', file, '--work-dir', 'run', cwd=in_folder)
-        metrics.append(capsys.readouterr().out.strip().splitlines()[-1])
-    assert metrics[0].startswith('accuracy/top1')
-    assert metrics[0] == metrics[1]
+    expected = find_metrics('test.py', 'model.pth', in_folder, capsys)
+    assert list(expected) == ['accuracy/top1']
+    assert find_metrics('deployment/test.py', 'config.onnx', in_folder, capsys) == expected
     predict('model.pth', ['data/val'], 'expected')
     predict('config.onnx', ['data/val'], 'found', batch_size=3)
     for name, expected in rows('expected').items():
@@ -110,10 +114,14 @@ def test_pipeline_of_a_stranger_is_refused_with_a_remedy_for_files(in_folder):
 
 
 @pytest.mark.long
-def test_segmentor_predicts_the_same_maps(in_folder):
+def test_segmentor_in_openvino_has_the_same_metrics_and_predicts_the_same_maps(in_folder, capsys):
+    pytest.importorskip('openvino')
     write_run('mmseg')
-    run_main('deployment/export.py', 'config.py', 'model.pth', '--format', 'onnx', '--out', 'm.onnx', cwd=in_folder)
-    for file, out in (('model.pth', 'expected'), ('m.onnx', 'found')):
+    run_main('deployment/export.py', 'config.py', 'model.pth', '--format', 'openvino', '--out', 'm.xml', cwd=in_folder)
+    expected = find_metrics('test.py', 'model.pth', in_folder, capsys)
+    assert expected['aAcc'] > 1
+    assert find_metrics('deployment/test.py', 'm.xml', in_folder, capsys) == pytest.approx(expected, abs=0.1)
+    for file, out in (('model.pth', 'expected'), ('m.xml', 'found')):
         predict(file, ['data/images/val'], out)
     for i in range(4):
         expected, found = (
