@@ -85,7 +85,10 @@ FAMILIES = {
     ),
     'upernet': (SEGMENTATION, {'decode.loss_ce', 'aux.loss_ce'}, {'mIoU'}),
     'imagenet': (CLASSIFICATION, {'loss'}, {'accuracy/top1', 'accuracy/top5'}),
-}
+    'ablations': (
+        [*CLASSIFICATION, 'model.backbone.img_size=64'], {'loss'}, {'accuracy/top1', 'accuracy/top5'},
+    ),
+}  # fmt: skip
 # A config that is unlike the others of its family.
 SEMANTIC = 'mask2former/mask2former_stvit-small_8xb2-160k_ade20k-512x512'
 OTHERS = {
@@ -101,6 +104,8 @@ CONFIGS = sorted(
     for path in (ROOT / 'configs' / family).glob('*.py')
     if 'scenes' not in path.stem and 'fsdp' not in path.stem
 )
+# Of the ablations, those with layers of their own; the settings of the others are among them.
+ABLATIONS = ['stvit-small_sta-stem-projection-ape', 'stvit-small_sta-rpe', 'stvit-small_sta-iter-0']
 
 
 def test_every_family_is_complete():
@@ -116,7 +121,7 @@ def test_every_family_is_complete():
 
 
 @pytest.mark.long
-@pytest.mark.parametrize('config', CONFIGS)
+@pytest.mark.parametrize('config', [*CONFIGS, *(f'imagenet/ablations/{name}_8xb128_in1k' for name in ABLATIONS)])
 def test_trains_two_iterations_and_validates(config, trees, tmp_path):
     family = Path(config).parent.name
     options, losses, metrics = OTHERS.get(config) or FAMILIES[family]
