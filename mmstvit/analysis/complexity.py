@@ -1,7 +1,8 @@
 """Count parameters and multiply-accumulates of a detector, segmentor or classifier from image to heads.
 
 The model runs on the meta device with an empty image: no weights and no data set are needed. RoIAlign and NMS do not
-run there and are left out; the heads of a two-stage detector run on regions of the size that RoIAlign returns.
+run there and are left out; the heads of a two-stage detector run on regions of the size that RoIAlign returns. All
+queries of a transformer pass all its layers.
 """
 
 from collections import Counter
@@ -11,7 +12,9 @@ from math import ceil
 
 import torch
 from mmengine.config import Config
+from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from mmstvit.errors import UserError
 
@@ -86,7 +89,8 @@ def count_complexity(model: nn.Module, shape: Sequence[int]) -> Complexity:
     model.eval().to('meta')
     forward = _inference_forward(model)
     try:
-        macs = count_macs(model, lambda: forward(torch.zeros(1, 3, height, width, device='meta')))
+        with _RealSizes():
+            macs = count_macs(model, lambda: forward(torch.zeros(1, 3, height, width, device='meta')))
     except (AssertionError, RuntimeError, TypeError, ValueError) as error:
         reason = str(error).strip().partition('\n')[0]
         raise UserError(f'{type(model).__name__} cannot be counted at {height}×{width}: {reason}') from error
@@ -141,20 +145,40 @@ def _classifier_forward(model: nn.Module) -> Callable[[Tensor], object]:
 
 def _segmentor_forward(model: nn.Module) -> Callable[[Tensor], object]:
     from mmseg.models import EncoderDecoder
+    from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 
     if type(model) is not EncoderDecoder:
         raise _uncountable(model, 'EncoderDecoder')
-    # Inference does not run the auxiliary head.
-    return lambda image: model.decode_head(model.extract_feat(image))
+    head = model.decode_head  # inference does not run the auxiliary head
+
+    def forward(image: Tensor) -> object:
+        features = model.extract_feat(image)
+        # The heads of mask transformers are MMDetection's, which take samples.
+        return head(features) if isinstance(head, BaseDecodeHead) else head(features, _samples(image))
+
+    return forward
 
 
 def _detector_forward(model: nn.Module) -> Callable[[Tensor], object]:
-    from mmdet.models import CascadeRoIHead, StandardRoIHead, TwoStageDetector
+    from mmdet.models import (
+        CascadeRoIHead,
+        DetectionTransformer,
+        MaskFormer,
+        SingleStageDetector,
+        StandardRoIHead,
+        TwoStageDetector,
+    )
 
+    if isinstance(model, MaskFormer):  # mode='tensor' would not call the head as a module
+        return lambda image: model.panoptic_head(model.extract_feat(image), _samples(image))
+    if isinstance(model, (SingleStageDetector, DetectionTransformer)):
+        return lambda image: model(image, _samples(image), mode='tensor')
     roi_head = getattr(model, 'roi_head', None)
     known = isinstance(model, TwoStageDetector) and type(roi_head) in (StandardRoIHead, CascadeRoIHead)
     if not known or roi_head.with_shared_head:
-        raise _uncountable(model, 'two-stage detectors with StandardRoIHead or CascadeRoIHead and no shared head')
+        raise _uncountable(
+            model, 'transformers, one-stage detectors, and two-stage ones with StandardRoIHead or CascadeRoIHead'
+        )
 
     def forward(image: Tensor) -> None:
         features = model.extract_feat(image)
@@ -169,6 +193,27 @@ def _detector_forward(model: nn.Module) -> Callable[[Tensor], object]:
                     head(torch.zeros(number, extractor.out_channels, *size, device='meta'))
 
     return forward
+
+
+class _RealSizes(TorchFunctionMode):
+    """Give tensors of sizes numbers on the meta device, where they have none: transformers split tokens by them."""
+
+    def __torch_function__(
+        self, func: Callable, types: object, args: Sequence = (), kwargs: Mapping | None = None
+    ) -> object:
+        if func is torch._shape_as_tensor:
+            return torch.tensor(args[0].shape)
+        if func is Tensor.to and not args[0].is_meta:
+            return args[0]
+        if any(isinstance(x, Tensor) and x.is_meta for x in args):  # both sides of an operator on one device
+            args = [x.to('meta') if isinstance(x, Tensor) and x.dim() else x for x in args]
+        return func(*args, **(kwargs or {}))
+
+
+def _samples(image: Tensor) -> list[BaseDataElement]:
+    """Return what transformers read about the image: it has no padding."""
+    shape = tuple(image.shape[2:])
+    return [BaseDataElement(metainfo=dict(img_shape=shape, batch_input_shape=shape))]
 
 
 def _as_list(part: nn.Module) -> Sequence[nn.Module]:

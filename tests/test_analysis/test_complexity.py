@@ -1,6 +1,7 @@
 """Cost of a config's model from image to heads."""
 
 import pytest
+import torch
 from mmengine.config import Config
 
 from mmstvit.analysis import Complexity, count_complexity, default_shape
@@ -60,6 +61,29 @@ def test_the_printed_numbers_of_swin_contain_attention():
     """Its authors print 48 M parameters and 267 G for Mask R-CNN."""
     total = count(read_config('mmdet::swin/mask-rcnn_swin-t-p4-w7_fpn_1x_coco.py', None)).total
     assert (round(total.params / 1e6), round(total.everything / 1e9), round(total.layers / 1e9)) == (48, 267, 264)
+
+
+@pytest.mark.long
+def test_the_printed_numbers_of_dino_contain_attention():
+    """Its authors print 47 M parameters and 279 G for four scales with ResNet-50; ours are 47.8 M."""
+    cfg = read_config('mmdet::dino/dino-4scale_r50_8xb2-12e_coco.py', None)
+    with torch.device('meta'):
+        model = build_model(cfg)
+    total = count_complexity(model, default_shape(cfg)).total
+    assert (total.params // 10**6, round(total.everything / 1e9), round(total.layers / 1e9)) == (47, 279, 277)
+
+
+@pytest.mark.parametrize('name', ['lsj-50e_coco', pytest.param('160k_ade20k-512x512', marks=pytest.mark.long)])
+def test_the_masks_of_queries_are_products_of_the_head(name):
+    cfg = read_config(str(ROOT / f'configs/mask2former/mask2former_stvit-small_8xb2-{name}.py'), None)
+    with torch.device('meta'):
+        model = build_model(cfg)
+    result = count_complexity(model, (64, 96))
+    head = 'panoptic_head' if 'coco' in name else 'decode_head'
+    parts = (cost.kinds['matmul'] for part, cost in result.modules.items() if part.rpartition('.')[0] == head)
+    # 100 queries of 256 channels at a fourth of the size, after each of nine layers and before the first.
+    assert result.modules[head].kinds['matmul'] - sum(parts) == 10 * 100 * 256 * 16 * 24
+    assert result.modules[head].everything + result.modules['backbone'].everything == result.total.everything
 
 
 class TestShape:

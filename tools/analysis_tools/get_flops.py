@@ -17,8 +17,8 @@ from mmstvit.errors import UserError
 EVERYTHING = 'convolutions, linear layers, norms and all matrix products, attention and super tokens included'
 # The convention of the paper's FLOPs, by library.
 PAPER = {
-    'mmdet': f'convolutions, linear layers and norms alone; {NUM_BOXES} regions through the box heads, {NUM_MASKS} '
-    'through the mask heads',
+    'mmdet': f'convolutions, linear layers and norms alone; in two-stage detectors {NUM_BOXES} regions through the box '
+    f'heads, {NUM_MASKS} through the mask heads',
     'mmseg': 'convolutions, linear layers and norms alone; without the auxiliary head, which inference does not run',
     'mmpretrain': 'everything',
 }
