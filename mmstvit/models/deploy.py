@@ -20,7 +20,7 @@ class Deployable(BaseModule):
     start in deploy form it calls :meth:`switch_to_deploy` at the end of its ``__init__``.
 
     Args:
-        init_cfg: Initialisation config of MMEngine.
+        init_cfg: Initialization config of MMEngine.
     """
 
     # Regular expressions for keys, without the module's prefix: of the training form alone, and of both forms.

@@ -1,11 +1,11 @@
 """Super token attention written like the paper: the reference for :mod:`mmstvit.ops.super_token`.
 
-It follows the published algorithm step by step, with the tools of the published code (NCHW maps, neighbourhoods
+It follows the published algorithm step by step, with the tools of the published code (NCHW maps, neighborhoods
 gathered and scattered by convolutions with constant kernels, the whole attention map in memory). Nothing here is
-optimised; every result of the fast path is compared with it.
+optimized; every result of the fast path is compared with it.
 
 Letters: B batch · C channels · H, W sides of the map · s side of a cell in tokens · h, w cells per side ·
-Hp, Wp padded sides (h·s, w·s) · 9 the 3×3 neighbourhood of a cell, row by row.
+Hp, Wp padded sides (h·s, w·s) · 9 the 3×3 neighborhood of a cell, row by row.
 """
 
 import torch
@@ -24,22 +24,22 @@ __all__ = [
 ]
 
 
-def _neighbour_kernels(like: Tensor) -> Tensor:
+def _neighbor_kernels(like: Tensor) -> Tensor:
     """Nine 3×3 kernels, the k-th with a one at position k: (9, 1, 3, 3)."""
     return torch.eye(9, dtype=like.dtype, device=like.device).reshape(9, 1, 3, 3)
 
 
 def unfold(x: Tensor) -> Tensor:
-    """Gather the 3×3 neighbourhood of every position, zeros outside the map: (B, C, h, w) -> (B, C, 9, h, w)."""
+    """Gather the 3×3 neighborhood of every position, zeros outside the map: (B, C, h, w) -> (B, C, 9, h, w)."""
     b, c, h, w = x.shape
-    x = F.conv2d(x.reshape(b * c, 1, h, w), _neighbour_kernels(x), padding=1)
+    x = F.conv2d(x.reshape(b * c, 1, h, w), _neighbor_kernels(x), padding=1)
     return x.reshape(b, c, 9, h, w)
 
 
 def fold(x: Tensor) -> Tensor:
-    """Add nine contributions onto their neighbours, drop those outside the map: (B, C, 9, h, w) -> (B, C, h, w)."""
+    """Add nine contributions onto their neighbors, drop those outside the map: (B, C, 9, h, w) -> (B, C, h, w)."""
     b, c, _, h, w = x.shape
-    x = F.conv_transpose2d(x.reshape(b * c, 9, h, w), _neighbour_kernels(x), padding=1)
+    x = F.conv_transpose2d(x.reshape(b * c, 9, h, w), _neighbor_kernels(x), padding=1)
     return x.reshape(b, c, h, w)
 
 
@@ -58,9 +58,9 @@ def sample_super_tokens(x: Tensor, stoken_size: int, n_iter: int = 1) -> tuple[T
         tokens = F.adaptive_avg_pool2d(x, (h, w))  # (B, C, h, w): S⁰, the mean of each cell
     for _ in range(n_iter):
         with torch.no_grad():
-            neighbours = unfold(tokens)  # (B, C, 9, h, w)
-            neighbours = neighbours.permute(0, 3, 4, 1, 2).reshape(b, h * w, c, 9)
-            affinity = (pixels @ neighbours * scale).softmax(dim=-1)  # (B, h·w, s², 9)
+            neighbors = unfold(tokens)  # (B, C, 9, h, w)
+            neighbors = neighbors.permute(0, 3, 4, 1, 2).reshape(b, h * w, c, 9)
+            affinity = (pixels @ neighbors * scale).softmax(dim=-1)  # (B, h·w, s², 9)
             total = affinity.sum(dim=2)  # (B, h·w, 9)
             total = fold(total.transpose(1, 2).reshape(b, 1, 9, h, w))  # (B, 1, h, w)
         tokens = pixels.transpose(-1, -2) @ affinity  # (B, h·w, C, 9)
@@ -83,8 +83,8 @@ def upsample_super_tokens(tokens: Tensor, affinity: Tensor, size: tuple[int, int
     """Token upsampling (Eq. 11); see :func:`mmstvit.ops.super_token.upsample_super_tokens`."""
     b, h, w, c = tokens.shape
     s = int(affinity.shape[3] ** 0.5)
-    neighbours = unfold(tokens.permute(0, 3, 1, 2))  # (B, C, 9, h, w)
-    neighbours = neighbours.permute(0, 3, 4, 1, 2)  # (B, h, w, C, 9)
-    x = neighbours @ affinity.transpose(-1, -2)  # (B, h, w, C, s²)
+    neighbors = unfold(tokens.permute(0, 3, 1, 2))  # (B, C, 9, h, w)
+    neighbors = neighbors.permute(0, 3, 4, 1, 2)  # (B, h, w, C, 9)
+    x = neighbors @ affinity.transpose(-1, -2)  # (B, h, w, C, s²)
     x = x.reshape(b, h, w, c, s, s).permute(0, 1, 4, 2, 5, 3).reshape(b, h * s, w * s, c)
     return x[:, : size[0], : size[1]]

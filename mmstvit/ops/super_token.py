@@ -1,11 +1,11 @@
 """Super token attention and the layers around it, for every device and dtype.
 
-Maps are (B, H, W, C): a token's channels are neighbours in memory, so every step is a plain matrix product and no
+Maps are (B, H, W, C): a token's channels are neighbors in memory, so every step is a plain matrix product and no
 layout copy is needed around the linear layers. Only the association (nine numbers per token) is kept for the backward
 pass.
 
 Letters: B batch · C channels · H, W sides of the map · s side of a cell in tokens · h, w cells per side ·
-N tokens · 9 the 3×3 neighbourhood of a cell, row by row.
+N tokens · 9 the 3×3 neighborhood of a cell, row by row.
 """
 
 import contextlib
@@ -44,20 +44,20 @@ def partition(x: Tensor, s: int) -> Tensor:
     return x.reshape(b, h, s, w, s, c).transpose(2, 3).reshape(b, h, w, s * s, c)
 
 
-def _neighbours(tokens: Tensor) -> Tensor:
-    """Gather the 3×3 neighbourhood of every cell, zeros outside the grid: (B, h, w, C) -> (B, h, w, 9, C)."""
+def _neighbors(tokens: Tensor) -> Tensor:
+    """Gather the 3×3 neighborhood of every cell, zeros outside the grid: (B, h, w, C) -> (B, h, w, 9, C)."""
     _, h, w, _ = tokens.shape
     padded = F.pad(tokens, (0, 0, 1, 1, 1, 1))
     return torch.stack([padded[:, k // 3 : k // 3 + h, k % 3 : k % 3 + w] for k in range(9)], dim=3)
 
 
 def _fold(parts: Tensor) -> Tensor:
-    """Add each cell's nine contributions onto its neighbours: (B, h, w, 9, C) -> (B, h, w, C).
+    """Add each cell's nine contributions onto its neighbors: (B, h, w, 9, C) -> (B, h, w, C).
 
     Contributions that fall outside the grid are dropped.
     """
     _, h, w, _, _ = parts.shape
-    # Neighbour k of cell (i, j) is cell (i + k // 3 - 1, j + k % 3 - 1); seen from the receiving cell the offset
+    # Neighbor k of cell (i, j) is cell (i + k // 3 - 1, j + k % 3 - 1); seen from the receiving cell the offset
     # changes sign, which slicing the zero-padded parts at (2 - k // 3, 2 - k % 3) does.
     padded = F.pad(parts, (0, 0, 0, 0, 1, 1, 1, 1))
     shifted = [padded[:, 2 - k // 3 : 2 - k // 3 + h, 2 - k % 3 : 2 - k % 3 + w, k] for k in range(9)]
@@ -70,7 +70,7 @@ def _fold(parts: Tensor) -> Tensor:
 def associate(cells: Tensor, tokens: Tensor) -> Tensor:
     """Compute the association of every token with the nine super tokens around its cell, outside the graph.
 
-    Eq. 5: Q = softmax(X Sᵀ / √C). Neighbours outside the grid are zero vectors and take part in the softmax, as in the
+    Eq. 5: Q = softmax(X Sᵀ / √C). Neighbors outside the grid are zero vectors and take part in the softmax, as in the
     official implementation.
 
     Args:
@@ -78,14 +78,14 @@ def associate(cells: Tensor, tokens: Tensor) -> Tensor:
         tokens: Super tokens, (B, h, w, C).
 
     Returns:
-        Softmax over the nine neighbours, (B, h, w, s², 9), in fp32 (fp64 for fp64 input), without gradient.
+        Softmax over the nine neighbors, (B, h, w, s², 9), in fp32 (fp64 for fp64 input), without gradient.
     """
     # Autocast and half-precision weights must not round the logits: they decide which super token owns a token.
     dtype = torch.promote_types(cells.dtype, torch.float32)
     with torch.no_grad(), _no_autocast(cells):
-        neighbours = _neighbours(tokens.to(dtype)) * cells.shape[-1] ** -0.5
-        # Neighbours as rows, (B, h, w, 9, s²): a softmax across rows runs on vectors, one along nine numbers does not.
-        return (neighbours @ cells.to(dtype).transpose(-1, -2)).softmax(dim=-2).transpose(-1, -2)
+        neighbors = _neighbors(tokens.to(dtype)) * cells.shape[-1] ** -0.5
+        # Neighbors as rows, (B, h, w, 9, s²): a softmax across rows runs on vectors, one along nine numbers does not.
+        return (neighbors @ cells.to(dtype).transpose(-1, -2)).softmax(dim=-2).transpose(-1, -2)
 
 
 def aggregate(cells: Tensor, affinity: Tensor) -> Tensor:
@@ -132,7 +132,7 @@ def normalize(affinity: Tensor, total: Tensor) -> Tensor:
     Returns:
         (B, h, w, s², 9); 0 where the super token is outside the grid.
     """
-    return affinity * _neighbours(1 / total).transpose(-1, -2)  # (B, h, w, 1, 9)
+    return affinity * _neighbors(1 / total).transpose(-1, -2)  # (B, h, w, 1, 9)
 
 
 def normalize_gradient(grad: Tensor, affinity: Tensor, total: Tensor) -> tuple[Tensor, Tensor]:
@@ -213,7 +213,7 @@ def upsample_super_tokens(tokens: Tensor, affinity: Tensor, size: tuple[int, int
     b, h, w, c = tokens.shape
     s = int(affinity.shape[3] ** 0.5)
     with _no_autocast(tokens):
-        cells = affinity.to(tokens.dtype) @ _neighbours(tokens)  # (B, h, w, s², C)
+        cells = affinity.to(tokens.dtype) @ _neighbors(tokens)  # (B, h, w, s², C)
     x = cells.reshape(b, h, w, s, s, c).transpose(2, 3).reshape(b, h * s, w * s, c)
     return x[:, : size[0], : size[1]]
 

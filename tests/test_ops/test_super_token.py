@@ -228,7 +228,7 @@ class TestAttentionDropout:
 
 
 def test_only_the_association_is_kept_for_the_backward_pass():
-    """No gathered neighbourhood and no copy of the map: nine numbers a token, and one a super token."""
+    """No gathered neighborhood and no copy of the map: nine numbers a token, and one a super token."""
     b, side, c, s = 2, 24, 64, 4
     x = image(b, side, side, c).requires_grad_()
     kept: dict[int, int] = {}
