@@ -34,7 +34,8 @@ def check_test_data(cfg: Config, _args: argparse.Namespace) -> None:
 
 Pass = Callable[[Config, argparse.Namespace], None]
 
-# Checks of a config and changes to it, in the order in which they are made.
+# Checks of a config and changes to it, in the order in which they are made: for a training run, for the test of a
+# checkpoint, and for that of an exported file.
 PASSES: dict[str, tuple[Pass, ...]] = {
     'train': (
         engine.check_train_parts,
@@ -57,6 +58,14 @@ PASSES: dict[str, tuple[Pass, ...]] = {
         engine.check_draw,
         engine.apply_tta,
         engine.apply_out,
+        engine.leave_out_training,
+        check_test_data,
+        engine.start_processes,
+        engine.guard_test_data,
+    ),
+    'exported': (
+        engine.check_test_parts,
+        engine.allow_no_workers,
         engine.leave_out_training,
         check_test_data,
         engine.start_processes,
@@ -124,15 +133,13 @@ def prepare_exported(args: argparse.Namespace) -> Runner:
         UserError: The command cannot be carried out, or the file is for another library.
         ImportError: The library of the config is missing or too old.
     """
-    args = argparse.Namespace(**{**_DEFAULTS, **vars(args)})
     cfg = load_config(args)
     model = ExportedModel(load_exported(args.file, args.trust_checkpoint))
     if model.metadata.library != cfg.default_scope:
         raise UserError(f'{args.file} is a model of {model.metadata.library}, but the config of {cfg.default_scope}.')
     keys = rules.find_keys(cfg, ('test',))
-    for apply in PASSES['test']:
-        if apply is not engine.check_test_checkpoint:
-            apply(cfg, args)
+    for apply in PASSES['exported']:
+        apply(cfg, args)
     return _build_runner(cfg, keys, lambda: model)
 
 

@@ -124,6 +124,7 @@ def export(
         _check_errors(errors, file, dynamic)
         shape = [dynamic.get(axis, size) for axis, size in enumerate(references[0].image.shape)]
         size = sum(part.stat().st_size for part in folder.iterdir())
+        path.parent.mkdir(parents=True, exist_ok=True)
         for part in sorted(folder.iterdir()):  # weights before the program that names them
             os.replace(part, path.with_name(part.name))
     objects = sum(len(reference.outputs.get('labels', ())) for reference in references)
@@ -200,10 +201,10 @@ def _check_errors(errors: Mapping[str, float], file: ExportedFile, dynamic: Mapp
 
 @contextlib.contextmanager
 def _new_folder(path: Path) -> Iterator[Path]:
-    """Make a folder beside a file, and remove it with what is left in it."""
+    """Make a folder in the nearest existing folder of a file, and remove it with what is left in it."""
+    nearest = next(folder for folder in path.parents if folder.exists())
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f'.{path.name}-') as folder:
+        with tempfile.TemporaryDirectory(dir=nearest, prefix=f'.{path.name}-') as folder:
             yield Path(folder)
     except OSError as error:
         raise UserError(f'{path} cannot be written: {error.strerror or error}.') from error

@@ -92,7 +92,7 @@ class ExportedFile(ABC):
             The outputs by name.
 
         Raises:
-            UserError: The file is for images of another size.
+            UserError: The file is for images of another size, or its metadata are not those of its program.
         """
         for fixed, size in zip(self.shape[1:], images.shape[1:], strict=True):
             if fixed not in (None, size):
@@ -107,6 +107,11 @@ class ExportedFile(ABC):
         images = np.concatenate([images, np.repeat(images[-1:], missing, axis=0)]) if missing else images
         outputs = zip(*(self.call(images[i : i + batch]) for i in range(0, count, batch)), strict=True)
         values = [parts[0] if count == batch else np.concatenate(parts)[:count] for parts in outputs]
+        if len(values) != len(self.metadata.outputs):
+            raise UserError(
+                f'{self.path} has {len(values)} outputs, but its metadata name {len(self.metadata.outputs)}.',
+                'Export the model again.',
+            )
         return dict(zip(self.metadata.outputs, values, strict=True))
 
 

@@ -13,7 +13,13 @@ from mmstvit.fileio import plain_data
 from mmstvit.version import __version__
 
 KEY = 'mmstvit'  # of the metadata in a file
-TASKS = ('features', 'classification', 'segmentation', 'detection')
+# Task -> the names that its outputs may have; those of feature maps are free.
+TASKS: dict[str, tuple[set[str], ...]] = {
+    'features': (),
+    'classification': ({'logits'}, {'probabilities'}),
+    'segmentation': ({'logits'},),
+    'detection': ({'boxes', 'scores', 'labels'}, {'boxes', 'scores', 'labels', 'masks'}),
+}
 COLOR_ORDERS = ('RGB', 'BGR')
 
 
@@ -113,7 +119,8 @@ class Metadata:
             content = json.loads(text)
             parts = {f.name: content.pop(f.name) for f in fields(Preprocessing)}
             parts |= {name: tuple(map(float, parts[name])) for name in ('mean', 'std')}
-            if content['task'] not in TASKS or parts['color_order'] not in COLOR_ORDERS:
+            names = TASKS[content['task']]
+            if (names and set(content['outputs']) not in names) or parts['color_order'] not in COLOR_ORDERS:
                 raise ValueError
             return cls(preprocessing=Preprocessing(**parts), **content)
         except (TypeError, ValueError, KeyError, AttributeError, RecursionError) as error:

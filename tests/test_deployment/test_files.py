@@ -53,6 +53,9 @@ def test_features_of_one_size_are_refused_for_others_and_run_in_batches(tmp_path
     with torch.no_grad():
         for actual, expected in zip(found.values(), make('segmentor').backbone(x), strict=True):
             np.testing.assert_allclose(actual, expected.numpy(), atol=1e-4)
+    file.metadata.outputs.popitem()  # as of a file with edited metadata
+    with pytest.raises(UserError, match='4 outputs, but its metadata name 3'):
+        file.run(x.numpy())
     with pytest.raises(UserError, match='64×96, but got one of 64×64') as refused:
         file.run(image(1, 3, 64, 64).numpy())
     assert '--dynamic' in refused.value.remedy
@@ -94,7 +97,7 @@ def test_request_that_cannot_be_met_names_the_option(kind, library, format, size
 def test_missing_package_is_named_with_the_command_that_installs_it(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, 'onnx', None)
     with pytest.raises(UserError, match='package onnx ') as refused:
-        run('classifier', 'mmpretrain', 'onnx', tmp_path, Sizes((32, 32), 1))
+        run('classifier', 'mmpretrain', 'onnx', tmp_path / 'new' / 'folder', Sizes((32, 32), 1))
     assert 'pip install' in refused.value.remedy
     assert [*tmp_path.iterdir()] == []
 

@@ -88,12 +88,12 @@ def test_model_that_cannot_be_exported_is_refused(kind, library, options, word):
 
 def test_metadata_survive_as_text():
     preprocessing = Preprocessing('RGB', (1.0, 2.0, 3.0), (4.0, 5.0, 6.0), 32)
-    metadata = Metadata(
-        'detection', 'mmdet', {'boxes': 'n, 4'}, preprocessing, ['größer'], [[1, 2, 3]], "[{'a': (1,)}]"
-    )
+    outputs = dict(boxes='n, 4', scores='n', labels='n')
+    metadata = Metadata('detection', 'mmdet', outputs, preprocessing, ['größer'], [[1, 2, 3]], "[{'a': (1,)}]")
     assert Metadata.loads(metadata.dumps(), 'x') == metadata
     content = json.loads(metadata.dumps())
-    edited = [dict(task='other'), dict(color_order='GRB'), dict(mean='abc'), dict(std=[None] * 3), dict(more=1)]
+    edited = [dict(task='other'), dict(task=[]), dict(outputs=dict(boxes='n, 4')), dict(outputs=None)]
+    edited += [dict(color_order='GRB'), dict(mean='abc'), dict(std=[None] * 3), dict(more=1)]
     for text in (None, '', '[]', '{}', '[' * 10**5, *(json.dumps(content | change) for change in edited)):
         with pytest.raises(UserError, match='no metadata'):
             Metadata.loads(text, 'x')
