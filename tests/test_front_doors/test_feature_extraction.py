@@ -24,12 +24,16 @@ def test_blocks_print_what_the_page_says(tmp_path, capsys):
     for written, shorter in SHORTER.items():
         assert written in code
         code = code.replace(written, shorter)
-    names = {}
+    names: dict = {}
     with restored(tmp_path):
         exec(code, names)
     expected = re.findall(r'^ *print\(.*\)  # (.*)$', code, re.MULTILINE)
     printed = capsys.readouterr().out.splitlines()
     assert len(expected) > 7
     assert [line for line in printed if line in expected] == expected
+    assert torch.equal(
+        names['model'].backbone.stages[0][0].pos_embed.weight, weights['layers.0.blocks.0.pos_embed.conv.weight']
+    )
+    assert torch.equal(names['model'].head.fc.weight, weights['head.weight'])
     assert names['loss'].isfinite()
     assert next(names['backbone'].parameters()).grad.any()
