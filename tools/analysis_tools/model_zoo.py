@@ -105,8 +105,8 @@ class Ablation:
         tables: Numbers of the tables.
         name: Name in the table.
         config: Config below ``configs/imagenet``, without ``_8xb128_in1k.py``.
-        params: Millions of parameters, as the paper prints them; '–' if it does not.
-        gflops: Billions of multiply-accumulates, as the paper prints them; '–' if it does not.
+        params: Millions of parameters, as the paper prints them; empty if it does not.
+        gflops: Billions of multiply-accumulates, as the paper prints them; empty if it does not.
         note: A remark.
     """
 
@@ -136,12 +136,12 @@ ABLATIONS = (
         'a misprint: an embedding cannot take a million parameters away from the row with projection',
     ),
     Ablation('6', 'RPE instead of CPE', f'{_STA}-stem-projection-rpe', '25.3', '4.29'),
-    Ablation('6', 'ConvFFN without shortcut', 'ablations/stvit-small_ffn-without-shortcut', '–', '–'),
-    Ablation('7', 'grids 8, 1, 1, 1', f'{_STA}-grid-8-1-1-1', '–', '4.97'),
-    Ablation('7', 'grids 8, 4, 2, 1', f'{_STA}-grid-8-4-2-1', '–', '3.27'),
-    Ablation('7', 'grids 4, 2, 1, 1', f'{_STA}-grid-4-2-1-1', '–', '4.15'),
-    Ablation('7', 'no iteration', f'{_STA}-iter-0', '–', '3.93'),
-    Ablation('7', 'two iterations', f'{_STA}-iter-2', '–', '4.00'),
+    Ablation('6', 'ConvFFN without shortcut', 'ablations/stvit-small_ffn-without-shortcut', '', ''),
+    Ablation('7', 'grids 8, 1, 1, 1', f'{_STA}-grid-8-1-1-1', '', '4.97'),
+    Ablation('7', 'grids 8, 4, 2, 1', f'{_STA}-grid-8-4-2-1', '', '3.27'),
+    Ablation('7', 'grids 4, 2, 1, 1', f'{_STA}-grid-4-2-1-1', '', '4.15'),
+    Ablation('7', 'no iteration', f'{_STA}-iter-0', '', '3.93'),
+    Ablation('7', 'two iterations', f'{_STA}-iter-2', '', '4.00'),
     Ablation('9', 'blocks and channels of Swin-T', 'ablations/stvit-swin-tiny_sta', '30', '4.3'),
     Ablation('9', 'with RPE', f'{_STA}-rpe', '24', '4.0'),
 )  # fmt: skip
@@ -219,14 +219,14 @@ MMSTVIT_BACKEND=naive python tools/analysis_tools/get_flops.py configs/imagenet/
 """
 
 ABLATION_HEAD = (
-    '| table | model | parameters, M | in the paper | FLOPs, G | in the paper | accuracy, ours | remark |',
-    '|---|---|---|---|---|---|---|---|',
+    '| table | model | parameters, M / in the paper | FLOPs, G / in the paper | accuracy, ours | remark |',
+    '|---|---|---|---|---|---|',
 )
 
 TABLE_HEAD = (
-    "| model | parameters, M | in the paper | FLOPs, G, paper's convention | in the paper | FLOPs, G, everything "
+    "| model | parameters, M / in the paper | FLOPs, G, paper's convention / in the paper | FLOPs, G, everything "
     '| accuracy reported by the paper | accuracy, ours | remark |',
-    '|---|---|---|---|---|---|---|---|---|',
+    '|---|---|---|---|---|---|---|',
 )
 
 
@@ -252,13 +252,11 @@ def table_line(row: Row) -> str:
     links = ', '.join(f'[{name}](../configs/{path})' for name, path in row.configs.items())
     ours = paper_macs(config, total) / 1e9
     digits = 2 if ours < 100 else 1
-    flops = f'{ours:.{digits}f}' + (f' ({ours / row.gflops - 1:+.1%})' if row.gflops else '')
+    flops = f'{ours:.{digits}f}' + (f' / {row.gflops} ({ours / row.gflops - 1:+.1%})' if row.gflops else '')
     cells = [
         f'{row.name} ({links})',
-        f'{total.params / 1e6:.2f}',
-        row.params or '–',
+        f'{total.params / 1e6:.2f}' + (f' / {row.params}' if row.params else ''),
         flops,
-        row.gflops or '–',
         f'{total.everything / 1e9:.{digits}f}',
         row.reported,
         'not trained',
@@ -271,14 +269,12 @@ def ablation_line(row: Ablation) -> str:
     """Return a row of the table of ablations."""
     total = count(row.path).total
     gflops = total.everything / 1e9
-    difference = '' if row.gflops == '–' else f' ({gflops / float(row.gflops) - 1:+.1%})'
+    printed = f' / {row.gflops} ({gflops / float(row.gflops) - 1:+.1%})' if row.gflops else ''
     cells = [
         row.tables,
         f'[{row.name}](../configs/{row.path})',
-        f'{total.params / 1e6:.2f}',
-        row.params,
-        f'{gflops:.2f}{difference}',
-        row.gflops,
+        f'{total.params / 1e6:.2f}' + (f' / {row.params}' if row.params else ''),
+        f'{gflops:.2f}{printed}',
         'not trained',
         row.note,
     ]
