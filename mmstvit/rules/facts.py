@@ -219,6 +219,8 @@ def find_num_classes(node: object, key: str = 'model', in_head: bool = False) ->
     elif isinstance(node, Mapping):
         if in_head and isinstance(node.get('num_classes'), int):
             yield f'{key}.num_classes', node['num_classes']
+        if node.get('num_stuff_classes') == 0 and 'num_things_classes' in node:  # a mask transformer for instances
+            yield f'{key}.num_things_classes', node['num_things_classes']
         for name, part in node.items():
             if name != 'rpn_head':
                 yield from find_num_classes(part, f'{key}.{name}', in_head or name in _HEADS)

@@ -77,6 +77,9 @@ def _(cfg: Config, _folder: Path) -> None:
 case('auxiliary head', 'mmseg', 'classes and heads disagree', FAULT, 'model.auxiliary_head.num_classes is 19')(
     merge(model__auxiliary_head=dict(num_classes=19))
 )
+case('mask transformer', 'mmdet', 'classes and heads disagree', FAULT, 'model.panoptic_head.num_things_classes is 80')(
+    merge(model__panoptic_head=dict(num_things_classes=80, num_stuff_classes=0))
+)
 case('labels of Mixup', 'mmpretrain', 'classes and heads disagree', FAULT, 'data_preprocessor.num_classes is 1000')(
     merge(model__data_preprocessor=dict(num_classes=1000))
 )

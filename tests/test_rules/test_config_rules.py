@@ -26,7 +26,10 @@ SCENES = [
 ]
 PUBLISHED = [
     'cascade_mask_rcnn/cascade-mask-rcnn_stvit-small_fpn_4conv1fc-giou_ms-3x_coco',
+    'dino/dino-4scale_stvit-small_8xb2-12e_coco',
     'imagenet/stvit-small_8xb128_in1k',
+    'mask2former/mask2former_stvit-small_8xb2-160k_ade20k-512x512',
+    'mask2former/mask2former_stvit-small_8xb2-lsj-50e_coco',
     'mask_rcnn/mask-rcnn_stvit-small_fpn_1x_coco',
     'upernet/stvit-small_upernet_8xb2-160k_ade20k-512x512',
 ]
