@@ -6,18 +6,20 @@ than in the stock configs: images, sampled regions, queries.
 
 import math
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
 from mmengine.logging import MessageHub
+from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DefaultScope
 from mmengine.structures import InstanceData, PixelData
 from torch import Tensor, nn
 
 from mmstvit import STViT
-from mmstvit.apis import build_model, read_config
+from mmstvit.apis import UserError, build_model, read_config
 
 from ..helpers import ROOT
 from ..in_process import restored
@@ -53,7 +55,7 @@ def recipe(section: str, stock: str) -> str:
 
 
 # What is smaller than in the stock configs.
-MOST = dict(num=16, num_queries=30, num_proposals=10, max_per_img=10, num_layers=2, num_blocks=2)
+MOST = dict(num=16, num_queries=30, num_proposals=10, max_per_img=10, num_layers=3, num_blocks=3)
 
 
 def shrink(node: object) -> None:
@@ -131,18 +133,23 @@ def check_scores(sample: object) -> None:
 CHECKS = dict(mmdet=check_detections, mmseg=check_segments, mmpretrain=check_scores)
 
 
-def build(text: str, folder: object) -> tuple[Config, nn.Module]:
-    """Build the model of a config as the tools do, smaller and without a file of weights."""
+def read(text: str, folder: Path) -> Config:
+    """Read a config as the tools do, and make it cheaper."""
     (folder / 'mine.py').write_text(text)
     cfg = read_config('mine.py', None)
     shrink(cfg.model)
+    return cfg
+
+
+def build(cfg: Config) -> nn.Module:
+    """Build and initialize a model without files of weights."""
     model = build_model(cfg)
     for module in model.modules():
-        if getattr(module, 'init_cfg', None) and 'Pretrained' in str(module.init_cfg):
+        if 'Pretrained' in str(getattr(module, 'init_cfg', None)):
             module.init_cfg = None
     torch.manual_seed(0)
     model.init_weights()
-    return cfg, model
+    return model
 
 
 def batch(cfg: Config, model: nn.Module, count: int, training: bool) -> dict:
@@ -187,7 +194,8 @@ SLOW = [pytest.param(*row, marks=pytest.mark.slow, id=row[0]) for row in rows('m
 @pytest.mark.parametrize(('stock', 'section'), [*LONG, *SLOW])
 def test_head(stock, section, tmp_path):
     with restored(tmp_path):
-        cfg, model = build(recipe(section, stock), tmp_path)
+        cfg = read(recipe(section, stock), tmp_path)
+        model = build(cfg)
         with DefaultScope.overwrite_default_scope(cfg.default_scope):
             check_training(cfg, model)
             check_prediction(cfg, model)
@@ -197,3 +205,45 @@ def test_every_recipe_has_a_row():
     recipes = {section for section in sections() if blocks(section) and section != 'settings-for-training'}
     assert recipes == {section for _, section in [*rows('heads-that-the-tests-run'), *rows('more-heads')]}
     assert len(recipes) > 15
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ('section', 'right', 'wrong', 'error', 'message'),
+    [
+        ('fpn', 'neck=dict(in_channels=[64, 128, 320, 512])', '', RuntimeError, '512 channels, but got 128 channels'),
+        ('fpn', "arch='small',", "arch='small', out_indices=(1, 2, 3),", AssertionError, '^$'),
+        ('dilated-backbones', 'pretrained=None,', '', UserError, "unexpected keyword argument 'pretrained'"),
+        ('average-pooling', 'head=dict(in_channels=512)', '', RuntimeError, 'shapes cannot be multiplied'),
+    ],
+)
+def test_what_an_incomplete_recipe_raises(section, right, wrong, error, message, tmp_path):
+    (block,) = blocks(section)
+    assert right in block
+    with restored(tmp_path), pytest.raises(error, match=message):
+        cfg = read(block.replace(right, wrong), tmp_path)
+        model = build(cfg)
+        with DefaultScope.overwrite_default_scope(cfg.default_scope):
+            check_training(cfg, model)
+
+
+@pytest.mark.long
+def test_settings_for_training(tmp_path):
+    """The documented settings give the weight decay of our configs: none for norms, in the backbone too."""
+    settings = re.findall(r'```python\n(.*?)```', sections()['settings-for-training'], re.DOTALL)
+    sgd, adamw = (re.sub(r'^  ', '', text, flags=re.MULTILINE) if text.startswith('  ') else text for text in settings)
+    first, _, rest = blocks('three-maps')[0].partition('\n')
+    base, _, optimizer = adamw.partition('\n')
+    assert first.removeprefix('_base_ = ') in base
+    for text, rates in ((blocks('fpn')[0] + sgd, {1e-4}), (base + rest + optimizer, {1e-4, 1e-5})):
+        with restored(tmp_path), torch.device('meta'):
+            cfg = read(text, tmp_path)
+            model = build_model(cfg)
+            with DefaultScope.overwrite_default_scope(cfg.default_scope):
+                groups = build_optim_wrapper(model, cfg.optim_wrapper).optimizer.param_groups
+        decays = {id(p): group['weight_decay'] for group in groups for p in group['params']}
+        norms = [m for m in model.backbone.modules() if isinstance(m, (nn.BatchNorm2d, nn.LayerNorm))]
+        free = {id(p) for norm in norms for p in norm.parameters()}
+        assert {group['lr'] for group in groups} == rates
+        assert len(free) == 94
+        assert {id(p) for p in model.backbone.parameters() if decays[id(p)] == 0} == free
