@@ -230,14 +230,21 @@ TABLE_HEAD = (
 )
 
 
+# Several configs train one model.
+_COUNTED: dict[tuple[str, tuple[int, int]], Complexity] = {}
+
+
 @functools.cache
 def count(config: str) -> Complexity:
     """Count the model of a config below ``configs``, at the default shape of its kind."""
     with contextlib.redirect_stdout(sys.stderr):  # libraries log to standard output
         cfg = read_config(str(ROOT / 'configs' / config), None)
-        with torch.device('meta'):  # initializing the weights would take most of the time
-            model = build_model(cfg)
-        return count_complexity(model, default_shape(cfg))
+        key = str(cfg.model), default_shape(cfg)
+        if key not in _COUNTED:
+            with torch.device('meta'):  # initializing the weights would take most of the time
+                model = build_model(cfg)
+            _COUNTED[key] = count_complexity(model, default_shape(cfg))
+        return _COUNTED[key]
 
 
 def paper_macs(config: str, cost: Cost) -> int:
