@@ -159,9 +159,17 @@ def wrap(model: nn.Module, library: str, features: bool = False, probabilities: 
             )
         return Classifier(model, preprocessing, probabilities)
     if library == 'mmseg':
+        from mmseg.models.decode_heads.decode_head import BaseDecodeHead
+
         if kind != 'EncoderDecoder' or model.decode_head.out_channels == 1:
             raise UserError(
                 f'{kind} cannot be exported: it must be an EncoderDecoder with two classes or more.', advice
+            )
+        head = model.decode_head
+        if not isinstance(head, BaseDecodeHead):
+            raise UserError(
+                f'a segmentor with {type(head).__name__} cannot be exported: its head must predict a map of logits.',
+                advice,
             )
         if model.test_cfg.get('mode') != 'whole':
             raise UserError(

@@ -15,11 +15,16 @@ from mmstvit.deployment.results import paste_masks, to_samples
 from mmstvit.deployment.wrappers import SlicedPool
 from mmstvit.errors import UserError
 
-from ..helpers import assert_near, image
+from ..helpers import TINY, assert_near, image, load_config
 from .models import make
 
 LIBRARIES = {'classifier': 'mmpretrain', 'segmentor': 'mmseg'}
 MULTI_LABEL = dict(_delete_=True, type='MultiLabelLinearClsHead', num_classes=5, in_channels=256)
+MASK_TRANSFORMER = dict(
+    load_config('mask2former/mask2former_stvit-small_8xb2-160k_ade20k-512x512').model.decode_head,
+    _delete_=True,
+    in_channels=list(TINY['channels']),
+)
 CLASS_BOXES = {'model.roi_head.bbox_head.reg_class_agnostic': False, 'model.roi_head.mask_head.class_agnostic': False}
 
 
@@ -77,6 +82,7 @@ def test_detector_without_objects_gives_empty_outputs():
         ('mask', 'mmdet', {'model.type': 'MaskScoringRCNN'}, 'MaskScoringRCNN'),
         ('segmentor', 'mmseg', {'model.test_cfg': dict(mode='slide', crop_size=(64, 64), stride=(32, 32))}, 'slide'),
         ('segmentor', 'mmseg', {'model.data_preprocessor.test_cfg': dict(size=(64, 64))}, 'test_cfg.size'),
+        ('segmentor', 'mmseg', {'model.decode_head': MASK_TRANSFORMER}, 'Mask2FormerHead'),
         ('classifier', 'mmpretrain', {'model.head': MULTI_LABEL}, 'ImageClassifier'),
     ],
 )
