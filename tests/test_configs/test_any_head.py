@@ -1,7 +1,7 @@
 """``docs/any_head.md``: STViT under every head of its tables, by the recipe that the row links.
 
 The recipes are the blocks of the page, with the stock config of the row in ``_base_``. Only what costs time is smaller
-than in the stock configs: images, sampled regions, queries.
+than in the stock configs: images, sampled regions, queries, predictions and layers of transformers.
 """
 
 import math
@@ -83,7 +83,7 @@ def detection_sample(cfg: Config) -> object:
     labels = torch.zeros(len(boxes), dtype=torch.long)
     sample.gt_instances = InstanceData(bboxes=torch.tensor(boxes, dtype=torch.float32), labels=labels)
     pipeline = str(cfg.train_pipeline)
-    if "'with_mask': True" in pipeline:
+    if "'with_mask': True" in pipeline or 'LoadPanopticAnnotations' in pipeline:
         sample.gt_instances.masks = BitmapMasks(masks, SIDE, SIDE)
     sample.ignored_instances = InstanceData(bboxes=torch.zeros(0, 4), labels=torch.zeros(0, dtype=torch.long))
     stride = 8 if 'SegRescale' in pipeline else 1
