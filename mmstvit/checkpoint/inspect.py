@@ -16,9 +16,9 @@ from mmstvit.fileio import describe_content
 
 from .layout import CONSTANT, convert_official, is_official
 
-# Position embedding of a block, (C, 1, 3, 3): ours with any prefix, and the official one.
-_POS_EMBED = re.compile(
-    r'(?P<prefix>(?:.*\.)?)(?:stages\.(\d)\.(\d{1,4})\.pos_embed|layers\.(\d)\.blocks\.(\d{1,4})\.pos_embed\.conv)\.weight'
+# A weight of a block with C rows: ours with any prefix, in models of ablations too, and an official one.
+_BLOCK = re.compile(
+    r'(?P<prefix>(?:.*\.)?)(?:stages\.(\d)\.(\d{1,4})\.attn\.proj|layers\.(\d)\.blocks\.(\d{1,4})\.pos_embed\.conv)\.weight'
 )
 _STEM = re.compile(r'(?:.*\.)?patch_embed\.(?:convs|proj)\.0\.weight')
 
@@ -39,10 +39,10 @@ def find_size(weights: Mapping[str, Tensor]) -> Size | None:
     Returns:
         None if the weights have no STViT, or if its first stages are missing.
     """
-    matches = [(match, key) for key in weights if (match := _POS_EMBED.fullmatch(key))]
+    matches = [(match, key) for key in weights if (match := _BLOCK.fullmatch(key))]
     channels, blocks = {}, {}
     for match, key in matches:
-        if match['prefix'] == matches[0][0]['prefix'] and weights[key].dim() == 4:
+        if match['prefix'] == matches[0][0]['prefix'] and weights[key].dim() in (2, 4):
             stage, block = (int(number) for number in match.groups()[1:] if number is not None)
             channels[stage] = weights[key].shape[0]
             blocks.setdefault(stage, set()).add(block)
@@ -90,7 +90,7 @@ def backbone_weights(weights: Mapping[str, Tensor], prefix: str | None = None) -
         ours = convert_official(weights)
     else:
         dropped, ours = None, weights
-    prefixes = {match['prefix']: None for match in map(_POS_EMBED.fullmatch, ours) if match and match[2] is not None}
+    prefixes = {match['prefix']: None for match in map(_BLOCK.fullmatch, ours) if match and match[2] is not None}
     if not prefixes:
         raise CheckpointError(f'no STViT in these weights: they are {describe_content(ours)}.')
     if prefix is None:

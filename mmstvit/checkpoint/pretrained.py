@@ -61,13 +61,15 @@ def check_backbone(report: LoadReport, own: Mapping[str, Tensor], prefix: str, i
         in_channels: Channels of its images.
 
     Raises:
-        CheckpointError: Weights are missing, or are those of another architecture or number of image channels.
+        CheckpointError: Weights are missing, or are those of another architecture or number of image channels; or the
+            file has weights for more layers.
     """
     source = report.source
     needed = [f'{prefix}{name}' for name in own if not name.endswith('.num_batches_tracked')]
     loaded = set(report.loaded)
     absent = [name for name in needed if name not in loaded]
     if not absent:
+        _check_all_used(report, own, prefix)
         return
     file = {name[len(prefix) :]: tensor for name, tensor in source.weights.items() if name.startswith(prefix)}
     sizes = find_size(file), find_size(own)
@@ -91,6 +93,18 @@ def check_backbone(report: LoadReport, own: Mapping[str, Tensor], prefix: str, i
         f'{", ".join(absent[:3])}).',
         OTHER_CONFIG if loaded & set(needed) else _find_remedy(source),
     )
+
+
+def _check_all_used(report: LoadReport, own: Mapping[str, Tensor], prefix: str) -> None:
+    """Refuse weights of layers, such as layer scales, that the built stages do not have."""
+    built = {f'{prefix}stages.{name.split(".")[1]}.' for name in own if name.startswith('stages.')}
+    unused = [name for name in report.unexpected if name.startswith(tuple(built))]
+    if unused:
+        raise CheckpointError(
+            f'{report.source.path} has {len(unused)} weights that the backbone has no layers for (first: '
+            f'{", ".join(unused[:3])}).',
+            OTHER_CONFIG,
+        )
 
 
 def _describe_stvit(weights: Mapping[str, Tensor]) -> str:

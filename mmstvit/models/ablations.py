@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from mmstvit.arch import NUM_STAGES, is_number, per_stage, positive_integer
 from mmstvit.layers import SuperTokenAttention
+from mmstvit.layers.linear import ResidualDepthwiseConv
 from mmstvit.ops.super_token import associate, partition, split_heads
 from mmstvit.registry import MODELS
 
@@ -47,10 +48,14 @@ class STViTAblation(STViT):
         img_size: Side of the square image, in pixels. ``'ape'`` and ``'rpe'`` take no other.
         out_indices: See :class:`STViT`.
         drop_path_rate: See :class:`STViT`.
+        deploy: See :class:`STViT`.
         init_cfg: See :class:`STViT`.
 
     Raises:
         ValueError: An argument is out of range.
+
+    Attributes:
+        img_size: Side of the images; None if the model takes images of any size.
     """
 
     def __init__(
@@ -64,6 +69,7 @@ class STViTAblation(STViT):
         img_size: int = 224,
         out_indices: int | Sequence[int] = (0, 1, 2, 3),
         drop_path_rate: float = 0.0,
+        deploy: bool = False,
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
         for name, value, known in (
@@ -83,24 +89,27 @@ class STViTAblation(STViT):
             init_cfg=init_cfg,
         )
         side = -(-positive_integer('img_size', img_size) // 4)
+        self.img_size = img_size if pos_embed in ('ape', 'rpe') else None
         channels = self.arch.channels
         if stem == 'patch':
             self.patch_embed = PatchStem(self.in_channels, channels[0])
         if pos_embed == 'ape':
             self.patch_embed = nn.Sequential(self.patch_embed, AbsolutePosition(side, channels[0]))
         for stage, blocks in enumerate(self.stages):
-            num_heads, stoken_size = self.arch.num_heads[stage], self.arch.stoken_size[stage]
-            cells = -(-side // stoken_size) if pos_embed == 'rpe' else None  # per side
+            num_heads, size = self.arch.num_heads[stage], self.arch.stoken_size[stage]
+            cells = -(-side // size) if pos_embed == 'rpe' else None  # per side
             for block in blocks:
-                if cells is not None or n_iter[stage] == 0:
-                    block.attn = AblationAttention(channels[stage], num_heads, stoken_size, n_iter[stage], cells)
+                if cells is not None or (n_iter[stage] == 0 and size > 1):
+                    block.attn = AblationAttention(channels[stage], num_heads, size, n_iter[stage], cells)
                 if pos_embed != 'cpe':
                     block.pos_embed = _NoLayer()
                 if ffn == 'plain':
                     block.ffn.dwconv = _NoLayer()
                 elif ffn == 'conv_without_shortcut':
-                    block.ffn.dwconv.residual = False
+                    block.ffn.dwconv = PlainDepthwiseConv(block.ffn.dwconv)
             side = -(-side // 2)
+        if deploy:
+            self.switch_to_deploy()
 
 
 class PatchStem(nn.Module):
@@ -187,6 +196,28 @@ class AblationAttention(SuperTokenAttention):
         return self.relative_position_bias_table[:, rows, columns].reshape(self.num_heads, n * n, n * n)
 
 
+class PlainDepthwiseConv(nn.Module):
+    """Depthwise convolution without shortcut.
+
+    Its weights have other names than those of STViT, because neither model works with the weights of the other.
+
+    Args:
+        conv: The convolution with shortcut.
+    """
+
+    def __init__(self, conv: ResidualDepthwiseConv) -> None:
+        super().__init__()
+        self.conv = conv
+        self.conv.residual = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, H, W, C) -> (B, H, W, C)."""
+        return self.conv(x)
+
+    def switch_to_deploy(self) -> None:
+        """Do nothing: there is no shortcut to fold."""
+
+
 @MODELS.register_module()
 class STViTAblationNeck(BaseModule):
     """:class:`STViTNeck` without its convolution: BatchNorm → SiLU → global average pooling.
@@ -216,5 +247,5 @@ def _check_size(kind: str, x: Tensor, side: int) -> None:
     if x.shape[1:3] != (side, side):
         raise ValueError(
             f'The position embedding {kind!r} was built for {side}×{side} tokens, but got {x.shape[1]}×{x.shape[2]}. '
-            f'Give STViTAblation the img_size of the data.'
+            f'Use images of one size, and give it to STViTAblation as img_size.'
         )

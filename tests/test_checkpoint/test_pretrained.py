@@ -141,7 +141,7 @@ def test_in_our_tools_mmengine_loads_every_layout_into_a_classifier(tmp_path, la
 
 
 class TestRefusals:
-    """Weights that would leave a part of an STViT uninitialized."""
+    """Weights that would leave a part of an STViT uninitialized, or that an STViT would leave out."""
 
     @staticmethod
     def refusal(module: nn.Module, weights: dict[str, torch.Tensor]) -> UserError:
@@ -155,6 +155,10 @@ class TestRefusals:
         needed = sum(not name.endswith('num_batches_tracked') for name in weights)
         weights.pop(dropped)
         assert f'is missing 1 of {needed} backbone weights (first: {dropped})' in self.refusal(tiny(), weights).problem
+
+    def test_layer_scales_that_the_model_does_not_have(self):
+        model = STViT({**TINY, 'layer_scale_init_value': (0.0,) * 4})
+        assert '6 weights that the backbone has no layers for' in self.refusal(model, tiny().state_dict()).problem
 
     def test_heads_without_the_backbone(self):
         assert 'backbone weights (backbone) (first: backbone.' in self.refusal(Model(), TAIL).problem

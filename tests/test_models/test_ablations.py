@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mmstvit import STViT
-from mmstvit.errors import UserError
+from mmstvit.errors import CheckpointError, UserError
 from mmstvit.models import STViTAblation, STViTAblationNeck
 from mmstvit.models.ablations import AblationAttention, PatchStem
 from mmstvit.ops import naive, use_backend
@@ -71,7 +71,9 @@ def test_every_parameter_learns_and_the_deploy_form_is_equal(variant):
     with torch.no_grad():
         before = model(x)
         model.switch_to_deploy()
-        after = model(x)
+        deployed = build(variant, deploy=True)
+        deployed.load_state_dict(model.state_dict())
+        after = deployed(x)
     assert all(relative_error(a, b) < 1e-5 for a, b in zip(after, before, strict=True))
 
 
@@ -104,7 +106,8 @@ def test_ffn_is_the_one_written_plainly(variant):
     def plain(x: Tensor) -> Tensor:
         h = F.gelu(x @ ffn.fc1.weight.t() + ffn.fc1.bias)
         if variant == 'no shortcut':
-            h = F.conv2d(h.permute(0, 3, 1, 2), ffn.dwconv.weight, ffn.dwconv.bias, padding=1, groups=4 * c)
+            conv = ffn.dwconv.conv
+            h = F.conv2d(h.permute(0, 3, 1, 2), conv.weight, conv.bias, padding=1, groups=4 * c)
             h = h.permute(0, 2, 3, 1)
         return h @ ffn.fc2.weight.t() + ffn.fc2.bias
 
@@ -185,6 +188,33 @@ def test_position_embeddings_refuse_other_sizes_with_the_remedy(kind, sides):
 def test_wrong_arguments_are_named(kwargs, words):
     with pytest.raises(ValueError, match=words):
         STViTAblation(TINY, **kwargs)
+
+
+@pytest.mark.parametrize('variant', VARIANTS)
+def test_a_checkpoint_loads_as_the_pretrained_backbone_of_the_same_model(variant, tmp_path):
+    weights, path = build(variant).state_dict(), tmp_path / 'epoch_300.pth'
+    torch.save(dict(state_dict={f'backbone.{key}': value for key, value in weights.items()}), path)
+    model = STViTAblation(TINY, **VARIANTS[variant], init_cfg=dict(type='Pretrained', checkpoint=str(path)))
+    model.init_weights()
+    assert_equal(model.state_dict(), weights)
+
+
+@pytest.mark.parametrize(
+    ('variant', 'words'),
+    [
+        ('STA-4stage', 'missing 6 of .*patch_embed.conv.weight'),
+        ('CPE', r'10 weights .*no layers for \(first: stages.0.0.ffn.dwconv.weight'),
+        ('no shortcut', 'missing 10 of .*stages.0.0.ffn.dwconv.conv.weight'),
+        ('APE', 'missing .*patch_embed.0.convs'),
+        ('RPE', 'missing .*relative_position_bias_table'),
+    ],
+)
+def test_weights_of_stvit_are_refused_where_layers_differ(variant, words, tmp_path):
+    path = tmp_path / 'stvit.pth'
+    torch.save(dict(state_dict=STViT(TINY).state_dict()), path)
+    model = STViTAblation(TINY, **VARIANTS[variant], init_cfg=dict(type='Pretrained', checkpoint=str(path)))
+    with pytest.raises(CheckpointError, match=words):
+        model.init_weights()
 
 
 def test_their_super_tokens_can_be_read_and_other_attention_is_refused():

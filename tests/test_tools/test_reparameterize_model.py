@@ -18,10 +18,12 @@ from torch import Tensor, nn
 
 from mmstvit.apis import build_model
 from mmstvit.checkpoint import convert_to_official
+from mmstvit.models import STViTAblation
 
 from ..fork_server import fork
 from ..helpers import (
     ROOT,
+    TINY,
     Harm,
     assert_equal,
     batch_norms,
@@ -131,6 +133,12 @@ def test_metadata_and_the_average_are_kept_without_what_resumes_a_run(weights, r
     assert set(plain) == {'state_dict'} and set(deployed) == {'meta', 'state_dict'}
     assert deployed['meta'] == meta
     assert_equal(deployed['state_dict'], plain['state_dict'])
+
+
+def test_an_image_of_the_size_of_the_model():
+    backbone = STViTAblation(TINY, pos_embed='ape', img_size=64).eval()
+    features = reparameterize.extract_features(Namespace(backbone=backbone, extract_feat=backbone))
+    assert features[-1].shape[2:] == (2, 2)
 
 
 def test_a_published_file(weights, run):

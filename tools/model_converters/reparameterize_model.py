@@ -47,7 +47,9 @@ def find_deployable(model: nn.Module) -> dict[str, Deployable]:
 @torch.no_grad()
 def extract_features(model: nn.Module) -> Sequence[Tensor]:
     """Return features of a random image, after the neck if there is one; odd sides make every padding take part."""
-    image = torch.randn(1, model.backbone.in_channels, 101, 135, generator=torch.Generator().manual_seed(0))
+    side = getattr(model.backbone, 'img_size', None)  # of the ablations with a position embedding for one size
+    size = (side, side) if side else (101, 135)
+    image = torch.randn(1, model.backbone.in_channels, *size, generator=torch.Generator().manual_seed(0))
     return model.extract_feat(image)
 
 
