@@ -7,11 +7,18 @@ import torch
 from mmcv.cnn import fuse_conv_bn
 
 from mmstvit import STViTNeck
+from mmstvit.models import STViTAblation, STViTAblationNeck
 from mmstvit.registry import MODELS
 
-from ..helpers import image, learned, relative_error, tiny
+from ..helpers import TINY, image, learned, relative_error, tiny
 
-CASES = {'STViT': (tiny, (2, 3, 50, 70)), 'STViTNeck': (lambda: STViTNeck(12, 20), (2, 12, 3, 5))}
+IMAGES, MAPS = (2, 3, 50, 70), (2, 12, 3, 5)
+CASES = {
+    'STViT': (tiny, IMAGES),
+    'STViTNeck': (lambda: STViTNeck(12, 20), MAPS),
+    'STViTAblation': (lambda: STViTAblation(TINY, stem='patch', pos_embed=None, ffn='plain'), IMAGES),
+    'STViTAblationNeck': (lambda: STViTAblationNeck(12), MAPS),
+}
 
 
 def test_every_registered_module_is_tried():
@@ -26,7 +33,7 @@ def test_outputs_stay(name, deploy):
     build, size = CASES[name]
     torch.manual_seed(0)
     model = learned(build()).double()
-    if deploy:
+    if deploy and hasattr(model, 'switch_to_deploy'):
         model.switch_to_deploy()
     fused = fuse_conv_bn(copy.deepcopy(model))
     x = image(*size, dtype=torch.float64)
