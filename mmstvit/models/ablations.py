@@ -231,9 +231,10 @@ class STViTAblationNeck(BaseModule):
         super().__init__(init_cfg=init_cfg)
         self.norm = nn.BatchNorm2d(positive_integer('in_channels', in_channels))
 
-    def forward(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor]:
-        """Pool the last map of the backbone, (B, in_channels, H, W), to vectors (B, in_channels)."""
-        return (F.silu(self.norm(inputs[-1])).mean(dim=(2, 3)),)
+    def forward(self, inputs: Tensor | tuple[Tensor, ...]) -> tuple[Tensor]:
+        """Pool a map (B, in_channels, H, W), or the last one of the backbone's tuple, to vectors (B, in_channels)."""
+        x = inputs[-1] if isinstance(inputs, (tuple, list)) else inputs
+        return (F.silu(self.norm(x)).mean(dim=(2, 3)),)
 
 
 class _NoLayer(nn.Identity):
