@@ -206,7 +206,7 @@ class _RealSizes(TorchFunctionMode):
         if func is Tensor.to and not args[0].is_meta:
             return args[0]
         if any(isinstance(x, Tensor) and x.is_meta for x in args):  # both sides of an operator on one device
-            args = [x.to('meta') if isinstance(x, Tensor) and x.dim() else x for x in args]
+            args = [x.to('meta') if isinstance(x, Tensor) and x.dim() and not x.is_meta else x for x in args]
         return func(*args, **(kwargs or {}))
 
 
