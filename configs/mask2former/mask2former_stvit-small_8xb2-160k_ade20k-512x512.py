@@ -1,5 +1,6 @@
 # Mask2Former for semantic segmentation, as MMSegmentation trains it with Swin-T; drop path, synchronized BatchNorm and
-# weight decay of norms are those of our UPerNet. The recipe is ours and untrained: the paper has no Mask2Former.
+# weight decay of norms are those of our UPerNet. Mask2Former is not in the paper, and this config has not been
+# trained.
 # Copied from MMSegmentation: MMEngine cannot inherit from `mmseg::` with OneDL packages.
 _base_ = [
     '../_base_/backbones.py',

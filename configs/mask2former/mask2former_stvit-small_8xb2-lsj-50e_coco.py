@@ -1,5 +1,6 @@
 # Mask2Former for instance segmentation, as MMDetection trains it with Swin-T; drop path, synchronized BatchNorm and
-# weight decay of norms are those of our Mask R-CNN. The recipe is ours and untrained: the paper has no Mask2Former.
+# weight decay of norms are those of our Mask R-CNN. Mask2Former is not in the paper, and this config has not
+# been trained.
 _base_ = [
     'mmdet::mask2former/mask2former_r50_8xb2-lsj-50e_coco.py',
     '../_base_/backbones.py',

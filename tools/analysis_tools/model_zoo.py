@@ -68,7 +68,7 @@ def _upernet(size: str, name: str, params: int, gflops: float, miou: str) -> Row
 
 
 def _transformer(name: str, schedule: str, config: str) -> Row:
-    return Row(f'{name}, STViT-S', {schedule: config}, note='not in the paper; the recipe is ours')
+    return Row(f'{name}, STViT-S', {schedule: config}, note='not in the paper; recipe of the library, settings of ours')
 
 
 # Source of every number: the tables of the paper (arXiv 2211.11167).
@@ -165,8 +165,8 @@ TEXT = f"""# Model zoo
 <!-- Written by tools/analysis_tools/model_zoo.py from the configs; edit that file and run it. -->
 
 **This project has trained none of these models on ImageNet, COCO or ADE20K, and publishes no weights.** The accuracy is
-what the paper ([arXiv 2211.11167]({PAPER['URL']})) reports; the configs follow its recipes. Models that are not in the
-paper have recipes of ours. Parameters and FLOPs are counted from the configs and compared with the paper's by a test.
+what the paper ([arXiv 2211.11167]({PAPER['URL']})) reports; the configs follow its recipes. The last column
+says which models are not in the paper. Parameters and FLOPs are counted from the configs and compared with the paper's by a test.
 The published ImageNet checkpoints can be used after `tools/model_converters/stvit_to_mm.py`.
 
 {{table}}
