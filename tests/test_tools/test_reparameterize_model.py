@@ -199,8 +199,14 @@ class TestRefused:
         refused('the deploy form differs', config(CLASSIFIER), 'trained.pth', 'deployed.pth')
 
 
-@pytest.mark.long
-@pytest.mark.parametrize('name', [CLASSIFIER, DETECTOR, SEGMENTOR], ids=['classifier', 'detector', 'segmentor'])
+@pytest.mark.parametrize(
+    'name',
+    [
+        pytest.param(CLASSIFIER, marks=pytest.mark.long, id='classifier'),
+        pytest.param(DETECTOR, marks=pytest.mark.slow, id='detector'),
+        pytest.param(SEGMENTOR, marks=pytest.mark.slow, id='segmentor'),
+    ],
+)
 def test_a_run_is_converted_and_tested(name, workspace):
     """Train with EMAHook, convert, and test both checkpoints; a forgotten option is an error with a remedy."""
     short = workspace / 'short.py'
