@@ -1,6 +1,6 @@
 # DINO with four scales for 12 epochs, as MMDetection trains it with ResNet-50; all of the backbone is trained, as with
-# Swin-L. Drop path, synchronized BatchNorm and weight decay of the backbone's norms are those of our Mask R-CNN. DINO is
-# not in the paper, and this config has not been trained.
+# Swin-L. Drop path, synchronized BatchNorm and weight decay of the backbone's norms are those of our Mask R-CNN. DINO
+# is not in the paper, and this config has not been trained.
 _base_ = [
     'mmdet::dino/dino-4scale_r50_8xb2-12e_coco.py',
     '../_base_/backbones.py',

@@ -166,8 +166,8 @@ TEXT = f"""# Model zoo
 
 **This project has trained none of these models on ImageNet, COCO or ADE20K, and publishes no weights.** The accuracy is
 what the paper ([arXiv 2211.11167]({PAPER['URL']})) reports; the configs follow its recipes. The last column
-says which models are not in the paper. Parameters and FLOPs are counted from the configs and compared with the paper's by a test.
-The published ImageNet checkpoints can be used after `tools/model_converters/stvit_to_mm.py`.
+says which models are not in the paper. Parameters and FLOPs are counted from the configs and compared with the paper's
+by a test. The published ImageNet checkpoints can be used after `tools/model_converters/stvit_to_mm.py`.
 
 {{table}}
 
