@@ -116,8 +116,14 @@ def test_tiny(name, train, dtype):
     check(tiny().train(train), name, [dtype])
 
 
-@pytest.mark.long
-@pytest.mark.parametrize(('arch', 'train'), [('small', False), ('base', False), ('large', True)])
+@pytest.mark.parametrize(
+    ('arch', 'train'),
+    [
+        pytest.param('small', False, marks=pytest.mark.long),
+        pytest.param('base', False, marks=pytest.mark.slow),  # has the layers of large, and fewer of them
+        pytest.param('large', True, marks=pytest.mark.long),
+    ],
+)
 def test_every_architecture(arch, train):
     torch.manual_seed(0)
     check(STViT(arch).train(train), 'huge', UNIT)
