@@ -72,7 +72,7 @@ test: env ## run the default test suite
 test-long: env ## run the tests that take tens of seconds each
 	$(RUN) -m pytest $(PARALLEL) -m long
 
-test-slow: env ## run whole training runs with their floors, half an hour
+test-slow: env ## run whole training runs with their floors, the other sizes of every recipe, more heads, the ablations
 	$(RUN) -m pytest -m slow
 
 test-torch: ## run the tests of operators, models and checkpoints in a throw-away environment: make test-torch TORCH=2.9.1
