@@ -152,8 +152,9 @@ def test_torch_export_keeps_the_batch_dynamic(tmp_path):
     assert load_exported(report.path, trust=True).run(image(4, 3, 48, 64).numpy())['logits'].shape == (4, 5)
 
 
-@pytest.mark.long
-@pytest.mark.parametrize('format', ['onnx', 'openvino'])
+@pytest.mark.parametrize(
+    'format', [pytest.param('onnx', marks=pytest.mark.long), pytest.param('openvino', marks=pytest.mark.slow)]
+)
 def test_detector_without_objects_has_empty_outputs(format, tmp_path):
     pytest.importorskip('openvino' if format == 'openvino' else 'onnxruntime')
     model = make('mask', **{'model.test_cfg.rcnn.score_thr': 1.0})

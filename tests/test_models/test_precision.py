@@ -120,8 +120,8 @@ def test_tiny(name, train, dtype):
     ('arch', 'train'),
     [
         pytest.param('small', False, marks=pytest.mark.long),
-        pytest.param('base', False, marks=pytest.mark.slow),  # has the layers of large, and fewer of them
-        pytest.param('large', True, marks=pytest.mark.long),
+        pytest.param('base', True, marks=pytest.mark.long),
+        pytest.param('large', True, marks=pytest.mark.slow),  # has the layers of base, and more of them
     ],
 )
 def test_every_architecture(arch, train):

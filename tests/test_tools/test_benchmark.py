@@ -53,7 +53,7 @@ def run(monkeypatch, capsys) -> Callable[..., str]:
     return run
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_training_beside_backbones_that_fail(run, tmp_path, monkeypatch):
     (tmp_path / 'fragile_backbones.py').write_text(BACKBONES)
     (tmp_path / 'config.py').write_text(CONFIG)
