@@ -45,6 +45,12 @@ def test_every_ablation_of_small_is_in_the_table():
         assert model.head.in_channels == model.neck.get('out_channels', 192)
 
 
+def test_without_the_scenes_nothing_is_written(tmp_path):
+    with pytest.raises(SystemExit, match=r'data/scenes/imagenet does not exist.*scenes\.py'):
+        run_main(TOOL, '--only', 'stvit-small_sta', cwd=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.slow
 def test_every_ablation_learns(tool, tmp_path):
     """Guessing is right once in five."""

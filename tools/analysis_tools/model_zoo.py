@@ -206,7 +206,7 @@ authors print for Mask R-CNN with Swin-T do (counted here: 267.1 G with, 264.0 G
 
 The models of Tables 6, 7 and 9 of the paper at 224², derived from its text and its numbers: the official implementation
 does not have them. STA-4stage is STViT-S with a 4×4 patch stem, without position embedding, convolution in the FFN and
-1×1 convolution before the pooling. Every row after "+" adds to the row before it. Without iteration, super tokens are
+1×1 convolution before the pooling. A row with "+" adds to the row before it. Without iteration, super tokens are
 the means of their cells, and the association serves the upsampling alone. The configs have the 224² recipe.
 
 The paper's FLOPs seem to contain the convolutions by which the official implementation gathers the neighbors of a super

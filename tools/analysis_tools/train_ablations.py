@@ -12,6 +12,7 @@ Examples::
 
 import argparse
 import gc
+import itertools
 import json
 import statistics
 from pathlib import Path
@@ -20,8 +21,10 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 
+from mmstvit import rules
 from mmstvit.apis import UserError, add_cfg_options, read_config, user_errors
 from mmstvit.arch import ARCHS
+from mmstvit.fileio import write_atomically
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs' / 'imagenet'
 NANO = CONFIGS / 'stvit-nano_scenes.py'
@@ -102,19 +105,19 @@ def main() -> None:
         known = json.loads(path.read_text()) if path.is_file() else {'epochs': args.epochs, 'accuracy': {}}
         if known['epochs'] != args.epochs:
             raise UserError(f'{path} has runs of {known["epochs"]} epochs.', 'Choose another --work-dir.')
-        names = [name for name in models() if not args.only or name in args.only]
-        for seed in args.seeds:
-            for name in names:
-                runs = known['accuracy'].setdefault(name, {})
-                if str(seed) not in runs:
-                    cfg = at_nano_size(models()[name], args.epochs)
-                    cfg.merge_from_dict(args.cfg_options or {})
-                    runs[str(seed)] = train(cfg, seed, args.work_dir / name)
-                    gc.collect()  # runners refer to themselves
-                    args.work_dir.mkdir(parents=True, exist_ok=True)
-                    path.write_text(json.dumps(known))
-                    print(f'{name}, seed {seed}: {runs[str(seed)][1]:.1f} %', flush=True)
-    print(table({name: known['accuracy'][name] for name in names}))
+        configs = {name: config for name, config in models().items() if not args.only or name in args.only}
+        for seed, (name, config) in itertools.product(map(str, args.seeds), configs.items()):
+            runs = known['accuracy'].setdefault(name, {})
+            if seed in runs:
+                continue
+            cfg = at_nano_size(config, args.epochs)
+            cfg.merge_from_dict(args.cfg_options or {})
+            rules.check_data(cfg, 'train', 'val')
+            runs[seed] = train(cfg, int(seed), args.work_dir / name)
+            gc.collect()  # runners refer to themselves
+            write_atomically(json.dumps(known).encode(), path)
+            print(f'{name}, seed {seed}: {runs[seed][1]:.1f} %', flush=True)
+    print(table({name: known['accuracy'][name] for name in configs}))
 
 
 if __name__ == '__main__':
