@@ -3,6 +3,23 @@
 import contextlib
 from collections.abc import Iterator
 
+# Characters that a terminal obeys: control characters, and those that change the direction of text.
+_OBEYED = {
+    code: ascii(chr(code))[1:-1]
+    for code in (*range(32), *range(127, 160), *range(0x202A, 0x202F), *range(0x2066, 0x206A))
+}
+_LINE = {code: _OBEYED[code] for code in _OBEYED if chr(code) not in '\n\t'}
+
+
+def printable(text: str) -> str:
+    """Escape the characters of a text that a terminal would obey, or cannot show; line breaks and tabs stay."""
+    return text.translate(_LINE).encode('utf-8', 'backslashreplace').decode()
+
+
+def one_line(text: str) -> str:
+    """As :func:`printable`, but escape line breaks and tabs, too: a name cannot look like another line."""
+    return printable(text.translate(_OBEYED))
+
 
 class UserError(Exception):
     """Something that the user can fix: a command, a config, a file or data.
@@ -18,7 +35,7 @@ class UserError(Exception):
         self.remedy = remedy
 
     def __str__(self) -> str:
-        return f'{self.problem} {self.remedy}'.rstrip()
+        return printable(f'{self.problem} {self.remedy}'.rstrip())
 
 
 class CheckpointError(UserError, ValueError):

@@ -9,6 +9,7 @@ import argparse
 import sys
 
 from mmstvit.apis import add_cfg_options, add_trust, predict, user_errors
+from mmstvit.errors import one_line
 
 
 def parse_args() -> argparse.Namespace:
@@ -43,7 +44,7 @@ def main() -> None:
     if summary.note:
         print(summary.note)
     for name, reason in summary.skipped.items():
-        print(f'skipped {name}: {reason}', file=sys.stderr)
+        print(one_line(f'skipped {name}: {reason}'), file=sys.stderr)
     if summary.skipped:
         sys.exit(f'error: {len(summary.skipped)} of the inputs could not be predicted')
 

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
-from mmstvit.errors import DataError
+from mmstvit.errors import DataError, one_line
 
 FAULT = 'fault'
 WARNING = 'warning'
@@ -47,13 +47,14 @@ class Finding:
     @property
     def text(self) -> str:
         """The message after the file or key that it is about, unless it names that itself."""
-        return self.message if not self.where or self.where in self.message else f'{self.where}: {self.message}'
+        named = not self.where or self.where in self.message
+        return one_line(self.message if named else f'{self.where}: {self.message}')
 
     @property
     def line(self) -> str:
         """The finding in one line, with its first examples, without the remedy."""
         examples = '; '.join(example for example in self.examples[:3] if example not in self.message)
-        return f'{self.text} First: {examples}.' if examples else self.text
+        return f'{self.text} First: {one_line(examples)}.' if examples else self.text
 
 
 @dataclass
@@ -67,6 +68,9 @@ class Report:
 
     used: list[str] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.used = [one_line(line) for line in self.used]
 
     @property
     def faults(self) -> list[Finding]:
@@ -155,7 +159,7 @@ def _listing(finding: Finding, shown: int) -> Iterator[str]:
     split = f' ({finding.split})' if finding.split else ''
     yield f'  {label}  {finding.kind}{split}: {finding.count}'
     yield f'    {finding.text}'
-    yield from (f'      {example}' for example in finding.examples[:shown])
+    yield from (f'      {one_line(example)}' for example in finding.examples[:shown])
     if len(finding.examples) > shown:
         yield f'      … and {len(finding.examples) - shown} more'
     yield f'    Remedy: {finding.remedy}'

@@ -7,19 +7,24 @@ takes them all.
 import os
 import re
 import shlex
+import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from mmengine.config import Config
+
 from mmstvit.dependencies import tool_command
-from mmstvit.errors import UserError
+from mmstvit.errors import UserError, one_line
 from mmstvit.fileio import write_atomically
 
+from .code import check_name
 from .found import Data, Options, first_names
 from .models import Model, choose_model
 from .pixels import look_at_images
 from .plan import Plan, make_plan
 from .recognize import recognize
-from .write import write_config
+from .write import expected_values, write_config
 
 _VAGUE = ('annotations', 'coco', 'data', 'dataset', 'export', 'images', 'project')
 
@@ -89,6 +94,7 @@ def new_config(options: Options) -> NewConfig:
     model, reason = choose_model(data, options)
     plan = make_plan(data, model, options)
     path = Path(os.path.abspath(options.out or f'{model.name}_{_stem(data.root)}.py'))
+    check_name(str(path))
     if path.is_relative_to(data.root):
         raise UserError(
             f'{path} is in the folder of the data, in which nothing is written.',
@@ -105,8 +111,30 @@ def new_config(options: Options) -> NewConfig:
         f'weights: {weights}',
         f'training: {plan.epochs} epochs of {plan.epoch_length} iterations with {plan.batch_size} images',
     ]
-    text = write_config(data, model, plan, f'{path.parent.as_posix().rstrip("/")}/{path.stem}_')
-    return NewConfig(path, text, data, model, plan, notes)
+    beside = f'{path.parent.as_posix().rstrip("/")}/{path.stem}_'
+    text = write_config(data, model, plan, beside)
+    _check_text(text, expected_values(data, model, beside))
+    return NewConfig(path, text, data, model, plan, [*map(one_line, notes)])
+
+
+def _check_text(text: str, expected: Mapping[str, object]) -> None:
+    """Read the text of a config as MMEngine does, and compare it with what was to be written.
+
+    Raises:
+        UserError: A value differs.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, 'config.py')
+        file.write_text(text, encoding='utf-8')
+        cfg = Config.fromfile(str(file))
+    for key, value in expected.items():
+        node = cfg
+        for part in key.split('.'):
+            node = node[int(part)] if isinstance(node, list) else node[part]
+        if isinstance(value, Mapping):
+            node = {name: node[name] for name in value}
+        if node != value and list(node) != list(value):
+            raise UserError(f'The config would be read with {key}={node!r} instead of {value!r}.', 'Rename the data.')
 
 
 def _check(options: Options) -> None:

@@ -1,6 +1,14 @@
-"""Write Python values as the code of a config."""
+"""Write Python values as the code of a config.
 
-from collections.abc import Mapping
+MMEngine changes the text of a config before it executes it: it replaces ``{{$NAME:default}}``, ``{{ fileDirname }}``
+and ``{{_base_.key}}``, also inside strings, and takes the default for a regular expression (0.10.0 to 0.10.12).
+:func:`literal` writes strings in which these patterns do not occur.
+"""
+
+import unicodedata
+from collections.abc import Iterable, Mapping
+
+from mmstvit.errors import DataError
 
 _WIDTH = 120
 
@@ -12,6 +20,33 @@ class Code(str):
 
     def __repr__(self) -> str:
         return str(self)
+
+
+def check_name(name: str) -> None:
+    """Refuse a name from data that no config or list of files can hold.
+
+    Raises:
+        DataError: It has control characters, bytes that are not UTF-8, or two opening braces, which MMEngine would
+            replace in the config that it saves in the work dir.
+    """
+    if any(unicodedata.category(character) in ('Cc', 'Cs', 'Zl', 'Zp') for character in name):
+        raise DataError(f'The name {name!r} has control characters or bytes that are not UTF-8.', 'Rename it.')
+    if '{{' in name:
+        raise DataError(f'The name {name!r} has {{{{, which MMEngine replaces in the text of a config.', 'Rename it.')
+
+
+def write_list(names: Iterable[str]) -> bytes:
+    """Write a file with one name per line; raises DataError as :func:`check_name`."""
+    names = list(names)
+    for name in names:
+        check_name(name)
+    return ''.join(f'{name}\n' for name in names).encode()
+
+
+def literal(text: str) -> str:
+    """Write a string as a literal without braces; raises DataError as :func:`check_name`."""
+    check_name(text)
+    return repr(text).replace('{', r'\x7b').replace('}', r'\x7d')
 
 
 def code(value: object, indent: int = 0, before: int = 0) -> str:
@@ -48,7 +83,7 @@ def _one_line(value: object) -> str:
         return f'({", ".join(map(_one_line, value))}{"," if len(value) == 1 else ""})'
     if isinstance(value, list):
         return f'[{", ".join(map(_one_line, value))}]'
-    return repr(value)
+    return literal(value) if type(value) is str else repr(value)
 
 
 def _fill(items: list[str], inner: str) -> list[str]:

@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from mmstvit.datasets.images import IMAGE_READER, UnreadableError
 from mmstvit.errors import DataError
 
+from .code import write_list
 from .folder import ALL, Folder, assign_splits, check_single, find_split, join, relative
 from .found import BESIDE, Data, Options, first_names
 from .splitting import split_files
@@ -106,7 +107,9 @@ def read_folders(found: dict[str, list[str]], folder: Folder, options: Options) 
         images=[path for split, part in parts.items() for path in _paths(part, folder.root / tops[split])],
         notes=notes,
         comments=dict(classes='The names of the folders, sorted: MMPreTrain numbers them in this order.'),
-        files={f'{split}.txt': partial(_serialize, part, classes) for split, part in parts.items()} if listed else {},
+        files={f'{split}.txt': partial(bytes, _serialize(part, classes)) for split, part in parts.items()}
+        if listed
+        else {},
     )
 
 
@@ -186,5 +189,4 @@ def _split(parts: Classes, folder: Folder, top: str, options: Options) -> Classe
 
 
 def _serialize(part: Mapping[str, list[str]], classes: list[str]) -> bytes:
-    lines = [f'{name}/{path} {classes.index(name)}\n' for name, paths in part.items() for path in paths]
-    return ''.join(lines).encode()
+    return write_list(f'{name}/{path} {classes.index(name)}' for name, paths in part.items() for path in paths)

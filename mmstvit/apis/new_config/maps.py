@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from mmstvit.errors import DataError
 
+from .code import write_list
 from .folder import ALL, Folder, assign_splits, find_split, join, relative
 from .found import BESIDE, Data, Options, first_names
 from .labels import IGNORED, Table, Values, convert, make_table, read_values, write
@@ -188,7 +189,7 @@ def read_maps(found: dict[str, list[Pairs]], folder: Folder, options: Options) -
             )
             if listed:
                 name = f'{split}{i or ""}.txt'
-                files[name] = partial('\n'.join([*pairs.names, '']).encode)
+                files[name] = partial(bytes, write_list(pairs.names))
                 dataset['ann_file'] = BESIDE + name
             if table.converts:
                 top = f'maps/{split}{i or ""}'

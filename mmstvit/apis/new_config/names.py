@@ -68,7 +68,8 @@ def read_names(path: Path) -> list[Entry]:
     lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith('#')]
     if not lines or len(lines) > 1000:
         return []
-    rows = [_columns(line) for line in lines]
+    # predict.py writes ' before a name that a spreadsheet would execute.
+    rows = [[re.sub(r"^'(?=[=+@-])", '', cell) for cell in _columns(line)] for line in lines]
     header = [cell.lower() for cell in rows[0]]
     if len(header) > 1 and any(cell in _NAME_COLUMNS for cell in header):
         entries = [_from_header(header, row) for row in rows[1:]]

@@ -3,7 +3,7 @@
 import colorsys
 from collections.abc import Iterator, Sequence
 
-from .code import Code, assign
+from .code import Code, assign, literal
 from .found import BESIDE, Data
 from .models import Model
 from .plan import Plan
@@ -97,9 +97,26 @@ def write_config(data: Data, model: Model, plan: Plan, beside: str) -> str:
     return '\n\n'.join(block.strip('\n') for block in blocks) + '\n'
 
 
+def expected_values(data: Data, model: Model, beside: str) -> dict[str, object]:
+    """Return what the data and options decide, by dotted key of the config; a dict may have other keys there."""
+    expected = dict(data_root=_root(data), classes=data.classes)
+    for split, parts in data.datasets.items():
+        key = f'{split}_dataloader.dataset'
+        keys = [key] if len(parts) == 1 else [f'{key}.datasets.{i}' for i in range(len(parts))]
+        expected |= {key: _locate(part, beside) for key, part in zip(keys, parts, strict=True)}
+        if data.task == 'instances':
+            expected |= {f'{key}.metainfo.classes': data.classes for key in keys}
+            if split != 'train':
+                file = expected[key]['ann_file']
+                expected[f'{split}_evaluator.ann_file'] = str(data.root / file)
+    if model.weights is not None:
+        expected['model.backbone.init_cfg.checkpoint'] = model.weights
+    return expected
+
+
 def _write_head(data: Data, model: Model) -> str:
     return (
-        f'# Written by tools/new_config.py for {data.root}\n'
+        '# Written by tools/new_config.py\n'
         f'# {model.name}: what is not here is inherited.\n'
         f"_base_ = __import__('mmstvit') and 'mmstvit::{model.base}'"
     )
@@ -108,7 +125,7 @@ def _write_head(data: Data, model: Model) -> str:
 def _write_data(data: Data, model: Model) -> Iterator[str]:
     classes = list(data.classes) if data.task == 'classes' else tuple(data.classes)
     lines = [
-        assign('data_root', f'{data.root.as_posix().rstrip("/")}/'),
+        assign('data_root', _root(data)),
         assign('classes', classes, data.comments['classes']),
     ]
     if data.task != 'classes':
@@ -118,6 +135,10 @@ def _write_data(data: Data, model: Model) -> Iterator[str]:
         ]
     lines.append(f'num_classes = {len(data.classes)}')
     yield '\n'.join(lines)
+
+
+def _root(data: Data) -> str:
+    return f'{data.root.as_posix().rstrip("/")}/'
 
 
 def _write_pipelines(data: Data, model: Model, plan: Plan) -> str:
@@ -195,7 +216,7 @@ def _evaluator(data: Data, model: Model, part: dict, beside: str) -> dict:
     if data.task == 'classes':
         return dict(_delete_=True, type='Accuracy', topk=(1, 5) if len(data.classes) > 5 else (1,))
     file = _locate(part, beside)['ann_file']
-    path = file if file.startswith('/') or file[1:3] == ':/' else Code(f'data_root + {file!r}')
+    path = file if file.startswith('/') or file[1:3] == ':/' else Code(f'data_root + {literal(file)}')
     metric = 'bbox' if model.family == 'faster-rcnn' else ['bbox', 'segm']
     return dict(_delete_=True, type='CocoMetric', ann_file=path, metric=metric)
 

@@ -182,6 +182,11 @@ def _encode(mask: np.ndarray) -> dict:
     return dict(segmentation=dict(size=size, counts=rle['counts'].decode()), area=int(coco.area(rle)))
 
 
+def text_cell(name: str) -> str:
+    """Return a name as a cell of a CSV file; ``'`` keeps a spreadsheet from executing it as a formula."""
+    return f"'{name}" if name.startswith(('=', '+', '-', '@', '\t', '\r')) else name
+
+
 class Segments(Results):
     """Maps as PNG files, whose values are the ids in ``legend.csv``: 0, 1, … in the order of the classes."""
 
@@ -192,7 +197,7 @@ class Segments(Results):
         rows = csv.writer(self._stream)
         rows.writerow(['id', 'name', 'color'])
         for i, (name, color) in enumerate(zip(self.classes, self.colors, strict=True)):
-            rows.writerow([i, name, '#{:02x}{:02x}{:02x}'.format(*color)])
+            rows.writerow([i, text_cell(name), '#{:02x}{:02x}{:02x}'.format(*color)])
 
     def _write(self, picture: Picture, sample: BaseDataElement) -> np.ndarray:
         labels = read_map(sample)
@@ -217,7 +222,8 @@ class Classes(Results):
 
     def _write(self, picture: Picture, sample: BaseDataElement) -> np.ndarray:
         best = [(name, score) for name, score in read_classes(sample, self.classes) if score >= self.score]
-        self._rows.writerow([picture.name, *(cell for name, score in best for cell in (name, round(score, 6)))])
+        cells = (cell for name, score in best for cell in (text_cell(name), round(score, 6)))
+        self._rows.writerow([text_cell(picture.name), *cells])
         return draw_classes(picture.rgb, [f'{name} {score:.2f}' for name, score in best])
 
 
