@@ -204,7 +204,7 @@ class TestConfig:
         (tmp_path / 'data' / 'coco' / 'annotations').mkdir()
         (tmp_path / 'data' / 'coco' / 'annotations' / 'instances_val2017.json').touch()
         found = {f.name: f for f in doctor.probe_config(SMALL, ['test_dataloader.dataset.ann_file=gone.json'])}
-        assert found['pretrained'].status == 'FAILED' and 'stvit_to_mm.py' in str(found['pretrained'])
+        assert found['pretrained'].status == 'FAILED' and 'Download the weights' in str(found['pretrained'])
         assert found['data, train'].status == 'FAILED' and 'instances_train2017.json' in found['data, train'].detail
         assert found['data, val'].status == 'ok'
         assert found['data, test'].status == 'warning' and 'gone.json' in found['data, test'].detail

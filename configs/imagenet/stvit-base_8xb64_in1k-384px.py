@@ -1,4 +1,4 @@
 _base_ = './stvit-small_8xb64_in1k-384px.py'
 
-load_from = 'checkpoints/stvit-base-224_mm.pth'
+load_from = 'checkpoints/stvit-base-224.pth'
 model = dict(backbone=dict(arch='base', drop_path_rate=0.4))

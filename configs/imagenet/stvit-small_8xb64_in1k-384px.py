@@ -1,8 +1,8 @@
 _base_ = './stvit-small_8xb128_in1k.py'
 
-# Fine-tuning for 30 epochs from weights of 224² images: the official ones, converted with
-# tools/model_converters/stvit_to_mm.py, or a checkpoint of the 224² config.
-load_from = 'checkpoints/stvit-small-224_mm.pth'
+# Fine-tuning for 30 epochs from weights of 224² images: the authors' (docs/checkpoints.md, "Download the weights"), or
+# a checkpoint of the 224² config.
+load_from = 'checkpoints/stvit-small-224.pth'
 
 train_pipeline = [
     dict(type='LoadImageFromFile'),

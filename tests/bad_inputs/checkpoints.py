@@ -29,8 +29,8 @@ case('a missing file to resume from', f'{TRAIN} --resume gone.pth', 'gone.pth do
 case(
     'missing pretrained weights',
     f'tools/train.py {SMALL}',
-    'checkpoints/stvit-small-224_mm.pth',
-    'stvit_to_mm.py',
+    'checkpoints/stvit-small-224.pth',
+    'Download the weights',
     'model.backbone.init_cfg=None',
 )
 

@@ -77,9 +77,9 @@ def test_sizes_differ_in_backbone_weights_and_channels_alone(name):
         if name in (IN224, IN384):
             expected['model.neck.in_channels'] = channels[-1]
         else:
-            expected['model.backbone.init_cfg.checkpoint'] = f'checkpoints/stvit-{size}-224_mm.pth'
+            expected['model.backbone.init_cfg.checkpoint'] = f'checkpoints/stvit-{size}-224.pth'
         if name == IN384:
-            expected['load_from'] = f'checkpoints/stvit-{size}-224_mm.pth'
+            expected['load_from'] = f'checkpoints/stvit-{size}-224.pth'
         if name == UPERNET:
             expected['model.decode_head.in_channels'] = list(channels)
             expected['model.auxiliary_head.in_channels'] = channels[2]

@@ -32,6 +32,7 @@ PAGES = [ROOT / 'README.md', ROOT / 'CONTRIBUTING.md', *sorted((ROOT / 'docs').g
 NOTEBOOK = ROOT / 'docs' / 'quick_start.ipynb'
 NOT_RUN = {
     'pip': 'changes the environment; tests/test_tools/test_setup_env.py and CI run make env',
+    'gdown': 'a download from the authors; never run here',
     'mim': 'not in the tested set; tried by hand',
     'wget': 'downloads many GB',
     **dict.fromkeys(['unzip', 'tar', 'sed', 'mkdir', 'cd', 'for', 'done', 'source'], 'steps around a download'),

@@ -226,8 +226,7 @@ def _write_model(data: Data, model: Model, plan: Plan) -> Iterator[str]:
     config = {}
     inherits = model.size != 'nano' and data.task != 'classes'  # an init_cfg
     if model.weights is not None:
-        start = dict(type='Pretrained', checkpoint=model.weights)
-        config['backbone'] = dict(init_cfg=start | dict(prefix=None) if inherits else start)
+        config['backbone'] = dict(init_cfg=dict(type='Pretrained', checkpoint=model.weights))
     elif inherits:
         config['backbone'] = dict(init_cfg=None)
     if model.family == 'stvit':

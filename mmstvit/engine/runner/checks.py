@@ -11,6 +11,8 @@ from mmstvit.errors import UserError
 from mmstvit.fileio import is_local
 from mmstvit.nodes import as_list, type_name
 
+# Section that says where pretrained weights are.
+DOWNLOAD = 'Where to download weights: docs/checkpoints.md, "Download the weights".'
 # Train loop -> the length of the other loop, which it does not accept.
 _FOREIGN_LENGTHS = {'EpochBasedTrainLoop': 'max_iters', 'IterBasedTrainLoop': 'max_epochs'}
 
@@ -111,15 +113,14 @@ def check_pretrained(cfg: Config, _args: argparse.Namespace | None = None) -> No
         UserError: Names the missing file, its config key and the remedies.
     """
     if cfg.get('load_from'):
-        check_checkpoint(cfg.load_from)
+        check_checkpoint(cfg.load_from, 'Name another with --cfg-options load_from=PATH. ' + DOWNLOAD)
     for key, init_cfg in find_pretrained(cfg.model, 'model'):
         path = init_cfg.get('checkpoint') or ''
         if is_local(path) and not os.path.exists(os.path.expanduser(path)):
-            convert = tool_command('model_converters/stvit_to_mm.py')
             raise UserError(
                 f'{key} starts from {path}, which does not exist.',
-                f'Convert the published weights ({convert} SRC {path}), name another file with --cfg-options '
-                f'{key}.checkpoint=PATH, or train from scratch with --cfg-options {key}=None',
+                f'Name another file with --cfg-options {key}.checkpoint=PATH, or train from scratch with '
+                f'--cfg-options {key}=None. {DOWNLOAD}',
             )
 
 
@@ -143,7 +144,7 @@ def check_test_checkpoint(_cfg: Config, args: argparse.Namespace) -> None:
     check_checkpoint(args.checkpoint)
 
 
-def check_checkpoint(path: str) -> None:
+def check_checkpoint(path: str, remedy: str = '') -> None:
     """Check that a local checkpoint exists; raises UserError."""
     if is_local(path) and not os.path.exists(os.path.expanduser(path)):
-        raise UserError(f'the checkpoint {path} does not exist.')
+        raise UserError(f'the checkpoint {path} does not exist.', remedy)
