@@ -101,7 +101,7 @@ def find_files(data: DatasetFacts, maps: bool = False) -> list[str]:
 
 
 def check_missing_files(facts: Facts) -> Iterator[Finding]:
-    """Refuse lists of images and maps of which some do not exist; one look per folder."""
+    """Refuse datasets with missing image or map files. Each folder is listed once."""
     for data in facts.datasets:
         backend = (data.cfg.get('backend_args') or {}).get('backend', 'local')
         for maps in (False, True):

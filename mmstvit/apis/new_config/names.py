@@ -80,7 +80,7 @@ def read_names(path: Path) -> list[Entry]:
 
 
 def _columns(line: str) -> list[str]:
-    """Split a line at tabs, semicolons, commas or colons, or else before or behind numbers."""
+    """Split a line at tabs, semicolons, commas or colons; otherwise where a number begins or ends."""
     for mark in '\t', ':', ';', ',':
         if mark in line:
             cells = next(csv.reader([line.strip()], delimiter=mark, skipinitialspace=True))

@@ -1,4 +1,4 @@
-"""Self-attention on CPU with oneDNN's matrix product, for many tokens a few rows of a head's map at a time.
+"""CPU self-attention with oneDNN matmul; long sequences in row chunks.
 
 PyTorch's fused kernel multiplies with the BLAS library. oneDNN is up to twice as fast where that is MKL and the
 processor is not made by Intel (see :mod:`.dense`), and more in bf16. Its product has no public name. The rows at work
