@@ -16,7 +16,7 @@ from mmstvit.visualization.figures import Panel
 from mmstvit.visualization.reading import find_backbone
 
 from .predict.inputs import Source, find_inputs
-from .predict.model import Predictor, load_predictor
+from .predict.predictor import Predictor, load_predictor
 from .predict.run import check_out_dir, skip_reason
 
 UNTRAINED = 'UNTRAINED: random weights'

@@ -19,7 +19,7 @@ from PIL import Image
 
 from mmstvit.apis.drawing import Color, draw_instances, draw_map
 from mmstvit.apis.predict.inputs import IMAGES, Source
-from mmstvit.apis.predict.model import Predictor, load_predictor
+from mmstvit.apis.predict.predictor import Predictor, load_predictor
 from mmstvit.apis.predict.results import read_classes, read_map, read_objects
 from mmstvit.checkpoint import to_mmstvit
 from mmstvit.compat import registered_types_only

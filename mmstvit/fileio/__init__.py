@@ -2,15 +2,15 @@
 
 from .comparing import OTHER_CONFIG, LoadReport, compare, count_names, load_weights, unwrap
 from .configs import check_config, parse_config
-from .loading import add_dot, is_local, read_content, read_weights, safe_loading
+from .loading import is_local, open_checkpoint, resumable_checkpoints, safe_loading
 from .reading import read_checkpoint
-from .weights import Source, check_finite, describe_content, find_weights, resumable_checkpoints
+from .weights import Checkpoint, add_dot, check_finite, describe_content
 from .writing import check_target, plain_data, plain_meta, serialize, write_atomically
 
 __all__ = [
     'OTHER_CONFIG',
+    'Checkpoint',
     'LoadReport',
-    'Source',
     'add_dot',
     'check_config',
     'check_finite',
@@ -18,15 +18,13 @@ __all__ = [
     'compare',
     'count_names',
     'describe_content',
-    'find_weights',
     'is_local',
     'load_weights',
+    'open_checkpoint',
     'parse_config',
     'plain_data',
     'plain_meta',
     'read_checkpoint',
-    'read_content',
-    'read_weights',
     'resumable_checkpoints',
     'safe_loading',
     'serialize',

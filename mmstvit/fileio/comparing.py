@@ -11,7 +11,7 @@ from torch import nn
 
 from mmstvit.errors import CheckpointError
 
-from .weights import Source, check_finite
+from .weights import Checkpoint, check_finite
 
 _SHOWN = 3
 OTHER_CONFIG = 'Check that the checkpoint belongs to this config.'
@@ -22,14 +22,14 @@ class LoadReport:
     """Result of comparing the weights of a file with those of a module.
 
     Args:
-        source: The weights.
+        source: The checkpoint.
         loaded: Names in both, with the same shape.
         missing: Names in the module only; these weights keep their values.
         unexpected: Names in the file only; these weights are not used.
         mismatched: Names in both with different shapes, those of file and module; these weights keep their values.
     """
 
-    source: Source
+    source: Checkpoint
     loaded: list[str]
     missing: list[str]
     unexpected: list[str]
@@ -63,12 +63,12 @@ def count_names(names: Sequence[str]) -> str:
     return f'{len(names)}: {", ".join(names[:_SHOWN])}' + (', …' if len(names) > _SHOWN else '')
 
 
-def load_weights(module: nn.Module, source: Source, complete: bool = False) -> LoadReport:
+def load_weights(module: nn.Module, source: Checkpoint, complete: bool = False) -> LoadReport:
     """Load the weights that fit into a module, and log the result as a table.
 
     Args:
         module: The module; wrappers for several processes or test-time augmentation are removed.
-        source: The weights.
+        source: The checkpoint.
         complete: Require every parameter of the module.
 
     Raises:
@@ -84,12 +84,12 @@ def load_weights(module: nn.Module, source: Source, complete: bool = False) -> L
     return report
 
 
-def compare(module: nn.Module, source: Source, complete: bool = False) -> LoadReport:
+def compare(module: nn.Module, source: Checkpoint, complete: bool = False) -> LoadReport:
     """Compare weights with a module without loading them.
 
     Args:
         module: The module; wrappers are removed.
-        source: The weights.
+        source: The checkpoint.
         complete: Require every parameter of the module, as a test does.
 
     Returns:

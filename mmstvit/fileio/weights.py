@@ -1,16 +1,16 @@
-"""Find the weights in the content of a checkpoint file, and check them."""
+"""Checkpoints that were read: their weights, the config of the training run and its other state."""
 
 import dataclasses
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from mmstvit.errors import CheckpointError
+from mmstvit.errors import CheckpointError, prefix_errors
 
-from .reading import read_checkpoint
+from .configs import parse_config
 
 # Keys under which files hold weights, in order of preference. `state_dict` is used by MMEngine and timm, `model` by the
 # official implementation. Beside `model`, `model_ema` is an average that the official implementation does not evaluate.
@@ -22,40 +22,82 @@ _COUNTERS = ('steps', 'n_averaged')
 
 
 @dataclasses.dataclass
-class Source:
-    """Weights and their origin.
+class Checkpoint:
+    """A checkpoint in memory; :func:`mmstvit.fileio.open_checkpoint` reads it.
 
     Args:
         path: File or address.
         weights: Tensors by name.
         where: Description of their place in the file.
-        dropped: Names that were left out on purpose.
+        entries: The other entries of the file by name: ``meta``, ``optimizer``, …
+        dropped: Names of weights that were left out on purpose.
     """
 
     path: str
     weights: dict[str, Tensor]
     where: str = ''
+    entries: dict[str, object] = dataclasses.field(default_factory=dict)
     dropped: Sequence[str] = ()
 
+    @classmethod
+    def from_content(cls, path: str, content: object, key: str | None = None) -> 'Checkpoint':
+        """Find the state dict in the content of a file.
 
-def find_weights(content: object, key: str | None = None) -> tuple[dict[str, Tensor], str]:
-    """Find the state dict in the content of a checkpoint file.
+        The weights are under ``state_dict`` (MMEngine, timm), ``model`` (official implementation), ``model_ema`` or
+        ``state_dict_ema``, in this order, or are the content itself. If MMEngine wrote the file with EMAHook, the
+        weights under ``state_dict`` are the averaged ones. Prefixes that all keys have (``module.``, ``_orig_mod.``)
+        and the counters of averaged models are removed.
 
-    The weights are under ``state_dict`` (MMEngine, timm), ``model`` (official implementation), ``model_ema`` or
-    ``state_dict_ema``, in this order, or are the content itself. If MMEngine wrote the file with EMAHook, the weights
-    under ``state_dict`` are the averaged ones. Prefixes that all keys have (``module.``, ``_orig_mod.``) and the
-    counters of averaged models are removed.
+        Args:
+            path: File or address.
+            content: What it holds; the weights share memory with it.
+            key: Key of the weights, instead of the ones above, such as ``'model_ema'`` for the average.
 
-    Args:
-        content: Content of the file.
-        key: Key of the weights, instead of the ones above, such as ``'model_ema'`` for the average.
+        Raises:
+            CheckpointError: The file has no weights; the message says what it has.
+        """
+        with prefix_errors(path):
+            key, weights, where = _find_weights(content, key)
+        entries = {} if key is None else {str(name): value for name, value in content.items() if name != key}
+        return cls(path, _strip_prefixes(weights), where, entries)
 
-    Returns:
-        The weights, which share memory with the content, and a description of their place in the file.
+    @property
+    def meta(self) -> Mapping:
+        """MMEngine's description of the training run, such as its classes; empty if the file has none."""
+        meta = self.entries.get('meta')
+        return meta if isinstance(meta, Mapping) else {}
 
-    Raises:
-        CheckpointError: The file has no weights; the message says what it has.
-    """
+    @property
+    def config(self) -> dict[str, object] | None:
+        """The config of the training run, parsed and never executed; None if the file has none.
+
+        Raises CheckpointError if it holds anything but values.
+        """
+        return parse_config(self.meta['cfg']) if 'cfg' in self.meta else None
+
+    def select(self, prefix: str) -> 'Checkpoint':
+        """Return the weights whose names have a prefix, without it; raises CheckpointError if there are none."""
+        prefix = add_dot(prefix)
+        matching = {name[len(prefix) :]: tensor for name, tensor in self.weights.items() if name.startswith(prefix)}
+        if not matching:
+            raise CheckpointError(
+                f'{self.path}: no weight has the prefix {prefix!r} (first weight: {next(iter(self.weights))!r}).'
+            )
+        dropped = [name for name in self.weights if not name.startswith(prefix)]
+        return dataclasses.replace(self, weights=matching, dropped=dropped)
+
+    def free_training_state(self) -> None:
+        """Keep weights and ``meta`` only; optimizer, schedules and log take twice the memory of the weights."""
+        self.entries = {name: value for name, value in self.entries.items() if name == 'meta'}
+
+
+def add_dot(prefix: str) -> str:
+    """Return a prefix with a dot at its end; MMEngine accepts it with and without."""
+    return prefix if prefix.endswith('.') else f'{prefix}.'
+
+
+def _find_weights(content: object, key: str | None) -> tuple[str | None, Mapping[str, Tensor], str]:
+    """Return the key of the weights, None if they are the content itself; the weights; and a description of the key."""
     if not isinstance(content, Mapping):
         raise CheckpointError(f'a dict with weights is needed, but the file holds {describe_content(content)}.')
     if key is not None and key not in content:
@@ -76,7 +118,7 @@ def find_weights(content: object, key: str | None = None) -> tuple[dict[str, Ten
         where += " (averaged by EMAHook; not used: 'ema_state_dict', the weights of the last step)"
     elif len(found) > 1 and key is None:
         where += f' (not used: {", ".join(map(repr, found[1:]))})'
-    return _strip_prefixes(weights), where
+    return place, weights, where
 
 
 def _strip_prefixes(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -106,21 +148,6 @@ def describe_content(value: object) -> str:
         shown = ', '.join(map(repr, list(value)[:5])) + (', …' if len(value) > 5 else '')
         return f'a dict with {shown}' if value else 'an empty dict'
     return f'a {type(value).__name__}'
-
-
-def resumable_checkpoints(folders: Iterable[Path]) -> Iterator[tuple[Path, Mapping]]:
-    """Yield the checkpoints of folders from which a run can be resumed, the newest first, as path and content.
-
-    The best checkpoint and published ones have no optimizer. Unreadable files are skipped.
-    """
-    paths = [path for folder in folders for path in folder.glob('*.pth')]
-    for path in sorted(paths, key=lambda path: path.stat().st_mtime, reverse=True):
-        try:
-            content = read_checkpoint(path, mmap=True)
-        except CheckpointError:
-            continue
-        if isinstance(content, Mapping) and {'state_dict', 'optimizer'} <= content.keys():
-            yield path, content
 
 
 def check_finite(weights: Mapping[str, Tensor], path: str | Path) -> None:

@@ -7,11 +7,16 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from mmstvit.errors import CheckpointError
-from mmstvit.fileio import check_finite, find_weights
+from mmstvit.fileio import Checkpoint, check_finite
 
 from ..helpers import assert_equal
 
 WEIGHTS = {'a.weight': torch.ones(2), 'b': torch.zeros(1)}
+
+
+def find_weights(content: object, key: str | None = None) -> tuple[dict[str, torch.Tensor], str]:
+    checkpoint = Checkpoint.from_content('file.pth', content, key)
+    return checkpoint.weights, checkpoint.where
 
 
 class TestFindWeights:

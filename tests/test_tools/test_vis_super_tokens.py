@@ -10,7 +10,7 @@ from PIL import Image
 
 from mmstvit.apis import UserError, build_model
 from mmstvit.apis.predict.inputs import find_inputs
-from mmstvit.apis.predict.model import load_predictor
+from mmstvit.apis.predict.predictor import load_predictor
 from mmstvit.apis.super_tokens import draw_super_tokens
 from mmstvit.checkpoint import convert_to_official
 from mmstvit.visualization import figures

@@ -14,7 +14,7 @@ from mmstvit.errors import UserError
 
 from ..drawing import Color, draw_classes, draw_instances, draw_map
 from .inputs import video_property
-from .model import Picture
+from .predictor import Picture
 
 _TOP = 5  # classes per image in the CSV file
 
