@@ -1,14 +1,17 @@
-"""Read untrusted checkpoint files without executing code, compare weights with a module, write files atomically."""
+"""Read untrusted checkpoints without executing code, compare them with models, write files atomically, list images."""
 
 from .comparing import OTHER_CONFIG, LoadReport, compare, count_names, load_weights, unwrap
 from .configs import check_config, parse_config
+from .image_files import IMAGE_SUFFIXES, VIDEO_SUFFIXES, image_size, is_system_file, mark_results, walk_folder
 from .loading import is_local, open_checkpoint, resumable_checkpoints, safe_loading
 from .reading import read_checkpoint
 from .weights import Checkpoint, add_dot, check_finite, describe_content
 from .writing import check_target, plain_data, plain_meta, serialize, write_atomically
 
 __all__ = [
+    'IMAGE_SUFFIXES',
     'OTHER_CONFIG',
+    'VIDEO_SUFFIXES',
     'Checkpoint',
     'LoadReport',
     'add_dot',
@@ -18,8 +21,11 @@ __all__ = [
     'compare',
     'count_names',
     'describe_content',
+    'image_size',
     'is_local',
+    'is_system_file',
     'load_weights',
+    'mark_results',
     'open_checkpoint',
     'parse_config',
     'plain_data',
@@ -29,5 +35,6 @@ __all__ = [
     'safe_loading',
     'serialize',
     'unwrap',
+    'walk_folder',
     'write_atomically',
 ]

@@ -42,7 +42,9 @@ def save(library: str, change=lambda model: None, **meta: object) -> str:
 
 
 def files(folder: str = 'out') -> list[str]:
-    return sorted(path.relative_to(folder).as_posix() for path in Path(folder).rglob('*') if path.is_file())
+    return sorted(
+        path.relative_to(folder).as_posix() for path in Path(folder).rglob('*') if path.is_file() and path.suffix
+    )
 
 
 @pytest.mark.parametrize('library', NAMES)
