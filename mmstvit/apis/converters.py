@@ -1,4 +1,4 @@
-"""Shared steps of ``tools/model_converters``: arguments, reading, checking, writing, and the summary."""
+"""Shared steps of ``tools/model_converters``: arguments, checking, writing, and the summary."""
 
 import argparse
 import math
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mmstvit.checkpoint import find_size, recognize_arch
 from mmstvit.errors import CheckpointError
-from mmstvit.fileio import Checkpoint, check_finite, open_checkpoint, serialize, write_atomically
+from mmstvit.fileio import Checkpoint, serialize, write_atomically
 from mmstvit.models import STViT, STViTNeck
 
 
@@ -21,21 +21,6 @@ def add_paths(parser: argparse.ArgumentParser, src: str, dst: str) -> None:
     parser.add_argument('src', type=Path, help=src)
     parser.add_argument('dst', type=Path, help=dst)
     parser.add_argument('--force', action='store_true', help='overwrite the file if it exists')
-
-
-def open_finite(path: Path, key: str | None = None) -> Checkpoint:
-    """Read a checkpoint without executing code, and check that its weights are finite.
-
-    Args:
-        path: The file.
-        key: Key of the weights in the file; None finds them.
-
-    Raises:
-        CheckpointError: The file cannot be used.
-    """
-    checkpoint = open_checkpoint(path, key)
-    check_finite(checkpoint.weights, path)
-    return checkpoint
 
 
 def verify_classifier(weights: Mapping[str, Tensor]) -> str:

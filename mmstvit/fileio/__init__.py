@@ -1,11 +1,11 @@
 """Read untrusted checkpoints without executing code, compare them with models, write files atomically, list images."""
 
-from .comparing import OTHER_CONFIG, LoadReport, compare, count_names, load_weights, unwrap
+from .comparing import OTHER_CONFIG, LoadReport, compare, load_weights, unwrap
 from .configs import check_config, parse_config
-from .image_files import IMAGE_SUFFIXES, VIDEO_SUFFIXES, image_size, is_system_file, mark_results, walk_folder
+from .image_files import IMAGE_SUFFIXES, VIDEO_SUFFIXES, image_size, mark_results, walk_folder
 from .loading import is_local, open_checkpoint, resumable_checkpoints, safe_loading
 from .reading import read_checkpoint
-from .weights import Checkpoint, add_dot, check_finite, describe_content
+from .weights import Checkpoint, add_dot, describe_content
 from .writing import check_target, plain_data, plain_meta, serialize, write_atomically
 
 __all__ = [
@@ -16,14 +16,11 @@ __all__ = [
     'LoadReport',
     'add_dot',
     'check_config',
-    'check_finite',
     'check_target',
     'compare',
-    'count_names',
     'describe_content',
     'image_size',
     'is_local',
-    'is_system_file',
     'load_weights',
     'mark_results',
     'open_checkpoint',

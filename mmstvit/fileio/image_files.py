@@ -25,39 +25,30 @@ _EXCHANGED = (5, 6, 7, 8)  # orientations that exchange width and height
 _TURNED_BY_OPENCV = ('JPEG', 'MPO', 'PNG', 'TIFF')
 
 
-def is_system_file(name: str) -> bool:
-    """Return True for the name of a hidden file or folder, or of one that an operating system or archiver makes."""
-    return name.startswith('.') or name in _SYSTEM_NAMES
-
-
 def mark_results(folder: Path) -> None:
     """Make a folder for results, and mark it: :func:`walk_folder` does not take results for data."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / _RESULTS).write_text('Results of mmstvit. Our tools do not read this folder as data.\n')
 
 
-def walk_folder(root: Path) -> Iterator[tuple[Path, list[str]]]:
+def walk_folder(root: Path, _above: frozenset[str] = frozenset()) -> Iterator[tuple[Path, list[str]]]:
     """Yield a folder and all folders below it, each with the sorted names of its files.
 
     Links to folders are followed, except to a folder that contains the link. Left out are hidden files, those of
     operating systems and archivers, folders of results of our tools, and folders that cannot be read.
     """
-    yield from _walk(root, frozenset())
-
-
-def _walk(folder: Path, above: frozenset[str]) -> Iterator[tuple[Path, list[str]]]:
-    real = os.path.realpath(folder)
-    if real in above:
+    real = os.path.realpath(root)
+    if real in _above:
         return
     try:
-        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+        entries = sorted(os.scandir(root), key=lambda entry: entry.name)
     except OSError:
         return
-    entries = [entry for entry in entries if not is_system_file(entry.name)]
-    yield folder, [entry.name for entry in entries if entry.is_file()]
+    entries = [entry for entry in entries if not entry.name.startswith('.') and entry.name not in _SYSTEM_NAMES]
+    yield root, [entry.name for entry in entries if entry.is_file()]
     for entry in entries:
         if entry.is_dir() and not os.path.exists(os.path.join(entry.path, _RESULTS)):
-            yield from _walk(folder / entry.name, above | {real})
+            yield from walk_folder(root / entry.name, _above | {real})
 
 
 def image_size(path: str | Path, backend: str = 'cv2', turns: bool = True) -> tuple[int, int] | None:

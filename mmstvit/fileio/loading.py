@@ -8,7 +8,9 @@ import contextlib
 import dataclasses
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
+from typing import NoReturn
 
 from mmengine.runner import CheckpointLoader
 from torch import Tensor
@@ -23,10 +25,14 @@ Converter = Callable[[dict[str, Tensor]], dict[str, Tensor]]
 _HTTP = ('http://', 'https://')
 
 
+def _unchanged(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    return weights
+
+
 @dataclasses.dataclass
 class _Settings:
     trust: bool = False
-    convert: Converter = lambda weights: weights
+    convert: Converter = _unchanged
     # Checkpoints that the checks before a run have read and the run will read once more, by path.
     kept: dict[str, Checkpoint] | None = None
 
@@ -40,7 +46,7 @@ def is_local(path: str) -> bool:
 
 
 @contextlib.contextmanager
-def safe_loading(trust: bool = False, convert: Converter = _Settings.convert) -> Iterator[None]:
+def safe_loading(trust: bool = False, convert: Converter = _unchanged) -> Iterator[None]:
     """Replace MMEngine's checkpoint loaders with ones that execute no code; restore them at the end.
 
     Local files and files at http(s) addresses are read by :func:`open_checkpoint`; other schemes are refused.
@@ -82,23 +88,21 @@ def open_checkpoint(
         CheckpointError: The file is missing, damaged, would execute code, or has no weights.
     """
     path, trust = str(path), trust or _settings.trust
-    if not path.startswith(_HTTP) and not is_local(path):
-        if not trust:
-            _refuse(path)
-        return _convert(Checkpoint.from_content(path, CheckpointLoader.load_checkpoint(path, map_location), key))
-    file = download(path) if path.startswith(_HTTP) else os.path.realpath(os.path.expanduser(path))
+    if path.startswith(_HTTP):
+        file = download(path)
+    elif is_local(path):
+        file = os.path.realpath(os.path.expanduser(path))
+    else:
+        file = path if trust else _refuse(path)
     kept = {} if _settings.kept is None else _settings.kept
     checkpoint = kept.pop(file, None)
     if checkpoint is None:
-        checkpoint = _convert(Checkpoint.from_content(path, read_checkpoint(file, trust, map_location), key))
+        read = partial(read_checkpoint, trust=trust) if is_local(file) else CheckpointLoader.load_checkpoint
+        checkpoint = Checkpoint.from_content(path, read(file, map_location=map_location), key)
+        with prefix_errors(path):
+            checkpoint.weights = _settings.convert(checkpoint.weights)
     if keep:
         kept[file] = checkpoint
-    return checkpoint
-
-
-def _convert(checkpoint: Checkpoint) -> Checkpoint:
-    with prefix_errors(checkpoint.path):
-        checkpoint.weights = _settings.convert(checkpoint.weights)
     return checkpoint
 
 
@@ -108,7 +112,7 @@ def load_from_file(filename: str, map_location: Location = None) -> dict:  # MME
     return {**checkpoint.entries, 'state_dict': checkpoint.weights}
 
 
-def _refuse(filename: str, map_location: Location = None) -> dict:
+def _refuse(filename: str, map_location: Location = None) -> NoReturn:
     raise CheckpointError(
         f'Refusing to load {filename}: the loader of this scheme may execute the code that the file holds.',
         'Download it and name the file or its https address, or pass --trust-checkpoint if you trust the source.',

@@ -115,7 +115,9 @@ class TestInitCfg:
     def test_a_check_before_the_run_and_the_run_read_the_file_once(self, tmp_path, monkeypatch):
         torch.save({'model': official()}, tmp_path / 'file.pth')
         read, paths = loading.read_checkpoint, []
-        monkeypatch.setattr(loading, 'read_checkpoint', lambda path, *args: paths.append(path) or read(path, *args))
+        monkeypatch.setattr(
+            loading, 'read_checkpoint', lambda path, **options: paths.append(path) or read(path, **options)
+        )
         model = STViT(TINY, init_cfg=init_cfg(tmp_path / 'file.pth'))
         with safe_loading(convert=to_mmstvit):
             model.select_pretrained(open_checkpoint(tmp_path / 'file.pth', keep=True))

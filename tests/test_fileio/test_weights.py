@@ -7,7 +7,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from mmstvit.errors import CheckpointError
-from mmstvit.fileio import Checkpoint, check_finite
+from mmstvit.fileio import Checkpoint
 
 from ..helpers import assert_equal
 
@@ -88,7 +88,7 @@ class TestFindWeights:
 
 class TestCheckFinite:
     def test_finite_weights_pass(self):
-        check_finite({**WEIGHTS, 'half': torch.tensor(65504.0, dtype=torch.float16), 'name': 'x'}, 'a.pth')
+        Checkpoint('a.pth', {**WEIGHTS, 'half': torch.tensor(65504.0, dtype=torch.float16)}).check_finite()
 
     def test_the_first_is_named_with_counts(self):
         weights = {
@@ -97,6 +97,8 @@ class TestCheckFinite:
             'worse': torch.tensor(float('nan'), dtype=torch.bfloat16),
             'eight': torch.tensor([float('nan')]).to(torch.float8_e4m3fn),
         }
+        checkpoint = Checkpoint('a.pth', weights)
         message = r'^a\.pth has NaN or Inf in 3 of 4 tensors, first in bad \(1 NaN and 2'
         with pytest.raises(CheckpointError, match=message):
-            check_finite(weights, 'a.pth')
+            checkpoint.check_finite()
+        checkpoint.check_finite(['good'])

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from mmstvit.apis import user_errors
-from mmstvit.apis.converters import add_paths, open_finite, print_summary, verify_classifier, write_checkpoint
+from mmstvit.apis.converters import add_paths, print_summary, verify_classifier, write_checkpoint
 from mmstvit.checkpoint import convert_official, convert_to_official, is_official
 from mmstvit.errors import CheckpointError, prefix_errors
-from mmstvit.fileio import check_target
+from mmstvit.fileio import check_target, open_checkpoint
 
 
 def check_round_trip(published: dict[str, Tensor], ours: dict[str, Tensor]) -> None:
@@ -34,7 +34,8 @@ def main() -> None:
     args = parser.parse_args()
     with user_errors():
         check_target(args.dst, args.src, args.force)
-        checkpoint = open_finite(args.src)
+        checkpoint = open_checkpoint(args.src)
+        checkpoint.check_finite()
         ours = checkpoint.weights
         with prefix_errors(args.src):
             if is_official(ours):

@@ -13,9 +13,9 @@ import argparse
 import hashlib
 
 from mmstvit.apis import user_errors
-from mmstvit.apis.converters import add_paths, count_learned, open_finite, print_summary, write_checkpoint
+from mmstvit.apis.converters import add_paths, count_learned, print_summary, write_checkpoint
 from mmstvit.errors import CheckpointError
-from mmstvit.fileio import check_target, plain_data, plain_meta, serialize
+from mmstvit.fileio import check_target, open_checkpoint, plain_data, plain_meta, serialize
 
 
 def main() -> None:
@@ -26,7 +26,8 @@ def main() -> None:
     with user_errors():
         if args.dst.is_dir():
             raise CheckpointError(f'{args.dst} is a folder.', f'Name a file, such as {args.dst / args.src.name}.')
-        checkpoint = open_finite(args.src)
+        checkpoint = open_checkpoint(args.src)
+        checkpoint.check_finite()
         weights = checkpoint.weights
         meta, dropped = plain_meta(checkpoint)
         kept = dict(meta=meta, state_dict=plain_data(weights))

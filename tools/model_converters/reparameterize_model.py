@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from mmstvit.apis import UserError, add_cfg_options, build_model, read_config, user_errors
-from mmstvit.apis.converters import add_paths, open_finite, print_summary, shorten, write_checkpoint
+from mmstvit.apis.converters import add_paths, print_summary, shorten, write_checkpoint
 from mmstvit.checkpoint import to_mmstvit
-from mmstvit.fileio import Checkpoint, check_target, compare, plain_meta, safe_loading
+from mmstvit.fileio import Checkpoint, check_target, compare, open_checkpoint, plain_meta, safe_loading
 from mmstvit.models.deploy import Deployable
 
 TOLERANCE = 1e-5
@@ -70,7 +70,8 @@ def main() -> None:
         model = build_model(read_config(args.config, args.cfg_options)).eval()
         modules = find_deployable(model)
         with safe_loading(convert=to_mmstvit):
-            checkpoint = open_finite(args.src)
+            checkpoint = open_checkpoint(args.src)
+        checkpoint.check_finite()
         load_strictly(model, checkpoint)
         expected = extract_features(model)
         for module in modules.values():

@@ -13,7 +13,7 @@ import argparse
 from torch import Tensor
 
 from mmstvit.apis import user_errors
-from mmstvit.apis.converters import add_paths, open_finite, print_summary, verify_classifier, write_checkpoint
+from mmstvit.apis.converters import add_paths, print_summary, verify_classifier, write_checkpoint
 from mmstvit.checkpoint import (
     adapt_stem,
     backbone_weights,
@@ -24,7 +24,7 @@ from mmstvit.checkpoint import (
 )
 from mmstvit.dependencies import tool_command
 from mmstvit.errors import CheckpointError, prefix_errors
-from mmstvit.fileio import check_target, plain_meta
+from mmstvit.fileio import check_target, open_checkpoint, plain_meta
 
 STEM = 'backbone.patch_embed.convs.0.weight'
 
@@ -74,7 +74,8 @@ def main() -> None:
     args = parser.parse_args()
     with user_errors():
         check_target(args.dst, args.src, args.force)
-        checkpoint = open_finite(args.src, args.key)
+        checkpoint = open_checkpoint(args.src, args.key)
+        checkpoint.check_finite()
         found = checkpoint.weights
         with prefix_errors(args.src):
             ours = to_ours(found, adapts=args.in_channels is not None)
