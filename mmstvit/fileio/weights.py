@@ -14,7 +14,7 @@ from mmstvit.errors import CheckpointError
 from .configs import parse_config
 
 # Keys under which files hold weights, in order of preference. `state_dict` is used by MMEngine and timm, `model` by the
-# official implementation. Beside `model`, `model_ema` is an average that the official implementation does not evaluate.
+# official implementation; `model_ema` of its files is an average that it does not evaluate.
 _KEYS = ('state_dict', 'model', 'model_ema', 'state_dict_ema')
 # Prefixes of DistributedDataParallel, averaged models and torch.compile.
 _PREFIXES = re.compile(r'(?:module\.|_orig_mod\.)*')
@@ -29,7 +29,7 @@ class Checkpoint:
     Args:
         path: File or address.
         weights: Tensors by name.
-        where: Description of their place in the file.
+        where: The key of the weights in the file, in words.
         entries: The other entries of the file by name: ``meta``, ``optimizer``, …
         dropped: Names of weights that were left out on purpose.
     """
@@ -62,10 +62,11 @@ class Checkpoint:
             raise CheckpointError(f'{needed}, but the file holds {describe_content(content)}.')
         if key is not None and key not in content:
             raise CheckpointError(f'{path}: the file has nothing under {key!r}; it holds {describe_content(content)}.')
-        found = [name for name in _KEYS if isinstance(content.get(name), Mapping)]
-        place = key if key is not None else next(iter(found), None)
-        weights = content if place is None else content[place]
-        where = 'the file itself' if place is None else f'under {place!r}'
+        usual = [name for name in _KEYS if isinstance(content.get(name), Mapping)]
+        others = usual[1:] if key is None else []
+        key = next(iter(usual), None) if key is None else key
+        weights = content if key is None else content[key]
+        where = 'the file itself' if key is None else f'under {key!r}'
         if not isinstance(weights, Mapping) or not weights:
             raise CheckpointError(f'{needed}, but {where} is {describe_content(weights)}.')
         other = next((name for name, value in weights.items() if not isinstance(value, Tensor)), None)
@@ -74,11 +75,11 @@ class Checkpoint:
                 f'{needed} (under {", ".join(_KEYS[:-1])}, or the file itself), but {where} is '
                 f'{describe_content(weights)}, and {other!r} is of type {type(weights[other]).__name__}.'
             )
-        if place == 'state_dict' and 'ema_state_dict' in content:
+        if key == 'state_dict' and 'ema_state_dict' in content:
             where += " (averaged by EMAHook; not used: 'ema_state_dict', the weights of the last step)"
-        elif len(found) > 1 and key is None:
-            where += f' (not used: {", ".join(map(repr, found[1:]))})'
-        entries = {} if place is None else {str(name): value for name, value in content.items() if name != place}
+        elif others:
+            where += f' (not used: {", ".join(map(repr, others))})'
+        entries = {} if key is None else {str(name): value for name, value in content.items() if name != key}
         return cls(path, _strip_prefix(weights), where, entries)
 
     @property
@@ -134,7 +135,7 @@ def add_dot(prefix: str) -> str:
 
 
 def _strip_prefix(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Remove the prefixes that all weights have, and counters beside such weights.
+    """Remove the prefixes that all weights have, and the counters of averaged models.
 
     The versions of modules, which PyTorch keeps in ``_metadata``, are kept: some heads of MMDetection take weights
     without a version for old ones and rename them.

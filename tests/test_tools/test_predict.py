@@ -344,7 +344,7 @@ def test_config_of_another_file_and_classes_of_the_checkpoint(change, in_folder)
     assert sorted(rows()['a.png'][::2]) == sorted(names)
     predict(change(cfg=''), ['a.png'], 'numbers', config='config.py')
     assert sorted(rows('numbers/predictions.csv')['a.png'][::2]) == list('01234')
-    with pytest.raises(UserError, match=r'3 names of classes.* num_classes 5.*--cfg-options'):
+    with pytest.raises(UserError, match=r'3 class names are given.* num_classes=5.*--cfg-options'):
         predict(change(cfg='', dataset_meta=dict(classes=('k', 'l', 'm'))), ['a.png'], 'wrong', config='config.py')
 
 

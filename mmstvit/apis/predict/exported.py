@@ -1,4 +1,4 @@
-"""An exported file in the place of a checkpoint and its model."""
+"""Predict with an exported file instead of a checkpoint and its model."""
 
 import contextlib
 from collections.abc import Iterator

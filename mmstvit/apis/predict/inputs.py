@@ -35,8 +35,8 @@ class Source:
 
 
 @dataclass
-class Inputs:
-    """Inputs of a prediction.
+class InputFiles:
+    """Images and videos for a prediction.
 
     Args:
         sources: Images and videos, each once.
@@ -49,26 +49,26 @@ class Inputs:
     ignored: Counter = field(default_factory=Counter)
 
 
-def find_inputs(inputs: Sequence[str | Path]) -> Inputs:
+def find_inputs(inputs: Sequence[str | Path]) -> InputFiles:
     """Find the images and videos of files, folders (with all folders below) and glob patterns."""
-    found = Inputs()
+    result = InputFiles()
     roots: dict[Path, Path] = {}  # file -> the folder that was named, or the one in which it is
     for text in map(str, inputs):
-        root, files = _resolve(text, found.ignored)
+        root, files = _resolve(text, result.ignored)
         if not files:
-            found.faults[text] = 'no image found'
+            result.faults[text] = 'no image found'
         for file in files:
             roots.setdefault(file, root)
     if not roots:
-        return found
+        return result
     shared = os.path.commonpath(roots.values())
     names = {file: file.relative_to(shared) for file in roots}
     # Compared in lower case: not every file system tells them apart.
     stems = Counter(str(name.with_suffix('')).lower() for name in names.values())
     for file, name in names.items():
         stem = name.with_suffix('') if stems[str(name.with_suffix('')).lower()] == 1 else name
-        found.sources.append(Source(file, name.as_posix(), stem.as_posix()))
-    return found
+        result.sources.append(Source(file, name.as_posix(), stem.as_posix()))
+    return result
 
 
 def _resolve(text: str, ignored: Counter) -> tuple[Path, list[Path]]:

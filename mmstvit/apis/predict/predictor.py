@@ -1,4 +1,4 @@
-"""The model of a checkpoint with its config, its test pipeline and the names of its classes."""
+"""The model of a checkpoint with its test pipeline and class names."""
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -107,9 +107,10 @@ class Predictor:
         return data
 
     def locate(self, picture: Picture, point: tuple[int, int]) -> tuple[int, int]:
-        """Return the point of the prepared image that a point of the decoded image becomes: column and row.
+        """Return column and row, in the prepared image, of a point of the decoded image.
 
-        The pipeline transforms a cone whose top is at the point; any way to resize and crop is followed.
+        An image with one peak at the point goes through the pipeline, and the peak is looked for in the result. This
+        works for any resize or crop.
 
         Raises:
             UserError: The point is outside the image, or cropped away.
@@ -120,9 +121,9 @@ class Predictor:
         distances = np.hypot(np.arange(width) - x, np.arange(height)[:, None] - y)
         cone = (255 * (1 - distances / (max(width, height) / 4))).clip(0).astype(np.uint8)
         cone = cone if picture.image.ndim == 2 else cone[..., None].repeat(picture.image.shape[2], -1)
-        found = as_list(self.prepare(replace(picture, image=cone))['inputs'])[0].max(0).values
-        top = (found == found.max()).nonzero().double().mean(0).round().int().tolist()
-        if found[tuple(top)] < 240:
+        prepared = as_list(self.prepare(replace(picture, image=cone))['inputs'])[0].max(0).values
+        top = (prepared == prepared.max()).nonzero().double().mean(0).round().int().tolist()
+        if prepared[tuple(top)] < 240:
             raise UserError(f'the point {x} {y} is in the part of the image that the test pipeline crops away.')
         return top[1], top[0]
 
@@ -266,8 +267,8 @@ def _find_classes(cfg: Config, meta: Mapping, model: nn.Module) -> tuple[list[st
         return [str(i) for i in range(max(counts))], None
     if counts and len(classes) not in counts:
         raise UserError(
-            f'There are {len(classes)} names of classes ({", ".join(classes[:3])}, …), but the heads of the model have '
-            f'num_classes {", ".join(map(str, sorted(counts)))}.',
+            f'{len(classes)} class names are given ({", ".join(classes[:3])}, …), but the heads have '
+            f'num_classes={" and ".join(map(str, sorted(counts)))}.',
             _CLASSES,
         )
     return classes, own.get('palette') or stored.get('palette')
