@@ -14,6 +14,7 @@ from torch.hub import tqdm
 from mmstvit.errors import CheckpointError
 
 _CHUNK = 1 << 20  # bytes
+_TIMEOUT = 60  # seconds without an answer
 
 
 def download(address: str) -> str:
@@ -43,7 +44,7 @@ def _download(address: str, path: Path) -> None:
     partial = path.with_name(f'{path.name}.{os.getpid()}.partial')
     request = urllib.request.Request(address, headers={'User-Agent': 'mmstvit'})
     try:
-        with urllib.request.urlopen(request) as response, open(partial, 'wb') as file:
+        with urllib.request.urlopen(request, timeout=_TIMEOUT) as response, open(partial, 'wb') as file:
             size = int(response.headers.get('Content-Length') or 0)
             with tqdm(total=size or None, unit='B', unit_scale=True, disable=not os.isatty(0)) as progress:
                 while chunk := response.read(_CHUNK):
