@@ -107,10 +107,6 @@ class Checkpoint:
         dropped = [name for name in self.weights if not name.startswith(prefix)]
         return dataclasses.replace(self, weights=matching, dropped=dropped)
 
-    def free_training_state(self) -> None:
-        """Keep weights and ``meta`` only; optimizer, schedules and log take twice the memory of the weights."""
-        self.entries = {name: value for name, value in self.entries.items() if name == 'meta'}
-
     def check_finite(self, names: Iterable[str] | None = None) -> None:
         """Refuse weights with NaN or Inf: of these names, or all.
 

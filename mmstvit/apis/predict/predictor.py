@@ -155,7 +155,6 @@ def load_predictor(
     if checkpoint is not None:
         engine.check_checkpoint(checkpoint)
         source = open_checkpoint(checkpoint, trust=trust)
-        source.free_training_state()
     with contextlib.ExitStack() as stack:
         if config is None:
             cfg = complete_config(_stored_config(source, trust), checkpoint, cfg_options)
@@ -175,7 +174,7 @@ def load_predictor(
         if source is not None:
             load_weights(model, source, complete=True)
         classes, palette = _find_classes(cfg, source.meta if source is not None else {}, model)
-        del source  # the model has copies of its weights
+        del source  # three times the memory of the model if it holds the state of an optimizer
         yield Predictor(cfg, model.to(device).eval(), classes, class_colors(len(classes), palette))
 
 
