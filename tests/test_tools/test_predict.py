@@ -293,12 +293,12 @@ def test_folder_with_links_and_with_earlier_results(checkpoints, in_folder):
     write(in_folder / 'photos/a.png', draw(0))
     write(in_folder / 'other/b.png', draw(1))
     (in_folder / 'photos/linked').symlink_to(in_folder / 'other')
-    (in_folder / 'other/loop').symlink_to(in_folder / 'photos')
-    for out in ('first', 'second'):
-        assert predict(checkpoints['mmseg'], ['photos'], f'photos/{out}').count == 2
-    assert [
-        path.relative_to('photos/second/maps').as_posix() for path in sorted(Path('photos/second/maps').rglob('*.png'))
-    ] == ['a.png', 'linked/b.png']
+    for name in ('loop', 'again'):
+        (in_folder / 'other' / name).symlink_to(in_folder / 'photos')
+    for given, out in {'photos': 'first', 'photos/**/*.png': 'second'}.items():
+        assert predict(checkpoints['mmseg'], [given], f'photos/{out}').count == 2
+        maps = in_folder / 'photos' / out / 'maps'
+        assert sorted(path.relative_to(maps).as_posix() for path in maps.rglob('*.png')) == ['a.png', 'linked/b.png']
 
 
 def test_folder_with_files_is_not_written_to(checkpoints, in_folder):

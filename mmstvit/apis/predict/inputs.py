@@ -79,8 +79,18 @@ def _resolve(text: str, ignored: Counter) -> tuple[Path, list[Path]]:
     if path.exists() or not glob.has_magic(text):
         return path.parent, [path]
     fixed = next(parent for parent in path.parents if not glob.has_magic(str(parent)))
-    matches = map(Path, sorted(glob.glob(str(path), recursive=True)))
+    matches = map(Path, sorted(_expand(str(path))))
     return fixed, [file for match in matches for file in (_list_folder(match, ignored) if match.is_dir() else [match])]
+
+
+def _expand(pattern: str) -> Iterator[str]:
+    """Yield the matches of a glob pattern; glob's own ``**`` follows links that form a loop without an end."""
+    start, recursive, rest = pattern.partition('/**/')
+    if not recursive:
+        yield from glob.glob(pattern)
+        return
+    for folder in (folder for base in glob.glob(start) for folder, _ in walk_folder(Path(base))):
+        yield from _expand(f'{glob.escape(str(folder))}/{rest}')
 
 
 def _list_folder(folder: Path, ignored: Counter) -> list[Path]:

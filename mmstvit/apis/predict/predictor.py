@@ -151,7 +151,7 @@ def load_predictor(
         UserError: Checkpoint, config or device cannot be used.
     """
     device = _find_device(device)
-    source = None
+    source = Checkpoint('', {})
     if checkpoint is not None:
         engine.check_checkpoint(checkpoint)
         source = open_checkpoint(checkpoint, trust=trust)
@@ -171,9 +171,9 @@ def load_predictor(
             if config is not None:
                 raise
             raise UserError(error.problem, error.remedy or _NAME) from error
-        if source is not None:
+        if checkpoint is not None:
             load_weights(model, source, complete=True)
-        classes, palette = _find_classes(cfg, source.meta if source is not None else {}, model)
+        classes, palette = _find_classes(cfg, source.meta, model)
         del source  # three times the memory of the model if it holds the state of an optimizer
         yield Predictor(cfg, model.to(device).eval(), classes, class_colors(len(classes), palette))
 
