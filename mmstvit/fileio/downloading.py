@@ -13,6 +13,8 @@ from torch.hub import tqdm
 
 from mmstvit.errors import CheckpointError
 
+from .reading import find_format
+
 _CHUNK = 1 << 20  # bytes
 _TIMEOUT = 60  # seconds without an answer
 
@@ -23,7 +25,7 @@ def download(address: str) -> str:
     Its name in the cache begins with the hash of the address: files of one name at two addresses are two files.
 
     Raises:
-        CheckpointError: The file cannot be downloaded, or not completely; nothing is left of it.
+        CheckpointError: The file cannot be downloaded, is incomplete or no checkpoint; nothing is left of it.
     """
     name = Path(urllib.parse.urlparse(address).path).name[-100:]
     digest = hashlib.sha256(address.encode()).hexdigest()[:16]
@@ -40,10 +42,10 @@ def download(address: str) -> str:
 def _download(address: str, path: Path) -> None:
     if path.exists():
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f'{path.name}.{os.getpid()}.partial')
+    partial = path.with_name(f'partial-{os.getpid()}-{path.name}')  # the suffix tells the format
     request = urllib.request.Request(address, headers={'User-Agent': 'mmstvit'})
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with urllib.request.urlopen(request, timeout=_TIMEOUT) as response, open(partial, 'wb') as file:
             size = int(response.headers.get('Content-Length') or 0)
             with tqdm(total=size or None, unit='B', unit_scale=True, disable=not os.isatty(0)) as progress:
@@ -51,7 +53,10 @@ def _download(address: str, path: Path) -> None:
                     progress.update(file.write(chunk))
             if size and file.tell() != size:  # the response ends without an error
                 raise OSError(f'the connection was closed after {file.tell()} of {size} bytes')
+        find_format(partial, verify=False)  # not a web page, which some servers send instead of an error
         os.replace(partial, path)
+    except CheckpointError as error:
+        raise CheckpointError(error.problem.replace(str(partial), address), error.remedy) from error
     except (OSError, ValueError, http.client.HTTPException) as error:
         raise CheckpointError(
             f'{address} cannot be downloaded: {error}.', 'Download it by other means and name the file.'

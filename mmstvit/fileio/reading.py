@@ -40,7 +40,7 @@ def read_checkpoint(
         CheckpointError: The file is missing, damaged, not a checkpoint, or would execute code.
     """
     path = Path(path).expanduser()
-    kind = _find_format(path, verify=not mmap)
+    kind = find_format(path, verify=not mmap)
     if kind == 'safetensors':
         return _read_safetensors(path, map_location)
     options = dict(map_location=map_location, mmap=mmap and kind == 'zip')
@@ -64,7 +64,7 @@ def read_checkpoint(
     )
 
 
-def _find_format(path: Path, verify: bool) -> str:
+def find_format(path: Path, verify: bool) -> str:
     """Return 'zip' or 'pickle' (both of ``torch.save``) or 'safetensors'.
 
     Args:

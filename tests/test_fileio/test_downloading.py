@@ -86,6 +86,16 @@ def test_a_download_that_is_cut_does_not_stay(server, cache):
     assert len(open_checkpoint(address).weights['a']) == 1000
 
 
+def test_a_web_page_does_not_stay(server, cache):
+    address = server.save('/model.pth', {'a': torch.ones(1)})
+    whole, server.files['/model.pth'] = server.files['/model.pth'], b'<!DOCTYPE html><title>Quota exceeded</title>'
+    with pytest.raises(CheckpointError, match=rf'^{address} is a web page'):
+        open_checkpoint(address)
+    assert list(cache.iterdir()) == []
+    server.files['/model.pth'] = whole
+    assert open_checkpoint(address).weights['a'] == 1
+
+
 @pytest.mark.parametrize('path', [':9/file.pth', '/gone.pth'], ids=['no server', 'no file'])
 def test_a_failed_download_leaves_no_file(server, cache, path):
     address = f'http://127.0.0.1{path if path.startswith(":") else f":{server.server_port}{path}"}'
