@@ -38,6 +38,8 @@ class TestMMPreTrain:
         assert mmpretrain.list_models('stvit*') == CLASSIFIERS
         model = mmpretrain.get_model('stvit-nano_scenes')
         assert type(model).__name__ == 'ImageClassifier' and isinstance(model.backbone, STViT)
+        with pytest.warns(UserWarning, match='Unable to find pre-defined checkpoint'):  # nothing is published: see docs
+            mmpretrain.get_model('stvit-nano_scenes', pretrained=True)
 
     def test_missing_mmpretrain_is_named_with_the_command_that_installs_it(self, monkeypatch):
         monkeypatch.setitem(sys.modules, 'mmpretrain', None)

@@ -79,8 +79,8 @@ def backbone_weights(weights: Mapping[str, Tensor], prefix: str | None = None) -
         prefix: Prefix of the backbone's keys, such as ``'backbone.'``, which also fits official weights; None finds it.
 
     Returns:
-        The weights without their prefix, and the names of the others: neck, head and whatever else is beside the
-        backbone, in official weights also the constant kernels of ``attn.unfold`` and ``attn.fold``.
+        The weights without their prefix, and the names of the others: neck, head and other parts of the
+        model, in official weights also the constant kernels of ``attn.unfold`` and ``attn.fold``.
 
     Raises:
         CheckpointError: The weights have no STViT, several without a prefix to choose one, or none with the prefix.

@@ -22,26 +22,26 @@ CONSTANT = re.compile(r'layers\.[0-3]\.blocks\.\d+\.attn\.(unfold|fold)\.weights
 _OFFICIAL = re.compile(r'layers\.[0-3]\.blocks\.\d+\.attn\.stoken_refine\..+')
 
 
-class _Entry(NamedTuple):
-    """One entry of a published classifier."""
+class _Weight(NamedTuple):
+    """A weight of a published classifier under both names."""
 
     published: str
     ours: str | None  # None for a constant
     kind: str = 'same'  # 'linear': a 1×1 convolution in the published layout; 'scale': (1, C, 1, 1) there
 
 
-def _module(published: str, ours: str, names: Iterable[str] = _AFFINE, kind: str = 'same') -> Iterator[_Entry]:
+def _module(published: str, ours: str, names: Iterable[str] = _AFFINE, kind: str = 'same') -> Iterator[_Weight]:
     for name in names:
-        yield _Entry(f'{published}.{name}', f'{ours}.{name}', kind if name == 'weight' else 'same')
+        yield _Weight(f'{published}.{name}', f'{ours}.{name}', kind if name == 'weight' else 'same')
 
 
-def _block(published: str, ours: str) -> Iterator[_Entry]:
+def _block(published: str, ours: str) -> Iterator[_Weight]:
     for i in (1, 2):
-        yield _Entry(f'{published}.gamma_{i}', f'{ours}.gamma{i}', 'scale')
+        yield _Weight(f'{published}.gamma_{i}', f'{ours}.gamma{i}', 'scale')
     yield from _module(f'{published}.pos_embed.conv', f'{ours}.pos_embed')
     yield from _module(f'{published}.norm1.norm', f'{ours}.norm1')
     for name in ('unfold', 'fold'):
-        yield _Entry(f'{published}.attn.{name}.weights', None)
+        yield _Weight(f'{published}.attn.{name}.weights', None)
     for name in ('qkv', 'proj'):
         yield from _module(f'{published}.attn.stoken_refine.{name}', f'{ours}.attn.{name}', kind='linear')
     yield from _module(f'{published}.norm2', f'{ours}.norm2', _NORM)
@@ -50,7 +50,7 @@ def _block(published: str, ours: str) -> Iterator[_Entry]:
     yield from _module(f'{published}.mlp2.conv.conv', f'{ours}.ffn.dwconv')
 
 
-def _entries(keys: Iterable[str]) -> Iterator[_Entry]:
+def _entries(keys: Iterable[str]) -> Iterator[_Weight]:
     """Yield all entries of a classifier with the blocks that occur in keys of either layout, in the official order."""
     blocks = {(int(m[1] or m[2]), int(m[3])) for m in map(_BLOCK.match, keys) if m}
     for i in range(4):  # official: a Sequential of convolution, GELU, norm, four times

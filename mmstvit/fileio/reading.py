@@ -40,7 +40,7 @@ def read_checkpoint(
         CheckpointError: The file is missing, damaged, not a checkpoint, or would execute code.
     """
     path = Path(path).expanduser()
-    kind = _find_format(path, verify=not mmap)
+    kind = find_format(path, verify=not mmap)
     if kind == 'safetensors':
         return _read_safetensors(path, map_location)
     options = dict(map_location=map_location, mmap=mmap and kind == 'zip')
@@ -64,7 +64,7 @@ def read_checkpoint(
     )
 
 
-def _find_format(path: Path, verify: bool) -> str:
+def find_format(path: Path, verify: bool) -> str:
     """Return 'zip' or 'pickle' (both of ``torch.save``) or 'safetensors'.
 
     Args:
@@ -115,9 +115,6 @@ def _read_safetensors(path: Path, map_location: Location) -> dict[str, Tensor]:
     except ModuleNotFoundError as error:
         raise CheckpointError(f'{path} needs the package safetensors.', 'Run: pip install safetensors') from error
     try:
-        weights = load_file(path)
+        return load_file(path, device=str(map_location) if isinstance(map_location, (str, torch.device)) else 'cpu')
     except (safetensors.SafetensorError, OSError) as error:
         raise CheckpointError(f'{path} is damaged, or not a safetensors file ({error}).', _DOWNLOAD) from error
-    if isinstance(map_location, (str, torch.device)):
-        weights = {key: tensor.to(map_location) for key, tensor in weights.items()}
-    return weights

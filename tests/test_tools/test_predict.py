@@ -3,6 +3,7 @@
 import copy
 import csv
 import functools
+import gc
 import json
 import sys
 from pathlib import Path
@@ -20,6 +21,9 @@ from pycocotools import mask as rle
 from pycocotools.coco import COCO
 
 from mmstvit.apis import UserError, build_model, predict
+from mmstvit.apis.predict.predictor import load_predictor
+from mmstvit.checkpoint import to_mmstvit
+from mmstvit.fileio import safe_loading
 
 from ..helpers import load_config
 from ..in_process import restored, run_main
@@ -285,6 +289,18 @@ def test_names_that_collide_stay_apart(checkpoints, in_folder):
     assert sorted(rows('table/predictions.csv')) == sorted([*names, 'file'])
 
 
+def test_folder_with_links_and_with_earlier_results(checkpoints, in_folder):
+    write(in_folder / 'photos/a.png', draw(0))
+    write(in_folder / 'other/b.png', draw(1))
+    (in_folder / 'photos/linked').symlink_to(in_folder / 'other')
+    for name in ('loop', 'again'):
+        (in_folder / 'other' / name).symlink_to(in_folder / 'photos')
+    for given, out in {'photos': 'first', 'photos/**/*.png': 'second'}.items():
+        assert predict(checkpoints['mmseg'], [given], f'photos/{out}').count == 2
+        maps = in_folder / 'photos' / out / 'maps'
+        assert sorted(path.relative_to(maps).as_posix() for path in maps.rglob('*.png')) == ['a.png', 'linked/b.png']
+
+
 def test_folder_with_files_is_not_written_to(checkpoints, in_folder):
     write(in_folder / 'a.png', draw(0))
     (in_folder / 'out').mkdir()
@@ -328,7 +344,7 @@ def test_config_of_another_file_and_classes_of_the_checkpoint(change, in_folder)
     assert sorted(rows()['a.png'][::2]) == sorted(names)
     predict(change(cfg=''), ['a.png'], 'numbers', config='config.py')
     assert sorted(rows('numbers/predictions.csv')['a.png'][::2]) == list('01234')
-    with pytest.raises(UserError, match=r'3 names of classes.* num_classes 5.*--cfg-options'):
+    with pytest.raises(UserError, match=r'3 class names are given.* num_classes=5.*--cfg-options'):
         predict(change(cfg='', dataset_meta=dict(classes=('k', 'l', 'm'))), ['a.png'], 'wrong', config='config.py')
 
 
@@ -393,3 +409,17 @@ def test_modules_are_not_imported_by_the_name_of_a_type(key, change, in_folder, 
         predict(change(cfg=dump(cfg)), ['a.png'], 'out')
     assert not Path('harmed').exists()
     assert 'harmful' not in sys.modules
+
+
+def test_the_state_of_the_optimizer_and_the_weights_of_the_file_are_freed(checkpoints, in_folder):
+    mark = 12_347  # number of entries, and an entry
+    state = {i: {'exp_avg': torch.zeros(mark)} for i in range(3)}
+    content = torch.load(checkpoints['mmpretrain'])
+    content['state_dict']['head.fc.bias'].fill_(mark)
+    torch.save(dict(content, optimizer=dict(state=state), ema_state_dict={'a': torch.zeros(mark)}), 'run.pth')
+    del state, content
+    with safe_loading(convert=to_mmstvit), load_predictor('run.pth', None, None, False, 'cpu', False) as predictor:
+        gc.collect()
+        alive = [part for part in gc.get_objects() if type(part) in (torch.Tensor, torch.nn.Parameter)]
+        assert not [part for part in alive if part.shape == (mark,)]
+        assert [part for part in alive if part.shape == (5,) and (part == mark).all()] == [predictor.model.head.fc.bias]

@@ -11,12 +11,7 @@ import cv2
 import numpy as np
 
 from mmstvit.datasets.images import UnreadableError
-
-IMAGES = (
-    *('.avif', '.bmp', '.dib', '.jfif', '.jp2', '.jpe', '.jpeg', '.jpg'),
-    *('.pbm', '.pgm', '.png', '.pnm', '.ppm', '.tif', '.tiff', '.webp'),
-)
-VIDEOS = ('.avi', '.m4v', '.mkv', '.mov', '.mp4', '.mpeg', '.mpg', '.webm', '.wmv')
+from mmstvit.fileio import IMAGE_SUFFIXES, VIDEO_SUFFIXES, walk_folder
 
 
 @dataclass(frozen=True)
@@ -36,12 +31,12 @@ class Source:
     @property
     def is_video(self) -> bool:
         """True for a video."""
-        return self.path.suffix.lower() in VIDEOS
+        return self.path.suffix.lower() in VIDEO_SUFFIXES
 
 
 @dataclass
-class Inputs:
-    """Inputs of a prediction.
+class InputFiles:
+    """Images and videos for a prediction.
 
     Args:
         sources: Images and videos, each once.
@@ -54,26 +49,26 @@ class Inputs:
     ignored: Counter = field(default_factory=Counter)
 
 
-def find_inputs(inputs: Sequence[str | Path]) -> Inputs:
+def find_inputs(inputs: Sequence[str | Path]) -> InputFiles:
     """Find the images and videos of files, folders (with all folders below) and glob patterns."""
-    found = Inputs()
+    result = InputFiles()
     roots: dict[Path, Path] = {}  # file -> the folder that was named, or the one in which it is
     for text in map(str, inputs):
-        root, files = _resolve(text, found.ignored)
+        root, files = _resolve(text, result.ignored)
         if not files:
-            found.faults[text] = 'no image is there'
+            result.faults[text] = 'no image found'
         for file in files:
             roots.setdefault(file, root)
     if not roots:
-        return found
+        return result
     shared = os.path.commonpath(roots.values())
     names = {file: file.relative_to(shared) for file in roots}
     # Compared in lower case: not every file system tells them apart.
     stems = Counter(str(name.with_suffix('')).lower() for name in names.values())
     for file, name in names.items():
         stem = name.with_suffix('') if stems[str(name.with_suffix('')).lower()] == 1 else name
-        found.sources.append(Source(file, name.as_posix(), stem.as_posix()))
-    return found
+        result.sources.append(Source(file, name.as_posix(), stem.as_posix()))
+    return result
 
 
 def _resolve(text: str, ignored: Counter) -> tuple[Path, list[Path]]:
@@ -84,21 +79,26 @@ def _resolve(text: str, ignored: Counter) -> tuple[Path, list[Path]]:
     if path.exists() or not glob.has_magic(text):
         return path.parent, [path]
     fixed = next(parent for parent in path.parents if not glob.has_magic(str(parent)))
-    matches = map(Path, sorted(glob.glob(str(path), recursive=True)))
+    matches = map(Path, sorted(_expand(str(path))))
     return fixed, [file for match in matches for file in (_list_folder(match, ignored) if match.is_dir() else [match])]
 
 
+def _expand(pattern: str) -> Iterator[str]:
+    """Yield the matches of a glob pattern; glob's own ``**`` follows links that form a loop without an end."""
+    start, recursive, rest = pattern.partition('/**/')
+    if not recursive:
+        yield from glob.glob(pattern)
+        return
+    for folder in (folder for base in glob.glob(start) for folder, _ in walk_folder(Path(base))):
+        yield from _expand(f'{glob.escape(str(folder))}/{rest}')
+
+
 def _list_folder(folder: Path, ignored: Counter) -> list[Path]:
-    """List the images below a folder; hidden files and macOS's copies of them are left out without counting."""
-    files = []
-    for path in sorted(folder.rglob('*')):
-        parts = path.relative_to(folder).parts
-        if path.is_file() and '__MACOSX' not in parts and not any(part.startswith('.') for part in parts):
-            if path.suffix.lower() in IMAGES:
-                files.append(path)
-            else:
-                ignored[path.suffix.lower() or path.name] += 1
-    return files
+    """List the images below a folder, and count its other files."""
+    files = [folder / name for folder, names in walk_folder(folder) for name in names]
+    images = [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES]
+    ignored.update(file.suffix.lower() or file.name for file in files if file.suffix.lower() not in IMAGE_SUFFIXES)
+    return sorted(images)
 
 
 def read_frames(path: Path) -> Iterator[np.ndarray]:

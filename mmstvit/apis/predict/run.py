@@ -17,8 +17,8 @@ from mmstvit.fileio import safe_loading
 from mmstvit.nodes import as_list
 
 from .exported import load_exported_predictor
-from .inputs import Inputs, Source, find_inputs, video_property
-from .model import Picture, Predictor, load_predictor
+from .inputs import InputFiles, Source, find_inputs, video_property
+from .predictor import Picture, Predictor, load_predictor
 from .results import Classes, Instances, Results, Segments
 
 _RESULTS: dict[str, type[Results]] = {'mmdet': Instances, 'mmseg': Segments, 'mmpretrain': Classes}
@@ -80,7 +80,7 @@ def predict(
     """
     out_dir = Path(out_dir)
     check_out_dir(out_dir)
-    found = find_inputs([inputs] if isinstance(inputs, (str, Path)) else inputs)
+    files = find_inputs([inputs] if isinstance(inputs, (str, Path)) else inputs)
     config = None if config is None else str(config)
     if is_exported(checkpoint):
         given = [('--config', config), ('--cfg-options', cfg_options), ('--tta', tta), ('--device', device != 'auto')]
@@ -92,7 +92,7 @@ def predict(
     with safe_loading(trust, to_mmstvit), loaded as predictor:
         if score is not None and predictor.scope == 'mmseg':
             raise UserError('--score is for detectors and classifiers; a segmentor gives every pixel its best class.')
-        return _Run(predictor, found, out_dir, batch_size, score).run()
+        return _Run(predictor, files, out_dir, batch_size, score).run()
 
 
 def check_out_dir(folder: Path) -> None:
@@ -114,19 +114,19 @@ class _Run:
 
     Args:
         predictor: The model.
-        found: The inputs.
+        files: The inputs.
         out_dir: Folder for the results.
         batch_size: Images of equal size that are predicted together.
         score: Lowest score.
     """
 
     def __init__(
-        self, predictor: Predictor, found: Inputs, out_dir: Path, batch_size: int, score: float | None
+        self, predictor: Predictor, files: InputFiles, out_dir: Path, batch_size: int, score: float | None
     ) -> None:
-        self.predictor, self.sources, self.out_dir, self.batch_size = predictor, found.sources, out_dir, batch_size
+        self.predictor, self.sources, self.out_dir, self.batch_size = predictor, files.sources, out_dir, batch_size
         self.kind = _RESULTS[predictor.scope]
         self.score = score if score is not None else 0.3 if self.kind is Instances else 0.0
-        self.summary = Summary(out_dir, self.kind.file, skipped=found.faults, ignored=found.ignored)
+        self.summary = Summary(out_dir, self.kind.file, skipped=files.faults, ignored=files.ignored)
         self.results: Results | None = None
 
     def run(self) -> Summary:

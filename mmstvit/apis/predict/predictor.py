@@ -1,4 +1,4 @@
-"""The model of a checkpoint with its config, its test pipeline and the names of its classes."""
+"""The model of a checkpoint with its test pipeline and class names."""
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,7 +20,7 @@ from mmstvit.datasets.images import UnreadableError, find_readers
 from mmstvit.datasets.wrappers import inner_datasets
 from mmstvit.engine import runner as engine
 from mmstvit.errors import CheckpointError, UserError
-from mmstvit.fileio import check_config, load_weights, parse_config, read_content, read_weights
+from mmstvit.fileio import Checkpoint, check_config, load_weights, open_checkpoint
 from mmstvit.nodes import as_list, type_name
 from mmstvit.visualization.drawing import to_rgb
 
@@ -107,9 +107,10 @@ class Predictor:
         return data
 
     def locate(self, picture: Picture, point: tuple[int, int]) -> tuple[int, int]:
-        """Return the point of the prepared image that a point of the decoded image becomes: column and row.
+        """Return column and row, in the prepared image, of a point of the decoded image.
 
-        The pipeline transforms a cone whose top is at the point; any way to resize and crop is followed.
+        An image with one peak at the point goes through the pipeline, and the peak is looked for in the result. This
+        works for any resize or crop.
 
         Raises:
             UserError: The point is outside the image, or cropped away.
@@ -120,9 +121,9 @@ class Predictor:
         distances = np.hypot(np.arange(width) - x, np.arange(height)[:, None] - y)
         cone = (255 * (1 - distances / (max(width, height) / 4))).clip(0).astype(np.uint8)
         cone = cone if picture.image.ndim == 2 else cone[..., None].repeat(picture.image.shape[2], -1)
-        found = as_list(self.prepare(replace(picture, image=cone))['inputs'])[0].max(0).values
-        top = (found == found.max()).nonzero().double().mean(0).round().int().tolist()
-        if found[tuple(top)] < 240:
+        prepared = as_list(self.prepare(replace(picture, image=cone))['inputs'])[0].max(0).values
+        top = (prepared == prepared.max()).nonzero().double().mean(0).round().int().tolist()
+        if prepared[tuple(top)] < 240:
             raise UserError(f'the point {x} {y} is in the part of the image that the test pipeline crops away.')
         return top[1], top[0]
 
@@ -150,15 +151,13 @@ def load_predictor(
         UserError: Checkpoint, config or device cannot be used.
     """
     device = _find_device(device)
-    content = None
+    source = Checkpoint('', {})
     if checkpoint is not None:
         engine.check_checkpoint(checkpoint)
-        content = read_content(checkpoint, keep=True)
-    meta = content.get('meta') if isinstance(content, Mapping) else None
-    meta = meta if isinstance(meta, Mapping) else {}
+        source = open_checkpoint(checkpoint, trust=trust)
     with contextlib.ExitStack() as stack:
         if config is None:
-            cfg = complete_config(_stored_config(meta, checkpoint, trust), checkpoint, cfg_options)
+            cfg = complete_config(_stored_config(source, trust), checkpoint, cfg_options)
             if not trust:
                 stack.enter_context(registered_types_only())
         else:
@@ -173,8 +172,9 @@ def load_predictor(
                 raise
             raise UserError(error.problem, error.remedy or _NAME) from error
         if checkpoint is not None:
-            load_weights(model, read_weights(checkpoint), complete=True)
-        classes, palette = _find_classes(cfg, meta, model)
+            load_weights(model, source, complete=True)
+        classes, palette = _find_classes(cfg, source.meta, model)
+        del source  # three times the memory of the model if it holds the state of an optimizer
         yield Predictor(cfg, model.to(device).eval(), classes, class_colors(len(classes), palette))
 
 
@@ -187,12 +187,13 @@ def _find_device(name: str) -> torch.device:
         raise UserError(f'--device {name} cannot be used: {str(error).splitlines()[0]}') from error
 
 
-def _stored_config(meta: Mapping, checkpoint: str, trust: bool) -> Config:
+def _stored_config(checkpoint: Checkpoint, trust: bool) -> Config:
     """Return what is needed of the config in a checkpoint; raises CheckpointError if it is missing or unsafe."""
-    if 'cfg' not in meta:
-        raise CheckpointError(f'{checkpoint} does not hold its config.', _NAME)
-    content = ConfigDict(parse_config(meta['cfg']))
-    _set_test_data(content, f'the config in {checkpoint}')
+    config = checkpoint.config
+    if config is None:
+        raise CheckpointError(f'{checkpoint.path} does not hold its config.', _NAME)
+    content = ConfigDict(config)
+    _set_test_data(content, f'the config in {checkpoint.path}')
     dataset = _inner_dataset(content)
     kept = {key: content[key] for key in _PARTS if content.get(key) is not None}
     kept = _without_initial_weights(kept)
@@ -265,8 +266,8 @@ def _find_classes(cfg: Config, meta: Mapping, model: nn.Module) -> tuple[list[st
         return [str(i) for i in range(max(counts))], None
     if counts and len(classes) not in counts:
         raise UserError(
-            f'There are {len(classes)} names of classes ({", ".join(classes[:3])}, …), but the heads of the model have '
-            f'num_classes {", ".join(map(str, sorted(counts)))}.',
+            f'{len(classes)} class names are given ({", ".join(classes[:3])}, …), but the heads have '
+            f'num_classes={" and ".join(map(str, sorted(counts)))}.',
             _CLASSES,
         )
     return classes, own.get('palette') or stored.get('palette')
