@@ -5,7 +5,7 @@ import os
 from dataclasses import dataclass
 from statistics import median
 
-from .found import Data, Options
+from .options import Data, Options
 from .models import Model
 
 

@@ -13,7 +13,7 @@ from mmengine.utils import track_iter_progress
 from mmstvit.datasets.images import MAP_READER, UnreadableError
 from mmstvit.errors import DataError
 
-from .names import Color, Entry
+from .class_names import Color, Entry
 
 IGNORED = 255  # the label that MMSegmentation does not learn
 _MOST_MAPS = 2000  # of a larger set, so many are read
