@@ -11,7 +11,8 @@ _MIM = Path(__file__).parent / '.mim'
 def register_models() -> None:
     """Add our ImageNet classifiers to ``mmpretrain.list_models()`` and ``mmpretrain.get_model()``.
 
-    A second call does nothing. ``mmengine.hub`` needs no call.
+    A second call does nothing. ``mmengine.hub`` needs no call. No weights are published under these names: with
+    ``pretrained=True`` MMPreTrain warns and gives random weights; name a file instead.
 
     Raises:
         ImportError: MMPreTrain is missing or too old.

@@ -1,4 +1,4 @@
-"""Shared steps of ``tools/model_converters``: arguments, reading, checking, writing, and the summary."""
+"""Shared steps of ``tools/model_converters``: arguments, checking, writing, and the summary."""
 
 import argparse
 import math
@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from mmstvit.checkpoint import find_size, recognize_arch
-from mmstvit.errors import CheckpointError, prefix_errors
-from mmstvit.fileio import Source, check_finite, find_weights, read_checkpoint, serialize, write_atomically
+from mmstvit.errors import CheckpointError
+from mmstvit.fileio import Checkpoint, serialize, write_atomically
 from mmstvit.models import STViT, STViTNeck
 
 
@@ -21,26 +21,6 @@ def add_paths(parser: argparse.ArgumentParser, src: str, dst: str) -> None:
     parser.add_argument('src', type=Path, help=src)
     parser.add_argument('dst', type=Path, help=dst)
     parser.add_argument('--force', action='store_true', help='overwrite the file if it exists')
-
-
-def read_source(path: Path, key: str | None = None) -> tuple[object, Source]:
-    """Read a checkpoint without executing code, and check that its weights are finite.
-
-    Args:
-        path: The file.
-        key: Key of the weights in the file; None finds them.
-
-    Returns:
-        The content of the file, and the weights in it.
-
-    Raises:
-        CheckpointError: The file cannot be used.
-    """
-    content = read_checkpoint(path)
-    with prefix_errors(path):
-        weights, where = find_weights(content, key)
-    check_finite(weights, path)
-    return content, Source(str(path), weights, where)
 
 
 def verify_classifier(weights: Mapping[str, Tensor]) -> str:
@@ -111,16 +91,6 @@ def count_learned(weights: Mapping[str, Tensor]) -> int:
     )
 
 
-def list_dropped(content: Mapping, weights: Mapping[str, Tensor]) -> list[str]:
-    """Return the names of the other entries of a file: optimizer, schedules, log, other weights."""
-    kept = {id(value) for value in weights.values()}
-
-    def is_kept(value: object) -> bool:
-        return id(value) in kept or (isinstance(value, Mapping) and any(id(item) in kept for item in value.values()))
-
-    return [str(name) for name, value in content.items() if name != 'meta' and not is_kept(value)]
-
-
 def write_checkpoint(content: Mapping, target: Path) -> dict[str, str]:
     """Write a checkpoint atomically.
 
@@ -135,9 +105,9 @@ def write_checkpoint(content: Mapping, target: Path) -> dict[str, str]:
     return {'written': f'{target} ({len(data) / 1e6:.1f} MB)', 'sha256': sha256}
 
 
-def print_summary(source: Source, rows: Mapping[str, object]) -> None:
+def print_summary(checkpoint: Checkpoint, rows: Mapping[str, object]) -> None:
     """Print names and values in two columns, first the file that was read."""
-    rows = {'read': f'{source.path}, weights: {source.where}', **rows}
+    rows = {'read': f'{checkpoint.path}, weights: {checkpoint.where}', **rows}
     width = max(map(len, rows))
     try:
         print('\n'.join(f'  {name:<{width}}  {value}' for name, value in rows.items()), flush=True)

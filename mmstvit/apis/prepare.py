@@ -17,7 +17,7 @@ from mmstvit import rules
 from mmstvit.deployment import ExportedModel, load_exported
 from mmstvit.engine import runner as engine
 from mmstvit.errors import UserError
-from mmstvit.fileio import compare, load_weights, read_weights
+from mmstvit.fileio import compare, load_weights, open_checkpoint
 
 from .config import load_config
 
@@ -104,7 +104,7 @@ def prepare(args: argparse.Namespace, split: str, *passes: Pass) -> Runner | Non
         apply(cfg, args)
     model, hand_over = engine.build_seeded(cfg)
     if split == 'test':
-        source = read_weights(args.checkpoint)
+        source = open_checkpoint(args.checkpoint)
         compare(model, source, complete=True)
         runner = _build_runner(cfg, keys, hand_over)
         # Not with the runner's own method: it calls the hooks, and EMAHook is not ready before the run begins.

@@ -10,13 +10,13 @@ from torch.hub import tqdm
 from mmstvit.checkpoint import to_mmstvit
 from mmstvit.datasets.images import UnreadableError
 from mmstvit.errors import UserError
-from mmstvit.fileio import safe_loading
+from mmstvit.fileio import mark_results, safe_loading
 from mmstvit.visualization import attention_of, contact_sheet, draw_blocks, image_of, super_tokens, write_gif
 from mmstvit.visualization.figures import Panel
 from mmstvit.visualization.reading import find_backbone
 
 from .predict.inputs import Source, find_inputs
-from .predict.model import Predictor, load_predictor
+from .predict.predictor import Predictor, load_predictor
 from .predict.run import check_out_dir, skip_reason
 
 UNTRAINED = 'UNTRAINED: random weights'
@@ -79,6 +79,7 @@ def draw_super_tokens(
                 found.faults[source.name] = skip_reason(error)
                 continue
             try:
+                mark_results(out_dir)
                 _write(out_dir / source.stem, rows, f'{source.name} · {name}', single, gif)
             except OSError as error:
                 raise UserError(f'the drawings cannot be written to {out_dir}: {error.strerror}.') from error

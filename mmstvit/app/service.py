@@ -18,14 +18,14 @@ from mmengine.structures import BaseDataElement
 from PIL import Image
 
 from mmstvit.apis.drawing import Color, draw_instances, draw_map
-from mmstvit.apis.predict.inputs import IMAGES, Source
-from mmstvit.apis.predict.model import Predictor, load_predictor
+from mmstvit.apis.predict.inputs import Source
+from mmstvit.apis.predict.predictor import Predictor, load_predictor
 from mmstvit.apis.predict.results import read_classes, read_map, read_objects
 from mmstvit.checkpoint import to_mmstvit
 from mmstvit.compat import registered_types_only
 from mmstvit.datasets.images import UnreadableError
 from mmstvit.errors import UserError
-from mmstvit.fileio import safe_loading
+from mmstvit.fileio import IMAGE_SUFFIXES, safe_loading
 from mmstvit.visualization import Attention, SuperTokens, attention_of, super_tokens
 from mmstvit.visualization import drawing as maps
 
@@ -161,8 +161,8 @@ class Service:
 
     def check_image(self, path: Path) -> tuple[int, int]:
         """Return (width, height) of an image from its header; raises UserError if it is no image or too large."""
-        if path.suffix.lower() not in IMAGES:
-            raise UserError(f'{path.name} is not an image file.', f'Use one of {", ".join(IMAGES)}.')
+        if path.suffix.lower() not in IMAGE_SUFFIXES:
+            raise UserError(f'{path.name} is not an image file.', f'Use one of {", ".join(IMAGE_SUFFIXES)}.')
         size = path.stat().st_size
         if size > self.max_bytes:
             raise UserError(f'{path.name} has {size:,} bytes; the limit is {self.max_bytes:,}.', 'Use a smaller file.')

@@ -9,7 +9,7 @@ from .layout import (
     is_official,
     to_mmstvit,
 )
-from .pretrained import adapt_init_cfg, check_backbone, read_backbone
+from .pretrained import adapt_init_cfg, check_backbone, read_backbone, select_backbone
 
 __all__ = [
     'Size',
@@ -25,5 +25,6 @@ __all__ = [
     'is_official',
     'read_backbone',
     'recognize_arch',
+    'select_backbone',
     'to_mmstvit',
 ]

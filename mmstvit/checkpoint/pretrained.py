@@ -7,27 +7,29 @@ from torch import Tensor, nn
 
 from mmstvit.dependencies import tool_command
 from mmstvit.errors import CheckpointError, prefix_errors
-from mmstvit.fileio import OTHER_CONFIG, LoadReport, Source, add_dot, find_weights, load_weights, read_content
+from mmstvit.fileio import OTHER_CONFIG, Checkpoint, LoadReport, add_dot, load_weights, open_checkpoint
 
 from .inspect import backbone_weights, find_size, recognize_arch
 
 
-def read_backbone(path: str, prefix: str | None = None, keep: bool = False) -> Source:
+def read_backbone(path: str, prefix: str | None = None) -> Checkpoint:
     """Read the weights for a bare STViT.
 
     Args:
         path: File or address: of the official implementation, of a model of ours, or of the backbone alone.
         prefix: Prefix of the backbone's keys, such as ``'backbone.'``; None finds it.
-        keep: As for :func:`mmstvit.fileio.read_content`.
 
     Raises:
         CheckpointError: The file cannot be used.
     """
-    content = read_content(path, keep=keep)
-    with prefix_errors(path):
-        weights, where = find_weights(content)
-        kept, dropped = backbone_weights(weights, add_dot(prefix) if prefix else None)
-    return Source(path, kept, where, dropped)
+    return select_backbone(open_checkpoint(path), prefix)
+
+
+def select_backbone(checkpoint: Checkpoint, prefix: str | None = None) -> Checkpoint:
+    """Return the weights for a bare STViT, see :func:`read_backbone`."""
+    with prefix_errors(checkpoint.path):
+        kept, dropped = backbone_weights(checkpoint.weights, add_dot(prefix) if prefix else None)
+    return Checkpoint(checkpoint.path, kept, checkpoint.where, dropped=dropped)
 
 
 class PretrainedBackbone(PretrainedInit):
@@ -112,7 +114,7 @@ def _describe_stvit(weights: Mapping[str, Tensor]) -> str:
     return f'an STViT with {arch}' if arch.startswith('channels') else f'STViT-{arch}'
 
 
-def _find_remedy(source: Source) -> str:
+def _find_remedy(source: Checkpoint) -> str:
     if any(name.startswith('stages.') for name in source.weights) and find_size(source.weights) is not None:
         return (
             "These are weights of a backbone alone. Load them in the model's backbone with init_cfg="

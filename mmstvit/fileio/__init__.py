@@ -1,35 +1,37 @@
-"""Read untrusted checkpoint files without executing code, compare weights with a module, write files atomically."""
+"""Read untrusted checkpoints without executing code, compare them with models, write files atomically, list images."""
 
-from .comparing import OTHER_CONFIG, LoadReport, compare, count_names, load_weights, unwrap
+from .comparing import OTHER_CONFIG, LoadReport, compare, load_weights, unwrap
 from .configs import check_config, parse_config
-from .loading import add_dot, is_local, read_content, read_weights, safe_loading
+from .image_files import IMAGE_SUFFIXES, VIDEO_SUFFIXES, image_size, mark_results, walk_folder
+from .loading import is_local, open_checkpoint, resumable_checkpoints, safe_loading
 from .reading import read_checkpoint
-from .weights import Source, check_finite, describe_content, find_weights, resumable_checkpoints
+from .weights import Checkpoint, add_dot, describe_content
 from .writing import check_target, plain_data, plain_meta, serialize, write_atomically
 
 __all__ = [
+    'IMAGE_SUFFIXES',
     'OTHER_CONFIG',
+    'VIDEO_SUFFIXES',
+    'Checkpoint',
     'LoadReport',
-    'Source',
     'add_dot',
     'check_config',
-    'check_finite',
     'check_target',
     'compare',
-    'count_names',
     'describe_content',
-    'find_weights',
+    'image_size',
     'is_local',
     'load_weights',
+    'mark_results',
+    'open_checkpoint',
     'parse_config',
     'plain_data',
     'plain_meta',
     'read_checkpoint',
-    'read_content',
-    'read_weights',
     'resumable_checkpoints',
     'safe_loading',
     'serialize',
     'unwrap',
+    'walk_folder',
     'write_atomically',
 ]

@@ -11,7 +11,7 @@ from torch import nn
 
 from mmstvit.errors import CheckpointError
 
-from .weights import Source, check_finite
+from .weights import Checkpoint
 
 _SHOWN = 3
 OTHER_CONFIG = 'Check that the checkpoint belongs to this config.'
@@ -22,14 +22,14 @@ class LoadReport:
     """Result of comparing the weights of a file with those of a module.
 
     Args:
-        source: The weights.
+        source: The checkpoint.
         loaded: Names in both, with the same shape.
         missing: Names in the module only; these weights keep their values.
         unexpected: Names in the file only; these weights are not used.
         mismatched: Names in both with different shapes, those of file and module; these weights keep their values.
     """
 
-    source: Source
+    source: Checkpoint
     loaded: list[str]
     missing: list[str]
     unexpected: list[str]
@@ -38,37 +38,37 @@ class LoadReport:
     def table(self) -> str:
         """Return a line for each kind of weights, with their number and the first names."""
         shapes = [
-            f'{name} (file {format_shape(a)}, model {format_shape(b)})' for name, (a, b) in self.mismatched.items()
+            f'{name} (file {_format_shape(a)}, model {_format_shape(b)})' for name, (a, b) in self.mismatched.items()
         ]
         rows = [
             ('weights of', f'{self.source.path}, {self.source.where}' if self.source.where else self.source.path),
             ('loaded', str(len(self.loaded))),
-            ('dropped by name', count_names(sorted(self.source.dropped, key=lambda name: name.count('.')))),
-            ('missing', count_names(self.missing)),
-            ('unexpected', count_names(self.unexpected)),
-            ('shape mismatch', count_names(shapes)),
+            ('dropped by name', _count(sorted(self.source.dropped, key=lambda name: name.count('.')))),
+            ('missing', _count(self.missing)),
+            ('unexpected', _count(self.unexpected)),
+            ('shape mismatch', _count(shapes)),
         ]
         return '\n'.join(f'{name:<15}  {value}' for name, value in rows)
 
 
-def format_shape(shape: tuple[int, ...]) -> str:
+def _format_shape(shape: tuple[int, ...]) -> str:
     """Return a shape as ``7×24``."""
     return '×'.join(map(str, shape)) or 'scalar'
 
 
-def count_names(names: Sequence[str]) -> str:
+def _count(names: Sequence[str]) -> str:
     """Return the number of names and the first of them."""
     if not names:
         return '0'
     return f'{len(names)}: {", ".join(names[:_SHOWN])}' + (', …' if len(names) > _SHOWN else '')
 
 
-def load_weights(module: nn.Module, source: Source, complete: bool = False) -> LoadReport:
+def load_weights(module: nn.Module, source: Checkpoint, complete: bool = False) -> LoadReport:
     """Load the weights that fit into a module, and log the result as a table.
 
     Args:
         module: The module; wrappers for several processes or test-time augmentation are removed.
-        source: The weights.
+        source: The checkpoint.
         complete: Require every parameter of the module.
 
     Raises:
@@ -84,12 +84,12 @@ def load_weights(module: nn.Module, source: Source, complete: bool = False) -> L
     return report
 
 
-def compare(module: nn.Module, source: Source, complete: bool = False) -> LoadReport:
+def compare(module: nn.Module, source: Checkpoint, complete: bool = False) -> LoadReport:
     """Compare weights with a module without loading them.
 
     Args:
         module: The module; wrappers are removed.
-        source: The weights.
+        source: The checkpoint.
         complete: Require every parameter of the module, as a test does.
 
     Returns:
@@ -123,22 +123,16 @@ def compare(module: nn.Module, source: Source, complete: bool = False) -> LoadRe
             f'model like {next(iter(own), None)!r}.',
             OTHER_CONFIG,
         )
-    if complete:
-        _check_complete(report, [name for name, _ in module.named_parameters()])
-    check_finite({name: weights[name] for name in report.loaded}, source.path)
-    return report
-
-
-def _check_complete(report: LoadReport, learned: list[str]) -> None:
-    """Refuse weights without some of the parameters."""
-    loaded = set(report.loaded)
+    learned, loaded = [name for name, _ in module.named_parameters()], set(report.loaded)
     absent = [name for name in learned if name not in loaded]
-    if absent:
+    if complete and absent:
         raise CheckpointError(
-            f'{report.source.path} is missing {len(absent)} of {len(learned)} parameters of this model (first: '
+            f'{source.path} is missing {len(absent)} of {len(learned)} parameters of this model (first: '
             f'{", ".join(absent[:_SHOWN])}).',
             OTHER_CONFIG,
         )
+    source.check_finite(report.loaded)
+    return report
 
 
 def unwrap(module: nn.Module) -> nn.Module:

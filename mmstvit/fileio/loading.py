@@ -1,4 +1,4 @@
-"""Read checkpoints through MMEngine's loaders without executing code.
+"""Open checkpoints without executing code: our own reading, and that of MMEngine's loaders.
 
 MMEngine reads a checkpoint with the loader that is registered for the scheme of its path (``''`` for local files,
 ``https://``, …). :func:`safe_loading` replaces these loaders for a while.
@@ -7,20 +7,19 @@ MMEngine reads a checkpoint with the loader that is registered for the scheme of
 import contextlib
 import dataclasses
 import os
-import urllib.error
-import urllib.parse
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
+from typing import NoReturn
 
-import torch
-from mmengine.dist import barrier, get_rank
 from mmengine.runner import CheckpointLoader
 from torch import Tensor
 
 from mmstvit.errors import CheckpointError, prefix_errors
 
+from .downloading import download
 from .reading import Location, read_checkpoint
-from .weights import Source, find_weights
+from .weights import Checkpoint
 
 Converter = Callable[[dict[str, Tensor]], dict[str, Tensor]]
 _HTTP = ('http://', 'https://')
@@ -34,8 +33,8 @@ def _unchanged(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 class _Settings:
     trust: bool = False
     convert: Converter = _unchanged
-    # Content that the checks have read and the run will read once more, by path and time of change.
-    kept: dict[tuple[str, float], object] | None = None
+    # Checkpoints that the checks before a run have read and the run will read once more, by path.
+    kept: dict[str, Checkpoint] | None = None
 
 
 _settings = _Settings()
@@ -50,7 +49,7 @@ def is_local(path: str) -> bool:
 def safe_loading(trust: bool = False, convert: Converter = _unchanged) -> Iterator[None]:
     """Replace MMEngine's checkpoint loaders with ones that execute no code; restore them at the end.
 
-    Local files and files at http(s) addresses are read by :func:`read_checkpoint`; other schemes are refused.
+    Local files and files at http(s) addresses are read by :func:`open_checkpoint`; other schemes are refused.
 
     Args:
         trust: Leave MMEngine's loaders for other schemes in place, and execute the code that a checkpoint holds.
@@ -70,101 +69,66 @@ def safe_loading(trust: bool = False, convert: Converter = _unchanged) -> Iterat
         _settings, CheckpointLoader._schemes = settings, schemes
 
 
-def read_content(path: str, map_location: Location = 'cpu', keep: bool = False) -> object:
-    """Read a checkpoint file without executing code, unless :func:`safe_loading` was told to trust it.
+def open_checkpoint(
+    path: str | Path, key: str | None = None, trust: bool = False, keep: bool = False, map_location: Location = 'cpu'
+) -> Checkpoint:
+    """Read a checkpoint without executing code.
+
+    Inside :func:`safe_loading`, its settings hold: foreign weights are renamed, and trusted files may execute code.
 
     Args:
         path: File or http(s) address; other schemes are read by MMEngine's loaders, if they are trusted.
-        map_location: Device of the tensors, as for ``torch.load``; content that was kept stays on its device.
-        keep: Keep the content in memory until it is read once more inside the same :func:`safe_loading`.
+        key: Key of the weights in the file, such as ``'model_ema'``; None finds them.
+        trust: Allow the file to execute code.
+        keep: Keep the checkpoint in memory until the next reading of this file inside the same :func:`safe_loading`,
+            which is that of MMEngine after a check.
+        map_location: Device of the tensors, as for ``torch.load``.
 
     Raises:
-        CheckpointError: The file cannot be used.
+        CheckpointError: The file is missing, damaged, would execute code, or has no weights.
     """
+    path, trust = str(path), trust or _settings.trust
     if path.startswith(_HTTP):
-        path = _fetch(path)
-    elif not is_local(path):
-        if not _settings.trust:
-            _refuse(path)
-        return CheckpointLoader.load_checkpoint(path, map_location)
-    path = os.path.realpath(os.path.expanduser(path))
+        file = download(path)
+    elif is_local(path):
+        file = os.path.realpath(os.path.expanduser(path))
+    else:
+        file = path if trust else _refuse(path)
     kept = {} if _settings.kept is None else _settings.kept
-    key = path, os.path.getmtime(path) if os.path.exists(path) else 0.0
-    content = kept.pop(key) if key in kept else read_checkpoint(path, _settings.trust, map_location)
+    checkpoint = kept.pop(file, None)
+    if checkpoint is None:
+        read = partial(read_checkpoint, trust=trust) if is_local(file) else CheckpointLoader.load_checkpoint
+        checkpoint = Checkpoint.from_content(path, read(file, map_location=map_location), key)
+        with prefix_errors(path):
+            checkpoint.weights = _settings.convert(checkpoint.weights)
     if keep:
-        kept[key] = content
-    return content
-
-
-def read_weights(path: str, prefix: str | None = None, keep: bool = False) -> Source:
-    """Read the weights of a checkpoint for a whole model.
-
-    Args:
-        path: File or address.
-        prefix: Take only the weights whose names have this prefix, and remove it.
-        keep: As for :func:`read_content`.
-
-    Raises:
-        CheckpointError: The file cannot be used, or no name has the prefix.
-    """
-    source = _find_converted(read_content(path, keep=keep), path)
-    if not prefix:
-        return source
-    prefix = add_dot(prefix)
-    matching = {name[len(prefix) :]: tensor for name, tensor in source.weights.items() if name.startswith(prefix)}
-    if not matching:
-        raise CheckpointError(
-            f'{path}: no weight has the prefix {prefix!r} (first weight: {next(iter(source.weights))!r}).'
-        )
-    source.dropped = [name for name in source.weights if not name.startswith(prefix)]
-    source.weights = matching
-    return source
-
-
-def add_dot(prefix: str) -> str:
-    """Return a prefix with a dot at its end; MMEngine accepts it with and without."""
-    return prefix if prefix.endswith('.') else f'{prefix}.'
-
-
-def _find_converted(content: object, path: str) -> Source:
-    with prefix_errors(path):
-        weights, where = find_weights(content)
-        return Source(path, _settings.convert(weights), where)
+        kept[file] = checkpoint
+    return checkpoint
 
 
 def load_from_file(filename: str, map_location: Location = None) -> dict:  # MMEngine logs the name after load_from_
     """Load a checkpoint as MMEngine expects it, a dict with ``state_dict``."""
-    content = read_content(filename, map_location)
-    rest = content if isinstance(content, Mapping) and isinstance(content.get('state_dict'), Mapping) else {}
-    return {**rest, 'state_dict': _find_converted(content, filename).weights}
+    checkpoint = open_checkpoint(filename, map_location=map_location)
+    return {**checkpoint.entries, 'state_dict': checkpoint.weights}
 
 
-def _fetch(address: str) -> str:
-    """Download a file into torch's cache, once per machine, and return its path."""
-    path = Path(torch.hub.get_dir()) / 'checkpoints' / Path(urllib.parse.urlparse(address).path).name
-    try:
-        if get_rank() == 0:
-            _download(address, path)
-    finally:
-        barrier()
-    _download(address, path)  # on other machines
-    return str(path)
-
-
-def _download(address: str, path: Path) -> None:
-    if path.exists():
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        torch.hub.download_url_to_file(address, str(path), progress=os.isatty(0))  # renames at the end
-    except (urllib.error.URLError, OSError, ValueError) as error:
-        raise CheckpointError(
-            f'{address} cannot be downloaded: {error}.', 'Download it by other means and name the file.'
-        ) from error
-
-
-def _refuse(filename: str, map_location: Location = None) -> dict:
+def _refuse(filename: str, map_location: Location = None) -> NoReturn:
     raise CheckpointError(
         f'Refusing to load {filename}: the loader of this scheme may execute the code that the file holds.',
         'Download it and name the file or its https address, or pass --trust-checkpoint if you trust the source.',
     )
+
+
+def resumable_checkpoints(folders: Iterable[Path]) -> Iterator[tuple[Path, Mapping]]:
+    """Yield the checkpoints of folders from which a run can be resumed, the newest first, as path and content.
+
+    The best checkpoint and published ones have no optimizer. Unreadable files are skipped.
+    """
+    paths = [path for folder in folders for path in folder.glob('*.pth')]
+    for path in sorted(paths, key=lambda path: path.stat().st_mtime, reverse=True):
+        try:
+            content = read_checkpoint(path, mmap=True)
+        except CheckpointError:
+            continue
+        if isinstance(content, Mapping) and {'state_dict', 'optimizer'} <= content.keys():
+            yield path, content

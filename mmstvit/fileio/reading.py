@@ -115,9 +115,6 @@ def _read_safetensors(path: Path, map_location: Location) -> dict[str, Tensor]:
     except ModuleNotFoundError as error:
         raise CheckpointError(f'{path} needs the package safetensors.', 'Run: pip install safetensors') from error
     try:
-        weights = load_file(path)
+        return load_file(path, device=str(map_location) if isinstance(map_location, (str, torch.device)) else 'cpu')
     except (safetensors.SafetensorError, OSError) as error:
         raise CheckpointError(f'{path} is damaged, or not a safetensors file ({error}).', _DOWNLOAD) from error
-    if isinstance(map_location, (str, torch.device)):
-        weights = {key: tensor.to(map_location) for key, tensor in weights.items()}
-    return weights

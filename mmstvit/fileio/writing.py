@@ -15,6 +15,7 @@ from mmstvit.compat import unpickling_reason
 from mmstvit.errors import CheckpointError
 
 from .pickles import only_safe_globals
+from .weights import Checkpoint
 
 
 def check_target(target: Path, source: Path, force: bool = False) -> None:
@@ -116,15 +117,13 @@ def plain_data(value: object) -> object:
     raise TypeError(f'{type(value).__module__}.{type(value).__qualname__}')
 
 
-def plain_meta(content: object) -> tuple[dict[str, object], list[str]]:
-    """Return MMEngine's description of a checkpoint (``meta``) as plain data, and the names of dropped entries.
+def plain_meta(checkpoint: Checkpoint) -> tuple[dict[str, object], list[str]]:
+    """Return MMEngine's description of a training run (``meta``) as plain data, and the names of the other entries.
 
-    Args:
-        content: Content of a checkpoint file.
+    The others are what only serves to resume the run, and entries of ``meta`` that are no plain data.
     """
-    meta = content.get('meta') if isinstance(content, Mapping) else None
-    kept, dropped = {}, []
-    for name, value in meta.items() if isinstance(meta, Mapping) else ():
+    kept, dropped = {}, [name for name in checkpoint.entries if name != 'meta']
+    for name, value in checkpoint.meta.items():
         try:
             kept[name] = plain_data(value)
         except (TypeError, RecursionError) as error:  # RecursionError: a container that contains itself

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmstvit.arch import NUM_STAGES, check_rate, is_number, per_stage, positive_integer, resolve_arch
-from mmstvit.checkpoint import adapt_init_cfg, check_backbone, read_backbone
-from mmstvit.fileio import LoadReport, Source
+from mmstvit.checkpoint import adapt_init_cfg, check_backbone, select_backbone
+from mmstvit.fileio import Checkpoint, LoadReport
 from mmstvit.layers import ConvStem, Downsample, STViTBlock, checkpoint
 from mmstvit.registry import MODELS
 
@@ -204,9 +204,9 @@ class STViT(Deployable):
             self.init_cfg = given
 
     @staticmethod
-    def read_pretrained(path: str, prefix: str | None = None, keep: bool = False) -> Source:
-        """Read the backbone's weights from a checkpoint, see :func:`mmstvit.checkpoint.read_backbone`."""
-        return read_backbone(path, prefix, keep)
+    def select_pretrained(checkpoint: Checkpoint, prefix: str | None = None) -> Checkpoint:
+        """Return the backbone's weights in a checkpoint, see :func:`mmstvit.checkpoint.select_backbone`."""
+        return select_backbone(checkpoint, prefix)
 
     def check_weights(self, report: LoadReport, prefix: str) -> None:
         """Refuse weights that leave a part of the backbone uninitialized.

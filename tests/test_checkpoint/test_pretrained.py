@@ -11,7 +11,7 @@ from torch import nn
 from mmstvit import STViT
 from mmstvit.checkpoint import convert_to_official, read_backbone, to_mmstvit
 from mmstvit.errors import CheckpointError, UserError
-from mmstvit.fileio import Source, load_weights, loading, safe_loading
+from mmstvit.fileio import Checkpoint, load_weights, loading, open_checkpoint, safe_loading
 
 from ..helpers import TINY, Harm, assert_equal, tiny
 
@@ -115,10 +115,12 @@ class TestInitCfg:
     def test_a_check_before_the_run_and_the_run_read_the_file_once(self, tmp_path, monkeypatch):
         torch.save({'model': official()}, tmp_path / 'file.pth')
         read, paths = loading.read_checkpoint, []
-        monkeypatch.setattr(loading, 'read_checkpoint', lambda path, *args: paths.append(path) or read(path, *args))
+        monkeypatch.setattr(
+            loading, 'read_checkpoint', lambda path, **options: paths.append(path) or read(path, **options)
+        )
         model = STViT(TINY, init_cfg=init_cfg(tmp_path / 'file.pth'))
         with safe_loading(convert=to_mmstvit):
-            model.read_pretrained(str(tmp_path / 'file.pth'), keep=True)
+            model.select_pretrained(open_checkpoint(tmp_path / 'file.pth', keep=True))
             model.init_weights()
         assert paths == [str(tmp_path / 'file.pth')]
         assert_equal(model.state_dict(), tiny(1).state_dict())
@@ -146,7 +148,7 @@ class TestRefusals:
     @staticmethod
     def refusal(module: nn.Module, weights: dict[str, torch.Tensor]) -> UserError:
         with pytest.raises(UserError, match=r'^file\.pth') as caught:
-            load_weights(module, Source('file.pth', dict(weights)))
+            load_weights(module, Checkpoint('file.pth', dict(weights)))
         return caught.value
 
     @pytest.mark.parametrize('dropped', ['stages.2.1.gamma1', 'patch_embed.norms.0.running_var'])
@@ -169,7 +171,7 @@ class TestRefusals:
 
     def test_fewer_stages_than_the_file(self):
         model, other = tiny(0, out_indices=(0, 1)), tiny(1)
-        report = load_weights(model, Source('file.pth', other.state_dict()))
+        report = load_weights(model, Checkpoint('file.pth', other.state_dict()))
         assert report.unexpected and not report.missing
         assert torch.equal(model.stages[1][0].gamma1, other.stages[1][0].gamma1)
 

@@ -9,13 +9,13 @@ from mmengine.model import BaseTTAModel
 from torch import Tensor, nn
 
 from mmstvit.errors import CheckpointError
-from mmstvit.fileio import LoadReport, Source, compare, load_weights, read_weights
+from mmstvit.fileio import Checkpoint, LoadReport, compare, load_weights, open_checkpoint
 
 from ..helpers import assert_equal
 
 
-def source(weights: Mapping[str, Tensor], **options: object) -> Source:
-    return Source('file.pth', dict(weights), **options)
+def source(weights: Mapping[str, Tensor], **options: object) -> Checkpoint:
+    return Checkpoint('file.pth', dict(weights), **options)
 
 
 class Model(nn.Module):
@@ -148,5 +148,5 @@ def test_modules_get_the_versions_of_their_weights(tmp_path: Path, wrapped: bool
     saved = nn.ModuleDict(dict(head=Versioned()))
     torch.save((nn.ModuleDict(dict(module=saved)) if wrapped else saved).state_dict(), tmp_path / 'a.pth')
     module = nn.ModuleDict(dict(head=Versioned()))
-    load_weights(module, read_weights(str(tmp_path / 'a.pth')))
+    load_weights(module, open_checkpoint(tmp_path / 'a.pth'))
     assert module['head'].seen == Versioned._version

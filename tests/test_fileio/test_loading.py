@@ -1,4 +1,4 @@
-"""``safe_loading`` reads checkpoints for MMEngine without executing code, each once, and restores its loaders."""
+"""Checkpoints are opened without executing code, each once, and MMEngine's loaders are restored."""
 
 import os
 from collections import Counter
@@ -11,7 +11,7 @@ from mmengine.runner import CheckpointLoader, load_checkpoint
 from torch import nn
 
 from mmstvit.errors import CheckpointError
-from mmstvit.fileio import loading, read_content, read_weights, safe_loading
+from mmstvit.fileio import loading, open_checkpoint, safe_loading
 
 from ..helpers import Harm, assert_equal
 
@@ -30,21 +30,13 @@ def safe() -> Iterator[None]:
         yield
 
 
-@pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder in which torch keeps downloaded checkpoints."""
-    monkeypatch.setattr(torch.hub, 'get_dir', lambda: str(tmp_path))
-    (tmp_path / 'checkpoints').mkdir()
-    return tmp_path / 'checkpoints'
-
-
 class TestRestored:
     @pytest.mark.parametrize('trust', [False, True])
-    def test_loaders_settings_and_kept_content(self, file, trust):
+    def test_loaders_settings_and_kept_checkpoints(self, file, trust):
         schemes, settings = CheckpointLoader._schemes, loading._settings
         items = list(schemes.items())
         with pytest.raises(KeyError), safe_loading(trust):
-            read_content(str(file), keep=True)
+            open_checkpoint(file, keep=True)
             assert dict(CheckpointLoader._schemes) != dict(schemes)
             raise KeyError
         assert CheckpointLoader._schemes is schemes and list(schemes.items()) == items
@@ -64,7 +56,32 @@ class TestRestored:
         assert (tmp_path / 'made').exists()
 
 
-class TestRead:
+class TestOpen:
+    def test_weights_meta_and_config(self, tmp_path):
+        meta = {'epoch': 3, 'cfg': "model = dict(type='STViT')\n"}
+        torch.save({'state_dict': WEIGHTS, 'meta': meta, 'optimizer': {'state': {}}}, tmp_path / 'file.pth')
+        checkpoint = open_checkpoint(tmp_path / 'file.pth')
+        assert_equal(checkpoint.weights, WEIGHTS)
+        assert checkpoint.meta == meta
+        assert checkpoint.config == {'model': {'type': 'STViT'}}
+        assert list(checkpoint.entries) == ['meta', 'optimizer']
+        checkpoint.free_training_state()
+        assert checkpoint.meta == meta and list(checkpoint.entries) == ['meta']
+
+    def test_a_file_of_weights_alone_has_no_meta_and_no_config(self, tmp_path):
+        torch.save(WEIGHTS, tmp_path / 'file.pth')
+        checkpoint = open_checkpoint(tmp_path / 'file.pth')
+        assert_equal(checkpoint.weights, WEIGHTS)
+        assert checkpoint.entries == checkpoint.meta == {} and checkpoint.config is None
+
+    def test_only_a_trusted_file_is_executed(self, tmp_path):
+        torch.save({'state_dict': WEIGHTS, 'other': Harm(os.mkdir, str(tmp_path / 'made'))}, tmp_path / 'file.pth')
+        with pytest.raises(CheckpointError, match='Nothing was executed'):
+            open_checkpoint(tmp_path / 'file.pth')
+        assert not (tmp_path / 'made').exists()
+        open_checkpoint(tmp_path / 'file.pth', trust=True)
+        assert (tmp_path / 'made').exists()
+
     @pytest.mark.parametrize('prefix', ['', 'module.module.'])
     def test_mmengine_loads_every_wrapping(self, tmp_path, safe, prefix):
         torch.save({'model': {f'{prefix}{key}': value for key, value in WEIGHTS.items()}}, tmp_path / 'file.pth')
@@ -81,18 +98,25 @@ class TestRead:
 
     def test_weights_are_converted(self, file):
         with safe_loading(convert=lambda weights: {f'new.{key}': value for key, value in weights.items()}):
-            assert set(read_weights(str(file)).weights) == {'new.weight', 'new.bias'}
+            assert set(open_checkpoint(file).weights) == {'new.weight', 'new.bias'}
             assert set(CheckpointLoader.load_checkpoint(str(file))['state_dict']) == {'new.weight', 'new.bias'}
-        assert set(read_weights(str(file)).weights) == set(WEIGHTS)
+        assert set(open_checkpoint(file).weights) == set(WEIGHTS)
 
     @pytest.mark.parametrize('prefix', ['net', 'net.'])
     def test_a_prefix(self, tmp_path, prefix):
         torch.save({**{f'net.{key}': value for key, value in WEIGHTS.items()}, 'x': torch.ones(1)}, tmp_path / 'a.pth')
-        source = read_weights(str(tmp_path / 'a.pth'), prefix)
-        assert_equal(source.weights, WEIGHTS)
-        assert source.dropped == ['x']
+        selected = open_checkpoint(tmp_path / 'a.pth').select(prefix)
+        assert_equal(selected.weights, WEIGHTS)
+        assert selected.dropped == ['x']
         with pytest.raises(CheckpointError, match=r"a\.pth: no weight has the prefix 'encoder\.'"):
-            read_weights(str(tmp_path / 'a.pth'), 'encoder')
+            open_checkpoint(tmp_path / 'a.pth').select('encoder')
+
+    @pytest.mark.parametrize('address', ['s3://bucket/a.pth', 'open-mmlab:s3://a', 'torchvision://vgg11', 'pavi://a'])
+    def test_other_schemes_are_refused(self, safe, address):
+        for read in (CheckpointLoader.load_checkpoint, open_checkpoint):
+            with pytest.raises(CheckpointError) as caught:
+                read(address)
+            assert address in caught.value.problem and 'Download it and name the file' in caught.value.remedy
 
 
 class TestOnce:
@@ -110,52 +134,19 @@ class TestOnce:
         return reads
 
     def test_a_check_and_the_run_read_a_file_once(self, file, safe, reads):
-        checked = read_weights(str(file), keep=True)
+        checked = open_checkpoint(file, keep=True)
         read = CheckpointLoader.load_checkpoint(os.path.relpath(file), 'meta')['state_dict']
         assert reads == {'file.pth': 1}
         assert read['weight'] is checked.weights['weight']
 
-    def test_content_is_not_kept_any_longer(self, file, safe, reads):
-        read_content(str(file), keep=True)
-        read_content(str(file))
+    def test_a_checkpoint_is_not_kept_any_longer(self, file, safe, reads):
+        open_checkpoint(file, keep=True)
+        open_checkpoint(file)
         assert not loading._settings.kept
-        read_content(str(file))
-        assert reads == {'file.pth': 2}
-
-    def test_a_changed_file_is_read_again(self, file, safe, reads):
-        read_content(str(file), keep=True)
-        torch.save({'weight': torch.zeros(1)}, file)
-        os.utime(file, (0, 0))
-        assert read_content(str(file)).keys() == {'weight'}
+        open_checkpoint(file)
         assert reads == {'file.pth': 2}
 
     def test_nothing_is_kept_outside_of_safe_loading(self, file, reads):
         for _ in range(2):
-            read_content(str(file), keep=True)
+            open_checkpoint(file, keep=True)
         assert reads == {'file.pth': 2}
-
-
-class TestAddresses:
-    @pytest.mark.parametrize('address', ['s3://bucket/a.pth', 'open-mmlab:s3://a', 'torchvision://vgg11', 'pavi://a'])
-    def test_other_schemes_are_refused(self, safe, address):
-        for read in (CheckpointLoader.load_checkpoint, read_content):
-            with pytest.raises(CheckpointError) as caught:
-                read(address, 'cpu')
-            assert address in caught.value.problem and 'Download it and name the file' in caught.value.remedy
-
-    def test_a_downloaded_file_is_not_executed(self, tmp_path, cache):
-        """With and without ``safe_loading``: ``init_cfg`` of STViT reads addresses in the libraries' tools too."""
-        address = 'https://example.org/models/file.pth?download=1'
-        torch.save({'model': WEIGHTS}, cache / 'file.pth')
-        assert_equal(read_weights(address).weights, WEIGHTS)
-        torch.save({'model': Harm(os.mkdir, str(tmp_path / 'made'))}, cache / 'file.pth')
-        with pytest.raises(CheckpointError, match='Nothing was executed'):
-            read_weights(address)
-        with safe_loading(), pytest.raises(CheckpointError, match='Nothing was executed'):
-            CheckpointLoader.load_checkpoint(address)
-        assert not (tmp_path / 'made').exists()
-
-    def test_a_failed_download_leaves_no_file(self, cache):
-        with pytest.raises(CheckpointError, match=r'http://127\.0\.0\.1:9/file\.pth cannot be downloaded'):
-            read_weights('http://127.0.0.1:9/file.pth')
-        assert not list(cache.iterdir())

@@ -7,11 +7,16 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from mmstvit.errors import CheckpointError
-from mmstvit.fileio import check_finite, find_weights
+from mmstvit.fileio import Checkpoint
 
 from ..helpers import assert_equal
 
 WEIGHTS = {'a.weight': torch.ones(2), 'b': torch.zeros(1)}
+
+
+def find_weights(content: object, key: str | None = None) -> tuple[dict[str, torch.Tensor], str]:
+    checkpoint = Checkpoint.from_content('file.pth', content, key)
+    return checkpoint.weights, checkpoint.where
 
 
 class TestFindWeights:
@@ -83,7 +88,7 @@ class TestFindWeights:
 
 class TestCheckFinite:
     def test_finite_weights_pass(self):
-        check_finite({**WEIGHTS, 'half': torch.tensor(65504.0, dtype=torch.float16), 'name': 'x'}, 'a.pth')
+        Checkpoint('a.pth', {**WEIGHTS, 'half': torch.tensor(65504.0, dtype=torch.float16)}).check_finite()
 
     def test_the_first_is_named_with_counts(self):
         weights = {
@@ -92,6 +97,8 @@ class TestCheckFinite:
             'worse': torch.tensor(float('nan'), dtype=torch.bfloat16),
             'eight': torch.tensor([float('nan')]).to(torch.float8_e4m3fn),
         }
+        checkpoint = Checkpoint('a.pth', weights)
         message = r'^a\.pth has NaN or Inf in 3 of 4 tensors, first in bad \(1 NaN and 2'
         with pytest.raises(CheckpointError, match=message):
-            check_finite(weights, 'a.pth')
+            checkpoint.check_finite()
+        checkpoint.check_finite(['good'])

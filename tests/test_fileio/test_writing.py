@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from mmstvit.errors import CheckpointError
-from mmstvit.fileio import check_target, plain_data, plain_meta, serialize, write_atomically
+from mmstvit.fileio import Checkpoint, check_target, plain_data, plain_meta, serialize, write_atomically
 
 
 class TestCheckTarget:
@@ -134,10 +134,10 @@ class TestPlainData:
         endless = []
         endless.append(endless)
         meta = dict(epoch=np.int64(3), args=Namespace(lr=1), endless=endless)
-        kept, dropped = plain_meta({'meta': meta, 'state_dict': {}})
+        kept, dropped = plain_meta(Checkpoint('file.pth', {}, entries={'optimizer': {}, 'meta': meta}))
         assert kept == {'epoch': 3}
-        assert [name.split()[0] for name in dropped] == ['meta.args', 'meta.endless']
+        assert [name.split()[0] for name in dropped] == ['optimizer', 'meta.args', 'meta.endless']
 
-    @pytest.mark.parametrize('content', [{'state_dict': {}}, {'meta': 3}, [1]])
-    def test_without_metadata(self, content):
-        assert plain_meta(content) == ({}, [])
+    @pytest.mark.parametrize('entries', [{}, {'meta': 3}])
+    def test_without_metadata(self, entries):
+        assert plain_meta(Checkpoint('file.pth', {}, entries=entries)) == ({}, [])

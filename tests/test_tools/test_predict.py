@@ -3,6 +3,7 @@
 import copy
 import csv
 import functools
+import gc
 import json
 import sys
 from pathlib import Path
@@ -20,6 +21,9 @@ from pycocotools import mask as rle
 from pycocotools.coco import COCO
 
 from mmstvit.apis import UserError, build_model, predict
+from mmstvit.apis.predict.predictor import load_predictor
+from mmstvit.checkpoint import to_mmstvit
+from mmstvit.fileio import safe_loading
 
 from ..helpers import load_config
 from ..in_process import restored, run_main
@@ -285,6 +289,18 @@ def test_names_that_collide_stay_apart(checkpoints, in_folder):
     assert sorted(rows('table/predictions.csv')) == sorted([*names, 'file'])
 
 
+def test_folder_with_links_and_with_earlier_results(checkpoints, in_folder):
+    write(in_folder / 'photos/a.png', draw(0))
+    write(in_folder / 'other/b.png', draw(1))
+    (in_folder / 'photos/linked').symlink_to(in_folder / 'other')
+    (in_folder / 'other/loop').symlink_to(in_folder / 'photos')
+    for out in ('first', 'second'):
+        assert predict(checkpoints['mmseg'], ['photos'], f'photos/{out}').count == 2
+    assert [
+        path.relative_to('photos/second/maps').as_posix() for path in sorted(Path('photos/second/maps').rglob('*.png'))
+    ] == ['a.png', 'linked/b.png']
+
+
 def test_folder_with_files_is_not_written_to(checkpoints, in_folder):
     write(in_folder / 'a.png', draw(0))
     (in_folder / 'out').mkdir()
@@ -393,3 +409,16 @@ def test_modules_are_not_imported_by_the_name_of_a_type(key, change, in_folder, 
         predict(change(cfg=dump(cfg)), ['a.png'], 'out')
     assert not Path('harmed').exists()
     assert 'harmful' not in sys.modules
+
+
+def test_the_state_of_the_optimizer_and_the_weights_of_the_file_are_freed(checkpoints, in_folder):
+    state = {i: {'exp_avg': torch.zeros(12_347)} for i in range(3)}
+    content = torch.load(checkpoints['mmpretrain'])
+    torch.save(dict(content, optimizer=dict(state=state), ema_state_dict={'a': torch.zeros(12_347)}), 'run.pth')
+    shape = content['state_dict']['head.fc.weight'].shape
+    del state, content
+    with safe_loading(convert=to_mmstvit), load_predictor('run.pth', None, None, False, 'cpu', False) as predictor:
+        gc.collect()
+        alive = [part for part in gc.get_objects() if type(part) in (torch.Tensor, torch.nn.Parameter)]
+        assert [part for part in alive if part.shape == (12_347,)] == []
+        assert [part for part in alive if part.shape == shape] == [predictor.model.head.fc.weight]

@@ -15,7 +15,7 @@ from mmstvit import STViT
 from mmstvit.apis.converters import print_summary, verify_classifier
 from mmstvit.checkpoint import adapt_stem, convert_official
 from mmstvit.errors import CheckpointError
-from mmstvit.fileio import Source
+from mmstvit.fileio import Checkpoint
 
 from ..helpers import DATA, assert_equal, load_tool, tiny
 
@@ -178,5 +178,5 @@ def test_a_closed_pipe_is_not_an_error(monkeypatch):
     os.close(reader)
     with open(writer, 'w') as pipe:
         monkeypatch.setattr(sys, 'stdout', pipe)
-        print_summary(Source('file.pth', {}), {'written': 'mm.pth'})
+        print_summary(Checkpoint('file.pth', {}), {'written': 'mm.pth'})
         print('Python writes the rest when it exits.', flush=True)

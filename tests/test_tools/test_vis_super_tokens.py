@@ -10,7 +10,7 @@ from PIL import Image
 
 from mmstvit.apis import UserError, build_model
 from mmstvit.apis.predict.inputs import find_inputs
-from mmstvit.apis.predict.model import load_predictor
+from mmstvit.apis.predict.predictor import load_predictor
 from mmstvit.apis.super_tokens import draw_super_tokens
 from mmstvit.checkpoint import convert_to_official
 from mmstvit.visualization import figures
@@ -42,7 +42,9 @@ def save(library: str, change=lambda model: None, **meta: object) -> str:
 
 
 def files(folder: str = 'out') -> list[str]:
-    return sorted(path.relative_to(folder).as_posix() for path in Path(folder).rglob('*') if path.is_file())
+    return sorted(
+        path.relative_to(folder).as_posix() for path in Path(folder).rglob('*') if path.is_file() and path.suffix
+    )
 
 
 @pytest.mark.parametrize('library', NAMES)

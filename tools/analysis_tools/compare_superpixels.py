@@ -34,7 +34,7 @@ from mmstvit.apis import UserError, add_cfg_options, read_config, user_errors
 from mmstvit.checkpoint import to_mmstvit
 from mmstvit.datasets.build import build_dataset
 from mmstvit.engine import runner as engine
-from mmstvit.fileio import load_weights, read_weights, safe_loading
+from mmstvit.fileio import load_weights, open_checkpoint, safe_loading
 from mmstvit.visualization import SuperTokens, super_tokens
 from mmstvit.visualization.drawing import draw_boundaries, fill_means, image_of
 from mmstvit.visualization.superpixels import (
@@ -92,7 +92,7 @@ def load_models(cfg: Config, checkpoint: str | None) -> dict[str, nn.Module]:
     models['before training'].init_weights()
     if checkpoint:
         models['after training'] = engine.build_model(cfg)
-        load_weights(models['after training'], read_weights(checkpoint), complete=True)
+        load_weights(models['after training'], open_checkpoint(checkpoint), complete=True)
     return models
 
 

@@ -14,7 +14,7 @@ import argparse
 from pathlib import Path
 
 from mmstvit.apis import add_cfg_options, add_trust, user_errors
-from mmstvit.apis.predict.model import load_predictor
+from mmstvit.apis.predict.predictor import load_predictor
 from mmstvit.checkpoint import to_mmstvit
 from mmstvit.deployment import FORMATS, Report, Sizes, check_suffix, export
 from mmstvit.fileio import check_target, safe_loading

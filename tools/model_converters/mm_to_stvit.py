@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from mmstvit.apis import user_errors
-from mmstvit.apis.converters import add_paths, print_summary, read_source, verify_classifier, write_checkpoint
+from mmstvit.apis.converters import add_paths, print_summary, verify_classifier, write_checkpoint
 from mmstvit.checkpoint import convert_official, convert_to_official, is_official
 from mmstvit.errors import CheckpointError, prefix_errors
-from mmstvit.fileio import check_target
+from mmstvit.fileio import check_target, open_checkpoint
 
 
 def check_round_trip(published: dict[str, Tensor], ours: dict[str, Tensor]) -> None:
@@ -34,8 +34,9 @@ def main() -> None:
     args = parser.parse_args()
     with user_errors():
         check_target(args.dst, args.src, args.force)
-        _, source = read_source(args.src)
-        ours = source.weights
+        checkpoint = open_checkpoint(args.src)
+        checkpoint.check_finite()
+        ours = checkpoint.weights
         with prefix_errors(args.src):
             if is_official(ours):
                 raise CheckpointError('the weights are in the official layout already.', 'Use the file as it is.')
@@ -50,7 +51,7 @@ def main() -> None:
         'verified': 'strictly loaded; every weight is finite and is equal bit for bit when converted back',
         **written,
     }
-    print_summary(source, rows)
+    print_summary(checkpoint, rows)
 
 
 if __name__ == '__main__':

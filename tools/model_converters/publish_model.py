@@ -13,9 +13,9 @@ import argparse
 import hashlib
 
 from mmstvit.apis import user_errors
-from mmstvit.apis.converters import add_paths, count_learned, list_dropped, print_summary, read_source, write_checkpoint
+from mmstvit.apis.converters import add_paths, count_learned, print_summary, write_checkpoint
 from mmstvit.errors import CheckpointError
-from mmstvit.fileio import check_target, plain_data, plain_meta, serialize
+from mmstvit.fileio import check_target, open_checkpoint, plain_data, plain_meta, serialize
 
 
 def main() -> None:
@@ -26,9 +26,10 @@ def main() -> None:
     with user_errors():
         if args.dst.is_dir():
             raise CheckpointError(f'{args.dst} is a folder.', f'Name a file, such as {args.dst / args.src.name}.')
-        content, source = read_source(args.src)
-        weights = source.weights
-        meta, dropped = plain_meta(content)
+        checkpoint = open_checkpoint(args.src)
+        checkpoint.check_finite()
+        weights = checkpoint.weights
+        meta, dropped = plain_meta(checkpoint)
         kept = dict(meta=meta, state_dict=plain_data(weights))
         digest = hashlib.sha256(serialize(kept)).hexdigest()
         target = args.dst.with_name(f'{args.dst.name.removesuffix(".pth")}-{digest[:8]}.pth')
@@ -36,11 +37,11 @@ def main() -> None:
         written = write_checkpoint(kept, target)
     rows = {
         'kept': f'{len(weights)} tensors ({count_learned(weights):,} parameters), meta: {", ".join(meta) or "none"}',
-        'left out': ', '.join([*list_dropped(content, weights), *dropped]) or 'nothing',
+        'left out': ', '.join(dropped) or 'nothing',
         'verified': 'loads with weights_only=True; every weight is finite',
         **written,
     }
-    print_summary(source, rows)
+    print_summary(checkpoint, rows)
 
 
 if __name__ == '__main__':

@@ -15,22 +15,21 @@ import torch
 from torch import Tensor, nn
 
 from mmstvit.apis import UserError, add_cfg_options, build_model, read_config, user_errors
-from mmstvit.apis.converters import add_paths, list_dropped, print_summary, read_source, shorten, write_checkpoint
+from mmstvit.apis.converters import add_paths, print_summary, shorten, write_checkpoint
 from mmstvit.checkpoint import to_mmstvit
-from mmstvit.errors import prefix_errors
-from mmstvit.fileio import Source, check_target, compare, plain_meta
+from mmstvit.fileio import Checkpoint, check_target, compare, open_checkpoint, plain_meta, safe_loading
 from mmstvit.models.deploy import Deployable
 
 TOLERANCE = 1e-5
 
 
-def load_strictly(model: nn.Module, source: Source) -> None:
+def load_strictly(model: nn.Module, checkpoint: Checkpoint) -> None:
     """Load every weight; raises UserError if one is missing, unexpected or of another shape."""
-    compare(model, source, complete=True)  # its messages have remedies
+    compare(model, checkpoint, complete=True)  # its messages have remedies
     try:
-        model.load_state_dict(source.weights)
+        model.load_state_dict(checkpoint.weights)
     except RuntimeError as error:
-        raise UserError(f'{source.path} does not fit the model of the config: {shorten(error)}') from error
+        raise UserError(f'{checkpoint.path} does not fit the model of the config: {shorten(error)}') from error
 
 
 def find_deployable(model: nn.Module) -> dict[str, Deployable]:
@@ -70,11 +69,10 @@ def main() -> None:
         check_target(args.dst, args.src, args.force)
         model = build_model(read_config(args.config, args.cfg_options)).eval()
         modules = find_deployable(model)
-        content, source = read_source(args.src)
-        found = source.weights
-        with prefix_errors(args.src):
-            source.weights = to_mmstvit(found)
-        load_strictly(model, source)
+        with safe_loading(convert=to_mmstvit):
+            checkpoint = open_checkpoint(args.src)
+        checkpoint.check_finite()
+        load_strictly(model, checkpoint)
         expected = extract_features(model)
         for module in modules.values():
             module.switch_to_deploy()
@@ -85,17 +83,17 @@ def main() -> None:
                 f'{TOLERANCE:g} is allowed. Nothing was written.'
             )
         # Optimizer, schedules and log only serve to resume the training run.
-        meta, dropped = plain_meta(content)
+        meta, dropped = plain_meta(checkpoint)
         kept = dict(meta=meta) if meta else {}
         written = write_checkpoint(dict(kept, state_dict=model.state_dict()), args.dst)
     rows = {
         'in deploy form': ', '.join(modules),
-        'left out': ', '.join([*list_dropped(content, found), *dropped]) or 'nothing',
+        'left out': ', '.join(dropped) or 'nothing',
         'verified': f'strictly loaded; features differ by {error:.1g} of their largest entry',
         **written,
         'use it with': '--cfg-options ' + ' '.join(f'model.{name}.deploy=True' for name in modules),
     }
-    print_summary(source, rows)
+    print_summary(checkpoint, rows)
 
 
 if __name__ == '__main__':

@@ -13,7 +13,7 @@ import argparse
 from torch import Tensor
 
 from mmstvit.apis import user_errors
-from mmstvit.apis.converters import add_paths, print_summary, read_source, verify_classifier, write_checkpoint
+from mmstvit.apis.converters import add_paths, print_summary, verify_classifier, write_checkpoint
 from mmstvit.checkpoint import (
     adapt_stem,
     backbone_weights,
@@ -24,7 +24,7 @@ from mmstvit.checkpoint import (
 )
 from mmstvit.dependencies import tool_command
 from mmstvit.errors import CheckpointError, prefix_errors
-from mmstvit.fileio import check_target, plain_meta
+from mmstvit.fileio import check_target, open_checkpoint, plain_meta
 
 STEM = 'backbone.patch_embed.convs.0.weight'
 
@@ -74,14 +74,15 @@ def main() -> None:
     args = parser.parse_args()
     with user_errors():
         check_target(args.dst, args.src, args.force)
-        content, source = read_source(args.src, args.key)
-        found = source.weights
+        checkpoint = open_checkpoint(args.src, args.key)
+        checkpoint.check_finite()
+        found = checkpoint.weights
         with prefix_errors(args.src):
             ours = to_ours(found, adapts=args.in_channels is not None)
             converted = ours if args.in_channels is None else adapt_stem(ours, args.in_channels)
             before, after = (verifiable(weights, found)[STEM].shape[1] for weights in (ours, converted))
             architecture = verify_classifier(verifiable(converted, found))
-        meta, _ = plain_meta(content)  # a published file has none
+        meta, _ = plain_meta(checkpoint)  # a published file has none
         written = write_checkpoint(dict(dict(meta=meta) if meta else {}, state_dict=converted), args.dst)
     dropped = len(found) - len(converted)
     rows = {
@@ -92,7 +93,7 @@ def main() -> None:
         'verified': 'strictly loaded; every weight is finite',
         **written,
     }
-    print_summary(source, rows)
+    print_summary(checkpoint, rows)
 
 
 if __name__ == '__main__':

@@ -13,7 +13,7 @@ from mmstvit.fileio import check_config, parse_config
 
 from ..config import complete_config
 from ..drawing import class_colors
-from .model import Predictor
+from .predictor import Predictor
 
 _AGAIN = 'Export the model again.'
 

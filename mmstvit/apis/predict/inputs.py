@@ -11,12 +11,7 @@ import cv2
 import numpy as np
 
 from mmstvit.datasets.images import UnreadableError
-
-IMAGES = (
-    *('.avif', '.bmp', '.dib', '.jfif', '.jp2', '.jpe', '.jpeg', '.jpg'),
-    *('.pbm', '.pgm', '.png', '.pnm', '.ppm', '.tif', '.tiff', '.webp'),
-)
-VIDEOS = ('.avi', '.m4v', '.mkv', '.mov', '.mp4', '.mpeg', '.mpg', '.webm', '.wmv')
+from mmstvit.fileio import IMAGE_SUFFIXES, VIDEO_SUFFIXES, walk_folder
 
 
 @dataclass(frozen=True)
@@ -36,7 +31,7 @@ class Source:
     @property
     def is_video(self) -> bool:
         """True for a video."""
-        return self.path.suffix.lower() in VIDEOS
+        return self.path.suffix.lower() in VIDEO_SUFFIXES
 
 
 @dataclass
@@ -61,7 +56,7 @@ def find_inputs(inputs: Sequence[str | Path]) -> Inputs:
     for text in map(str, inputs):
         root, files = _resolve(text, found.ignored)
         if not files:
-            found.faults[text] = 'no image is there'
+            found.faults[text] = 'no image found'
         for file in files:
             roots.setdefault(file, root)
     if not roots:
@@ -89,16 +84,11 @@ def _resolve(text: str, ignored: Counter) -> tuple[Path, list[Path]]:
 
 
 def _list_folder(folder: Path, ignored: Counter) -> list[Path]:
-    """List the images below a folder; hidden files and macOS's copies of them are left out without counting."""
-    files = []
-    for path in sorted(folder.rglob('*')):
-        parts = path.relative_to(folder).parts
-        if path.is_file() and '__MACOSX' not in parts and not any(part.startswith('.') for part in parts):
-            if path.suffix.lower() in IMAGES:
-                files.append(path)
-            else:
-                ignored[path.suffix.lower() or path.name] += 1
-    return files
+    """List the images below a folder, and count its other files."""
+    files = [folder / name for folder, names in walk_folder(folder) for name in names]
+    images = [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES]
+    ignored.update(file.suffix.lower() or file.name for file in files if file.suffix.lower() not in IMAGE_SUFFIXES)
+    return sorted(images)
 
 
 def read_frames(path: Path) -> Iterator[np.ndarray]:

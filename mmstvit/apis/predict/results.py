@@ -11,10 +11,11 @@ import numpy as np
 from mmengine.structures import BaseDataElement
 
 from mmstvit.errors import UserError
+from mmstvit.fileio import mark_results
 
 from ..drawing import Color, draw_classes, draw_instances, draw_map
 from .inputs import video_property
-from .model import Picture
+from .predictor import Picture
 
 _TOP = 5  # classes per image in the CSV file
 
@@ -75,7 +76,7 @@ class Results:
 
     def __init__(self, folder: Path, classes: list[str], colors: list[Color], score: float) -> None:
         self.folder, self.classes, self.colors, self.score = folder, classes, colors, score
-        folder.mkdir(parents=True, exist_ok=True)
+        mark_results(folder)
         self._partial = folder / f'{self.file}.partial'
         self._stream = open(self._partial, 'w', encoding='utf-8', newline='')  # noqa: SIM115
         self._video: tuple[Path, cv2.VideoWriter] | None = None

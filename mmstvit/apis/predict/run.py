@@ -18,7 +18,7 @@ from mmstvit.nodes import as_list
 
 from .exported import load_exported_predictor
 from .inputs import Inputs, Source, find_inputs, video_property
-from .model import Picture, Predictor, load_predictor
+from .predictor import Picture, Predictor, load_predictor
 from .results import Classes, Instances, Results, Segments
 
 _RESULTS: dict[str, type[Results]] = {'mmdet': Instances, 'mmseg': Segments, 'mmpretrain': Classes}

@@ -13,7 +13,7 @@ from mmengine.runner import Runner
 from torch import nn
 
 from mmstvit.errors import CheckpointError, UserError
-from mmstvit.fileio import Source, compare, find_weights, is_local, read_content, resumable_checkpoints
+from mmstvit.fileio import compare, is_local, open_checkpoint, resumable_checkpoints
 from mmstvit.nodes import as_list
 
 from .checks import check_checkpoint
@@ -104,14 +104,14 @@ def check_resume(cfg: Config, model: nn.Module) -> bool:
         CheckpointError: The checkpoint holds no state of a training run, or that of another model.
     """
     path = cfg.load_from
-    content = read_content(path, keep=True)
-    absent = [key for key in ('optimizer', 'meta', 'message_hub') if key not in content]
+    checkpoint = open_checkpoint(path, keep=True)
+    absent = [key for key in ('optimizer', 'meta', 'message_hub') if key not in checkpoint.entries]
     if absent:
         raise CheckpointError(
             f'{path} has weights, but no {" and no ".join(absent)}: a run cannot continue from it.',
             f'Start a new run from its weights: without --resume, with --cfg-options load_from={path}',
         )
-    report = compare(model, Source(path, find_weights(content)[0]))
+    report = compare(model, checkpoint)
     if report.missing or report.unexpected or report.mismatched:
         raise CheckpointError(
             f'{path} belongs to a run with another model:\n{report.table()}\n',
@@ -119,7 +119,7 @@ def check_resume(cfg: Config, model: nn.Module) -> bool:
             f'--resume, with --cfg-options load_from={path}',
         )
     for unit, limit in (('epoch', 'max_epochs'), ('iter', 'max_iters')):
-        done, total = content['meta'].get(unit), cfg.train_cfg.get(limit)
+        done, total = checkpoint.meta.get(unit), cfg.train_cfg.get(limit)
         if None not in (done, total) and done >= total:
             if is_main_process():
                 print(

@@ -5,7 +5,7 @@ from mmengine.dist import is_main_process
 from mmengine.logging import print_log
 from torch import nn
 
-from mmstvit.fileio import compare, read_weights
+from mmstvit.fileio import compare, open_checkpoint
 
 from .checks import find_pretrained
 
@@ -26,10 +26,13 @@ def check_weights(cfg: Config, model: nn.Module) -> None:
     for part in model.modules():
         for _, init_cfg in find_pretrained(getattr(part, 'init_cfg', None) or [], 'init_cfg'):
             if init_cfg['checkpoint']:
-                # A part that knows foreign files reads its own weights out of them.
-                read = getattr(part, 'read_pretrained', read_weights)
-                compare(part, read(init_cfg['checkpoint'], init_cfg.get('prefix'), keep=True))
+                checkpoint, prefix = open_checkpoint(init_cfg['checkpoint'], keep=True), init_cfg.get('prefix')
+                if hasattr(part, 'select_pretrained'):  # a part that knows foreign files
+                    checkpoint = part.select_pretrained(checkpoint, prefix)
+                elif prefix:
+                    checkpoint = checkpoint.select(prefix)
+                compare(part, checkpoint)
     if cfg.get('load_from') and not cfg.get('resume'):
-        report = compare(model, read_weights(cfg.load_from, keep=True))
+        report = compare(model, open_checkpoint(cfg.load_from, keep=True))
         if is_main_process():  # MMEngine's own message names every key
             print_log(report.table(), logger='current')

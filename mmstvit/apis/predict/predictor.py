@@ -20,7 +20,7 @@ from mmstvit.datasets.images import UnreadableError, find_readers
 from mmstvit.datasets.wrappers import inner_datasets
 from mmstvit.engine import runner as engine
 from mmstvit.errors import CheckpointError, UserError
-from mmstvit.fileio import check_config, load_weights, parse_config, read_content, read_weights
+from mmstvit.fileio import Checkpoint, check_config, load_weights, open_checkpoint
 from mmstvit.nodes import as_list, type_name
 from mmstvit.visualization.drawing import to_rgb
 
@@ -150,15 +150,14 @@ def load_predictor(
         UserError: Checkpoint, config or device cannot be used.
     """
     device = _find_device(device)
-    content = None
+    source = None
     if checkpoint is not None:
         engine.check_checkpoint(checkpoint)
-        content = read_content(checkpoint, keep=True)
-    meta = content.get('meta') if isinstance(content, Mapping) else None
-    meta = meta if isinstance(meta, Mapping) else {}
+        source = open_checkpoint(checkpoint, trust=trust)
+        source.free_training_state()
     with contextlib.ExitStack() as stack:
         if config is None:
-            cfg = complete_config(_stored_config(meta, checkpoint, trust), checkpoint, cfg_options)
+            cfg = complete_config(_stored_config(source, trust), checkpoint, cfg_options)
             if not trust:
                 stack.enter_context(registered_types_only())
         else:
@@ -172,9 +171,10 @@ def load_predictor(
             if config is not None:
                 raise
             raise UserError(error.problem, error.remedy or _NAME) from error
-        if checkpoint is not None:
-            load_weights(model, read_weights(checkpoint), complete=True)
-        classes, palette = _find_classes(cfg, meta, model)
+        if source is not None:
+            load_weights(model, source, complete=True)
+        classes, palette = _find_classes(cfg, source.meta if source is not None else {}, model)
+        del source  # the model has copies of its weights
         yield Predictor(cfg, model.to(device).eval(), classes, class_colors(len(classes), palette))
 
 
@@ -187,12 +187,13 @@ def _find_device(name: str) -> torch.device:
         raise UserError(f'--device {name} cannot be used: {str(error).splitlines()[0]}') from error
 
 
-def _stored_config(meta: Mapping, checkpoint: str, trust: bool) -> Config:
+def _stored_config(checkpoint: Checkpoint, trust: bool) -> Config:
     """Return what is needed of the config in a checkpoint; raises CheckpointError if it is missing or unsafe."""
-    if 'cfg' not in meta:
-        raise CheckpointError(f'{checkpoint} does not hold its config.', _NAME)
-    content = ConfigDict(parse_config(meta['cfg']))
-    _set_test_data(content, f'the config in {checkpoint}')
+    config = checkpoint.config
+    if config is None:
+        raise CheckpointError(f'{checkpoint.path} does not hold its config.', _NAME)
+    content = ConfigDict(config)
+    _set_test_data(content, f'the config in {checkpoint.path}')
     dataset = _inner_dataset(content)
     kept = {key: content[key] for key in _PARTS if content.get(key) is not None}
     kept = _without_initial_weights(kept)

@@ -1,0 +1,59 @@
+"""Download checkpoints into torch's cache, each address once."""
+
+import hashlib
+import http.client
+import os
+import urllib.parse
+import urllib.request
+from pathlib import Path
+
+import torch
+from mmengine.dist import barrier, get_rank
+from torch.hub import tqdm
+
+from mmstvit.errors import CheckpointError
+
+_CHUNK = 1 << 20  # bytes
+
+
+def download(address: str) -> str:
+    """Download a file, once per machine, and return its path.
+
+    Its name in the cache begins with the hash of the address: files of one name at two addresses are two files.
+
+    Raises:
+        CheckpointError: The file cannot be downloaded, or not completely; nothing is left of it.
+    """
+    name = Path(urllib.parse.urlparse(address).path).name[-100:]
+    digest = hashlib.sha256(address.encode()).hexdigest()[:16]
+    path = Path(torch.hub.get_dir()) / 'checkpoints' / f'{digest}-{name}'
+    try:
+        if get_rank() == 0:
+            _download(address, path)
+    finally:
+        barrier()
+    _download(address, path)  # on other machines
+    return str(path)
+
+
+def _download(address: str, path: Path) -> None:
+    if path.exists():
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f'{path.name}.{os.getpid()}.partial')
+    request = urllib.request.Request(address, headers={'User-Agent': 'mmstvit'})
+    try:
+        with urllib.request.urlopen(request) as response, open(partial, 'wb') as file:
+            size = int(response.headers.get('Content-Length') or 0)
+            with tqdm(total=size or None, unit='B', unit_scale=True, disable=not os.isatty(0)) as progress:
+                while chunk := response.read(_CHUNK):
+                    progress.update(file.write(chunk))
+            if size and file.tell() != size:  # the response ends without an error
+                raise OSError(f'the connection was closed after {file.tell()} of {size} bytes')
+        os.replace(partial, path)
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        raise CheckpointError(
+            f'{address} cannot be downloaded: {error}.', 'Download it by other means and name the file.'
+        ) from error
+    finally:
+        partial.unlink(missing_ok=True)

@@ -1,0 +1,75 @@
+"""Files of images and videos: their suffixes, the folders that hold them, and the sizes of images."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from PIL import Image
+
+# What OpenCV decodes.
+IMAGE_SUFFIXES = (
+    *('.avif', '.bmp', '.dib', '.gif', '.jfif', '.jp2', '.jpe', '.jpeg', '.jpg', '.mpo'),
+    *('.pbm', '.pgm', '.png', '.pnm', '.ppm', '.tif', '.tiff', '.webp'),
+)
+VIDEO_SUFFIXES = ('.avi', '.m4v', '.mkv', '.mov', '.mp4', '.mpeg', '.mpg', '.webm', '.wmv')
+
+# Made by operating systems, archivers, editors and network storages.
+_SYSTEM_NAMES = (
+    *('$RECYCLE.BIN', '@eaDir', 'System Volume Information', 'Thumbs.db', '__MACOSX', '__pycache__'),
+    *('desktop.ini', 'lost+found'),
+)
+_RESULTS = '.mmstvit-results'
+_ORIENTATION, _WIDTH, _HEIGHT = 274, 256, 257  # tags of EXIF and TIFF
+_EXCHANGED = (5, 6, 7, 8)  # orientations that exchange width and height
+# Formats whose orientation OpenCV applies (tried: 4.12); Pillow's is applied to all.
+_TURNED_BY_OPENCV = ('JPEG', 'MPO', 'PNG', 'TIFF')
+
+
+def mark_results(folder: Path) -> None:
+    """Make a folder for results, and mark it: :func:`walk_folder` does not take results for data."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / _RESULTS).write_text('Results of mmstvit. Our tools do not read this folder as data.\n')
+
+
+def walk_folder(root: Path, _above: frozenset[str] = frozenset()) -> Iterator[tuple[Path, list[str]]]:
+    """Yield a folder and all folders below it, each with the sorted names of its files.
+
+    Links to folders are followed, except to a folder that contains the link. Left out are hidden files, those of
+    operating systems and archivers, folders of results of our tools, and folders that cannot be read.
+    """
+    real = os.path.realpath(root)
+    if real in _above:
+        return
+    try:
+        entries = sorted(os.scandir(root), key=lambda entry: entry.name)
+    except OSError:
+        return
+    entries = [entry for entry in entries if not entry.name.startswith('.') and entry.name not in _SYSTEM_NAMES]
+    yield root, [entry.name for entry in entries if entry.is_file()]
+    for entry in entries:
+        if entry.is_dir() and not os.path.exists(os.path.join(entry.path, _RESULTS)):
+            yield from walk_folder(root / entry.name, _above | {real})
+
+
+def image_size(path: str | Path, backend: str = 'cv2', turns: bool = True) -> tuple[int, int] | None:
+    """Read the size of an image from its header, as a pipeline sees it.
+
+    Args:
+        path: The file.
+        backend: Decoder of the pipeline, as in ``LoadImageFromFile``.
+        turns: True if the pipeline applies the EXIF orientation: ``color_type`` is not ``'unchanged'``.
+
+    Returns:
+        (width, height); None if the file cannot be read as an image.
+    """
+    try:
+        with Image.open(path) as image:
+            size, kind, orientation = image.size, image.format, image.getexif().get(_ORIENTATION)
+            if kind == 'TIFF':  # Pillow (tried: 12.3) exchanges the sides itself
+                size, turns = (image.tag_v2[_WIDTH], image.tag_v2[_HEIGHT]), True  # also of `unchanged`
+            elif backend != 'pillow' and 'exif' not in image.info:
+                orientation = None  # from XMP, which only Pillow reads
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return None
+    turned = turns and orientation in _EXCHANGED and (backend == 'pillow' or kind in _TURNED_BY_OPENCV)
+    return size[::-1] if turned else size

@@ -1,0 +1,69 @@
+"""Files of images: folders are walked without loops and without results of our tools; sizes are those of a pipeline."""
+
+from pathlib import Path
+
+import mmcv
+import numpy as np
+import pytest
+from PIL import Image
+
+from mmstvit.fileio import IMAGE_SUFFIXES, image_size, mark_results, walk_folder
+
+PICTURE = Image.fromarray(np.arange(24 * 40 * 3, dtype=np.uint8).reshape(24, 40, 3))
+
+
+def touch(root: Path, *names: str) -> None:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+
+
+def listed(root: Path) -> list[str]:
+    return [(folder / name).relative_to(root).as_posix() for folder, names in walk_folder(root) for name in names]
+
+
+class TestWalk:
+    def test_hidden_and_system_files_are_left_out(self, tmp_path):
+        touch(tmp_path, 'b.jpg', 'a.txt', 'x/c.jpg', '.d.jpg', '.e/e.jpg', '__MACOSX/x/._c.jpg', 'Thumbs.db')
+        assert listed(tmp_path) == ['a.txt', 'b.jpg', 'x/c.jpg']
+
+    def test_links_to_folders_are_followed_without_endless_loops(self, tmp_path):
+        touch(tmp_path, 'data/cats/1.jpg', 'elsewhere/2.jpg')
+        for name, target in {'dogs': 'elsewhere', 'birds': 'elsewhere', 'cats/up': 'data', 'gone': 'nowhere'}.items():
+            (tmp_path / 'data' / name).symlink_to(tmp_path / target)
+        assert listed(tmp_path / 'data') == ['birds/2.jpg', 'cats/1.jpg', 'dogs/2.jpg']
+
+    def test_results_of_our_tools_are_left_out_unless_they_are_named(self, tmp_path):
+        touch(tmp_path, '1.jpg', 'predictions/pictures/1.jpg', 'predictions/predictions.csv')
+        mark_results(tmp_path / 'predictions')
+        assert listed(tmp_path) == ['1.jpg']
+        assert listed(tmp_path / 'predictions') == ['predictions.csv', 'pictures/1.jpg']
+
+
+class TestSize:
+    @pytest.mark.parametrize('orientation', [None, 1, 3, 6, 8])
+    @pytest.mark.parametrize('suffix', ['.jpg', '.png', '.tif', '.webp', '.avif', '.mpo'])
+    def test_size_is_that_of_the_decoded_image(self, tmp_path, suffix, orientation):
+        exif = Image.Exif()
+        if orientation is not None:
+            exif[274] = orientation
+        path = tmp_path / f'image{suffix}'
+        parts = dict(format='MPO', save_all=True, append_images=[PICTURE]) if suffix == '.mpo' else {}
+        PICTURE.save(path, exif=exif, **parts)
+        for backend in ('cv2', 'pillow'):
+            for color in ('color', 'grayscale', 'unchanged'):
+                decoded = mmcv.imfrombytes(path.read_bytes(), flag=color, backend=backend)
+                assert image_size(path, backend, turns=color != 'unchanged') == decoded.shape[1::-1], (backend, color)
+
+    def test_a_file_that_is_no_image_has_no_size(self, tmp_path):
+        (tmp_path / 'a.jpg').write_text('text')
+        assert image_size(tmp_path / 'a.jpg') is None
+        assert image_size(tmp_path / 'gone.jpg') is None
+
+
+# Pillow writes .dib without the header by which OpenCV knows it.
+@pytest.mark.parametrize('suffix', sorted(Image.registered_extensions().keys() & set(IMAGE_SUFFIXES) - {'.dib'}))
+def test_every_suffix_is_decoded_by_the_pipelines(tmp_path, suffix):
+    path = tmp_path / f'image{suffix}'
+    (PICTURE.convert('1') if suffix == '.pbm' else PICTURE).save(path)
+    assert mmcv.imfrombytes(path.read_bytes()).shape == (24, 40, 3)
