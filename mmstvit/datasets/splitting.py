@@ -9,7 +9,7 @@ import hashlib
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
@@ -21,8 +21,9 @@ from mmstvit.errors import DataError
 
 _ROBOFLOW = re.compile(r'\.rf\.[0-9a-zA-Z]{8,}(?=\.)')
 _SIDE = 8  # of the difference hash
-_BANDS, _DISTANCE = 4, 3  # hashes that differ in at most 3 of 64 bits share one of 4 bands of 16 bits
-_MOST_HASHED = 20_000
+_DISTANCE = 7  # bits of 64 in which the hashes of images that look alike may differ
+_MOST_HASHED = 10_000
+_BITS = np.array([i.bit_count() for i in range(1 << 16)], np.uint8)
 # If more than this part of all images look alike, they are of one fixed camera, not copies of each other.
 _LARGEST_GROUP = 1 / 3
 
@@ -136,18 +137,15 @@ def _hashes(path: Path) -> list[int]:
     return [int.from_bytes(np.packbits(view[:-1, 1:] > view[:-1, :-1]).tobytes(), 'big') for view in views]
 
 
-def _near(hashes: Sequence[Sequence[int]]) -> Iterable[tuple[int, int]]:
+def _near(hashes: Sequence[Sequence[int]]) -> Iterator[tuple[int, int]]:
     """Yield pairs of images of which one hash is nearly the first hash of the other."""
-    width = _SIDE * _SIDE // _BANDS
-    bands: dict[tuple[int, int], list[int]] = defaultdict(list)
-    for i, views in enumerate(hashes):
-        for view in views:
-            for band in range(_BANDS):
-                for j in bands.get((band, view >> band * width & (1 << width) - 1), ()):
-                    if (view ^ hashes[j][0]).bit_count() <= _DISTANCE:
-                        yield j, i
-        for band in range(_BANDS) if views else ():
-            bands[band, views[0] >> band * width & (1 << width) - 1].append(i)
+    known = [i for i, views in enumerate(hashes) if views]
+    firsts = np.array([hashes[i][0] for i in known], np.uint64)
+    for position, i in enumerate(known):
+        for view in hashes[i]:
+            differing = (firsts[:position] ^ np.uint64(view)).view(np.uint16).reshape(-1, 4)
+            for j in np.flatnonzero(_BITS[differing].sum(1) <= _DISTANCE).tolist():
+                yield known[j], i
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ from mmstvit.errors import UserError, one_line
 from mmstvit.fileio import write_atomically
 
 from .code import check_name
-from .options import Data, Options, first_names
 from .models import Model, choose_model
+from .options import Data, Options, first_names
 from .pixels import look_at_images
 from .plan import Plan, make_plan
 from .recognize import recognize

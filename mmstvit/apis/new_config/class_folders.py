@@ -30,7 +30,8 @@ Classes = dict[str, dict[str, list[str]]]
 def look_for_class_folders(folder: Folder, options: Options) -> Evidence:
     """Collect evidence for one folder of images per class."""
     evidence = Evidence()
-    found = _find_tops(folder)
+    # Without a folder of validation, if its part is given as a fraction.
+    found = {split: tops for split, tops in _find_tops(folder).items() if split != 'val' or options.val is None}
     names = {split: [folder.subfolders(top) for top in tops] for split, tops in found.items()}
     if not any(len(inner) > 1 for inners in names.values() for inner in inners):
         return evidence
@@ -47,7 +48,9 @@ def look_for_class_folders(folder: Folder, options: Options) -> Evidence:
     if strays and not options.skip_stray:
         evidence.add_against(f'{len(strays)} images are beside the folders of classes, such as {strays[0]}')
         evidence.remedy = evidence.remedy or 'Move them, or leave them out with --skip-stray.'
-    telling = [name for inners in names.values() for inner in inners for name in inner if _says_no_class(name)]
+    telling = [
+        name for inners in names.values() for inner in inners for name in inner[1:] and inner if _says_no_class(name)
+    ]
     if telling:
         evidence.add_against(f'a folder is called {telling[0]}')
     described = _described_images(folder)
@@ -71,7 +74,11 @@ def _described_images(folder: Folder) -> str:
         stem = path[: -len(PurePosixPath(path).suffix)]
         file = next((f'{stem}{end}' for end in ('.json', '.xml', '.txt') if f'{stem}{end}' in folder.all_files), '')
         found, example = found + bool(file), example or file
-    return f'most images have a file of the same name beside them, such as {example}' if 2 * found > len(folder.images) else ''
+    return (
+        f'most images have a file of the same name beside them, such as {example}'
+        if 2 * found > len(folder.images)
+        else ''
+    )
 
 
 def _find_tops(folder: Folder) -> dict[str, list[str]]:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
 
+from mmstvit.datasets.json_files import read_json
 from mmstvit.datasets.splitting import split_content
 from mmstvit.errors import DataError
-from mmstvit.fileio import read_json
 from mmstvit.rules.coco_files import ImageFolder
 from mmstvit.rules.coco_format import find_defects, repair
 from mmstvit.rules.findings import FAULT, Finding
@@ -305,7 +305,8 @@ def _check_files(split: str, part: Part, options: Options) -> list[str]:
         raise DataError(
             f'{len(missing)} of the {len(images)} images of {part.file} are not in {part.images} (first: '
             f'{missing[0]["file_name"]}).',
-            'Name their folder with --images FOLDER.' if most
+            'Name their folder with --images FOLDER.'
+            if most
             else 'Name their folder with --images FOLDER, or train on the others with --skip-missing.',
         )
     lost = {image['id'] for image in missing}

@@ -67,7 +67,9 @@ class Images:
         parent, stem = PurePosixPath(file).parent.as_posix().removeprefix('.'), PurePosixPath(file).stem
         candidates = self._by_stem.get(PurePosixPath(named.replace('\\', '/')).stem) or self._by_stem.get(stem, [])
         if len(candidates) > 1:
-            near = [path for path in candidates if _distance(path, parent) == min(_distance(p, parent) for p in candidates)]
+            near = [
+                path for path in candidates if _distance(path, parent) == min(_distance(p, parent) for p in candidates)
+            ]
             candidates = near
         return candidates[0] if len(candidates) == 1 else None
 
@@ -252,7 +254,9 @@ def _image_sets(folder: Folder, files: Mapping[str, str]) -> dict[str, list[str]
             path = next((path for path in folder.with_suffix('.txt') if f'/{path}'.endswith(f'/{end}')), None)
             if path is not None:
                 stems = [line.split()[0] for line in (folder.root / path).read_text().splitlines() if line.strip()]
-                splits[split] = [by_stem[PurePosixPath(stem).stem if '/' in stem else stem] for stem in stems if stem in by_stem]
+                splits[split] = [
+                    by_stem[PurePosixPath(stem).stem if '/' in stem else stem] for stem in stems if stem in by_stem
+                ]
         both = splits.pop('trainval', [])
         if 'train' not in splits and both:
             splits['train'] = both
@@ -303,7 +307,9 @@ def read_labelme_data(files: list[str], folder: Folder, options: Options) -> Dat
         for split, part in files_of.by_split().items()
     }
     background = len(files_of.files) - len(of_file)
-    notes = [f'labelme: {len(of_file)} images with a file of shapes, {background} without, classes {first_names(classes)}']
+    notes = [
+        f'labelme: {len(of_file)} images with a file of shapes, {background} without, classes {first_names(classes)}'
+    ]
     return _describe(tables, [*notes, *_missing_note(missing)], folder, options)
 
 
@@ -315,7 +321,9 @@ def _check_missing(missing: list[str], total: int, what: str, options: Options) 
     if most or not options.skip_missing:
         raise DataError(
             f'{len(missing)} of {total} {what} have no image (first: {missing[0]}).',
-            'Put the images into the folder.' if most else 'Add the images, or train on the others with --skip-missing.',
+            'Put the images into the folder.'
+            if most
+            else 'Add the images, or train on the others with --skip-missing.',
         )
 
 
@@ -336,4 +344,3 @@ def _describe(tables: Mapping[str, CocoTable], notes: list[str], folder: Folder,
         images = parts.pop(split).content['images']
         notes.append(f'{split}: {len(images)} images without annotations, for predict.py only')
     return describe_instances(parts, notes, folder, options)
-

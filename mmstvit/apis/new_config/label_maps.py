@@ -11,7 +11,7 @@ from mmstvit.errors import DataError
 from .class_names import find_names, parse_names, parse_value
 from .code import write_list
 from .evidence import Evidence
-from .folder import ALL, Folder, assign_splits, find_split, join, relative
+from .folder import Folder, assign_splits, find_split, join, relative
 from .label_values import IGNORED, Table, Values, convert, make_table, read_values, write
 from .options import NEXT_TO_CONFIG, Data, Options, first_names
 from .pairing import Pairs, find_pairs, look_at, several_maps
@@ -111,7 +111,11 @@ def read_label_maps(found: Mapping[str, list[Pairs]], folder: Folder, options: O
         parts, line = _split(parts, folder, options)
         notes.append(line)
     files, datasets = {}, {}
-    listed = alone > 0 or 'val' not in found or any(len(part) > 1 or part[0].images == part[0].maps for part in parts.values())
+    listed = (
+        alone > 0
+        or 'val' not in found
+        or any(len(part) > 1 or part[0].images == part[0].maps for part in parts.values())
+    )
     for split, part in parts.items():
         datasets[split] = []
         for i, pairs in enumerate(part):
@@ -135,9 +139,7 @@ def read_label_maps(found: Mapping[str, list[Pairs]], folder: Folder, options: O
     )
 
 
-def _describe_dataset(
-    pairs: Pairs, table: Table, folder: Folder, name: str, listed: bool
-) -> tuple[dict, dict]:
+def _describe_dataset(pairs: Pairs, table: Table, folder: Folder, name: str, listed: bool) -> tuple[dict, dict]:
     """Return the config of a dataset, and the files that it needs beside the config."""
     files = {}
     copies = table.converts or pairs.map_suffix is None
@@ -184,9 +186,7 @@ def _count_alone(every: Sequence[Pairs], folder: Folder) -> int:
     return sum(str(folder.root / join(top, path)) not in used for top in tops for path in folder.below(top))
 
 
-def _split(
-    parts: Mapping[str, list[Pairs]], folder: Folder, options: Options
-) -> tuple[dict[str, list[Pairs]], str]:
+def _split(parts: Mapping[str, list[Pairs]], folder: Folder, options: Options) -> tuple[dict[str, list[Pairs]], str]:
     """Take images for validation out of those for training; returns also a line about it."""
     items = [(i, name) for i, pairs in enumerate(parts['train']) for name in pairs.names]
     files = [path for pairs in parts['train'] for path in _images(pairs, folder)]

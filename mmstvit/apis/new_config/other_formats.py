@@ -25,12 +25,14 @@ _BY_TEXT: tuple[tuple[str, Callable[[str], bool], str, str], ...] = (
      'Use the annotations of instances (instances_*.json), or label maps.'),
     ('.json', lambda text: '"caption"' in text and '"image_id"' in text, 'captions of COCO',
      'Use the annotations of instances (instances_*.json).'),
-    ('.xml', lambda text: '<annotations' in text and ('<meta>' in text or '<image ' in text or '<track ' in text),
+    ('.xml', lambda text: '<annotations' in text and ('<meta' in text or '<image ' in text or '<track ' in text),
      'XML of CVAT', 'Export from CVAT in the format "COCO 1.0".'),
-    ('.csv', lambda text: _header(text)[:4] == ['filename', 'width', 'height', 'class'], 'a table of boxes (CSV)', _COCO),
+    ('.csv', lambda text: _header(text)[:4] == ['filename', 'width', 'height', 'class'], 'a table of boxes (CSV)',
+     _COCO),
     ('.csv', lambda text: _is_one_hot(text), 'a table with a column of 0 and 1 per class (CSV)',
      'Sort the images into one folder per class; several classes per image are not supported by new_config.py.'),
-    ('.txt', lambda text: len(text.split('\n')[0].split()) in (15, 16) and not text[:1].isdigit(), 'labels of KITTI', _COCO),
+    ('.txt', lambda text: len(text.split('\n')[0].split()) in (15, 16) and not text[:1].isdigit(), 'labels of KITTI',
+     _COCO),
     ('.ndjson', lambda text: True, 'an export of Labelbox', _COCO),
     ('.tfrecord', lambda text: True, 'TFRecord files', _COCO),
     ('.mat', lambda text: True, 'MATLAB files', 'Convert them to label maps in PNG format, or to COCO format.'),
@@ -75,4 +77,3 @@ def _is_one_hot(text: str) -> bool:
     """Return True for rows of a file name and a 0 or 1 for every class."""
     rows = [[cell.strip() for cell in row] for row in csv.reader(text.splitlines()[1:6]) if row]
     return bool(rows) and all(len(row) > 2 and set(row[1:]) <= {'0', '1', '0.0', '1.0'} for row in rows)
-

@@ -7,7 +7,7 @@ label maps: few values in large flat regions. Names of folders such as ``masks``
 import functools
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from itertools import combinations, permutations
 from pathlib import Path, PurePosixPath
@@ -15,13 +15,17 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from PIL import Image
 
-from .folder import Folder, join
+from .folder import ALL, Folder, find_split, join
 
 # Words in the names of folders and files of label maps.
 MAP_WORDS = frozenset(
-    'ann anno annos annot annots annotation annotations gt gts groundtruth label labels labelmap labelmaps map maps '
-    'mask masks manual matte mattes seg segs segmap segmaps segmentation segmentations segmentationclass '
-    'segmentationclasspng segments target targets trimap trimaps truth gtfine gtcoarse labelids labeltrainids'.split()
+    {
+        *('ann', 'anno', 'annos', 'annot', 'annots', 'annotation', 'annotations', 'gt', 'gts', 'groundtruth', 'truth'),
+        *('label', 'labels', 'labelmap', 'labelmaps', 'labelids', 'labeltrainids', 'gtfine', 'gtcoarse', 'manual'),
+        *('map', 'maps', 'mask', 'masks', 'matte', 'mattes', 'target', 'targets', 'trimap', 'trimaps'),
+        *('seg', 'segs', 'segmap', 'segmaps', 'segmentation', 'segmentations', 'segments'),
+        *('segmentationclass', 'segmentationclasspng'),
+    }
 )
 _MOST_FOLDERS = 40  # above, only folders whose paths differ in one place by a word of label maps are compared
 _SAMPLE = 4  # files of a folder that are looked at
@@ -73,8 +77,11 @@ def find_pairs(folder: Folder, map_suffix: str | None = None) -> list[Pairs]:
         folder: The folder.
         map_suffix: Take only maps whose names end with it.
     """
-    found = [pairs for images, maps in _candidates(folder) for pairs in _pair(folder, images, maps, map_suffix)]
-    return _join_nested([pairs for pairs in found if _is_accepted(folder, pairs)])
+    candidates = [both for both in _candidates(folder) if len({find_split(f'{top}/x') for top in both} - {ALL}) < 2]
+    found = [pairs for images, maps in candidates for pairs in _pair(folder, images, maps, map_suffix)]
+    accepted = [pairs for pairs in found if _is_accepted(folder, pairs)]
+    maps = {pairs.maps for pairs in accepted if pairs.images != pairs.maps}  # predictions beside maps are no images
+    return _join_nested([pairs for pairs in accepted if pairs.images not in maps or pairs.images == pairs.maps])
 
 
 def has_map_word(path: str) -> bool:
@@ -116,14 +123,16 @@ def _pair(folder: Folder, images: str, maps: str, map_suffix: str | None) -> Ite
         groups = _by_template(names) if same else [names]
         for group in groups:
             others = [name for name in candidates if not same or name not in group]
-            for image_suffix in dict.fromkeys((suffix, _common_end(group, suffix))):
-                stems = {name[: -len(image_suffix)]: name for name in group}
-                results = list(_match(stems, others))
-                if results:
-                    yield from (
-                        Pairs(images, maps, image_suffix, end, dict(sorted(files.items()))) for end, files in results
-                    )
-                    break
+            for match in (_match_ends, _match_parts):
+                for image_suffix in dict.fromkeys((suffix, _common_end(group, suffix))):
+                    results = list(match({name[: -len(image_suffix)] for name in group}, others))
+                    for end, files in results:
+                        yield Pairs(images, maps, image_suffix, end, dict(sorted(files.items())))
+                    if results:
+                        break
+                else:
+                    continue
+                break
 
 
 def _by_template(names: Sequence[str]) -> list[list[str]]:
@@ -138,25 +147,26 @@ def _by_template(names: Sequence[str]) -> list[list[str]]:
     return [images, maps] if images and maps else [list(names)]
 
 
-def _match(stems: Mapping[str, str], candidates: Sequence[str]) -> Iterator[tuple[str | None, dict[str, str]]]:
-    """Yield the end of the names of maps (None if there is none), and the maps by the name of the image."""
-    needed = max(1, min(len(stems), len(candidates)) / 2)
+def _match_ends(stems: Set[str], candidates: Sequence[str]) -> Iterator[tuple[str, dict[str, str]]]:
+    """Yield ends of the names of maps that begin with the name of an image, and the maps by the name of the image."""
     ends: dict[str, dict[str, str]] = {}
     for name in candidates:
         for cut in [i for i in range(1, len(name)) if name[i] in '._- ']:
             if name[:cut] in stems:
                 ends.setdefault(name[cut:], {})[name[:cut]] = name
-    most = max(map(len, ends.values()), default=0)
     # An end that only a few names have is an accident, such as a.jpg beside a_2.png.
-    good = {end: files for end, files in ends.items() if len(files) > most / 2 and len(files) >= needed}
-    if good:
-        yield from good.items()
-        return
+    most = max(map(len, ends.values()), default=0)
+    needed = max(most / 2, min(len(stems), len(candidates)) / 4)
+    yield from ((end, files) for end, files in ends.items() if len(files) >= needed and len(files) > most / 2)
+
+
+def _match_parts(stems: Set[str], candidates: Sequence[str]) -> Iterator[tuple[None, dict[str, str]]]:
+    """Yield the maps by the name of the image if the names are equal in the part in which they differ."""
+    by_stem = {_stem(name): name for name in candidates}
     for normalize in (str.lower, _number):
-        ours, theirs = (_keys(list(names), normalize) for names in (stems, map(_stem, candidates)))
-        by_stem = {_stem(name): name for name in candidates}
+        ours, theirs = (_keys(list(names), normalize) for names in (stems, by_stem)) if by_stem else ({}, {})
         files = {ours[key]: by_stem[theirs[key]] for key in ours if key in theirs}
-        if len(files) >= needed and len(ours) == len(stems):
+        if 2 * len(files) >= min(len(stems), len(candidates)) > 0 and len(ours) == len(stems):
             yield None, files
             return
 
@@ -282,7 +292,7 @@ def _join_nested(found: Sequence[Pairs]) -> list[Pairs]:
 def _outer(images: str, maps: str) -> tuple[str, str, str]:
     """Split the last parts off that two paths have in common: images/ulm, maps/ulm -> images, maps, ulm."""
     ours, theirs, inner = images.split('/'), maps.split('/'), []
-    while len(ours) > 1 and len(theirs) > 1 and ours[-1] == theirs[-1] and ours != theirs:
+    while len(ours) > 1 < len(theirs) and ours[-1] == theirs[-1] and find_split(f'{ours[-1]}/x') == ALL:
         inner.insert(0, ours.pop())
         theirs.pop()
     return '/'.join(ours), '/'.join(theirs), '/'.join(inner)

@@ -104,10 +104,14 @@ def _decide(seen: dict[Kind, Evidence], others: Evidence, folder: Folder, option
     if len(clear) > 1:
         listed = '\n'.join(f'  {kind.name}: {"; ".join(seen[kind].reasons[:3])}' for kind in clear)
         tasks = list(dict.fromkeys(kind.task for kind in clear))
-        choice = f'--task {" or --task ".join(tasks)}' if len(tasks) > 1 else 'name the annotation file, or an inner folder'
+        choice = (
+            f'--task {" or --task ".join(tasks)}' if len(tasks) > 1 else 'name the annotation file, or an inner folder'
+        )
         raise DataError(f'{options.data} has several kinds of data:\n{listed}\n', f'Choose: {choice}.')
-    doubtful = [(kind.name, seen[kind]) for kind in seen if seen[kind].against]
+    doubtful = [(kind.name, seen[kind]) for kind in seen if seen[kind].against and kind.task != 'classes']
     doubtful += [('another format', others)] if others.against else []
+    # A folder per class is what remains if nothing else is there.
+    doubtful = doubtful or [(kind.name, seen[kind]) for kind in seen if seen[kind].against]
     if not doubtful:
         expected = '; '.join(dict.fromkeys(kind.name for kind in seen))
         raise DataError(

@@ -4,8 +4,8 @@ import colorsys
 from collections.abc import Iterator, Sequence
 
 from .code import Code, assign, literal
-from .options import NEXT_TO_CONFIG, Data
 from .models import Model
+from .options import NEXT_TO_CONFIG, Data
 from .plan import Plan
 
 # Is nano -> objects per image, and proposals, of the base configs.

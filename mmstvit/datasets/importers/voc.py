@@ -62,7 +62,8 @@ def count_voc_classes(files: Mapping[str, Sequence[VocObject]]) -> Counter[str]:
 def read_voc(root: Path, objects: Mapping[str, Sequence[VocObject]], classes: Sequence[str]) -> CocoTable:
     """Make a table of images and their objects.
 
-    A box is [xmin, ymin, xmax − xmin, ymax − ymin], as MMDetection's VOCDataset reads it (tried: 3.5.1).
+    A box is [xmin, ymin, xmax − xmin, ymax − ymin] with the numbers of the file. VOC's own files count pixels from 1,
+    most tools from 0; MMDetection's VOCDataset (tried: 3.5.1) subtracts 1 from all four numbers, of any file.
 
     Args:
         root: Folder of the data set.

@@ -51,7 +51,7 @@ def _parse_slowly(data: bytes, path: object) -> object:
         if data[:2] in (b'\xff\xfe', b'\xfe\xff'):
             raise DataError(f'{path} is in UTF-16, expected UTF-8.', 'Save it in UTF-8.') from error
         raise DataError(
-            f'{path} is not in UTF-8: byte {data[error.start] :#x} at {error.start}.', 'Save it in UTF-8.'
+            f'{path} is not in UTF-8: byte {data[error.start]:#x} at {error.start}.', 'Save it in UTF-8.'
         ) from error
     try:
         return json.loads(text)
