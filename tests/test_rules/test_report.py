@@ -6,6 +6,7 @@ import weakref
 from collections import Counter
 
 import pytest
+from mmcv.transforms import LoadImageFromFile
 
 from mmstvit.datasets import coco
 from mmstvit.rules import CHEAP, Finding, check, facts
@@ -60,6 +61,32 @@ def test_a_test_set_without_annotations_is_predicted_only(tmp_path):
     assert fault.kind == 'nothing to evaluate' and 'test_evaluator.format_only=True' in fault.remedy
     cfg.test_evaluator.format_only = True
     assert check(cfg, ('test',), CHEAP).faults == []
+
+
+class LoadFromArchive(LoadImageFromFile):
+    """A loader for which ``img_path`` is a key."""
+
+    def transform(self, results: dict) -> dict:
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize(
+    ('loader', 'kinds'),
+    [
+        (dict(type='LoadImageFromFile'), ['missing files'] * 2),
+        (dict(type='LoadImageFromFile', backend_args=dict(backend='lmdb', db_path='images.lmdb')), []),
+        (dict(type='LoadImageFromFile', file_client_args=dict(backend='lmdb', db_path='images.lmdb')), []),
+        (dict(type=LoadFromArchive), []),
+    ],
+)
+def test_keys_are_no_missing_files(loader, kinds, tmp_path):
+    cfg = make_config('mmpretrain', tmp_path)
+    for split in SPLITS:
+        (tmp_path / f'{split}.txt').write_text(f'{split}/0.jpg 0\n{split}/1.jpg 1\n')
+        dataset = cfg[f'{split}_dataloader'].dataset
+        dataset.update(ann_file=f'{split}.txt', data_prefix='', with_label=True)
+        dataset.pipeline[0] = loader
+    assert [finding.kind for finding in check(cfg, SPLITS, CHEAP).findings] == kinds
 
 
 def test_causes_stand_for_their_consequences():
