@@ -1,15 +1,15 @@
 """Rules: do a config, its data and its model fit together?
 
 A rule is a function ``rule(facts) -> Iterator[Finding]`` in a module of this room. train.py and test.py ask the rules
-of :data:`CHEAP` before the first iteration; verify_dataset.py asks those of :data:`THOROUGH` too. Rule modules import
+of :data:`CHEAP` before they build the model; verify_dataset.py asks those of :data:`THOROUGH` too. Rule modules import
 mmdet, mmseg, mmpretrain and pycocotools inside functions only: a config needs one of them.
 """
 
 from . import classes, coco, decoding, evaluation, files, heads, images, keys, label_maps, loaders, schedule, usable
-from .checking import Rule, ask, check, hand_over
-from .facts import DatasetFacts, Facts, find_keys, gather
+from .facts import DatasetFacts, Facts
 from .files import check_data
-from .findings import FAULT, WARNING, Finding, Report, refuse
+from .findings import FAULT, WARNING, Finding, refuse
+from .report import Report, Rule, check
 
 # No decoding of all files, at most a look at names and headers. The order is that of the report.
 CHEAP: tuple[Rule, ...] = (
@@ -64,11 +64,7 @@ __all__ = [
     'Finding',
     'Report',
     'Rule',
-    'ask',
     'check',
     'check_data',
-    'find_keys',
-    'gather',
-    'hand_over',
     'refuse',
 ]

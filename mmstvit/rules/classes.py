@@ -10,9 +10,8 @@ from mmengine.registry import DATASETS
 
 from mmstvit.datasets.coco import first_names
 
-from .building import find_class
 from .coco import nearest
-from .facts import DatasetFacts, Facts
+from .facts import DatasetFacts, Facts, find_class
 from .findings import FAULT, WARNING, Finding, shorten
 
 # Folders that operating systems, archivers and editors make.

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from mmengine.config import Config
 
+from mmstvit.datasets.images import find_readers, may_read_keys
 from mmstvit.datasets.wrappers import inner_datasets
 from mmstvit.dependencies import tool_command
 from mmstvit.fileio import is_local
@@ -103,11 +104,13 @@ def find_files(data: DatasetFacts, maps: bool = False) -> list[str]:
 def check_missing_files(facts: Facts) -> Iterator[Finding]:
     """Refuse datasets with missing image or map files. Each folder is listed once."""
     for data in facts.datasets:
-        backend = (data.cfg.get('backend_args') or {}).get('backend', 'local')
+        pipeline = getattr(data.dataset, 'pipeline', ())
+        backends = [data.cfg.get('backend_args'), *(reader.backend_args for reader in find_readers(pipeline))]
+        local = all((backend or {}).get('backend', 'local') == 'local' for backend in backends)
         for maps in (False, True):
-            files = find_files(data, maps) if backend == 'local' else []
+            files = find_files(data, maps) if local else []
             missing = _find_missing(files)
-            if not missing:
+            if not missing or (len(missing) == len(files) and may_read_keys(pipeline)):
                 continue
             what = 'segmentation maps' if maps else 'images'
             count = 'none of the' if len(missing) == len(files) else f'{len(missing)} of the'

@@ -1,8 +1,8 @@
-"""Findings of the rules, and the report of them."""
+"""Findings of the rules."""
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 
 from mmstvit.errors import DataError, one_line
 
@@ -57,54 +57,6 @@ class Finding:
         return f'{self.text} First: {one_line(examples)}.' if examples else self.text
 
 
-@dataclass
-class Report:
-    """Findings, and a line for each dataset.
-
-    Args:
-        used: Lines such as ``'train: 227 of 230 annotations in 80 of 80 images (dropped: 3 area 0)'``.
-        findings: The findings whose cause is not another finding; see :func:`keep_causes`.
-    """
-
-    used: list[str] = field(default_factory=list)
-    findings: list[Finding] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.used = [one_line(line) for line in self.used]
-
-    @property
-    def faults(self) -> list[Finding]:
-        """The faults, which training refuses."""
-        return [finding for finding in self.findings if finding.severity == FAULT]
-
-    @property
-    def warnings(self) -> list[Finding]:
-        """The warnings."""
-        return [finding for finding in self.findings if finding.severity == WARNING]
-
-    def lines(self, shown: int) -> Iterator[str]:
-        """Yield the report as text, with the first ``shown`` examples of each finding; faults stand first."""
-        yield from self.used
-        for finding in [*self.faults, *self.warnings]:
-            yield from _listing(finding, shown)
-        yield f'{_count(len(self.faults), "fault")}, {_count(len(self.warnings), "warning")}'
-
-    def to_dict(self) -> dict:
-        """Return the whole report, for JSON."""
-        findings = [asdict(finding) for finding in [*self.faults, *self.warnings]]
-        return dict(used=self.used, findings=findings, faults=len(self.faults), warnings=len(self.warnings))
-
-
-def keep_causes(findings: Sequence[Finding]) -> list[Finding]:
-    """Leave out the findings that another one explains."""
-    return [finding for finding in findings if not any(_explains(cause, finding) for cause in findings)]
-
-
-def _explains(cause: Finding, finding: Finding) -> bool:
-    same = not cause.split or not finding.split or cause.split == finding.split
-    return cause is not finding and finding.kind in cause.explains and same
-
-
 def refuse(faults: Sequence[Finding]) -> None:
     """Raise one DataError that lists faults with their remedies; return if there are none."""
     if not faults:
@@ -147,19 +99,3 @@ def common_folder(paths: Sequence[str]) -> str:
 def shorten(values: Sequence[object], shown: int = 5) -> tuple[str, ...]:
     """Return the first few values as examples of a finding."""
     return tuple(map(str, values[:shown]))
-
-
-def _count(number: int, noun: str) -> str:
-    return f'{number} {noun}' if number == 1 else f'{number} {noun}s'
-
-
-def _listing(finding: Finding, shown: int) -> Iterator[str]:
-    """Yield the lines of a finding in a report, with its first ``shown`` examples."""
-    label = 'FAULT' if finding.severity == FAULT else 'warning'
-    split = f' ({finding.split})' if finding.split else ''
-    yield f'  {label}  {finding.kind}{split}: {finding.count}'
-    yield f'    {finding.text}'
-    yield from (f'      {one_line(example)}' for example in finding.examples[:shown])
-    if len(finding.examples) > shown:
-        yield f'      … and {len(finding.examples) - shown} more'
-    yield f'    Remedy: {finding.remedy}'

@@ -115,7 +115,10 @@ def _find_in_channels(cfg: Config) -> tuple[str, int] | None:
     if value is None:
         with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
             kind = backbone['type']
-            cls = MODELS.get(kind) if isinstance(kind, str) else kind
+            try:
+                cls = MODELS.get(kind) if isinstance(kind, str) else kind
+            except KeyError:  # an unknown type: building the model names it
+                cls = None
         parameter = inspect.signature(cls).parameters.get('in_channels') if cls else None
         value = parameter.default if parameter else None
     return ('model.backbone.in_channels', value) if isinstance(value, int) else None
