@@ -153,10 +153,7 @@ def _ask_rules(cfg: Config, splits: Sequence[str]) -> rules.Report:
 def _build_runner(cfg: Config, get_model: Callable[[], nn.Module], report: rules.Report) -> Runner:
     """Build the runner, and log what the rules report: a line for each dataset and each warning."""
     runner = engine.build_runner(cfg, get_model)
-    for line in report.used:
-        runner.logger.info(line)
-    for warning in report.warnings:
-        runner.logger.warning(f'{warning.line} {warning.remedy}')
+    report.log(runner.logger)
     return runner
 
 

@@ -8,7 +8,8 @@ mmdet, mmseg, mmpretrain and pycocotools inside functions only: a config needs o
 from . import classes, coco, decoding, evaluation, files, heads, images, keys, label_maps, loaders, schedule, usable
 from .facts import DatasetFacts, Facts
 from .files import check_data
-from .findings import FAULT, WARNING, Finding, refuse
+from .findings import Finding, refuse
+from .kinds import FAULT, KINDS, WARNING, check_kinds
 from .report import Report, Rule, check
 
 # No decoding of all files, at most a look at names and headers. The order is that of the report.
@@ -29,9 +30,11 @@ CHEAP: tuple[Rule, ...] = (
     coco.check_rle_sizes,
     coco.check_mask_heads,
     coco.check_boxes,
+    coco.check_evaluated,
     files.check_missing_files,
     files.check_duplicates,
     files.check_splits,
+    files.check_copies,
     classes.check_suffixes,
     images.check_channels,
     images.check_bits,
@@ -52,11 +55,13 @@ THOROUGH: tuple[Rule, ...] = (
     decoding.check_verifiable,
     coco.find_dropped,
     decoding.check_files,
+    decoding.check_look_alikes,
 )
 
 __all__ = [
     'CHEAP',
     'FAULT',
+    'KINDS',
     'THOROUGH',
     'WARNING',
     'DatasetFacts',
@@ -66,5 +71,6 @@ __all__ = [
     'Rule',
     'check',
     'check_data',
+    'check_kinds',
     'refuse',
 ]

@@ -15,7 +15,8 @@ from .coco_annotations import AnnotationMender, References
 from .coco_defects import MISSING, Notes
 from .coco_files import ImageFolder
 from .coco_values import to_id, to_number, to_size
-from .findings import FAULT, WARNING, Finding, refuse
+from .findings import Finding, refuse
+from .kinds import FAULT, WARNING
 from .masks import ROUNDING, extent, overhang
 
 __all__ = ['find_defects', 'repair']

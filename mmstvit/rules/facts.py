@@ -28,8 +28,9 @@ from mmstvit.fileio import is_local
 from mmstvit.nodes import find_parts
 
 from .coco_format import find_defects
-from .findings import FAULT, Finding
+from .findings import Finding
 from .headers import CocoInfos, Header, read_headers
+from .kinds import FAULT
 
 # Heads that classify the labels of the dataset; the region proposals of rpn_head have no class.
 _HEADS = {'bbox_head', 'mask_head', 'decode_head', 'auxiliary_head', 'head', 'data_preprocessor'}

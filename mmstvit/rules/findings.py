@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 from mmstvit.errors import DataError, one_line
 
-FAULT = 'fault'
-WARNING = 'warning'
+from .kinds import KINDS
 
 
 @dataclass(frozen=True)
@@ -15,8 +14,7 @@ class Finding:
     """A fault or a warning about a config, its data, or both.
 
     Args:
-        kind: Short name by which the report groups, such as ``'two categories of one name'``.
-        severity: ``'fault'``, which training refuses, or ``'warning'``.
+        kind: Name in the table of kinds, by which the report groups, such as ``'two categories of one name'``.
         message: One plain sentence with the value and what was expected.
         remedy: What the user does about it.
         where: The file, or the dotted key of the config.
@@ -25,10 +23,10 @@ class Finding:
         examples: The first few, short.
         split: ``'train'``, ``'val'`` or ``'test'``; empty for the config as a whole.
         explains: Kinds of findings that follow from this one, and are left out of the report if they are in its split.
+        severity: Severity, if it is not that of the kind.
     """
 
     kind: str
-    severity: str
     message: str
     remedy: str
     where: str = ''
@@ -37,10 +35,10 @@ class Finding:
     examples: tuple[str, ...] = ()
     split: str = ''
     explains: tuple[str, ...] = ()
+    severity: str = ''
 
     def __post_init__(self) -> None:
-        if self.severity not in (FAULT, WARNING):
-            raise ValueError(f'severity must be {FAULT!r} or {WARNING!r}, but got {self.severity!r}.')
+        object.__setattr__(self, 'severity', self.severity or KINDS[self.kind].severity)
         if not self.message or not self.remedy:
             raise ValueError(f'a finding needs a message and a remedy: {self}')
 
@@ -68,26 +66,26 @@ def refuse(faults: Sequence[Finding]) -> None:
 
 
 def gather_places(
-    places: Iterable[tuple[str, str, str]], kinds: Mapping[str, tuple[str, str, str]], split: str
+    places: Iterable[tuple[str, str, str]], kinds: Mapping[str, tuple[str, str]], split: str
 ) -> Iterator[Finding]:
     """Make one finding of all places of a kind.
 
     Args:
         places: Kinds, paths and messages.
-        kinds: Severity, meaning and remedy of each kind.
+        kinds: Meaning and remedy of each kind.
         split: The split.
     """
     by_kind: dict[str, list[tuple[str, str]]] = {}
     for kind, path, message in places:
         by_kind.setdefault(kind, []).append((path, message))
     for kind, found in by_kind.items():
-        severity, meaning, remedy = kinds[kind]
+        meaning, remedy = kinds[kind]
         if len(found) == 1:
-            yield Finding(kind, severity, found[0][1], remedy, found[0][0], split=split)
+            yield Finding(kind, found[0][1], remedy, found[0][0], split=split)
             continue
         folder = common_folder([path for path, _ in found])
         examples = tuple(f'{path.removeprefix(folder)}: {message}' for path, message in found)
-        yield Finding(kind, severity, meaning, remedy, folder, len(found), examples=examples, split=split)
+        yield Finding(kind, meaning, remedy, folder, len(found), examples=examples, split=split)
 
 
 def common_folder(paths: Sequence[str]) -> str:

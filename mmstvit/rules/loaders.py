@@ -9,7 +9,7 @@ from mmengine.dist import get_world_size
 from mmstvit.nodes import find_parts, type_name
 
 from .facts import DatasetFacts, Facts
-from .findings import FAULT, Finding
+from .findings import Finding
 from .images import load_inputs
 
 
@@ -40,7 +40,7 @@ def check_batch_sizes(facts: Facts) -> Iterator[Finding]:
                 f'{key} is {batch}, but the images have several sizes after the pipeline and cannot be stacked: {path} '
                 f'is {first[1]}×{first[0]}, {other} {second[1]}×{second[0]}.'
             )
-            yield Finding('batch of several sizes', FAULT, message, f'Set --cfg-options {key}=1', key, split=split)
+            yield Finding('batch of several sizes', message, f'Set --cfg-options {key}=1', key, split=split)
 
 
 def check_slide(facts: Facts) -> Iterator[Finding]:
@@ -59,7 +59,7 @@ def check_slide(facts: Facts) -> Iterator[Finding]:
         )
     if problem:
         remedy = "Set model.test_cfg=dict(mode='slide', crop_size=(512, 512), stride=(341, 341)), or mode='whole'."
-        yield Finding('sliding window', FAULT, problem, remedy, 'model.test_cfg')
+        yield Finding('sliding window', problem, remedy, 'model.test_cfg')
 
 
 def check_batch_norm(facts: Facts) -> Iterator[Finding]:
@@ -84,7 +84,7 @@ def check_batch_norm(facts: Facts) -> Iterator[Finding]:
         f'(Expected more than 1 value per channel when training).'
     )
     remedy += ", or replace BatchNorm by norm_cfg=dict(type='GN', num_groups=32)."
-    yield Finding('BatchNorm of one image', FAULT, message, remedy, 'train_dataloader.batch_size', split='train')
+    yield Finding('BatchNorm of one image', message, remedy, 'train_dataloader.batch_size', split='train')
 
 
 def _pooled_batch_norms(cfg: Config) -> Iterator[tuple[str, str]]:

@@ -1,17 +1,19 @@
 """Ask rules about a config and report what they find."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from logging import Logger
 
 from mmengine.config import Config
 
-from mmstvit.errors import one_line
+from mmstvit.errors import UserError, one_line
 
 from .decoding import check_files
 from .facts import DatasetFacts, Facts, gather, in_scope
-from .findings import FAULT, WARNING, Finding
+from .findings import Finding
 from .heads import labels_of
+from .kinds import FAULT, WARNING, check_kinds
 
 Rule = Callable[[Facts], Iterator[Finding]]
 
@@ -23,10 +25,12 @@ class Report:
     Args:
         used: Lines such as ``'train: 227 of 230 annotations in 80 of 80 images (dropped: 3 area 0)'``.
         findings: The findings whose cause is not another finding; see :func:`keep_causes`.
+        waived: Findings of kinds that the user ignores.
     """
 
     used: list[str] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
+    waived: list[Finding] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.used = [one_line(line) for line in self.used]
@@ -46,7 +50,19 @@ class Report:
         yield from self.used
         for finding in [*self.faults, *self.warnings]:
             yield from _listing(finding, shown)
+        yield from self.waived_lines()
         yield f'{_count(len(self.faults), "fault")}, {_count(len(self.warnings), "warning")}'
+
+    def log(self, logger: Logger) -> None:
+        """Log a line for each dataset, each finding that the user ignores, and each warning."""
+        for line in self.used:
+            logger.info(line)
+        for line in [*self.waived_lines(), *(f'{warning.line} {warning.remedy}' for warning in self.warnings)]:
+            logger.warning(line)
+
+    def waived_lines(self) -> Iterator[str]:
+        """Yield a line for each finding that the user ignores."""
+        yield from (f'ignored ({finding.kind}): {finding.line}' for finding in self.waived)
 
     def to_dict(self) -> dict:
         """Return the whole report, for JSON."""
@@ -60,16 +76,31 @@ def check(cfg: Config, splits: Sequence[str], rules: Sequence[Rule], num_workers
     Args:
         cfg: The user's config.
         splits: Of ``'train'``, ``'val'`` and ``'test'``.
-        rules: The rules, in the order of the report.
+        rules: The rules, in the order of the report. Kinds in ``rules=dict(ignore=[…])`` of the config are waived.
         num_workers: Number of processes for rules that decode; 0 works in this one.
+
+    Raises:
+        UserError: ``rules`` of the config names an unknown kind, or has another option.
     """
+    ignored = ignored_kinds(cfg)
     facts = gather(cfg, splits, num_workers)
     facts.decodes = check_files in rules
     with in_scope(cfg):
         findings = [finding for rule in rules for finding in rule(facts)]
     used = [f'{data.split}: {_count_used(data)}' for data in facts.datasets]
     used += [f'{key.partition("_")[0]}: {key} has the same data as {first}' for key, first in facts.same.items()]
-    return Report(used, keep_causes(findings))
+    waived = [finding for finding in findings if finding.kind in ignored]
+    return Report(used, keep_causes([finding for finding in findings if finding.kind not in ignored]), waived)
+
+
+def ignored_kinds(cfg: Config) -> frozenset[str]:
+    """Return the kinds that a config ignores; raises UserError for a name that is not in the table."""
+    options = cfg.get('rules') or {}
+    ignored = options.get('ignore') or [] if isinstance(options, Mapping) else None
+    if not isinstance(ignored, (list, tuple)) or set(options) - {'ignore'}:
+        raise UserError(f'rules of the config is {options!r}.', "Set rules=dict(ignore=['KIND', …]).")
+    check_kinds(ignored)
+    return frozenset(ignored)
 
 
 def keep_causes(findings: Sequence[Finding]) -> list[Finding]:

@@ -9,6 +9,7 @@ import pytest
 from mmcv.transforms import LoadImageFromFile
 
 from mmstvit.datasets import coco
+from mmstvit.errors import UserError
 from mmstvit.rules import CHEAP, Finding, check, facts
 from mmstvit.rules.findings import refuse
 from mmstvit.rules.report import keep_causes
@@ -90,13 +91,13 @@ def test_keys_are_no_missing_files(loader, kinds, tmp_path):
 
 
 def test_causes_stand_for_their_consequences():
-    cause = Finding('cause', 'fault', 'm', 'r', split='val', explains=('effect',))
-    effects = [Finding('effect', 'fault', 'm', 'r', split=split) for split in ('train', 'val', '')]
+    cause = Finding('no mask', 'm', 'r', split='val', explains=('invalid mask',))
+    effects = [Finding('invalid mask', 'm', 'r', split=split) for split in ('train', 'val', '')]
     assert keep_causes([*effects, cause]) == [effects[0], cause]
 
 
 def test_one_error_lists_all_faults():
-    faults = [Finding(f'kind {i}', 'fault', f'problem {i}.', f'remedy {i}.', f'file {i}') for i in (1, 2)]
+    faults = [Finding('no mask', f'problem {i}.', f'remedy {i}.', f'file {i}') for i in (1, 2)]
     with pytest.raises(RuntimeError) as caught:
         refuse(faults)
     words = Counter(str(caught.value).split())
@@ -105,3 +106,31 @@ def test_one_error_lists_all_faults():
         refuse(faults[:1])
     assert (caught.value.problem, caught.value.remedy) == ('file 1: problem 1.', 'remedy 1.')
     refuse([])
+
+
+def test_kinds_that_the_user_ignores_are_said_and_stop_nothing(tmp_path):
+    cfg = make_config('mmdet', tmp_path)
+    content = coco_content()
+    for annotation in content['annotations']:
+        annotation['bbox'] = ['left', 0, 4, 4]
+    (tmp_path / 'train.json').write_text(json.dumps(content))
+    assert {finding.kind for finding in check(cfg, SPLITS, CHEAP).faults} == {'invalid box'}
+    cfg.rules = dict(ignore=['invalid box', 'unusable dataset'])
+    report = check(cfg, SPLITS, CHEAP)
+    assert not report.faults
+    assert any(line.startswith('ignored (invalid box): ') for line in report.lines(5))
+
+
+@pytest.mark.parametrize(
+    ('value', 'message'),
+    [
+        (dict(ignore=['invalid boxes']), "Did you mean 'invalid box'"),
+        (dict(ignored=[]), 'rules=dict'),
+        (['invalid box'], 'rules=dict'),
+    ],
+)
+def test_kinds_that_do_not_exist_are_refused(value, message, tmp_path):
+    cfg = make_config('mmdet', tmp_path)
+    cfg.rules = value
+    with pytest.raises(UserError, match=message):
+        check(cfg, SPLITS, CHEAP)
