@@ -67,7 +67,7 @@ tests = [
 setup(
     # Without mmengine and mmcv: the original and the OneDL distributions have the same import names, and pip would
     # overwrite one with the other. `mmstvit.dependencies` checks what can be imported.
-    install_requires=['torch>=2.6', 'numpy', 'packaging'],
+    install_requires=['torch>=2.6', 'numpy', 'orjson>=3.10', 'packaging'],
     extras_require={
         'app': app,
         'docs': docs,

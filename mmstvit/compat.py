@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
-from mmengine.dataset import BaseDataset
 from mmengine.optim import BaseOptimWrapper
 from mmengine.registry import DefaultScope
 from mmengine.visualization import Visualizer
@@ -65,12 +64,6 @@ def no_sample_found(error: Exception) -> bool:
     MMEngine 0.10.12 raises a plain ``Exception`` for it, which only its text tells from others.
     """
     return type(error) is Exception and str(error).startswith('Cannot find valid image')
-
-
-def serialize_data(dataset: BaseDataset) -> None:
-    """Serialize the samples of a dataset, as MMEngine 0.10.0 to 0.10.12 does where it loads them."""
-    dataset.data_bytes, dataset.data_address = dataset._serialize_data()
-    dataset.serialize_data = True
 
 
 def unpickling_reason(error: Exception) -> str:

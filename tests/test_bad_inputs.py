@@ -12,12 +12,12 @@ from .in_process import run_main
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """A folder as users have it: configs, tools and data as in a clone."""
+def folder(scenes: Path, tmp_path: Path) -> Path:
+    """A folder as users have it: configs and tools as in a clone, and data for the classifier."""
     for name in ('configs', 'tools'):
         (tmp_path / name).symlink_to(ROOT / name)
-    for split in ('train', 'val'):  # train.py and test.py check that the data exist
-        (tmp_path / 'data' / 'scenes' / 'imagenet' / split).mkdir(parents=True)
+    (tmp_path / 'data' / 'scenes').mkdir(parents=True)
+    (tmp_path / 'data' / 'scenes' / 'imagenet').symlink_to(scenes / 'imagenet')
     return tmp_path
 
 

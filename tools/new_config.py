@@ -1,4 +1,4 @@
-"""Write a config for a folder of your own images: instances (COCO format), segments (label maps) or classes (folders).
+"""Write a config for a folder of your own images: instances, segments (label maps) or classes (folders).
 
 The folder is recognized, and nothing in it is changed. The config inherits from one of ours and states what the data
 decide. Without a split, a part of the images is for validation. Files that the config needs are written beside it.
@@ -20,7 +20,9 @@ from mmstvit.apis.new_config import Options, new_config
 def parse_args() -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('data', type=Path, help='folder of the data, or an annotation file in COCO format')
+    parser.add_argument(
+        'data', type=Path, help='folder of the data; or a COCO annotation file, or the YAML file of YOLO'
+    )
     parser.add_argument('--out', type=Path, metavar='CONFIG', help='the config (default: MODEL_FOLDER.py here)')
     parser.add_argument(
         '--model',
@@ -46,6 +48,9 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--ignore', nargs='+', default=[], metavar='VALUE', help='values of label maps without a class')
     parser.add_argument('--map-suffix', metavar='END', help='end of the names of the label maps, such as _labelIds.png')
+    parser.add_argument('--maps', type=Path, metavar='FOLDER', help='the label maps, if images have several')
+    parser.add_argument('--skip-missing', action='store_true', help='train without images that are missing')
+    parser.add_argument('--skip-stray', action='store_true', help='leave out images beside the folders of classes')
     parser.add_argument('--fix', action='store_true', help='repair annotations, in a copy beside the config')
     parser.add_argument('--dry-run', action='store_true', help='print the config, write nothing')
     parser.add_argument('--force', action='store_true', help='overwrite the config and the files beside it')

@@ -1,7 +1,9 @@
 """From a command line to a runner.
 
 The tools serve detection, segmentation and classification alike: the config's ``default_scope`` decides. Everything is
-checked before the runner exists, so that a refused command leaves no folder and no file.
+checked before the runner exists, so that a refused command leaves no folder and no file. The order is: the command and
+the config; the processes; the rules about config and data, in one process; changes of the config; the model, compared
+with every checkpoint; the runner.
 """
 
 import argparse
@@ -21,56 +23,38 @@ from mmstvit.fileio import compare, load_weights, open_checkpoint
 
 from .config import load_config
 
-
-def check_train_data(cfg: Config, _args: argparse.Namespace) -> None:
-    """Check that the data for training and validation exist; raises UserError."""
-    rules.check_data(cfg, 'train', 'val')
-
-
-def check_test_data(cfg: Config, _args: argparse.Namespace) -> None:
-    """Check that the data for testing exist; raises UserError."""
-    rules.check_data(cfg, 'test')
-
-
 Pass = Callable[[Config, argparse.Namespace], None]
 
-# Checks of a config and changes to it, in the order in which they are made: for a training run, for the test of a
-# checkpoint, and for that of an exported file.
-PASSES: dict[str, tuple[Pass, ...]] = {
+# What is checked before the rules read the data, which may take minutes; none of it changes what the rules look at.
+# For a training run, for the test of a checkpoint, and for that of an exported file.
+CHECKS: dict[str, tuple[Pass, ...]] = {
     'train': (
         engine.check_train_parts,
-        engine.allow_no_workers,
         engine.check_train_loop,
         engine.check_strategy,
         engine.apply_amp,
         engine.apply_resume,
         engine.check_pretrained,  # also of a resumed run: MMEngine initializes the weights before it loads others
-        check_train_data,
-        engine.start_processes,
+    ),
+    'test': (engine.check_test_parts, engine.check_test_checkpoint, engine.check_draw, engine.check_tta),
+    'exported': (engine.check_test_parts,),
+}
+# Changes of the config, in the order in which they are made.
+PASSES: dict[str, tuple[Pass, ...]] = {
+    'train': (
+        engine.allow_no_workers,
         engine.scale_learning_rate,
         engine.guard_train_data,
         engine.make_restartable,
     ),
     'test': (
-        engine.check_test_parts,
         engine.allow_no_workers,
-        engine.check_test_checkpoint,
-        engine.check_draw,
         engine.apply_tta,
         engine.apply_out,
         engine.leave_out_training,
-        check_test_data,
-        engine.start_processes,
         engine.guard_test_data,
     ),
-    'exported': (
-        engine.check_test_parts,
-        engine.allow_no_workers,
-        engine.leave_out_training,
-        check_test_data,
-        engine.start_processes,
-        engine.guard_test_data,
-    ),
+    'exported': (engine.allow_no_workers, engine.leave_out_training, engine.guard_test_data),
 }
 # Options that a tool need not have.
 _DEFAULTS = dict(
@@ -78,7 +62,7 @@ _DEFAULTS = dict(
 )
 
 
-def prepare(args: argparse.Namespace, split: str, *passes: Pass) -> Runner | None:
+def prepare(args: argparse.Namespace, split: str, *checks: Pass) -> Runner | None:
     """Check the config of a command line, apply the options and build the runner.
 
     The model is built once, compared with every checkpoint and given to the runner. Call it inside
@@ -88,7 +72,7 @@ def prepare(args: argparse.Namespace, split: str, *passes: Pass) -> Runner | Non
         args: Has ``config``, ``work_dir``, the arguments of :func:`add_common_arguments`, and for a test
             ``checkpoint``; other options of train.py and test.py are applied if it has them under their names.
         split: ``'train'`` or ``'test'``.
-        passes: The tool's own checks and changes, made before the others.
+        checks: The tool's own checks, made before the others.
 
     Returns:
         The runner, for a test with the weights of the checkpoint; None if the run to resume is finished.
@@ -96,17 +80,18 @@ def prepare(args: argparse.Namespace, split: str, *passes: Pass) -> Runner | Non
     Raises:
         UserError: The command cannot be carried out. Nothing was written.
         ImportError: The library of the config is missing or too old.
+        SystemExit: In all processes but the first, if the rules found faults, which the first one raises.
     """
     args = argparse.Namespace(**{**_DEFAULTS, **vars(args)})
     cfg = load_config(args)
-    keys = rules.find_keys(cfg, ('test',) if split == 'test' else ('train', 'val'))
-    for apply in (*passes, *PASSES[split]):
-        apply(cfg, args)
-    model, hand_over = engine.build_seeded(cfg)
+    for check in checks:
+        check(cfg, args)
+    report = _check_and_change(cfg, args, split)
+    model, get_model = engine.build_seeded(cfg)
     if split == 'test':
         source = open_checkpoint(args.checkpoint)
         compare(model, source, complete=True)
-        runner = _build_runner(cfg, keys, hand_over)
+        runner = _build_runner(cfg, get_model, report)
         # Not with the runner's own method: it calls the hooks, and EMAHook is not ready before the run begins.
         load_weights(runner.model, source, complete=True)
         if args.show or args.show_dir:
@@ -116,7 +101,7 @@ def prepare(args: argparse.Namespace, split: str, *passes: Pass) -> Runner | Non
     engine.check_weights(cfg, model)
     if cfg.get('resume') and not engine.check_resume(cfg, model):
         return None
-    runner = _build_runner(cfg, keys, hand_over)
+    runner = _build_runner(cfg, get_model, report)
     if cfg.get('resume'):
         runner.register_hook(engine.ResumedValuesHook())
     return runner
@@ -132,33 +117,43 @@ def prepare_exported(args: argparse.Namespace) -> Runner:
     Raises:
         UserError: The command cannot be carried out, or the file is for another library.
         ImportError: The library of the config is missing or too old.
+        SystemExit: See :func:`prepare`.
     """
     cfg = load_config(args)
     model = ExportedModel(load_exported(args.file, args.trust_checkpoint))
     if model.metadata.library != cfg.default_scope:
         raise UserError(f'{args.file} is a model of {model.metadata.library}, but the config of {cfg.default_scope}.')
-    keys = rules.find_keys(cfg, ('test',))
-    for apply in PASSES['exported']:
-        apply(cfg, args)
-    return _build_runner(cfg, keys, lambda: model)
+    report = _check_and_change(cfg, args, 'exported')
+    return _build_runner(cfg, lambda: model, report)
 
 
-def _build_runner(cfg: Config, keys: Mapping[str, Sequence[str]], hand_over: Callable[[], nn.Module]) -> Runner:
-    """Ask the rules about the config and its data, then build the runner with the same datasets.
+def _check_and_change(cfg: Config, args: argparse.Namespace, kind: str) -> rules.Report:
+    """Make all checks of a config that need no model, join the processes, and make the changes.
 
-    The log has a line for each dataset and each warning.
-
-    Raises:
-        DataError: The config and its data have faults; it lists all.
+    Returns:
+        The report of the rules; an empty one in all processes but the first.
     """
-    facts = rules.gather(cfg, keys)
-    report = rules.ask(facts, rules.CHEAP)
+    for check in CHECKS[kind]:
+        check(cfg, args)
+    engine.start_processes(cfg, args)
+    report = engine.on_main_process(lambda: _ask_rules(cfg, ('train', 'val') if kind == 'train' else ('test',)))
+    for change in PASSES[kind]:
+        change(cfg, args)
+    return report or rules.Report()
+
+
+def _ask_rules(cfg: Config, splits: Sequence[str]) -> rules.Report:
+    """Ask the rules about a config and its data; raises DataError, which lists all faults."""
+    rules.check_data(cfg, *splits)
+    report = rules.check(cfg, splits, rules.CHEAP)
     rules.refuse(report.faults)
-    runner = engine.build_runner(cfg, hand_over, rules.hand_over(facts))
-    for line in report.used:
-        runner.logger.info(line)
-    for warning in report.warnings:
-        runner.logger.warning(f'{warning.line} {warning.remedy}')
+    return report
+
+
+def _build_runner(cfg: Config, get_model: Callable[[], nn.Module], report: rules.Report) -> Runner:
+    """Build the runner, and log what the rules report: a line for each dataset and each warning."""
+    runner = engine.build_runner(cfg, get_model)
+    report.log(runner.logger)
     return runner
 
 

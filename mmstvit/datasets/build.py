@@ -8,7 +8,7 @@ from torch.utils.data import Dataset
 
 from mmstvit.errors import DataError
 
-from .coco import explain_unusable, is_coco, read_json, summarize
+from .coco import explain_unusable, is_coco, paused_garbage_collection, read_json, summarize
 from .wrappers import inner_datasets
 
 # Errors of datasets for a bad file or a bad option.
@@ -27,9 +27,10 @@ def build_dataset(cfg: Mapping | Dataset, key: str) -> Dataset:
     """
     lazy = isinstance(cfg, Mapping) and cfg.get('lazy_init')
     try:
-        dataset = MMENGINE_DATASETS.build(cfg) if isinstance(cfg, Mapping) else cfg
-        if hasattr(dataset, 'full_init') and not lazy:
-            dataset.full_init()
+        with paused_garbage_collection():
+            dataset = MMENGINE_DATASETS.build(cfg) if isinstance(cfg, Mapping) else cfg
+            if hasattr(dataset, 'full_init') and not lazy:
+                dataset.full_init()
     except _BUILD_ERRORS as error:
         # MMEngine fails on an empty list of samples too, with an error that does not say so.
         for inner_key, inner_cfg in inner_datasets(cfg, key):

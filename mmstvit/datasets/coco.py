@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from numbers import Real
 
+import orjson
 from mmengine import fileio
 from mmengine.dataset import BaseDataset
 
@@ -31,16 +32,21 @@ def read_json(dataset: BaseDataset) -> object:
         DataError: The file is not JSON.
     """
     try:
-        with (
-            fileio.get_local_path(dataset.ann_file, backend_args=dataset.backend_args) as path,
-            open(path) as file,
-            paused_garbage_collection(),
-        ):
-            return json.load(file)
+        content = fileio.get(dataset.ann_file, backend_args=dataset.backend_args)
+        with paused_garbage_collection():
+            return parse_json(content)
     except (OSError, ValueError) as error:
         raise DataError(
             f'{dataset.ann_file} is not valid JSON: {error}.', 'Use a JSON file in the COCO format (instances).'
         ) from error
+
+
+def parse_json(content: bytes) -> object:
+    """Parse JSON as Python's own parser does, several times faster; raises ValueError."""
+    try:
+        return orjson.loads(content)
+    except orjson.JSONDecodeError:  # not valid, or with NaN, Infinity or half a surrogate pair, which Python accepts
+        return json.loads(content.decode())
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ from mmstvit.errors import DataError
 from mmstvit.registry import DATASETS
 
 from .build import build_dataset
-from .images import Reader, UnreadableError, find_loaders, find_readers
+from .images import MISSING, Reader, UnreadableError, find_loaders, find_readers, may_read_keys, refuse_damaged_files
 from .label_maps import Labels, count_values, find_labels
 from .usable import check_usable
 from .wrappers import DatasetWrapper, inner_datasets
@@ -51,6 +51,8 @@ class GuardedPipeline(Compose):
         self.remedy = remedy
         self.labels = labels
         self._readers = find_readers(pipeline)
+        self._may_read_keys = may_read_keys(pipeline)
+        refuse_damaged_files(pipeline)
 
     def __call__(self, data: dict) -> dict | None:
         """Run the pipeline on a sample.
@@ -68,7 +70,7 @@ class GuardedPipeline(Compose):
                 print_log(f'Cannot prepare the sample {sample}', logger='current', level=logging.ERROR)
                 raise
             return self._handle(sample, fault, error)
-        if result is None or any(reader.is_truncated(path) for path, reader in self._files(sample)):
+        if result is None:
             fault = self.find_fault(sample)
             if fault is not None:
                 return self._handle(sample, fault, None)
@@ -82,7 +84,8 @@ class GuardedPipeline(Compose):
             try:
                 reader.read(path)
             except UnreadableError as error:
-                return path, str(error)
+                if str(error) != MISSING or not self._may_read_keys:
+                    return path, str(error)
         return None
 
     def _check_map(self, sample: dict, cause: Exception | None) -> None:

@@ -16,7 +16,10 @@ import mmcv
 import numpy as np
 from mmcv.transforms import LoadAnnotations, LoadImageFromFile
 from mmengine import fileio
+from mmengine.fileio import LocalBackend, register_backend
 from PIL import Image
+
+from mmstvit.dependencies import LIBRARIES
 
 _JPEG = b'\xff\xd8\xff'
 _PNG = b'\x89PNG\r\n\x1a\n'
@@ -44,6 +47,7 @@ _DECODER_ERRORS = (
 )
 
 
+_CHECKED = 'mmstvit.checked'  # name of the file backend
 # The reason for a file that is not there.
 MISSING = 'the file does not exist'
 
@@ -111,18 +115,34 @@ class Reader:
         """Read and decode a file; raises UnreadableError."""
         return self.decode(self.read_bytes(path))
 
-    def is_truncated(self, path: str) -> bool:
-        """Return True if a local file that a decoder accepted is truncated; takes two small reads if it is not."""
-        if '://' in path or (self.backend_args or {}).get('backend', 'local') != 'local':
-            return False  # a second look would not be cheap
-        with open(path, 'rb', buffering=0) as file:
-            start = file.read(len(_PNG))
-            end = _JPEG_END if start.startswith(_JPEG) else _PNG_END if start == _PNG else b''
-            file.seek(-len(end), os.SEEK_END)
-            if file.read() == end:
-                return False
-            file.seek(0)
-            return find_damage(file.read()) is not None
+
+@register_backend(_CHECKED, force=True)
+class CheckedBackend(LocalBackend):
+    """MMEngine's backend for local files, which refuses files that cannot be images.
+
+    A decoder may accept a truncated file. Here the content is checked on its way to the decoder, so that no file is
+    read twice.
+    """
+
+    def get(self, filepath: str | os.PathLike) -> bytes:
+        """Read a file.
+
+        Raises:
+            UnreadableError: The file is empty, truncated or of another kind.
+        """
+        if '://' in str(filepath):
+            return fileio.get(filepath)
+        content = super().get(filepath)
+        if reason := find_damage(content):
+            raise UnreadableError(reason)
+        return content
+
+
+def refuse_damaged_files(pipeline: object) -> None:
+    """Let the loaders of a pipeline that read local files raise UnreadableError; see :class:`CheckedBackend`."""
+    for loader in find_loaders(pipeline):
+        if _backend_args(loader) in (None, {'backend': 'local'}):
+            loader.file_client_args, loader.backend_args = None, {'backend': _CHECKED}
 
 
 IMAGE_READER = Reader('img_path', 'color', 'cv2')
@@ -145,11 +165,28 @@ def find_readers(pipeline: object) -> list[Reader]:
     """Find how a pipeline reads files."""
     readers = []
     for loader in find_loaders(pipeline):
+        backend_args = _backend_args(loader)
         if isinstance(loader, LoadImageFromFile):
-            readers.append(Reader('img_path', loader.color_type, loader.imdecode_backend, loader.backend_args))
+            readers.append(Reader('img_path', loader.color_type, loader.imdecode_backend, backend_args))
         elif loader.with_seg:
-            readers.append(Reader('seg_map_path', 'unchanged', loader.imdecode_backend, loader.backend_args))
+            readers.append(Reader('seg_map_path', 'unchanged', loader.imdecode_backend, backend_args))
     return readers
+
+
+def _backend_args(loader: LoadImageFromFile | LoadAnnotations) -> dict | None:
+    """Return the arguments of a loader's file backend, also those under their old name (mmcv 2.3)."""
+    old = getattr(loader, 'file_client_args', None)
+    if old is None:
+        return loader.backend_args
+    return {**old, 'backend': 'local'} if old.get('backend', 'disk') == 'disk' else old
+
+
+def may_read_keys(pipeline: object) -> bool:
+    """Return True if a loader of the user's own may take ``img_path`` for a key, such as of a file in an archive."""
+    return any(
+        type(loader).transform.__module__.partition('.')[0] not in ('mmcv', *LIBRARIES)
+        for loader in find_loaders(pipeline)
+    )
 
 
 def find_map_reader(pipeline: object) -> Reader | None:

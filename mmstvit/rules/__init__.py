@@ -1,15 +1,16 @@
 """Rules: do a config, its data and its model fit together?
 
 A rule is a function ``rule(facts) -> Iterator[Finding]`` in a module of this room. train.py and test.py ask the rules
-of :data:`CHEAP` before the first iteration; verify_dataset.py asks those of :data:`THOROUGH` too. Rule modules import
+of :data:`CHEAP` before they build the model; verify_dataset.py asks those of :data:`THOROUGH` too. Rule modules import
 mmdet, mmseg, mmpretrain and pycocotools inside functions only: a config needs one of them.
 """
 
 from . import classes, coco, decoding, evaluation, files, heads, images, keys, label_maps, loaders, schedule, usable
-from .checking import Rule, ask, check, hand_over
-from .facts import DatasetFacts, Facts, find_keys, gather
+from .facts import DatasetFacts, Facts
 from .files import check_data
-from .findings import FAULT, WARNING, Finding, Report, refuse
+from .findings import Finding, refuse
+from .kinds import FAULT, KINDS, WARNING, check_kinds
+from .report import Report, Rule, check
 
 # No decoding of all files, at most a look at names and headers. The order is that of the report.
 CHEAP: tuple[Rule, ...] = (
@@ -29,9 +30,11 @@ CHEAP: tuple[Rule, ...] = (
     coco.check_rle_sizes,
     coco.check_mask_heads,
     coco.check_boxes,
+    coco.check_evaluated,
     files.check_missing_files,
     files.check_duplicates,
     files.check_splits,
+    files.check_copies,
     classes.check_suffixes,
     images.check_channels,
     images.check_bits,
@@ -52,11 +55,13 @@ THOROUGH: tuple[Rule, ...] = (
     decoding.check_verifiable,
     coco.find_dropped,
     decoding.check_files,
+    decoding.check_look_alikes,
 )
 
 __all__ = [
     'CHEAP',
     'FAULT',
+    'KINDS',
     'THOROUGH',
     'WARNING',
     'DatasetFacts',
@@ -64,11 +69,8 @@ __all__ = [
     'Finding',
     'Report',
     'Rule',
-    'ask',
     'check',
     'check_data',
-    'find_keys',
-    'gather',
-    'hand_over',
+    'check_kinds',
     'refuse',
 ]

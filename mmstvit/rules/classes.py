@@ -10,10 +10,9 @@ from mmengine.registry import DATASETS
 
 from mmstvit.datasets.coco import first_names
 
-from .building import find_class
 from .coco import nearest
-from .facts import DatasetFacts, Facts
-from .findings import FAULT, WARNING, Finding, shorten
+from .facts import DatasetFacts, Facts, find_class
+from .findings import Finding, shorten
 
 # Folders that operating systems, archivers and editors make.
 _SYSTEM_FOLDERS = ('__MACOSX', '__pycache__', '@eaDir', '$RECYCLE.BIN', 'System Volume Information', 'lost+found')
@@ -42,7 +41,7 @@ def check_class_strings(facts: Facts) -> Iterator[Finding]:
                 key = f'{data.key}.{name}'
                 message = f'{key} is a string, {value!r}, of which each letter would be a class.'
                 remedy = f'Write a tuple with a comma: ({value!r},)'
-                yield Finding('class names are a string', FAULT, message, remedy, key, explains=_CONSEQUENCES)
+                yield Finding('class names are a string', message, remedy, key, explains=_CONSEQUENCES)
 
 
 def check_splits_agree(facts: Facts) -> Iterator[Finding]:
@@ -59,7 +58,7 @@ def check_splits_agree(facts: Facts) -> Iterator[Finding]:
                 f'{hint}Give {data.key} the names of {first.key} in the same order: metainfo=dict(classes=…), or for '
                 f'class folders the same folders, which may be empty.'
             )
-            yield Finding('class names of the splits differ', FAULT, message, remedy, data.key)  # of two splits
+            yield Finding('class names of the splits differ', message, remedy, data.key)  # of two splits
 
 
 def check_known_names(facts: Facts) -> Iterator[Finding]:
@@ -75,7 +74,7 @@ def check_known_names(facts: Facts) -> Iterator[Finding]:
             message = f'{key} has {first_names(unknown)}, which {data.cfg["type"]} does not know.'
             near = nearest(unknown[0], known)
             remedy = f'Did you mean {near!r}?' if near else 'For classes of your own use BaseSegDataset.'
-            yield Finding('unknown class', FAULT, message, remedy, key, split=data.split, explains=_CONSEQUENCES)
+            yield Finding('unknown class', message, remedy, key, split=data.split, explains=_CONSEQUENCES)
 
 
 def check_class_folders(facts: Facts) -> Iterator[Finding]:
@@ -87,8 +86,7 @@ def check_class_folders(facts: Facts) -> Iterator[Finding]:
         root = dataset.img_prefix
         folders = sorted(fileio.list_dir_or_file(root, list_dir=True, list_file=False))
         for kind, message, remedy in _judge_folders(root, folders, dataset.CLASSES, data.key):
-            severity = WARNING if kind == 'misspelt class name' else FAULT
-            yield Finding(kind, severity, message, remedy, root, explains=_CONSEQUENCES)  # in every split
+            yield Finding(kind, message, remedy, root, explains=_CONSEQUENCES)  # in every split
 
 
 def _judge_folders(
@@ -158,9 +156,7 @@ def check_suffixes(facts: Facts) -> Iterator[Finding]:
         )
         remedy = f'Convert them, or set {data.key}.{option} if OpenCV reads the format (not .heic).'
         examples = shorten(skipped)
-        yield Finding(
-            'file with another suffix', WARNING, message, remedy, root, len(skipped), len(files), examples, data.split
-        )
+        yield Finding('file with another suffix', message, remedy, root, len(skipped), len(files), examples, data.split)
 
 
 def _list_files(root: str) -> list[str]:
@@ -184,9 +180,7 @@ def check_palettes(facts: Facts) -> Iterator[Finding]:
         remedy += 'or leave the palette of a base config out: metainfo=dict(_delete_=True, classes=…).'
         if facts.cfg.get('default_scope') == 'mmdet':
             remedy = f'Set --cfg-options {key}=random, or add {len(classes) - len(palette)} colors.'
-        yield Finding(
-            'palette too short', FAULT, message, remedy, key, split=data.split, explains=('unusable dataset',)
-        )
+        yield Finding('palette too short', message, remedy, key, split=data.split, explains=('unusable dataset',))
 
 
 def _metainfo(data: DatasetFacts) -> dict:

@@ -5,13 +5,17 @@ import difflib
 from collections.abc import Iterator, Mapping
 
 from mmstvit.datasets.coco import Annotations, first_names
+from mmstvit.dependencies import tool_command
 
 from .facts import SIZES, DatasetFacts, Facts
-from .findings import FAULT, WARNING, Finding, shorten
+from .findings import Finding, shorten
+from .kinds import FAULT, WARNING
 from .masks import ROUNDING, extent
 
 BOXES_ONLY = 'configs/faster_rcnn/faster-rcnn_stvit-nano_fpn_scenes.py'
 _SPLITS = 'class names of the splits differ'
+# Reasons for which MMDetection drops an object that CocoMetric counts.
+_NEVER_LEARNED = ('area 0', 'box below 1 pixel', 'outside the image')
 SAMPLE = 10_000  # annotations whose polygons are compared with their boxes
 
 
@@ -47,31 +51,31 @@ def _compare_names(data: DatasetFacts, annotations: Annotations) -> Iterator[Fin
     own = 'classes' in (data.cfg.get('metainfo') or {})
     write = f'Set {data.key}.metainfo=dict(classes=({first_names(names, 20)}{"," if len(names) == 1 else ""})).'
 
-    def finding(kind: str, severity: str, message: str, *explains: str) -> Finding:
+    def finding(kind: str, message: str, *explains: str, severity: str = '') -> Finding:
         remedy = (hint or f' {write}').lstrip()
-        return Finding(kind, severity, message, remedy, data.key, split=data.split, explains=explains)
+        return Finding(kind, message, remedy, data.key, split=data.split, explains=explains, severity=severity)
 
     wanted = f'metainfo.classes of {data.key} has' if own else f'{data.key} has no metainfo.classes and uses'
     if not known:
         message = f'{wanted} {first_names(classes)}, but the categories in {path} are {first_names(names)}.'
         explains = ('unusable dataset', 'dropped annotations', 'classes and heads disagree', _SPLITS)
-        yield finding('no matching category', FAULT, message, *explains)
+        yield finding('no matching category', message, *explains)
     elif absent and (near or known != classes[: len(known)] or data.split != 'train'):
         message = f'{wanted} {first_names(absent)}, which {path} does not have; its categories are {first_names(names)}'
-        yield finding('class without category', FAULT, f'{message}.', 'unused category', _SPLITS)
+        yield finding('class without category', f'{message}.', 'unused category', _SPLITS)
     elif known != classes[: len(known)]:
         label = next(i for i, name in enumerate(known) if name != classes[i])
         message = f'label {label} is {known[label]!r} in {path}, but {classes[label]!r} in {data.key}.metainfo.classes.'
-        yield finding('order of categories', FAULT, message, _SPLITS)
+        yield finding('order of categories', message, _SPLITS)
     elif absent:
         message = f'{wanted} {first_names(absent)}, which {path} does not have.'
-        yield finding('class without category', WARNING, message)
+        yield finding('class without category', message, severity=WARNING)
     for key, name in annotations.names.items():
         count = annotations.per_category[key]
         if known and name in unused and name not in near.values() and count:
             message = f'{name!r} in {path} is not in metainfo.classes: its {count} annotations are dropped.'
             remedy = 'If the model should learn it, add it to metainfo.classes and set num_classes.'
-            yield Finding('unused category', WARNING, message, remedy, data.key, count, split=data.split)
+            yield Finding('unused category', message, remedy, data.key, count, split=data.split)
 
 
 def nearest(name: str, names: list[str]) -> str | None:
@@ -95,9 +99,7 @@ def check_masks(facts: Facts) -> Iterator[Finding]:
         some = '' if len(bare) == len(entries) else ', remove these annotations'
         remedy = f'Add the masks{some}, or train a detector of boxes alone, such as {BOXES_ONLY}.'
         examples = shorten([_name(annotations, entry) for entry in bare])
-        yield Finding(
-            'no mask', FAULT, message, remedy, annotations.path, len(bare), len(entries), examples, data.split
-        )
+        yield Finding('no mask', message, remedy, annotations.path, len(bare), len(entries), examples, data.split)
 
 
 def check_rle_sizes(facts: Facts) -> Iterator[Finding]:
@@ -110,7 +112,7 @@ def check_rle_sizes(facts: Facts) -> Iterator[Finding]:
             remedy = 'Encode the masks at the size of their images, or correct width and height of the images.'
             examples = shorten([f'{_name(annotations, e)}: size {mask["size"]}' for e, mask in wrong])
             yield Finding(
-                'RLE of another size', FAULT, message, remedy, annotations.path, len(wrong), len(masks), examples,
+                'RLE of another size', message, remedy, annotations.path, len(wrong), len(masks), examples,
                 data.split, ('invalid mask',),
             )  # fmt: skip
 
@@ -132,13 +134,13 @@ def check_mask_heads(facts: Facts) -> Iterator[Finding]:
             if data.annotated and not data.with_mask:
                 message = f'model.roi_head.mask_head learns masks, but the pipeline of {data.key} does not load them.'
                 remedy = f'Set with_mask=True of LoadAnnotations, or train a detector of boxes alone: {BOXES_ONLY}.'
-                yield Finding('no mask', FAULT, message, remedy, data.key, split='train')
+                yield Finding('no mask', message, remedy, data.key, split='train')
     elif 'mask' not in str(model).lower():
         for split in facts.keys:
             for key, node in facts.evaluators(split):
                 if 'segm' in (node.get('metric') or ()):
                     message = f"{key}.metric has 'segm', but the model predicts no masks."
-                    yield Finding('no mask', FAULT, message, f'Set --cfg-options {key}.metric=bbox', key, split=split)
+                    yield Finding('no mask', message, f'Set --cfg-options {key}.metric=bbox', key, split=split)
 
 
 def wants_masks(facts: Facts, data: DatasetFacts) -> bool:
@@ -152,15 +154,16 @@ def check_boxes(facts: Facts) -> Iterator[Finding]:
         outside = [*_find_outside(annotations)]
         total = len(annotations.entries)
         if outside:
-            # A few are mistakes of annotators, many are another format.
-            severity = FAULT if len(outside) >= 0.1 * total else WARNING
+            # A few, or by a few pixels, are mistakes of annotators; many that extend far are another format.
+            far = sum(_extends_far(annotations, entry) for entry in outside)
+            severity = FAULT if far >= 0.1 * total else WARNING
             message = f'{_count(len(outside), total)} have a bbox that extends beyond the image by more than 2 pixels'
             remedy = 'Correct the boxes; bbox is [x, y, width, height] in pixels, not [x1, y1, x2, y2] or fractions.'
             examples = shorten([f'{_name(annotations, e)}: bbox {e["bbox"]}' for e in outside])
             explains = ('box outside image', *['boxes and polygons disagree'] * (severity == FAULT))
             yield Finding(
-                'boxes outside images', severity, f'{message}.', remedy, annotations.path, len(outside), total,
-                examples, data.split, explains,
+                'boxes outside images', f'{message}.', remedy, annotations.path, len(outside), total, examples,
+                data.split, explains, severity,
             )  # fmt: skip
         step = max(1, total // SAMPLE)
         checked = [e for e in annotations.entries[::step] if _is_polygons(e.get('segmentation'))]
@@ -172,7 +175,7 @@ def check_boxes(facts: Facts) -> Iterator[Finding]:
             remedy = 'Make the boxes again from the polygons: [x, y, width, height] in pixels.'
             examples = shorten([f'{_name(annotations, e)}: bbox {e["bbox"]}' for e in wrong])
             yield Finding(
-                'boxes and polygons disagree', WARNING, message, remedy, annotations.path, len(wrong), len(checked),
+                'boxes and polygons disagree', message, remedy, annotations.path, len(wrong), len(checked),
                 examples, data.split,
             )  # fmt: skip
 
@@ -192,6 +195,17 @@ def _find_outside(annotations: Annotations) -> Iterator[Mapping]:
             yield entry
 
 
+def _extends_far(annotations: Annotations, entry: Mapping) -> bool:
+    """Return True if a box extends beyond its image by a tenth of the image or more."""
+    image = annotations.images[entry['image_id']]
+    x, y, width, height = entry['bbox']
+    beyond = (
+        max(-x, x + width - image['width']) / image['width'],
+        max(-y, y + height - image['height']) / image['height'],
+    )
+    return max(beyond) >= 0.1
+
+
 def _is_polygons(mask: object) -> bool:
     return isinstance(mask, list) and bool(mask) and isinstance(mask[0], list) and len(mask[0]) > 1
 
@@ -207,6 +221,30 @@ def _agree(box: tuple | list, other: tuple) -> bool:
     return all(abs(a - b) <= allowed for a, b in zip(box, other, strict=True))
 
 
+def check_evaluated(facts: Facts) -> Iterator[Finding]:
+    """Warn of objects that training drops and evaluation counts: detections of all others reach no AP of 1."""
+    for data, annotations in facts.of_coco():
+        if data.split == 'train' or not annotations.dropped:
+            continue
+        counted = [
+            entry
+            for entry in annotations.entries
+            if not entry.get('iscrowd') and annotations.drop_reason(entry) in _NEVER_LEARNED
+        ]
+        if counted:
+            total = sum(entry['category_id'] in annotations.learned for entry in annotations.entries)
+            message = (
+                f'evaluation counts {len(counted)} of {total} objects that training drops: a perfect detector has a '
+                f'recall of {1 - len(counted) / total:.3f}.'
+            )
+            remedy = f'Remove them: {tool_command("new_config.py")} DATA --fix writes a repaired copy.'
+            examples = shorten([f'{_name(annotations, e)}: bbox {e["bbox"]}, area {e["area"]}' for e in counted])
+            yield Finding(
+                'evaluated but never learned', message, remedy, annotations.path, len(counted), total, examples,
+                data.split,
+            )  # fmt: skip
+
+
 def find_dropped(facts: Facts) -> Iterator[Finding]:
     """Name annotations that MMDetection drops, which is harmless if there are few, and images without annotations."""
     for data, annotations in facts.of_coco():
@@ -218,7 +256,7 @@ def find_dropped(facts: Facts) -> Iterator[Finding]:
             remedy = 'Correct them if there are many.'
             examples = tuple(f'{_name(annotations, e)}: {r}, bbox {e["bbox"]}, area {e["area"]}' for e, r in dropped)
             yield Finding(
-                'dropped annotations', WARNING, message, remedy, annotations.path, len(dropped), total, examples,
+                'dropped annotations', message, remedy, annotations.path, len(dropped), total, examples,
                 data.split,
             )  # fmt: skip
         empty = annotations.images.keys() - {e['image_id'] for e in annotations.entries}
@@ -227,7 +265,7 @@ def find_dropped(facts: Facts) -> Iterator[Finding]:
             remedy = 'Annotate the objects, if any; filter_cfg=dict(filter_empty_gt=True) drops such images.'
             examples = tuple(i['file_name'] for key, i in annotations.images.items() if key in empty)
             yield Finding(
-                'no annotation', WARNING, message, remedy, annotations.path, len(empty), len(annotations.images),
+                'no annotation', message, remedy, annotations.path, len(empty), len(annotations.images),
                 examples, data.split,
             )  # fmt: skip
 

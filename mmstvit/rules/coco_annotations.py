@@ -5,7 +5,7 @@ from functools import cached_property
 
 from .coco_defects import MISSING, Notes, short
 from .coco_values import INF, are_polygons, area_of, is_rle, mend_box, mend_polygons, mend_rle, to_id, to_number
-from .findings import FAULT, WARNING
+from .kinds import FAULT, WARNING
 from .masks import extent
 
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 
 from mmstvit.dependencies import tool_command
 
-from .findings import FAULT, WARNING, Finding
+from .findings import Finding
+from .kinds import FAULT, KINDS
 
 _FIX = f'Write a repaired copy: {tool_command("new_config.py")} DATA --fix'
 _EXAMPLES = 5
@@ -24,7 +25,6 @@ class Defect:
     """A defect of COCO files.
 
     Args:
-        severity: ``'fault'`` or ``'warning'``.
         noun: The entries that are counted; empty for the file as a whole.
         problem: Message with the placeholders ``{0}`` for the first value that is wrong and ``{0:s}`` for a text.
         change: Repair, for the list of changes; empty if there is none without guessing.
@@ -32,7 +32,6 @@ class Defect:
         explains: Kinds of findings of other rules that follow from it.
     """
 
-    severity: str
     noun: str
     problem: str
     change: str = ''
@@ -49,130 +48,130 @@ _BOX = 'Add bbox, [x, y, width, height] in pixels.'
 # Kind -> defect, causes before consequences. `coco_format.py` finds and repairs them.
 DEFECTS = {
     'invalid annotation file': Defect(
-        FAULT, '', '{0:s}', remedy='Export the annotations in the COCO format for object detection (instances).'
+        '', '{0:s}', remedy='Export the annotations in the COCO format for object detection (instances).'
     ),
     'no list of categories': Defect(
-        FAULT, '', 'the file has no list categories, so that its classes are unknown.',
+        '', 'the file has no list categories, so that its classes are unknown.',
         remedy='Copy categories from the training file.', explains=_OF_CATEGORIES,
     ),
     'no list of annotations': Defect(
-        WARNING, '', 'the file has no list annotations, like that of a test set.', 'added an empty list annotations'
+        '', 'the file has no list annotations, like that of a test set.', 'added an empty list annotations'
     ),
     'invalid category': Defect(
-        FAULT, 'categories', '{0} is not a category with id and name.', remedy='Add the missing fields.',
+        'categories', '{0} is not a category with id and name.', remedy='Add the missing fields.',
         explains=_OF_CATEGORIES,
     ),
     'category name is a number': Defect(
-        FAULT, 'categories', 'the name {0} is a number, expected a string.', 'made name a string',
+        'categories', 'the name {0} is a number, expected a string.', 'made name a string',
         explains=_OF_CATEGORIES,
     ),
     'one category id twice': Defect(
-        FAULT, 'categories', 'the id {0} is that of {1} and {2}.', 'removed the copy of a category', _OWN_ID,
+        'categories', 'the id {0} is that of {1} and {2}.', 'removed the copy of a category', _OWN_ID,
         _OF_CATEGORIES,
     ),
     'two categories of one name': Defect(
-        FAULT, 'categories', 'the name {0} is that of {1} ({2:s}).', 'removed the category without annotations',
+        'categories', 'the name {0} is that of {1} ({2:s}).', 'removed the category without annotations',
         'Give the annotations of both one category_id and remove the other category, or rename one.', _OF_CATEGORIES,
     ),
     'invalid image entry': Defect(
-        FAULT, 'images', '{0} is not an image with id and file_name.', remedy='Add the missing fields.'
+        'images', '{0} is not an image with id and file_name.', remedy='Add the missing fields.'
     ),
     'absolute path in file_name': Defect(
-        FAULT, 'images', 'file_name is {0}{1:s}, a path of another computer.', 'found the file by its name', _RENAME,
+        'images', 'file_name is {0}{1:s}, a path of another computer.', 'found the file by its name', _RENAME,
         ('missing files',),
     ),
     'Windows path in file_name': Defect(
-        FAULT, 'images', 'file_name is {0}{1:s}, a Windows path.', 'replaced \\ by / in file_name', _RENAME,
+        'images', 'file_name is {0}{1:s}, a Windows path.', 'replaced \\ by / in file_name', _RENAME,
         ('missing files',),
     ),
     'another folder in file_name': Defect(
-        FAULT, 'images', 'file_name is {0}{1:s}.', 'found the file by its name', _RENAME, ('missing files',)
+        'images', 'file_name is {0}{1:s}.', 'found the file by its name', _RENAME, ('missing files',)
     ),
     'duplicate image id': Defect(
-        FAULT, 'images', 'the id {0} is that of {1:s} and {2:s}; MMDetection keeps one of them.',
+        'images', 'the id {0} is that of {1:s} and {2:s}; MMDetection keeps one of them.',
         'removed the copy of an image entry', _OWN_ID,
     ),
     'duplicate file': Defect(
-        FAULT, 'images', '{0:s} has the ids {1} and {2}; in each entry, the objects of the other are background.',
+        'images', '{0:s} has the ids {1} and {2}; in each entry, the objects of the other are background.',
         'merged the entries of one file and their equal annotations', 'List each file once, with all its annotations.',
     ),
     'invalid image size': Defect(
-        FAULT, 'images', 'width and height are {0} and {1}, expected whole numbers above 0.',
+        'images', 'width and height are {0} and {1}, expected whole numbers above 0.',
         'corrected width and height', _ADD_SIZE,
     ),
     'wrong sizes in annotations': Defect(
-        FAULT, 'checked images', 'width and height are not those of the file, {0:s}.',
+        'checked images', 'width and height are not those of the file, {0:s}.',
         'took width and height from the file',
         'Annotate the image files that are used for training, or turn or resize them to the annotated size.',
     ),
     'invalid annotation': Defect(
-        FAULT, 'annotations', '{0} is not an annotation with image_id and category_id.',
+        'annotations', '{0} is not an annotation with image_id and category_id.',
         remedy='Add the missing fields.',
     ),
     'id of another type': Defect(
-        FAULT, 'annotations', '{0:s} is {1}, but the id in {2:s} is {3}.', 'made the id that of the image or category',
+        'annotations', '{0:s} is {1}, but the id in {2:s} is {3}.', 'made the id that of the image or category',
         explains=('unknown image id', 'unknown category'),
     ),
     'unknown image id': Defect(
-        FAULT, 'annotations', 'image_id is {0}; {1:s}.', remedy='Add the images to images, or remove the annotations.'
+        'annotations', 'image_id is {0}; {1:s}.', remedy='Add the images to images, or remove the annotations.'
     ),
     'unknown category': Defect(
-        FAULT, 'annotations', 'category_id is {0}; {1:s}.', remedy='Add the categories, or correct category_id.'
+        'annotations', 'category_id is {0}; {1:s}.', remedy='Add the categories, or correct category_id.'
     ),
     'invalid annotation id': Defect(
-        FAULT, 'annotations', 'id is {0}, expected a number.', 'numbered the annotations'
+        'annotations', 'id is {0}, expected a number.', 'numbered the annotations'
     ),
     'annotation id 0': Defect(
-        WARNING, 'annotations', 'the id is 0, which pycocotools counts as not found: AP is too low.',
+        'annotations', 'the id is 0, which pycocotools counts as not found: AP is too low.',
         'numbered the annotations',
     ),
     'duplicate annotation id': Defect(
-        FAULT, 'annotations', 'the id {0} occurs more than once.', 'numbered the annotations'
+        'annotations', 'the id {0} occurs more than once.', 'numbered the annotations'
     ),
     'annotation listed twice': Defect(
-        FAULT, 'annotations', '{0:s} is there more than once.', 'removed the copy of an annotation',
+        'annotations', '{0:s} is there more than once.', 'removed the copy of an annotation',
         explains=('duplicate annotation id',),
     ),
-    'number is a string': Defect(FAULT, 'fields', '{0:s} is {1}, expected a number.', 'made it a number'),
+    'number is a string': Defect('fields', '{0:s} is {1}, expected a number.', 'made it a number'),
     'flat polygon': Defect(
-        FAULT, 'annotations', '{0:s} is {1}, expected a list of polygons [[x1, y1, x2, y2, …], …].',
+        'annotations', '{0:s} is {1}, expected a list of polygons [[x1, y1, x2, y2, …], …].',
         'put the polygon into a list',
     ),
     'nested polygon': Defect(
-        FAULT, 'annotations', '{0:s} is {1}, expected a list of polygons [[x1, y1, x2, y2, …], …].',
+        'annotations', '{0:s} is {1}, expected a list of polygons [[x1, y1, x2, y2, …], …].',
         'removed the additional lists around polygons',
     ),
     'polygon of points': Defect(
-        FAULT, 'annotations', '{0:s} is {1}, expected polygons [x1, y1, x2, y2, …] without points as lists.',
+        'annotations', '{0:s} is {1}, expected polygons [x1, y1, x2, y2, …] without points as lists.',
         'joined the points of a polygon',
     ),
     'empty polygon': Defect(
-        FAULT, 'annotations', '{0:s} is {1}, expected polygons or an empty list.',
+        'annotations', '{0:s} is {1}, expected polygons or an empty list.',
         'removed polygons without numbers',
     ),
     'polygon below 3 points': Defect(
-        FAULT, 'annotations', '{0:s} is {1}; a polygon needs three points, 6 numbers.',
+        'annotations', '{0:s} is {1}; a polygon needs three points, 6 numbers.',
         'removed parts of a mask that are a point or a line', _POLYGON,
     ),
     'odd polygon': Defect(
-        FAULT, 'annotations', '{0:s} is {1}, an odd count of numbers for x and y.', remedy=_POLYGON
+        'annotations', '{0:s} is {1}, an odd count of numbers for x and y.', remedy=_POLYGON
     ),
     'invalid mask': Defect(
-        FAULT, 'annotations', '{0:s} is {1}, neither polygons of finite numbers nor RLE (size and counts).',
+        'annotations', '{0:s} is {1}, neither polygons of finite numbers nor RLE (size and counts).',
         remedy=_POLYGON,
     ),
     'invalid box': Defect(
-        FAULT, 'annotations', 'bbox is {0}, expected four finite numbers.', 'made bbox from the polygons', _BOX
+        'annotations', 'bbox is {0}, expected four finite numbers.', 'made bbox from the polygons', _BOX
     ),
     'no area': Defect(
-        FAULT, 'annotations', '{0:s} is {1}, expected a number.', 'computed area from the mask, or from the box'
+        'annotations', '{0:s} is {1}, expected a number.', 'computed area from the mask, or from the box'
     ),
     'area 0': Defect(
-        WARNING, 'annotations', '{0:s} is {1}, for which MMDetection drops the object; its mask or box is larger.',
+        'annotations', '{0:s} is {1}, for which MMDetection drops the object; its mask or box is larger.',
         'computed area from the mask, or from the box',
     ),
     'invalid iscrowd': Defect(
-        FAULT, 'annotations', 'iscrowd is {0}, expected 0 or 1, which evaluation reads.', 'set iscrowd'
+        'annotations', 'iscrowd is {0}, expected 0 or 1, which evaluation reads.', 'set iscrowd'
     ),
 }  # fmt: skip
 
@@ -206,7 +205,7 @@ class Notes:
         if tally is None:
             defect = DEFECTS[kind]
             message = defect.problem.format(*map(_Shown, values))
-            tally = self._tallies[kind, mended] = _Tally(message, severity or defect.severity)
+            tally = self._tallies[kind, mended] = _Tally(message, severity or KINDS[kind].severity)
         tally.count += 1
         if example and len(tally.examples) < _EXAMPLES:
             tally.examples.append(example)
@@ -231,7 +230,7 @@ class Notes:
                 explains = (*defect.explains, *['unusable dataset'] * (tally.severity == FAULT))
                 examples = tuple(tally.examples)
                 yield (
-                    Finding(kind, tally.severity, message, remedy, '', tally.count, total, examples, explains=explains),
+                    Finding(kind, message, remedy, '', tally.count, total, examples, '', explains, tally.severity),
                     mended,
                 )
 

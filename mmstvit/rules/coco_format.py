@@ -14,12 +14,12 @@ from os import PathLike
 from .coco_annotations import AnnotationMender, References
 from .coco_defects import MISSING, Notes
 from .coco_files import ImageFolder
-from .coco_split import split_by_image
 from .coco_values import to_id, to_number, to_size
-from .findings import FAULT, WARNING, Finding, refuse
+from .findings import Finding, refuse
+from .kinds import FAULT, WARNING
 from .masks import ROUNDING, extent, overhang
 
-__all__ = ['find_defects', 'repair', 'split_by_image']
+__all__ = ['find_defects', 'repair']
 
 _LISTS = ('images', 'annotations', 'categories')
 _SAMPLE = 1000  # images whose headers are read to find defects, evenly spaced

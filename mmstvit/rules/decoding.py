@@ -11,11 +11,13 @@ from mmengine import fileio
 from torch.hub import tqdm  # counts by itself where tqdm is not installed; of the libraries, MMDetection needs it
 
 from mmstvit.datasets.images import MAP_READER, Reader, find_map_reader
+from mmstvit.datasets.splitting import group_copies
 
 from .coco import wants_masks
 from .facts import DatasetFacts, Facts
-from .files import skips_unreadable
-from .findings import FAULT, WARNING, Finding, gather_places
+from .files import copies_found, find_files, skips_unreadable
+from .findings import Finding, gather_places
+from .kinds import WARNING
 from .label_maps import Histogram, judge_labels
 from .samples import Place, Sample, check_sample, use_one_thread
 
@@ -28,40 +30,35 @@ _REPAIR = 'Repair the file or remove it from the data.'
 _SKIP = f'{_REPAIR} To train without such files: --cfg-options data_faults.unreadable=skip'
 _BOXES = 'Correct the annotation; bbox is [x, y, width, height] in pixels.'
 _MASKS = 'Correct the annotation; segmentation is a list of polygons [x1, y1, x2, y2, …] or RLE (size and counts).'
-# Kind of a place → severity, meaning, remedy.
-KINDS = {
-    'missing file': (FAULT, 'the file does not exist', 'Put the file there, or correct the paths in the annotations.'),
-    'unreadable image': (FAULT, 'the file cannot be decoded', _SKIP),
-    'unreadable segmentation map': (FAULT, 'the file cannot be decoded', _SKIP),
+# Kind of a place → meaning, remedy.
+_PLACES = {
+    'missing file': ('the file does not exist', 'Put the file there, or correct the paths in the annotations.'),
+    'unreadable image': ('the file cannot be decoded', _SKIP),
+    'unreadable segmentation map': ('the file cannot be decoded', _SKIP),
     'wrong image size': (
-        FAULT,
         'the size differs from the annotations',
         'Correct width and height in the annotations, or save the image in the annotated orientation.',
     ),
-    'wrong segmentation map size': (FAULT, 'the size differs from the image', 'Make the map again for its image.'),
-    'invalid box': (FAULT, 'the box cannot be used', _BOXES),
-    'box outside image': (WARNING, 'the box extends beyond the image', _BOXES),
+    'wrong segmentation map size': ('the size differs from the image', 'Make the map again for its image.'),
+    'invalid box': ('the box cannot be used', _BOXES),
+    'box outside image': ('the box extends beyond the image', _BOXES),
     'box slightly outside image': (
-        WARNING,
         'the box extends beyond the image by up to 2 pixels',
         f'Harmless. {_BOXES}',
     ),
-    'invalid mask': (FAULT, 'the mask cannot be used', _MASKS),
-    'empty mask': (WARNING, 'the mask covers no pixel', _MASKS),
-    'mask outside image': (WARNING, 'the mask extends beyond the image', _MASKS),
+    'invalid mask': ('the mask cannot be used', _MASKS),
+    'empty mask': ('the mask covers no pixel', _MASKS),
+    'mask outside image': ('the mask extends beyond the image', _MASKS),
     'mask slightly outside image': (
-        WARNING,
         'the mask extends beyond the image by up to 2 pixels',
         f'Harmless. {_MASKS}',
     ),
-    'same content': (WARNING, 'two files of a split have the same content', 'Remove one of the files.'),
+    'same content': ('two files of a split have the same content', 'Remove one of the files.'),
     'same content in two splits': (
-        WARNING,
         'two splits have an image with the same content',
         'Remove it from one of the splits: metrics on training images are too high.',
     ),
     'unused file': (
-        WARNING,
         'no split uses the file',
         'To use the file, add it to the annotations, or save it in a format that the dataset reads.',
     ),
@@ -89,7 +86,7 @@ def check_files(facts: Facts) -> Iterator[Finding]:
     for split, place in _find_unused(facts, samples):
         places[split].append(place)
     for split, found in places.items():
-        for finding in gather_places(found, KINDS, split):
+        for finding in gather_places(found, _PLACES, split):
             yield _relax(finding, facts)
     for data in facts.datasets:
         if data.key in histograms:
@@ -105,6 +102,21 @@ def _relax(finding: Finding, facts: Facts) -> Finding:
     return dataclasses.replace(finding, severity=WARNING) if skipped or of_boxes else finding
 
 
+def check_look_alikes(facts: Facts) -> Iterator[Finding]:
+    """Warn of images in validation or test that are equal to, or look like, an image in training."""
+    train = [path for data in facts.of_split('train') for path in find_files(data)]
+    for data in facts.datasets:
+        files = find_files(data) if data.split != 'train' else []
+        if not files or not train or any('://' in path for path in (train[0], files[0])):
+            continue
+        groups = group_copies([*train, *files]).of_image
+        known, own = set(groups[: len(train)]), {os.path.normpath(path) for path in train}
+        copies = [path for path, group in zip(files, groups[len(train) :], strict=True) if group in known]
+        copies = [path for path in copies if os.path.normpath(path) not in own]
+        if copies:
+            yield copies_found(data, copies, len(files), 'equal or nearly equal in content, or by name')
+
+
 def check_verifiable(facts: Facts) -> Iterator[Finding]:
     """Find datasets whose samples cannot be verified: they do not inherit from MMEngine's, or have no files."""
     for data in facts.datasets:
@@ -117,7 +129,7 @@ def check_verifiable(facts: Facts) -> Iterator[Finding]:
         if reason:
             message = f'{data.key} ({name}) is not verified: {reason}.'
             remedy = 'Check these samples by other means.'
-            yield Finding('not verified', WARNING, message, remedy, data.key, split=data.split)
+            yield Finding('not verified', message, remedy, data.key, split=data.split)
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ from mmengine.config import Config
 from mmstvit.fileio import is_local
 
 from .facts import Facts
-from .findings import FAULT, WARNING, Finding, shorten
+from .findings import Finding, shorten
 
 
 def check_annotation_files(facts: Facts) -> Iterator[Finding]:
@@ -24,9 +24,7 @@ def check_annotation_files(facts: Facts) -> Iterator[Finding]:
             if isinstance(other, str) and other and not _is_same(own, other):
                 message = f'{key}.ann_file is {other}, but {keys[0]} reads {own}: the metrics would be wrong.'
                 remedy = f'Set --cfg-options {key}.ann_file={own}'
-                yield Finding(
-                    'evaluator reads other annotations', FAULT, message, remedy, f'{key}.ann_file', split=split
-                )
+                yield Finding('evaluator reads other annotations', message, remedy, f'{key}.ann_file', split=split)
 
 
 def check_unannotated(facts: Facts) -> Iterator[Finding]:
@@ -39,7 +37,7 @@ def check_unannotated(facts: Facts) -> Iterator[Finding]:
             remedy = (
                 f'Write the predictions alone: --cfg-options {key}.format_only=True {key}.outfile_prefix=predictions'
             )
-            yield Finding('nothing to evaluate', FAULT, message, remedy, key, split=data.split)
+            yield Finding('nothing to evaluate', message, remedy, key, split=data.split)
 
 
 def _is_same(one: str, other: str) -> bool:
@@ -71,7 +69,7 @@ def check_max_per_img(facts: Facts) -> Iterator[Finding]:
         )
         examples = shorten([f'{annotations.images[i]["file_name"]}: {count} objects' for i, count in crowded.items()])
         yield Finding(
-            'more objects than max_per_img', WARNING, message, f'Set --cfg-options {key}={max(100, 2 * largest)}', key,
+            'more objects than max_per_img', message, f'Set --cfg-options {key}={max(100, 2 * largest)}', key,
             len(crowded), len(annotations.images), examples, data.split,
         )  # fmt: skip
 

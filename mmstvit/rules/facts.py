@@ -1,8 +1,13 @@
-"""Facts that the rules are about: a config, its datasets and heads, gathered once."""
+"""Facts that the rules are about: a config, its datasets and heads, gathered once.
+
+The datasets are built for their facts alone; a run builds its own.
+"""
 
 import contextlib
+import copy
 import dataclasses
 import functools
+import inspect
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,8 +15,11 @@ from dataclasses import dataclass, field
 from mmcv.transforms import LoadAnnotations
 from mmengine.config import Config
 from mmengine.dataset import BaseDataset
+from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from mmengine.registry import DefaultScope
+from torch.utils.data import Dataset
 
+from mmstvit.datasets.build import build_dataset
 from mmstvit.datasets.coco import Annotations, is_coco, read_json, summarize
 from mmstvit.datasets.images import IMAGE_READER, Reader, find_loaders, find_readers
 from mmstvit.datasets.wrappers import inner_datasets
@@ -19,10 +27,10 @@ from mmstvit.errors import DataError
 from mmstvit.fileio import is_local
 from mmstvit.nodes import find_parts
 
-from .building import build_inner, find_class
 from .coco_format import find_defects
-from .findings import FAULT, Finding
+from .findings import Finding
 from .headers import CocoInfos, Header, read_headers
+from .kinds import FAULT
 
 # Heads that classify the labels of the dataset; the region proposals of rpn_head have no class.
 _HEADS = {'bbox_head', 'mask_head', 'decode_head', 'auxiliary_head', 'head', 'data_preprocessor'}
@@ -143,28 +151,22 @@ class Facts:
                 yield data, data.annotations
 
 
-def find_keys(cfg: Config, splits: Sequence[str]) -> dict[str, list[str]]:
-    """Find the dotted keys of the inner datasets of each split."""
-    nodes = {split: (cfg.get(f'{split}_dataloader') or {}).get('dataset') for split in splits}
-    return {split: [key for key, _ in inner_datasets(n, f'{split}_dataloader.dataset')] for split, n in nodes.items()}
-
-
-def gather(cfg: Config, keys: Mapping[str, Sequence[str]], num_workers: int = 0) -> Facts:
+def gather(cfg: Config, splits: Sequence[str], num_workers: int = 0) -> Facts:
     """Gather the facts about a config.
 
     Args:
-        cfg: The config.
-        keys: Keys of its inner datasets by split, as :func:`find_keys` finds them in the user's config: the passes of
-            train.py put wrappers around the datasets.
+        cfg: The user's config, without the dataset wrappers that train.py adds.
+        splits: Of ``'train'``, ``'val'`` and ``'test'``.
         num_workers: See :class:`Facts`.
     """
-    facts = Facts(cfg, [], [*find_num_classes(cfg.get('model'))], {}, {}, num_workers)
+    facts = Facts(cfg, heads=[*find_num_classes(cfg.get('model'))], num_workers=num_workers)
     seen: dict[str, str] = {}
     with in_scope(cfg):
-        for split, names in keys.items():
-            facts.keys[split] = list(names)
-            inner = inner_datasets((cfg.get(f'{split}_dataloader') or {}).get('dataset'))
-            for key, (_, node) in zip(names, inner, strict=True):
+        for split in splits:
+            node = (cfg.get(f'{split}_dataloader') or {}).get('dataset')
+            inner = list(inner_datasets(node, f'{split}_dataloader.dataset'))
+            facts.keys[split] = [key for key, _ in inner]
+            for key, node in inner:
                 first = seen.setdefault(_identity(node), key)
                 if first == key:
                     facts.datasets.append(_gather_dataset(split, key, node))
@@ -186,7 +188,7 @@ def _gather_dataset(split: str, key: str, cfg: Mapping) -> DatasetFacts:
         cls = find_class(cfg)
         if isinstance(cls, type) and not issubclass(cls, BaseDataset):
             return data
-        data.dataset = build_inner(cfg, key)
+        data.dataset = _build_for_facts(cfg, cls, key)
         if is_coco(cls):
             data.content = read_json(data.dataset)
             local = is_local(data.dataset.ann_file)
@@ -196,6 +198,33 @@ def _gather_dataset(split: str, key: str, cfg: Mapping) -> DatasetFacts:
     except DataError as error:
         data.dataset, data.error = None, error
     return data
+
+
+def find_class(cfg: Mapping) -> type | None:
+    """Look up the class of a dataset's config, in the default scope or its own."""
+    if not isinstance(cfg['type'], str):
+        return cfg['type']
+    with MMENGINE_DATASETS.switch_scope_and_registry(cfg.get('_scope_')) as registry:
+        return registry.get(cfg['type'])
+
+
+def _build_for_facts(cfg: Mapping, cls: type | None, key: str) -> Dataset:
+    """Build an inner dataset whose samples are not serialized; those of a COCO dataset are not loaded.
+
+    Raises:
+        DataError: The dataset cannot be built or has no samples.
+    """
+    options = dict(serialize_data=False, lazy_init=True) if is_coco(cls) else dict(serialize_data=False)
+    accepted = {name: value for name, value in options.items() if _accepts(cls, name)}
+    return build_dataset({**copy.deepcopy(cfg), **accepted}, key)  # transforms may write into their configs
+
+
+def _accepts(cls: object, name: str) -> bool:
+    """Return True if a class of MMEngine's datasets has an option."""
+    if not isinstance(cls, type) or not issubclass(cls, BaseDataset):
+        return False
+    parameters = inspect.signature(cls).parameters
+    return name in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
 
 
 def _place(defect: Finding, data: DatasetFacts) -> Finding:

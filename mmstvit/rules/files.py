@@ -6,13 +6,15 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from mmengine.config import Config
 
+from mmstvit.datasets.images import find_readers, may_read_keys
 from mmstvit.datasets.wrappers import inner_datasets
 from mmstvit.dependencies import tool_command
 from mmstvit.fileio import is_local
 from mmstvit.nodes import as_list, type_name
 
 from .facts import DatasetFacts, Facts
-from .findings import FAULT, WARNING, Finding, common_folder, refuse, shorten
+from .findings import Finding, common_folder, refuse, shorten
+from .kinds import WARNING
 
 # Folder of a data set -> how to get it.
 DATA_REMEDIES = {
@@ -55,7 +57,7 @@ def find_missing_paths(cfg: Config, splits: Sequence[str]) -> Iterator[Finding]:
                     f'path in the other dataloaders and evaluators that read it).'
                 )
                 message = f'{path} does not exist, but {key}.{name} reads it.'
-                yield Finding('missing data', FAULT, message, remedy, path, split=split)
+                yield Finding('missing data', message, remedy, path, split=split)
 
 
 def _is_missing(path: str) -> bool:
@@ -103,11 +105,13 @@ def find_files(data: DatasetFacts, maps: bool = False) -> list[str]:
 def check_missing_files(facts: Facts) -> Iterator[Finding]:
     """Refuse datasets with missing image or map files. Each folder is listed once."""
     for data in facts.datasets:
-        backend = (data.cfg.get('backend_args') or {}).get('backend', 'local')
+        pipeline = getattr(data.dataset, 'pipeline', ())
+        backends = [data.cfg.get('backend_args'), *(reader.backend_args for reader in find_readers(pipeline))]
+        local = all((backend or {}).get('backend', 'local') == 'local' for backend in backends)
         for maps in (False, True):
-            files = find_files(data, maps) if backend == 'local' else []
+            files = find_files(data, maps) if local else []
             missing = _find_missing(files)
-            if not missing:
+            if not missing or (len(missing) == len(files) and may_read_keys(pipeline)):
                 continue
             what = 'segmentation maps' if maps else 'images'
             count = 'none of the' if len(missing) == len(files) else f'{len(missing)} of the'
@@ -115,11 +119,15 @@ def check_missing_files(facts: Facts) -> Iterator[Finding]:
             folder = common_folder(missing)
             message = f'{count} {len(files)} {what} of {data.key} {verb} in {folder or "their folders"}: {missing[0]}.'
             remedy = 'Put the files there, or set data_root and data_prefix of the dataset to their folder.'
-            severity = WARNING if skips_unreadable(facts, data.split) and len(missing) < len(files) else FAULT
+            # Evaluation skips no file.
+            few = data.split == 'train' and 2 * len(missing) <= len(files)
+            skipped = skips_unreadable(facts, data.split) and len(missing) < len(files)
+            if few and not skipped:
+                remedy += ' To train without them: --cfg-options data_faults.unreadable=skip'
             examples = shorten([path.removeprefix(folder) for path in missing])
             yield Finding(
-                'missing files', severity, message, remedy, data.key, len(missing), len(files), examples, data.split,
-                ('missing file',),
+                'missing files', message, remedy, data.key, len(missing), len(files), examples, data.split,
+                ('missing file',), WARNING if few or skipped else '',
             )  # fmt: skip
 
 
@@ -150,9 +158,37 @@ def check_duplicates(facts: Facts) -> Iterator[Finding]:
             message = f'{len(repeated)} images are listed more than once.'
             examples = shorten(repeated)
             yield Finding(
-                'duplicate file', WARNING, message, 'List each file once.', data.key, len(repeated), len(files),
-                examples, data.split,
+                'duplicate file', message, 'List each file once.', data.key, len(repeated), len(files),
+                examples, data.split, severity=WARNING,
             )  # fmt: skip
+
+
+def check_copies(facts: Facts) -> Iterator[Finding]:
+    """Warn of augmented copies, as Roboflow exports them, of one photograph in training and in another split."""
+    if facts.decodes:  # looks at the content, too, in another rule
+        return
+    train = {_photograph(path) for data in facts.of_split('train') for path in find_files(data)} - {None}
+    for data in facts.datasets if train else ():
+        files = find_files(data) if data.split != 'train' else []
+        shared = [path for path in files if _photograph(path) in train]
+        if shared:
+            yield copies_found(data, shared, len(files), 'the name before .rf. is equal')
+
+
+def copies_found(data: DatasetFacts, shared: Sequence[str], total: int, how: str) -> Finding:
+    """Return the finding for images of a split that have a copy in training."""
+    message = f'{len(shared)} of {total} images of {data.key} have a copy in train ({how}): the metric is too high.'
+    remedy = 'Split the photographs before they are augmented, or let tools/new_config.py split the images of train.'
+    explains = ('same content in two splits',)
+    return Finding(
+        'copies in two splits', message, remedy, data.key, len(shared), total, shorten(shared), data.split, explains
+    )
+
+
+def _photograph(path: str) -> str | None:
+    """Return the part of the name that augmented copies of Roboflow share; None for other names."""
+    start, mark, _ = os.path.basename(path).partition('.rf.')
+    return start if mark else None
 
 
 def check_splits(facts: Facts) -> Iterator[Finding]:
@@ -163,7 +199,7 @@ def check_splits(facts: Facts) -> Iterator[Finding]:
     for key, first in facts.same.items():
         if first in keys and not key.startswith('train'):
             message = f'{key} has the same data as {first}: the metric is that of the training images.'
-            yield Finding('train images in another split', WARNING, message, remedy, key, split=key.partition('_')[0])
+            yield Finding('train images in another split', message, remedy, key, split=key.partition('_')[0])
     for data in facts.datasets:
         if data.split == 'train':
             continue
@@ -173,6 +209,6 @@ def check_splits(facts: Facts) -> Iterator[Finding]:
             count = 'all' if len(shared) == len(files) else f'{len(shared)} of'
             message = f'{count} {len(files)} images of {data.key} are in train, too: the metric is too high.'
             yield Finding(
-                'train images in another split', WARNING, message, remedy, data.key, len(shared), len(files),
+                'train images in another split', message, remedy, data.key, len(shared), len(files),
                 shorten(shared), data.split, ('same content in two splits',),
             )  # fmt: skip

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from mmstvit.datasets.coco import first_names
 
 from .facts import Facts
-from .findings import FAULT, WARNING, Finding
+from .findings import Finding
 
 
 def check_heads(facts: Facts) -> Iterator[Finding]:
@@ -20,7 +20,7 @@ def check_heads(facts: Facts) -> Iterator[Finding]:
         options = ' '.join(f'{key}={len(data.classes)}' for key, _ in wrong)
         message = f'{data.key} has {len(data.classes)} classes ({first_names(data.classes)}), but {heads}.'
         remedy = f'Set --cfg-options {options}, or correct the class names.'
-        yield Finding('classes and heads disagree', FAULT, message, remedy, data.key, len(wrong), len(facts.heads))
+        yield Finding('classes and heads disagree', message, remedy, data.key, len(wrong), len(facts.heads))
 
 
 def check_labels(facts: Facts) -> Iterator[Finding]:
@@ -38,14 +38,14 @@ def check_labels(facts: Facts) -> Iterator[Finding]:
             message = f'{len(wrong)} of {seen.total()} labels are not 0 to {count - 1} ({wrong[0]}).'
             remedy = 'Make the labels and metainfo.classes agree; labels begin at 0.'
             yield Finding(
-                'label out of range', FAULT, message, remedy, source, len(wrong), seen.total(), tuple(wrong), data.split
+                'label out of range', message, remedy, source, len(wrong), seen.total(), tuple(wrong), data.split
             )
         absent = [label for label in range(count) if label not in seen]
         if absent and seen:
             names = first_names(data.classes[label] for label in absent)
             message = f'{len(absent)} of {count} classes have no sample: {names}.'
             remedy = 'Add samples of the class, or remove it.'
-            yield Finding('class without samples', WARNING, message, remedy, source, len(absent), count, (), data.split)
+            yield Finding('class without samples', message, remedy, source, len(absent), count, (), data.split)
 
 
 def labels_of(info: Mapping) -> list[int]:
@@ -65,7 +65,7 @@ def check_topk(facts: Facts) -> Iterator[Finding]:
         largest = max(topk) if isinstance(topk, (list, tuple)) else topk
         if largest > count:
             message = f'{key} is {topk!r}, but the model has {count} classes: there is no top-{largest} accuracy.'
-            yield Finding('top-k above the classes', FAULT, message, f'Set --cfg-options {key}=1', key)
+            yield Finding('top-k above the classes', message, f'Set --cfg-options {key}=1', key)
 
 
 def _find_topk(facts: Facts) -> Iterator[tuple[str, int | tuple]]:

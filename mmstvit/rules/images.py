@@ -13,7 +13,7 @@ from torch import Tensor
 from mmstvit.datasets.images import Reader, UnreadableError
 
 from .facts import DatasetFacts, Facts
-from .findings import FAULT, WARNING, Finding, shorten
+from .findings import Finding, shorten
 from .headers import Header
 
 
@@ -62,7 +62,7 @@ def check_channels(facts: Facts) -> Iterator[Finding]:
             if inputs.error and channels != 3:
                 remedy = "Load three channels (color_type='color'), or remove the transform that needs them."
                 message = f'{name}, with which the pipeline fails: {inputs.error}.'
-                yield Finding('channels of images', FAULT, message, remedy, header.path, split=data.split)
+                yield Finding('channels of images', message, remedy, header.path, split=data.split)
                 break
         else:
             yield from _compare_channels(data, found, means, wanted)
@@ -77,7 +77,7 @@ def _compare_channels(
     if len(found) > 1:
         message = f'images have different numbers of channels: {", ".join(found.values())}.'
         remedy = "Convert the files, or load all alike: LoadImageFromFile with color_type='color' (three channels)."
-        yield Finding('channels of images', FAULT, message, remedy, data.key, split=data.split)
+        yield Finding('channels of images', message, remedy, data.key, split=data.split)
         return
     for channels, name in found.items():
         unfit = [f'{means[0]} and std'] if means and means[1] not in (1, channels) else []
@@ -85,7 +85,7 @@ def _compare_channels(
         if unfit:
             message = f'{name}, but {" and ".join(model)}.'
             remedy = f"Set {' and '.join(unfit)} for {channels} channels, or load others (color_type='color': 3)."
-            yield Finding('channels of images', FAULT, message, remedy, data.key, split=data.split)
+            yield Finding('channels of images', message, remedy, data.key, split=data.split)
 
 
 def _decoded_channels(reader: Reader, path: str) -> int | None:
@@ -115,7 +115,10 @@ def _find_in_channels(cfg: Config) -> tuple[str, int] | None:
     if value is None:
         with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
             kind = backbone['type']
-            cls = MODELS.get(kind) if isinstance(kind, str) else kind
+            try:
+                cls = MODELS.get(kind) if isinstance(kind, str) else kind
+            except KeyError:  # an unknown type: building the model names it
+                cls = None
         parameter = inspect.signature(cls).parameters.get('in_channels') if cls else None
         value = parameter.default if parameter else None
     return ('model.backbone.in_channels', value) if isinstance(value, int) else None
@@ -136,9 +139,7 @@ def check_bits(facts: Facts) -> Iterator[Finding]:
             )
             remedy = 'Scale the files to the whole range of 16 bits, or save them with 8 bits.'
             examples = shorten(dark)
-            yield Finding(
-                'black 16-bit image', WARNING, message, remedy, data.key, len(dark), len(deep), examples, data.split
-            )
+            yield Finding('black 16-bit image', message, remedy, data.key, len(dark), len(deep), examples, data.split)
 
 
 def _is_black(reader: Reader, path: str) -> bool:

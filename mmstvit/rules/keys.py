@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 
 from .facts import Facts
-from .findings import WARNING, Finding
+from .findings import Finding
 
 # Keys of MMCV's runner that MMEngine ignores -> what has their effect today.
 OLD_KEYS = {
@@ -53,6 +53,7 @@ _KEYS = (
     'param_scheduler',
     'randomness',
     'resume',
+    'rules',
     'runner_type',
     'strategy',
     'sync_bn',
@@ -78,12 +79,12 @@ def check_keys(facts: Facts) -> Iterator[Finding]:
             continue
         if key in OLD_KEYS:
             message = f'{key} is a setting of MMDetection 2.x and its siblings, which MMEngine ignores.'
-            yield Finding(_KIND, WARNING, message, f'{OLD_KEYS[key]} Then remove {key}.', key)
+            yield Finding(_KIND, message, f'{OLD_KEYS[key]} Then remove {key}.', key)
             continue
         near = difflib.get_close_matches(key, _KEYS, n=1, cutoff=0.85)
         if near and not key.startswith(f'{near[0]}_'):
             message = f'{key} is not a setting of MMEngine and has no effect.'
-            yield Finding(_KIND, WARNING, message, f'Did you mean {near[0]}?', key)
+            yield Finding(_KIND, message, f'Did you mean {near[0]}?', key)
 
 
 def _is_variable(key: str, text: str) -> bool:

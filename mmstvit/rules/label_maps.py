@@ -12,7 +12,8 @@ from mmstvit.nodes import find_parts
 
 from .coco_files import read_size
 from .facts import DatasetFacts, Facts
-from .findings import FAULT, WARNING, Finding, shorten
+from .findings import Finding, shorten
+from .kinds import WARNING
 
 SAMPLE = 12  # maps of a dataset that are decoded before training, evenly spaced
 SEARCHED = 200  # maps that are searched for a second class before none is said to occur
@@ -56,7 +57,7 @@ def check_map_sizes(facts: Facts) -> Iterator[Finding]:
             if size and other and size != other:
                 message = f'{path} is {other[0]}×{other[1]}, its image {size[0]}×{size[1]}.'
                 remedy = 'Make the map again for its image; tools/misc/verify_dataset.py CONFIG names all such maps.'
-                yield Finding('wrong segmentation map size', FAULT, message, remedy, path, split=data.split)
+                yield Finding('wrong segmentation map size', message, remedy, path, split=data.split)
                 break
 
 
@@ -122,7 +123,7 @@ def _explain_pictures(histogram: Histogram, data: DatasetFacts) -> Finding:
     message += f'{count} of {total} files are alike.'
     remedy = 'Replace each color by the number of its class, and save one channel; a palette is allowed.'
     return Finding(
-        'picture of labels', FAULT, message, remedy, data.key, count, total, shorten(list(histogram.pictures)),
+        'picture of labels', message, remedy, data.key, count, total, shorten(list(histogram.pictures)),
         data.split, ('unusable dataset',),
     )  # fmt: skip
 
@@ -151,7 +152,7 @@ def _explain_unknown(histogram: Histogram, labels: Labels, data: DatasetFacts) -
         remedy = 'Make the maps, metainfo.classes and num_classes agree; see also reduce_zero_label and ignore_index.'
     examples = tuple(f'{path}: {_list(found)}' for path, found in files.items())
     return Finding(
-        'label out of range', FAULT, message, remedy, data.key, len(files), len(histogram.maps), examples, data.split,
+        'label out of range', message, remedy, data.key, len(files), len(histogram.maps), examples, data.split,
         ('unusable dataset',),
     )  # fmt: skip
 
@@ -171,8 +172,9 @@ def _explain_single(histogram: Histogram, labels: Labels, data: DatasetFacts, co
         remedy = f'If label 0 is the first class, set {data.key}.reduce_zero_label=False.'
     else:
         remedy = 'Correct the labels in the maps, reduce_zero_label or ignore_index.'
-    kind, severity = 'only one class in the maps', FAULT if complete else WARNING
-    return Finding(kind, severity, message, remedy, data.key, split=data.split, explains=('unusable dataset',))
+    severity = '' if complete and data.split == 'train' else WARNING
+    kind, explains = 'only one class in the maps', ('unusable dataset',) if learned else ()
+    return Finding(kind, message, remedy, data.key, split=data.split, explains=explains, severity=severity)
 
 
 def _find_unusual(histogram: Histogram, labels: Labels, data: DatasetFacts, complete: bool) -> Iterator[Finding]:
@@ -185,23 +187,23 @@ def _find_unusual(histogram: Histogram, labels: Labels, data: DatasetFacts, comp
             f'({labels.learned[last]!r}) does not occur in {len(histogram.maps)} maps.'
         )
         remedy = f'If label 0 is the first class, set {data.key}.reduce_zero_label=False.'
-        yield Finding('reduce_zero_label', WARNING, message, remedy, data.key, split=data.split)
+        yield Finding('reduce_zero_label', message, remedy, data.key, split=data.split)
     elif absent and complete:
         names = [f'{labels.learned[label]!r} (label {label})' for label in absent]
         message = f'{len(absent)} of {labels.count} classes do not occur in {len(histogram.maps)} maps: {_list(names)}.'
         remedy = 'Add samples of the class, or remove it.'
-        yield Finding('class without samples', WARNING, message, remedy, data.key, len(absent), split=data.split)
+        yield Finding('class without samples', message, remedy, data.key, len(absent), split=data.split)
     ignored = sorted(histogram.pixels.keys() & labels.ignored)
     if sum(histogram.pixels[value] for value in ignored) > histogram.pixels.total() / 2:
         message = f'{histogram.share(ignored)} of the pixels are ignored (label {_list(ignored)}).'
         remedy = 'If they have labels, correct the maps, reduce_zero_label or ignore_index.'
-        yield Finding('most pixels are ignored', WARNING, message, remedy, data.key, split=data.split)
+        yield Finding('most pixels are ignored', message, remedy, data.key, split=data.split)
     empty = [path for path, values in histogram.maps.items() if values <= labels.ignored]
     if empty and complete:
         message = f'every pixel of {len(empty)} of {len(histogram.maps)} maps is ignored, for example of {empty[0]}.'
         remedy = 'If the image has labels, correct the map or reduce_zero_label.'
         count, total = len(empty), len(histogram.maps)
-        yield Finding('nothing labeled', WARNING, message, remedy, data.key, count, total, shorten(empty), data.split)
+        yield Finding('nothing labeled', message, remedy, data.key, count, total, shorten(empty), data.split)
 
 
 def _is_gray(values: list[int], labels: Labels) -> bool:
@@ -231,4 +233,4 @@ def check_ignore_index(facts: Facts) -> Iterator[Finding]:
         if value != expected:
             message = f'model.decode_head ignores label {expected}, but {key}.ignore_index is {value}.'
             remedy = f'Set --cfg-options {key}.ignore_index={expected}'
-            yield Finding('ignore_index differs', FAULT, message, remedy, f'{key}.ignore_index')
+            yield Finding('ignore_index differs', message, remedy, f'{key}.ignore_index')

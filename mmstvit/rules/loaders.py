@@ -1,7 +1,6 @@
 """Dataloaders: batches of images of several sizes, and single images under BatchNorm."""
 
 import math
-import os
 from collections.abc import Iterator
 
 from mmengine.config import Config
@@ -10,7 +9,7 @@ from mmengine.dist import get_world_size
 from mmstvit.nodes import find_parts, type_name
 
 from .facts import DatasetFacts, Facts
-from .findings import FAULT, Finding
+from .findings import Finding
 from .images import load_inputs
 
 
@@ -41,7 +40,7 @@ def check_batch_sizes(facts: Facts) -> Iterator[Finding]:
                 f'{key} is {batch}, but the images have several sizes after the pipeline and cannot be stacked: {path} '
                 f'is {first[1]}×{first[0]}, {other} {second[1]}×{second[0]}.'
             )
-            yield Finding('batch of several sizes', FAULT, message, f'Set --cfg-options {key}=1', key, split=split)
+            yield Finding('batch of several sizes', message, f'Set --cfg-options {key}=1', key, split=split)
 
 
 def check_slide(facts: Facts) -> Iterator[Finding]:
@@ -60,7 +59,7 @@ def check_slide(facts: Facts) -> Iterator[Finding]:
         )
     if problem:
         remedy = "Set model.test_cfg=dict(mode='slide', crop_size=(512, 512), stride=(341, 341)), or mode='whole'."
-        yield Finding('sliding window', FAULT, problem, remedy, 'model.test_cfg')
+        yield Finding('sliding window', problem, remedy, 'model.test_cfg')
 
 
 def check_batch_norm(facts: Facts) -> Iterator[Finding]:
@@ -71,11 +70,11 @@ def check_batch_norm(facts: Facts) -> Iterator[Finding]:
     batch, samples = _batch_size(facts.cfg, 'train'), count_samples(facts, 'train')
     loader = facts.cfg.train_dataloader
     finite = 'Infinite' not in str((loader.get('sampler') or {}).get('type')) and not loader.get('drop_last')
-    if not heads or (count_processes(facts.cfg) > 1 and facts.cfg.get('sync_bn')):
+    if not heads or (get_world_size() > 1 and facts.cfg.get('sync_bn')):
         return
     if batch == 1:
         problem, remedy = 'train_dataloader.batch_size is 1', 'Set --cfg-options train_dataloader.batch_size=2'
-    elif finite and samples and math.ceil(samples / count_processes(facts.cfg)) % batch == 1:
+    elif finite and samples and math.ceil(samples / get_world_size()) % batch == 1:
         problem = f'the last batch of an epoch has one image ({samples} images, train_dataloader.batch_size={batch})'
         remedy = 'Set --cfg-options train_dataloader.drop_last=True'
     else:
@@ -85,7 +84,7 @@ def check_batch_norm(facts: Facts) -> Iterator[Finding]:
         f'(Expected more than 1 value per channel when training).'
     )
     remedy += ", or replace BatchNorm by norm_cfg=dict(type='GN', num_groups=32)."
-    yield Finding('BatchNorm of one image', FAULT, message, remedy, 'train_dataloader.batch_size', split='train')
+    yield Finding('BatchNorm of one image', message, remedy, 'train_dataloader.batch_size', split='train')
 
 
 def _pooled_batch_norms(cfg: Config) -> Iterator[tuple[str, str]]:
@@ -128,15 +127,9 @@ def count_batches(facts: Facts, split: str) -> int | None:
     loader = facts.cfg[f'{split}_dataloader']
     if not samples or not batch:
         return None
-    own = math.ceil(samples / count_processes(facts.cfg))
+    own = math.ceil(samples / get_world_size())
     batches = own // batch if loader.get('drop_last') else math.ceil(own / batch)
     return min(batches, loader.get('num_batch_per_epoch') or batches) or None
-
-
-def count_processes(cfg: Config) -> int:
-    """Return the number of processes that train together, also before they are joined."""
-    launched = cfg.get('launcher', 'none') != 'none'
-    return max(get_world_size(), int(os.environ.get('WORLD_SIZE', 1)) if launched else 1)
 
 
 def _batch_size(cfg: Config, split: str) -> int:

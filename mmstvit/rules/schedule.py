@@ -9,7 +9,8 @@ from torch import nn
 from mmstvit.nodes import as_list, type_name
 
 from .facts import Facts
-from .findings import FAULT, WARNING, Finding
+from .findings import Finding
+from .kinds import FAULT
 from .loaders import count_batches
 
 # Schedulers whose `end` changes nothing before it.
@@ -43,11 +44,11 @@ def check_schedule(facts: Facts) -> Iterator[Finding]:
     except (TypeError, ValueError) as error:
         key = next(iter(problems))
         message = f'{key}: {problems[key]}: {" ".join(str(error).split())}'
-        yield Finding(kind, FAULT, message, f'Shorten {key}, or lengthen train_cfg.', key, split='train')
+        yield Finding(kind, message, f'Shorten {key}, or lengthen train_cfg.', key, split='train', severity=FAULT)
         return
     for key, problem in problems.items():
         remedy = f'Set begin, end, T_max and milestones of {key} for the length of train_cfg, or the length for them.'
-        yield Finding(kind, WARNING, f'{key}: {problem}{rate}.', remedy, key, split='train')
+        yield Finding(kind, f'{key}: {problem}{rate}.', remedy, key, split='train')
 
 
 def _judge(node: Mapping, length: int, last: bool) -> str | None:

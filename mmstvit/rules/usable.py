@@ -7,7 +7,7 @@ from mmstvit.datasets.usable import check_usable
 from mmstvit.errors import DataError
 
 from .facts import Facts
-from .findings import FAULT, Finding
+from .findings import Finding
 
 
 def datasets_that_cannot_be_built(facts: Facts) -> Iterator[Finding]:
@@ -16,7 +16,7 @@ def datasets_that_cannot_be_built(facts: Facts) -> Iterator[Finding]:
         if data.error is not None:
             message = data.error.problem.removeprefix(data.key).lstrip(': ')
             remedy = data.error.remedy or 'Correct the config of the dataset, or its files.'
-            yield Finding('unusable dataset', FAULT, message, remedy, data.key, split=data.split)
+            yield Finding('unusable dataset', message, remedy, data.key, split=data.split)
 
 
 def datasets_without_annotations(facts: Facts) -> Iterator[Finding]:
@@ -31,4 +31,4 @@ def datasets_without_annotations(facts: Facts) -> Iterator[Finding]:
                 raise DataError(*explain_unusable(data.annotations, data.classes or ()))
         except DataError as error:
             problem = error.problem.removeprefix(data.key).lstrip(': ')
-            yield Finding('unusable dataset', FAULT, problem, error.remedy, data.key, split=data.split)
+            yield Finding('unusable dataset', problem, error.remedy, data.key, split=data.split)

@@ -19,7 +19,7 @@ TRAIN = f'tools/train.py {CONFIG}'
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """A command that must be refused, run in a folder that has ``configs``, ``tools`` and an empty data set.
+    """A command that must be refused, run in a folder that has ``configs``, ``tools`` and data for CONFIG.
 
     Args:
         what: What is wrong.

@@ -100,7 +100,8 @@ def _() -> None:
 
 @case(
     'weights for other channels',
-    f'{TEST} rgb.pth --cfg-options model.backbone.in_channels=1',
+    f'{TEST} rgb.pth --cfg-options model.backbone.in_channels=1 data_preprocessor.mean=[128.0] '
+    'data_preprocessor.std=[64.0] test_dataloader.dataset.pipeline.0.color_type=grayscale',
     'rgb.pth',
     'in_channels=1',
     '--in-channels 1',

@@ -1,12 +1,15 @@
 """Options that do not exist, do not go together, or cannot be carried out."""
 
+import json
 from pathlib import Path
 
+from ..test_datasets.tiny_data import coco_content, make_mmdet
 from .case import CONFIG, TEST, TRAIN, case, save, weights
 from .data import make
 
 SEGMENTOR = 'configs/upernet/stvit-nano_upernet_scenes.py'
 DETECTOR = 'configs/mask_rcnn/mask-rcnn_stvit-nano_fpn_scenes.py'
+SCENES = ('circle', 'square', 'triangle', 'star', 'digit')
 
 
 def checkpoint() -> None:
@@ -62,9 +65,10 @@ def _() -> None:
     'DetTTAModel',
 )
 def _() -> None:
-    Path('data/scenes/coco/val').mkdir(parents=True)
-    Path('data/scenes/coco/annotations').mkdir()
-    Path('data/scenes/coco/annotations/instances_val.json').touch()
+    folder = Path('data/scenes/coco')
+    make_mmdet(folder, 'val', 0)
+    (folder / 'annotations').mkdir()
+    (folder / 'annotations' / 'instances_val.json').write_text(json.dumps(coco_content(SCENES)))
     checkpoint()
 
 

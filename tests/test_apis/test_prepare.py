@@ -16,7 +16,8 @@ from mmstvit.engine.runner import build_runner, build_seeded
 from mmstvit.fileio import loading
 from mmstvit.models import STViT
 
-from ..helpers import ROOT, assert_equal, link_scenes
+from ..fork_server import fork
+from ..helpers import ROOT, assert_equal, free_port, link_scenes
 from ..in_process import restored, run_main
 
 CONFIG = ROOT / 'tests' / 'test_training' / 'tiny_classifier.py'
@@ -145,6 +146,51 @@ def test_initial_weights_and_random_numbers_are_those_of_mmengines_own_runner(fo
             return {**runner_.model.state_dict(), 'random state': torch.get_rng_state()}
 
     assert_equal(initial('prepared', True), initial('plain', False))
+
+
+@pytest.fixture
+def broken(scenes, tmp_path) -> Path:
+    """A folder whose training images miss a class folder's name in the config."""
+    shutil.copytree(scenes / 'imagenet', tmp_path / 'data' / 'scenes' / 'imagenet')
+    (tmp_path / 'data' / 'scenes' / 'imagenet' / 'train' / 'star').rename(tmp_path / 'star')
+    return tmp_path
+
+
+def test_a_fault_ends_two_processes_with_one_message(broken):
+    done = fork('train.py', CONFIG, '--cfg-options', *SHORT, cwd=broken, processes=2, timeout=60)
+    assert done.returncode == 1
+    assert done.stderr.count('error: ') == 1 and "no folder for 'star'" in done.stderr, done.stderr
+    assert 'Traceback' not in done.stderr and not (broken / 'work_dirs').exists()
+
+
+ERROR_IN_ONE = """
+from mmengine.config import Config
+from mmstvit.engine.runner import on_main_process, start_processes
+
+start_processes(Config(dict(launcher='pytorch')), None)
+print('the function returns', on_main_process(lambda: 'its value'))
+on_main_process(lambda: 1 / 0)
+"""
+
+
+def test_an_error_in_the_main_process_ends_the_others(tmp_path):
+    """Any error, of which no other process knows, and none waits for a process that is gone."""
+    (tmp_path / 'script.py').write_text(ERROR_IN_ONE)
+    done = fork(tmp_path / 'script.py', cwd=tmp_path, processes=2, timeout=60)
+    assert done.returncode == 1
+    assert sorted(line for line in done.stdout.splitlines() if line.startswith('the function')) == [
+        'the function returns None',
+        'the function returns its value',
+    ]
+    assert done.stderr.count('Traceback') == 1 and 'ZeroDivisionError' in done.stderr, done.stderr
+
+
+@pytest.mark.long
+def test_a_launcher_prints_the_fault_of_two_processes_once(broken, tool):
+    done = tool('dist_train.sh', CONFIG, 2, '--cfg-options', *SHORT, cwd=broken, env=free_port(), timeout=120)
+    assert done.returncode == 1
+    assert done.stderr.count('error: ') == 1 and "no folder for 'star'" in done.stderr, done.stderr
+    assert not (broken / 'work_dirs').exists()
 
 
 def test_a_seed_that_the_config_leaves_open_is_drawn_and_set():

@@ -3,10 +3,13 @@
 import copy
 import json
 import logging
+import zipfile
 from pathlib import Path
 
+import mmcv
 import numpy as np
 import pytest
+from mmcv.transforms import LoadImageFromFile
 from mmengine.dataset import Compose
 from mmengine.registry import DATASETS, DefaultScope
 from mmengine.runner import Runner
@@ -201,6 +204,40 @@ def test_pipeline_that_a_hook_replaces_is_guarded(library, tmp_path):
     spoil(broken, 'garbage')
     assert len(epoch(data, 0)) == COUNT
     assert list(skipped_files(data.dataset)) == [str(broken)]
+
+
+class LoadFromArchive(LoadImageFromFile):
+    """A loader for which ``img_path`` is the name of a file in an archive."""
+
+    def __init__(self, archive: Path) -> None:
+        super().__init__()
+        self.archive = archive
+
+    def transform(self, results: dict) -> dict:
+        with zipfile.ZipFile(self.archive) as archive:
+            results['img'] = mmcv.imfrombytes(archive.read(Path(results['img_path']).name))
+        return results
+
+
+def test_keys_of_an_archive_are_no_missing_files(mmpretrain, tmp_path):
+    cfg = MAKERS[mmpretrain](tmp_path, 'train', 0)
+    with zipfile.ZipFile(tmp_path / 'images.zip', 'w') as archive:
+        for path in images(mmpretrain, tmp_path, 'train'):
+            archive.write(path, path.name)
+    cfg['pipeline'][0] = LoadFromArchive(tmp_path / 'images.zip')
+    cfg['max_refetch'] = 1
+    failing, dropping = copy.deepcopy(cfg), copy.deepcopy(cfg)
+    failing['pipeline'].insert(1, fail)
+    dropping['pipeline'].insert(1, lambda results: None)
+    guarded, failing, dropping = guard(cfg), guard(failing), guard(dropping)
+    for path in images(mmpretrain, tmp_path, 'train'):
+        path.unlink()
+    assert guarded[0]['inputs'].shape == (3, 24, 32)
+    with pytest.raises(ZeroDivisionError):
+        failing[0]
+    with pytest.raises(Exception, match='Cannot find valid image') as error:
+        dropping[0]
+    assert not isinstance(error.value, DataError)
 
 
 def test_no_readable_image_is_an_error(mmpretrain, tmp_path):

@@ -1,11 +1,23 @@
 """Unreadable and truncated image files are recognized; whole files of all kinds are accepted."""
 
+import builtins
 import io
+import pickle
+from pathlib import Path
 
 import pytest
+from mmcv.transforms import LoadImageFromFile
+from mmengine.dataset import Compose
 from PIL import Image
 
-from mmstvit.datasets.images import IMAGE_READER, MAP_READER, Reader, UnreadableError
+from mmstvit.datasets.images import (
+    IMAGE_READER,
+    MAP_READER,
+    Reader,
+    UnreadableError,
+    find_readers,
+    refuse_damaged_files,
+)
 
 from .tiny_data import draw
 
@@ -35,12 +47,19 @@ WHOLE = {
 }
 
 
+def load(path: Path, **options: object) -> dict:
+    """Load an image with a guarded pipeline's loader."""
+    loader = LoadImageFromFile(**options)
+    refuse_damaged_files(Compose([loader]))
+    return loader(dict(img_path=str(path)))
+
+
 @pytest.mark.parametrize('name', WHOLE)
 def test_whole_files_are_accepted(name, tmp_path):
     assert IMAGE_READER.decode(WHOLE[name]).shape == (64, 64, 3)
     path = tmp_path / 'image'
     path.write_bytes(WHOLE[name])
-    assert not IMAGE_READER.is_truncated(str(path))
+    assert load(path)['img'].shape == (64, 64, 3)
 
 
 @pytest.mark.parametrize('name', ['baseline', 'progressive', 'restart markers', 'thumbnail', 'png'])
@@ -52,7 +71,9 @@ def test_truncated_files_are_recognized(name, part, tmp_path):
         IMAGE_READER.decode(content)
     path = tmp_path / 'image'
     path.write_bytes(content)
-    assert IMAGE_READER.is_truncated(str(path))
+    for options in ({}, dict(backend_args=dict(backend='local')), dict(file_client_args=dict(backend='disk'))):
+        with pytest.raises(UnreadableError, match='truncated'):
+            load(path, **options)
 
 
 @pytest.mark.parametrize(
@@ -83,3 +104,22 @@ def test_missing_file_and_folder(tmp_path):
         IMAGE_READER.read(str(tmp_path / 'none.jpg'))
     with pytest.raises(UnreadableError, match='directory'):
         IMAGE_READER.read(str(tmp_path))
+
+
+def test_a_file_is_opened_once(tmp_path, monkeypatch):
+    path = tmp_path / 'image'
+    path.write_bytes(WHOLE['baseline'])
+    opened = []
+    original = builtins.open
+    monkeypatch.setattr(builtins, 'open', lambda *args, **kw: opened.append(args[0]) or original(*args, **kw))
+    load(path)
+    assert opened == [str(path)]
+
+
+def test_loaders_of_other_backends_stay_as_they_are():
+    loader = LoadImageFromFile(backend_args=dict(backend='lmdb', db_path='images.lmdb'))
+    old = LoadImageFromFile(file_client_args=dict(backend='lmdb', db_path='images.lmdb'))
+    pipeline = pickle.loads(pickle.dumps(Compose([loader, old])))
+    refuse_damaged_files(pipeline)
+    assert [reader.backend_args for reader in find_readers(pipeline)] == [loader.backend_args] * 2
+    assert pipeline.transforms[1].file_client_args == old.file_client_args

@@ -24,7 +24,7 @@ def write(path: Path, array: np.ndarray) -> None:
     assert cv2.imwrite(str(path), array)
 
 
-def coco_content() -> dict:
+def coco_content(classes: tuple[str, ...] = CLASSES) -> dict:
     """An annotation file with one object per image, masks as polygons and RLE in turn."""
     annotations = []
     for i in range(COUNT):
@@ -41,7 +41,7 @@ def coco_content() -> dict:
     return dict(
         images=images,
         annotations=annotations,
-        categories=[dict(id=i, name=name) for i, name in enumerate(CLASSES, 1)],
+        categories=[dict(id=i, name=name) for i, name in enumerate(classes, 1)],
     )
 
 

@@ -262,7 +262,7 @@ warning(
     '0.56',
 )
 fault('a missing image of val', delete_image('val'), 'missing files', '1 of the 4', '2.jpg', 'val_dataloader.dataset')
-fault('a missing image of train', delete_image('train'), 'missing files', '1 of the 4', '2.jpg', 'data_prefix')
+warning('a missing image of train', delete_image('train'), 'missing files', '1 of the 4', '2.jpg', 'unreadable=skip')
 warning('val is train', train_is_val, 'train images in another split', 'all 4 images', 'new_config.py')
 fault('nothing to learn from', change_coco(set_all(iscrowd=1)), 'unusable dataset', '4 crowd', TRAIN)
 fault(

@@ -12,7 +12,7 @@ from PIL import Image
 
 from mmstvit.errors import DataError
 from mmstvit.rules.coco_defects import DEFECTS
-from mmstvit.rules.coco_format import find_defects, repair, split_by_image
+from mmstvit.rules.coco_format import find_defects, repair
 
 POLYGON = [10, 10, 30, 10, 30, 30]
 NAN = math.nan
@@ -449,53 +449,3 @@ def test_several_defects_are_repaired_together(cases):
         with contextlib.suppress(AttributeError, KeyError, TypeError):  # an earlier change removed what it needs
             case[1](content)
     check(content)
-
-
-@settings(max_examples=50, deadline=None)
-@given(st.randoms(use_true_random=False), st.floats(0.05, 0.6))
-def test_a_split_has_every_class_on_both_sides_whatever_the_order(random, fraction):
-    number = random.randint(2, 20)
-    content = sound()
-    content['images'] = [dict(id=i, file_name=f'{i}.png', width=40, height=32) for i in range(number)]
-    content['annotations'] = [
-        dict(id=i, image_id=random.randrange(number), category_id=random.randint(1, 6)) for i in range(2 * number)
-    ]
-    train, val = split_by_image(content, fraction=fraction)
-    sides = [{image['id'] for image in side['images']} for side in (train, val)]
-    assert sides[0] and sides[1] and not sides[0] & sides[1] and len(sides[0] | sides[1]) == number
-    classes = [{a['category_id'] for a in side['annotations']} for side in (train, val)]
-    images = {c: {a['image_id'] for a in content['annotations'] if a['category_id'] == c} for c in range(1, 7)}
-    for number_of_class, of_class in images.items():
-        if len(of_class) > 1 and len(sides[1]) > 1:
-            assert number_of_class in classes[0]
-    for side, ids in zip((train, val), sides, strict=True):
-        assert {a['image_id'] for a in side['annotations']} <= ids
-    for name in ('images', 'annotations'):
-        random.shuffle(content[name])
-    assert {image['id'] for image in split_by_image(content, fraction=fraction)[1]['images']} == sides[1]
-
-
-def test_a_split_keeps_equal_files_together_and_follows_the_seed(tmp_path):
-    content = sound()
-    content['images'] = [dict(id=i, file_name=f'{i}.png', width=40, height=32) for i in range(20)]
-    for i in range(20):
-        (tmp_path / f'{i}.png').write_bytes(b'%d' % (i // 2))
-    content['annotations'] = []
-    splits = [split_by_image(content, tmp_path, 0.3, seed)[1]['images'] for seed in range(3)]
-    for images in splits:
-        assert len(images) == 6 and {image['id'] ^ 1 for image in images} == {image['id'] for image in images}
-    assert splits[0] != splits[1] or splits[1] != splits[2]
-    content['images'] = content['images'][:2]
-    with pytest.raises(DataError, match='cannot be split'):
-        split_by_image(content, tmp_path)
-
-
-def test_a_rare_class_is_on_both_sides():
-    content = sound()
-    content['images'] = [dict(id=i, file_name=f'{i}.png', width=40, height=32) for i in range(50)]
-    content['annotations'] = [dict(id=i + 1, image_id=i, category_id=1 + (i in (3, 30))) for i in range(50)]
-    for seed in range(5):
-        train, val = split_by_image(content, seed=seed)
-        assert len(val['images']) == 10
-        for side in (train, val):
-            assert {a['category_id'] for a in side['annotations']} == {1, 2}

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from mmengine.config import Config
 
 from mmstvit.apis.new_config import Options, new_config
+from mmstvit.apis.new_config.class_names import read_names
 from mmstvit.apis.new_config.code import literal
-from mmstvit.apis.new_config.names import read_names
 from mmstvit.apis.predict.results import text_cell
 from mmstvit.errors import DataError, UserError, one_line, printable
 

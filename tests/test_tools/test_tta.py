@@ -1,5 +1,6 @@
 """``tools/test.py --tta`` with every family on the bundled scenes."""
 
+import copy
 import pickle
 import re
 from collections.abc import Callable
@@ -10,11 +11,15 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from mmengine.config import Config
 from pycocotools import mask as rle
 from torch import Tensor, nn
 
+from mmstvit.apis import build_model
+
 from ..fork_server import fork
 from ..helpers import ROOT, load_config, save_untrained
+from ..in_process import run_main
 
 MASK_RCNN = 'mask_rcnn/mask-rcnn_stvit-nano_fpn_scenes'
 CASCADE = 'cascade_mask_rcnn/cascade-mask-rcnn_stvit-nano_fpn_scenes'
@@ -136,3 +141,28 @@ def test_a_classifier_averages_an_image_and_its_mirror_image(workspace, run):
     assert not torch.allclose(actual, scores[:, 0], atol=1e-4)  # the view that is not flipped differs
     truth = torch.cat([prediction['gt_label'] for prediction in predictions])
     assert metrics['accuracy/top1'] == pytest.approx(100 * (actual.argmax(1) == truth).float().mean().item(), abs=1e-3)
+
+
+@pytest.mark.parametrize('pipeline', ['own', 'tta_pipeline'])
+def test_each_part_of_a_concatenated_data_set_is_augmented(pipeline, workspace):
+    cfg = Config.fromfile(ROOT / 'tests' / 'test_training' / 'tiny_classifier.py')
+    torch.manual_seed(0)
+    torch.save(dict(state_dict=build_model(cfg).state_dict()), workspace / 'untrained.pth')
+    data = cfg.test_dataloader.dataset
+    if pipeline == 'tta_pipeline':
+        flips = [dict(type='RandomFlip', prob=float(flip)) for flip in (False, True)]
+        views = dict(type='TestTimeAug', transforms=[flips, [data.pipeline[-1]]])
+        cfg.tta_pipeline, cfg.tta_model = [*data.pipeline[:-1], views], dict(type='AverageClsScoreTTA')
+    cfg.test_dataloader.update(num_workers=0, persistent_workers=False)
+    found = {}
+    for name in ('whole', 'parts'):
+        if name == 'parts':
+            parts = [dict(copy.deepcopy(data), indices=indices) for indices in ([0, 1], [2, 3, 4])]
+            cfg.test_dataloader.dataset = dict(type='ConcatDataset', datasets=parts)
+        cfg.dump(workspace / f'{name}.py')
+        args = ['untrained.pth', '--tta', '--work-dir', 'run', '--out', f'{name}.pkl']
+        run_main('test.py', f'{name}.py', *args, cwd=workspace)
+        found[name] = pickle.loads((workspace / f'{name}.pkl').read_bytes())
+    assert len(found['whole']) > len(found['parts']) == 5
+    for whole, part in zip(found['whole'][:5], found['parts'], strict=True):
+        assert whole['img_path'] == part['img_path'] and torch.equal(whole['pred_score'], part['pred_score'])

@@ -11,10 +11,8 @@ from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
 from mmstvit.errors import DataError
+from mmstvit.fileio import IMAGE_SUFFIXES, walk_folder
 
-IMAGE_SUFFIXES = (
-    '.bmp', '.gif', '.jfif', '.jp2', '.jpe', '.jpeg', '.jpg', '.mpo', '.pgm', '.png', '.ppm', '.tif', '.tiff', '.webp',
-)  # fmt: skip
 # Name of a folder or part of a file's name -> split.
 SPLIT_NAMES = {
     'train': 'train', 'training': 'train', 'trn': 'train',
@@ -28,7 +26,7 @@ Part = TypeVar('Part')
 
 @dataclass
 class Folder:
-    """The files below a folder, without hidden ones and those of ``__MACOSX``.
+    """The files below a folder, as :func:`mmstvit.fileio.walk_folder` finds them.
 
     Args:
         root: The folder.
@@ -40,16 +38,8 @@ class Folder:
 
     @classmethod
     def scan(cls, root: Path) -> 'Folder':
-        """List the files below ``root``; links to folders are followed."""
-        files, seen = {}, set()
-        for path, folders, names in os.walk(root, followlinks=True):
-            real = os.path.realpath(path)
-            folders[:] = sorted(name for name in folders if not is_junk(name)) if real not in seen else []
-            seen.add(real)
-            relative = Path(path).relative_to(root).as_posix()
-            kept = sorted(name for name in names if not is_junk(name))
-            if kept:
-                files['' if relative == '.' else relative] = kept
+        """List the files below ``root``."""
+        files = {relative(path, root): names for path, names in walk_folder(root) if names}
         return cls(root, files)
 
     def with_suffix(self, *suffixes: str) -> Iterator[str]:
@@ -64,12 +54,27 @@ class Folder:
         """The images, sorted, as POSIX paths relative to the root."""
         return sorted(self.with_suffix(*IMAGE_SUFFIXES))
 
+    @cached_property
+    def by_folder(self) -> dict[str, list[str]]:
+        """Folders that have images directly in them -> names of these images."""
+        found = {top: [n for n in names if n.lower().endswith(IMAGE_SUFFIXES)] for top, names in self.files.items()}
+        return {top: names for top, names in found.items() if names}
+
+    @cached_property
+    def all_files(self) -> frozenset[str]:
+        """All files, as POSIX paths relative to the root."""
+        return frozenset(join(top, name) for top, names in self.files.items() for name in names)
+
     def below(self, folder: str) -> list[str]:
         """Return the images below a folder, relative to it."""
         if not folder:
             return self.images
         start, end = (bisect.bisect_left(self.images, f'{folder}{mark}') for mark in '/0')  # 0 follows / in ASCII
         return [path[len(folder) + 1 :] for path in self.images[start:end]]
+
+    def subfolders(self, top: str) -> list[str]:
+        """Return the names of the folders directly in ``top`` that have images, at any depth."""
+        return sorted({path.split('/')[0] for path in self.below(top) if '/' in path})
 
     def unused(self, tops: Sequence[str]) -> list[str]:
         """Return a line about the images that are not below one of the folders; empty if there are none."""
@@ -86,15 +91,11 @@ class Folder:
                 yield from (name for name in names if not name.lower().endswith(IMAGE_SUFFIXES))
 
     def describe(self) -> str:
-        """Count the files by suffix, for a message."""
-        names = [name for names in self.files.values() for name in names]
-        counts = Counter(PurePosixPath(name).suffix.lower() or 'without suffix' for name in names)
-        return ', '.join(f'{count} {suffix}' for suffix, count in counts.most_common(6)) or 'no files'
-
-
-def is_junk(name: str) -> bool:
-    """Return True for hidden files and for what archive tools leave behind."""
-    return name.startswith('.') or name in ('__MACOSX', '__pycache__', 'Thumbs.db')
+        """Count the files by suffix, and name the first few."""
+        names = [(join(top, name), name) for top, names in self.files.items() for name in names]
+        counts = Counter(PurePosixPath(name).suffix.lower() or 'without suffix' for _, name in names)
+        listed = ', '.join(f'{count} {suffix}' for suffix, count in counts.most_common(6)) or 'no files'
+        return listed + (f' (such as {", ".join(path for path, _ in names[:3])})' if names else '')
 
 
 def join(*parts: str) -> str:
@@ -118,7 +119,7 @@ def find_split(path: str) -> str:
     return ALL
 
 
-def check_single(found: dict[str, list], remedy: str) -> None:
+def check_single(found: Mapping[str, list], remedy: str) -> None:
     """Check that a data set has one part per split; raises DataError that lists the parts."""
     for split, parts in found.items():
         if len(parts) > 1:

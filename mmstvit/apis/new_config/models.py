@@ -11,7 +11,7 @@ from mmstvit.checkpoint import read_backbone, recognize_arch
 from mmstvit.errors import UserError
 from mmstvit.fileio import is_local
 
-from .found import Data, Options
+from .options import Data, Options
 
 SIZES = ('nano', 'small', 'base', 'large')
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from mmstvit.rules.coco_files import ORIENTATION, TURNED
+from mmstvit.fileio import image_size
 
 _MOST_IMAGES = 1000
 # Mode of Pillow -> note. The pipelines read every image as 8-bit blue, green and red.
@@ -35,13 +35,14 @@ def look_at_images(paths: Sequence[Path]) -> tuple[list[tuple[int, int]], list[s
     for path in paths[:: -(-len(paths) // _MOST_IMAGES)]:
         try:
             with Image.open(path) as image:
-                size, mode = image.size, image.mode
-                turned = image.getexif().get(ORIENTATION, 1)
-        except (OSError, SyntaxError, ValueError):  # unreadable, or not known to Pillow: verify_dataset.py decides
+                stored, mode = image.size, image.mode
+        # Unreadable, or not known to Pillow: verify_dataset.py decides.
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
             continue
-        if turned != 1:
+        size = image_size(path) or stored
+        if size != stored:
             kinds['turned by its EXIF orientation: read as it is shown'] += 1
         if mode in _MODES:
             kinds[_MODES[mode]] += 1
-        sizes.append(size[::-1] if turned in TURNED else size)
+        sizes.append(size)
     return sizes, [f'{count} of {len(sizes)} images {kind}' for kind, count in kinds.items()]

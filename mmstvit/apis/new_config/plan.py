@@ -5,8 +5,8 @@ import os
 from dataclasses import dataclass
 from statistics import median
 
-from .found import Data, Options
 from .models import Model
+from .options import Data, Options
 
 
 @dataclass(frozen=True)

@@ -1,87 +1,135 @@
-"""Recognize what a folder or file is: each layout has a function that finds it and one that reads it."""
+"""Recognize what a folder or file is: collect evidence for every kind of data, and decide only if it is clear."""
 
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 from mmstvit.errors import DataError, UserError
 
+from . import detection_formats as formats
+from .class_folders import look_for_class_folders, read_class_folders
+from .coco_files import look_for_coco, read_coco
+from .evidence import Evidence
 from .folder import Folder
-from .folders import find_folders, read_folders
-from .found import Data, Options
-from .instances import find_coco, read_instances
-from .maps import find_maps, read_maps
+from .label_maps import look_for_label_maps, read_label_maps
+from .options import Data, Options
+from .other_formats import look_for_other_formats
 
-# Task -> find(folder, options) -> what is there or None; read(found, folder, options) -> Data.
-LAYOUTS: dict[str, tuple[Callable, Callable]] = {
-    'instances': (find_coco, read_instances),
-    'segments': (find_maps, read_maps),
-    'classes': (find_folders, read_folders),
-}
-# Task -> how it looks, for messages.
-EXPECTED = {
-    'instances': 'annotation files in COCO format, with their images',
-    'segments': 'a folder of images and one of label maps, such as images/ and masks/',
-    'classes': 'one folder of images per class',
-}
-# Formats that are only named: mark in the text of a file of this suffix -> how to get COCO format.
-OTHER_FORMATS = (
-    ('.json', '"shapes"', 'labelme: convert its files with labelme2coco'),
-    ('.json', '"_via_img_metadata"', 'a project of VIA: export the annotations in COCO format'),
-    ('.json', '"regions"', 'annotations of VIA: export them in COCO format'),
-    ('.json', '"completions"', 'Label Studio: export in COCO format'),
-    ('.json', '"annotations"', 'perhaps Label Studio: export in COCO format'),
-    ('.xml', '<annotation', 'Pascal VOC: export in COCO format, or convert it'),
-    ('.txt', '0 0.', 'perhaps YOLO: export in COCO format, or convert it'),
-    ('.ndjson', '', 'Labelbox: export in COCO format'),
+
+class Kind(NamedTuple):
+    """A kind of data.
+
+    Args:
+        task: ``'instances'``, ``'segments'`` or ``'classes'``.
+        name: Name for messages.
+        look: Collects evidence.
+        read: Reads the data.
+    """
+
+    task: str
+    name: str
+    look: Callable[[Folder, Options], Evidence]
+    read: Callable[[object, Folder, Options], Data]
+
+
+KINDS = (
+    Kind('instances', 'annotation files in COCO format', look_for_coco, read_coco),
+    Kind('instances', 'labels of YOLO', formats.look_for_yolo, formats.read_yolo_data),
+    Kind('instances', 'XML files of Pascal VOC', formats.look_for_voc, formats.read_voc_data),
+    Kind('instances', 'JSON files of labelme', formats.look_for_labelme, formats.read_labelme_data),
+    Kind('segments', 'images with label maps', look_for_label_maps, read_label_maps),
+    Kind('classes', 'a folder of images per class', look_for_class_folders, read_class_folders),
 )
 _ARCHIVES = ('.zip', '.tar', '.gz', '.tgz', '.7z', '.rar')
+# Option -> tasks to which it applies.
+_OPTIONS = {
+    'classes': ('segments', 'labels of YOLO'),
+    'ignore': ('segments',),
+    'map_suffix': ('segments',),
+    'maps': ('segments',),
+    'images': ('annotation files in COCO format',),
+    'fix': ('instances',),
+    'skip_missing': ('instances',),
+    'skip_stray': ('classes',),
+}
 
 
 def recognize(options: Options) -> Data:
-    """Recognize the layout of a folder or annotation file, and read it.
+    """Recognize the data in a folder, or an annotation file, and read them.
 
     Raises:
-        UserError: Nothing or several things are there; the message lists what was found.
+        UserError: It is not clear what the data are; the message has the evidence and the option for each choice.
     """
     path = Path(os.path.abspath(options.data))
     if not path.exists():
         raise UserError(f'{options.data} does not exist.', 'Name a folder of data, or a COCO annotation file.')
     if path.suffix.lower() in _ARCHIVES:
         raise UserError(f'{options.data} is an archive.', 'Unpack it, and name the folder.')
-    if path.is_file():
-        folder = Folder(path.parent, {'': [path.name]})
-        tasks = ['instances']
+    if path.is_file() and path.suffix.lower() not in ('.json', '.yaml', '.yml'):
+        raise UserError(f'{options.data} is not an annotation file.', 'Name a folder, or a .json or .yaml file.')
+    kinds = [kind for kind in KINDS if options.task in (None, kind.task)]
+    folder = Folder.scan(path.parent if path.is_file() else path)
+    if path.suffix.lower() == '.json' and path.is_file():
+        kinds, named = kinds[:1], Folder(path.parent, {'': [path.name]})
+        seen = {kinds[0]: look_for_coco(named, options)} if kinds else {}
     else:
-        folder = Folder.scan(path)
-        tasks = [options.task] if options.task else list(LAYOUTS)
-    found: dict[str, object] = {}
-    for task in tasks:
-        # Folders of images say little where annotations or label maps were found.
-        result = None if task == 'classes' and found else LAYOUTS[task][0](folder, options)
-        if result is not None:
-            found[task] = result
-    if not found:
-        raise DataError(
-            f'{options.data} is not recognized: {folder.describe()}{_name_format(folder)}.',
-            f'Expected {"; or ".join(EXPECTED[task] for task in tasks)}. See docs/own_data.md.',
-        )
-    if len(found) > 1:
-        raise DataError(
-            f'{options.data} has {" and ".join(EXPECTED[task] for task in found)}.',
-            f'Choose: --task {" or --task ".join(found)}; or name an inner folder.',
-        )
-    ((task, result),) = found.items()
-    if path.is_file():
-        folder = Folder.scan(path.parent)
-    return LAYOUTS[task][1](result, folder, options)
+        if path.is_file():
+            kinds = [kind for kind in kinds if kind.look is formats.look_for_yolo]
+        seen = {kind: kind.look(folder, options) for kind in kinds}
+    others = look_for_other_formats(folder, options)
+    _contradict(seen, others)
+    kind = _decide(seen, others, folder, options)
+    _check_options(kind, options)
+    return kind.read(seen[kind].found, folder, options)
 
 
-def _name_format(folder: Folder) -> str:
-    """Name the format of the first annotation file that is known, for a message."""
-    for suffix, mark, advice in OTHER_FORMATS:
-        for file in list(folder.with_suffix(suffix))[:3]:
-            with open(folder.root / file, encoding='utf-8', errors='ignore') as text:
-                if mark in text.read(1 << 16):
-                    return f'; {file} looks like {advice}'
-    return ''
+def _contradict(seen: dict[Kind, Evidence], others: Evidence) -> None:
+    """Let evidence for another kind speak against a folder per class, for which any folder of images speaks."""
+    for kind, evidence in seen.items():
+        if kind.task == 'classes' and evidence.found:
+            for other, its in [*seen.items(), (None, others)]:
+                if other is not kind and (its.found or its.against):
+                    evidence.add_against((its.reasons or its.against)[0])
+
+
+def _decide(seen: dict[Kind, Evidence], others: Evidence, folder: Folder, options: Options) -> Kind:
+    """Return the only kind with evidence and nothing against it; raises DataError."""
+    found = [kind for kind, evidence in seen.items() if evidence.found]
+    clear = [kind for kind in found if not seen[kind].against]
+    if len(clear) == 1:
+        return clear[0]
+    if options.task and len(found) == 1 and not seen[found[0]].refused and not seen[found[0]].remedy:
+        return found[0]  # the user has decided
+    if len(clear) > 1:
+        listed = '\n'.join(f'  {kind.name}: {"; ".join(seen[kind].reasons[:3])}' for kind in clear)
+        tasks = list(dict.fromkeys(kind.task for kind in clear))
+        choice = (
+            f'--task {" or --task ".join(tasks)}' if len(tasks) > 1 else 'name the annotation file, or an inner folder'
+        )
+        raise DataError(f'{options.data} has several kinds of data:\n{listed}\n', f'Choose: {choice}.')
+    doubtful = [(kind.name, seen[kind]) for kind in seen if seen[kind].against and kind.task != 'classes']
+    doubtful += [('another format', others)] if others.against else []
+    # A folder per class is what remains if nothing else is there.
+    doubtful = doubtful or [(kind.name, seen[kind]) for kind in seen if seen[kind].against]
+    if not doubtful:
+        expected = '; '.join(dict.fromkeys(kind.name for kind in seen))
+        raise DataError(
+            f'{options.data} is not recognized: {folder.describe()}.', f'Expected {expected}. See docs/own_data.md.'
+        )
+    lines = []
+    for name, evidence in doubtful:
+        lines += [f'  {name}: {reason}' for reason in evidence.reasons[:3]]
+        lines += [f'  not {name}: {reason}' if evidence.found else f'  {reason}' for reason in evidence.against[:3]]
+    remedies = list(dict.fromkeys(evidence.remedy for _, evidence in doubtful if evidence.remedy))
+    if not remedies:
+        remedies = [f'If it is {kind.name}: --task {kind.task}.' for kind in found]
+    raise DataError(f'{options.data} is not clear:\n' + '\n'.join(dict.fromkeys(lines)) + '\n', ' '.join(remedies))
+
+
+def _check_options(kind: Kind, options: Options) -> None:
+    """Refuse options that do not apply to the data; raises UserError."""
+    for name, applies in _OPTIONS.items():
+        if getattr(options, name) and kind.task not in applies and kind.name not in applies:
+            option = f'--{name.replace("_", "-")}'
+            raise UserError(f'{option} does not apply to {kind.name}.', f'Remove {option}, or name other data.')

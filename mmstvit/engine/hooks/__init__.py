@@ -1,5 +1,6 @@
 """Hooks for the paper's recipes, for runs that can be killed and resumed, and for runs that diverge."""
 
+from .check_data import CheckDataHook
 from .check_finite import CheckFiniteHook
 from .checkpoint import CheckpointHook
 from .data_faults import DataFaultHook
@@ -8,6 +9,7 @@ from .eval_mode import EvalModeHook
 from .seed import SeedHook
 
 __all__ = [
+    'CheckDataHook',
     'CheckFiniteHook',
     'CheckpointHook',
     'DataFaultHook',

@@ -1,7 +1,20 @@
 """Prepare a run of any OpenMMLab config: checks, passes over the config, the model, the runner."""
 
-from .build import build_model, build_runner, build_seeded
-from .checks import (
+from .data import guard_data, guard_test_data, guard_train_data
+from .draw import DrawHook, check_draw
+from .factory import build_model, build_runner, build_seeded
+from .initial_weights import check_weights
+from .options import (
+    allow_no_workers,
+    apply_amp,
+    apply_out,
+    apply_tta,
+    check_tta,
+    leave_out_training,
+    scale_learning_rate,
+)
+from .processes import leave_process_group, on_main_process, start_processes
+from .requirements import (
     check_checkpoint,
     check_pretrained,
     check_strategy,
@@ -10,11 +23,6 @@ from .checks import (
     check_train_loop,
     check_train_parts,
 )
-from .data import guard_data, guard_test_data, guard_train_data
-from .draw import DrawHook, check_draw
-from .initial_weights import check_weights
-from .options import allow_no_workers, apply_amp, apply_out, apply_tta, leave_out_training, scale_learning_rate
-from .processes import leave_process_group, start_processes
 from .restart import make_restartable
 from .resume import ResumedValuesHook, apply_resume, check_resume, find_checkpoint
 
@@ -38,6 +46,7 @@ __all__ = [
     'check_test_parts',
     'check_train_loop',
     'check_train_parts',
+    'check_tta',
     'check_weights',
     'find_checkpoint',
     'guard_data',
@@ -46,6 +55,7 @@ __all__ = [
     'leave_out_training',
     'leave_process_group',
     'make_restartable',
+    'on_main_process',
     'scale_learning_rate',
     'start_processes',
 ]

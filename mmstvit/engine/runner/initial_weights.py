@@ -7,7 +7,7 @@ from torch import nn
 
 from mmstvit.fileio import compare, open_checkpoint
 
-from .checks import find_pretrained
+from .requirements import find_pretrained
 
 
 def check_weights(cfg: Config, model: nn.Module) -> None:

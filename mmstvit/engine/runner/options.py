@@ -1,7 +1,7 @@
 """Options of the command line as changes of a config."""
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 
 import torch
@@ -9,6 +9,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.dist import get_world_size
 from mmengine.logging import print_log
 
+from mmstvit.datasets.wrappers import inner_datasets
 from mmstvit.errors import UserError
 from mmstvit.nodes import as_list
 
@@ -91,31 +92,43 @@ def scale_learning_rate(cfg: Config, args: argparse.Namespace) -> None:
     cfg.auto_scale_lr = ConfigDict(base_batch_size=total, enable=False)
 
 
-def apply_tta(cfg: Config, args: argparse.Namespace) -> None:
-    """``--tta``: wrap the model and replace the test pipeline; flips by default where the library can merge them.
+def check_tta(cfg: Config, args: argparse.Namespace) -> None:
+    """``--tta``: set the model that merges the predictions, unless the config has one.
 
     Raises:
         UserError: The library cannot merge flipped predictions of this model by default.
     """
     if not args.tta:
         return
-    dataset = cfg.test_dataloader.dataset
-    while 'dataset' in dataset:
-        dataset = dataset.dataset
     if cfg.default_scope == 'mmseg' and not (cfg.get('tta_model') and cfg.get('tta_pipeline')):
         # A default of ours would flip the ground truth too.
         raise UserError('--tta needs tta_model and tta_pipeline in a config for segmentation; one is missing.')
     if 'tta_model' not in cfg:
         cfg.tta_model = _default_tta_model(cfg)
-    if 'tta_pipeline' not in cfg:
-        # The view that is not flipped comes first: the merged sample takes its ground truth from there.
-        flips = [dict(type='RandomFlip', prob=0.0), dict(type='RandomFlip', prob=1.0)]
-        pack = deepcopy(dataset.pipeline[-1])
-        if 'meta_keys' in pack:
-            pack.meta_keys = (*pack.meta_keys, 'flip', 'flip_direction')
-        cfg.tta_pipeline = [*dataset.pipeline[:-1], dict(type='TestTimeAug', transforms=[flips, [pack]])]
+
+
+def apply_tta(cfg: Config, args: argparse.Namespace) -> None:
+    """``--tta``: wrap the model and replace the pipeline of each test dataset, by default with flips.
+
+    Raises:
+        UserError: See :func:`check_tta`.
+    """
+    if not args.tta:
+        return
+    check_tta(cfg, args)
     cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)
-    dataset.pipeline = cfg.tta_pipeline
+    for _, dataset in inner_datasets(cfg.test_dataloader.dataset):
+        dataset.pipeline = cfg.get('tta_pipeline') or _flipped(dataset.pipeline)
+
+
+def _flipped(pipeline: Sequence[ConfigDict]) -> list[dict]:
+    """Return a pipeline that loads an image as it is and flipped."""
+    # The view that is not flipped comes first: the merged sample takes its ground truth from there.
+    flips = [dict(type='RandomFlip', prob=0.0), dict(type='RandomFlip', prob=1.0)]
+    pack = deepcopy(pipeline[-1])
+    if 'meta_keys' in pack:
+        pack.meta_keys = (*pack.meta_keys, 'flip', 'flip_direction')
+    return [*pipeline[:-1], dict(type='TestTimeAug', transforms=[flips, [pack]])]
 
 
 def _default_tta_model(cfg: Config) -> ConfigDict:

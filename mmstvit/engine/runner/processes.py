@@ -1,11 +1,14 @@
-"""The processes of a distributed run: join them at the start, leave them at the end."""
+"""The processes of a distributed run: join them at the start, work in one of them, leave them at the end."""
 
 import argparse
 import gc
+import sys
+from collections.abc import Callable
+from typing import TypeVar
 
 import torch
 from mmengine.config import Config, ConfigDict
-from mmengine.dist import init_dist, is_distributed
+from mmengine.dist import broadcast_object_list, init_dist, is_distributed, is_main_process
 from mmengine.logging import print_log
 from mmengine.utils.dl_utils import set_multi_processing
 from torch import distributed
@@ -14,11 +17,13 @@ from mmstvit.compat import local_buffers
 from mmstvit.dependencies import tool_command
 from mmstvit.errors import UserError
 
+T = TypeVar('T')
+
 
 def start_processes(cfg: Config, _args: argparse.Namespace) -> None:
     """Join the processes of the launcher before the runner does: with the config's backend, or gloo without a GPU.
 
-    The passes after it know the number of processes and the rank. MMEngine's runners leave a group that exists as it
+    What follows knows the number of processes and the rank. MMEngine's runners leave a group that exists as it
     is; on their own they assume CUDA devices and nccl.
 
     Raises:
@@ -49,6 +54,32 @@ def start_processes(cfg: Config, _args: argparse.Namespace) -> None:
     if cfg.get('sync_bn'):
         cfg.sync_bn = None
         print_log('no GPU: BatchNorm is not synchronized (PyTorch does that on GPUs only)', logger='current')
+
+
+def on_main_process(function: Callable[[], T]) -> T | None:
+    """Call a function in the main process; the others wait until it returns.
+
+    If it raises an error, the main process raises it too, and the others exit with 1 and say nothing: one message
+    comes from one command. All leave the process group first, so that none waits for another.
+
+    Args:
+        function: The function.
+
+    Returns:
+        What the function returns; None in the other processes.
+    """
+    result, done = None, [False]
+    try:
+        if is_main_process():
+            result = function()
+            done = [True]
+    finally:
+        broadcast_object_list(done)
+        if not done[0]:
+            leave_process_group()
+    if not done[0]:
+        sys.exit(1)
+    return result
 
 
 def leave_process_group() -> None:

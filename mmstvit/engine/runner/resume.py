@@ -16,7 +16,7 @@ from mmstvit.errors import CheckpointError, UserError
 from mmstvit.fileio import compare, is_local, open_checkpoint, resumable_checkpoints
 from mmstvit.nodes import as_list
 
-from .checks import check_checkpoint
+from .requirements import check_checkpoint
 
 # How far an optimizer or schedule has come, and what follows from other values; not settings.
 _PROGRESS = ('params', 'param_names', 'last_step', '_global_step', '_last_value', 'base_values', 'verbose')

@@ -1,8 +1,8 @@
-"""The model of a config, built once: compared with checkpoints, then given to the runner."""
+"""Build the model of a config once: it is compared with checkpoints, then given to the runner."""
 
 import copy
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -11,7 +11,6 @@ from mmengine.dist import sync_random_seed
 from mmengine.registry import MODELS, RUNNERS, DefaultScope
 from mmengine.runner import FlexibleRunner, Runner, set_random_seed
 from torch import nn
-from torch.utils.data import DataLoader, Dataset
 
 from mmstvit.errors import UserError
 
@@ -47,50 +46,26 @@ def build_seeded(cfg: Config) -> tuple[nn.Module, Callable[[], nn.Module]]:
     model = build_model(cfg)
     python, numpy, pytorch = random.getstate(), np.random.get_state(), torch.get_rng_state()
 
-    def hand_over() -> nn.Module:
+    def get_model() -> nn.Module:
         random.setstate(python)
         np.random.set_state(numpy)
         torch.set_rng_state(pytorch)
         return model
 
-    return model, hand_over
+    return model, get_model
 
 
-def build_runner(
-    cfg: Config, hand_over: Callable[[], nn.Module], datasets: Mapping[str, Dataset] | None = None
-) -> Runner:
-    """Build the runner of a config around a model and datasets that exist.
+def build_runner(cfg: Config, get_model: Callable[[], nn.Module]) -> Runner:
+    """Build the runner of a config around a model that exists.
 
     Args:
         cfg: The config; ``runner_type`` names its runner, MMEngine's ``Runner`` by default.
-        hand_over: Returns the model; called where the runner would build it.
-        datasets: Datasets by split; the runner builds the others.
+        get_model: Returns the model; called where the runner would build it.
     """
-    base = _with_datasets(RUNNERS.get(cfg.get('runner_type', 'Runner')), cfg, dict(datasets or {}))
+    base = RUNNERS.get(cfg.get('runner_type', 'Runner'))
     if issubclass(base, FlexibleRunner):
         runner = base.from_cfg(cfg)
-        runner.model = dict(type=hand_over)  # it builds its model when it begins to train
+        runner.model = dict(type=get_model)  # it builds its model when it begins to train
         return runner
-    runner_class = type(base.__name__, (base,), {'build_model': lambda self, model: hand_over()})
+    runner_class = type(base.__name__, (base,), {'build_model': lambda self, model: get_model()})
     return runner_class.from_cfg(cfg)
-
-
-def _with_datasets(base: type[Runner], cfg: Config, datasets: dict[str, Dataset]) -> type[Runner]:
-    """Make a class of runners that takes datasets where ``base`` would build them; each is taken once."""
-
-    def build_dataloader(dataloader: object, *args: object, **kwargs: object) -> DataLoader:
-        for split in list(datasets) if isinstance(dataloader, Mapping) else ():
-            if dataloader == cfg[f'{split}_dataloader']:
-                # Without the dataset in the copy that MMEngine makes of the config.
-                dataloader = _Shallow({**dataloader, 'dataset': datasets.pop(split)})
-                break
-        return base.build_dataloader(dataloader, *args, **kwargs)
-
-    return type(base.__name__, (base,), {'build_dataloader': staticmethod(build_dataloader)})
-
-
-class _Shallow(dict):
-    """A config whose deep copy has the same values."""
-
-    def __deepcopy__(self, memo: dict) -> dict:
-        return dict(self)

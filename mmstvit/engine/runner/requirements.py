@@ -1,4 +1,4 @@
-"""Checks of a config before anything is built: its parts, loops, strategy and pretrained weights."""
+"""Requirements of a run that its config alone shows: parts, loops, strategy and pretrained weights."""
 
 import argparse
 import os

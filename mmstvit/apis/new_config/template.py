@@ -4,8 +4,8 @@ import colorsys
 from collections.abc import Iterator, Sequence
 
 from .code import Code, assign, literal
-from .found import BESIDE, Data
 from .models import Model
+from .options import NEXT_TO_CONFIG, Data
 from .plan import Plan
 
 # Is nano -> objects per image, and proposals, of the base configs.
@@ -189,9 +189,9 @@ def _dataset(data: Data, part: dict, split: str, beside: str) -> dict:
 
 
 def _locate(part: dict, beside: str) -> dict:
-    """Replace ``BESIDE`` in the paths of a dataset."""
+    """Replace ``NEXT_TO_CONFIG`` in the paths of a dataset."""
     return {
-        key: value.replace(BESIDE, beside)
+        key: value.replace(NEXT_TO_CONFIG, beside)
         if isinstance(value, str)
         else _locate(value, beside)
         if isinstance(value, dict)

@@ -11,11 +11,11 @@ from mmstvit.errors import DataError, UserError
 from .folder import Folder, join
 
 _FILE = re.compile(
-    r'(classes|class_?names?|class_?dict|codes|labels?|label_?colou?rs?|label_?map|label_?names?|names|objectinfo150|'
-    r'_classes|palette|colou?rmap)\.(txt|csv|tsv)',
+    r'(classes|class_?names?|class_?dict|codes|labels?|legend|obj|label_?colou?rs?|label_?map|label_?names?|names|objectinfo150|'
+    r'_classes|palette|colou?rmap)\.(txt|csv|tsv|names)',
     re.IGNORECASE,
 )
-_VOID = ('void', 'ignore', '__ignore__', 'ignored', 'unlabeled', 'unlabelled', 'other (ignored)')
+_VOID = ('void', 'ignore', '__ignore__', '_ignore_', 'ignored', 'unlabeled', 'unlabelled', 'other (ignored)')
 _NAME_COLUMNS = ('name', 'class', 'label', 'names', 'classes')
 _VALUE_COLUMNS = ('idx', 'index', 'id', 'value', 'pixel value', 'label_id', 'class_id')
 Color = tuple[int, int, int]
@@ -61,10 +61,7 @@ def read_names(path: Path) -> list[Entry]:
     Returns:
         The entries; empty if the file has another form.
     """
-    try:
-        text = path.read_text(encoding='utf-8-sig')
-    except (OSError, UnicodeDecodeError):
-        return []
+    text = read_text(path)
     lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith('#')]
     if not lines or len(lines) > 1000:
         return []
@@ -110,6 +107,33 @@ def _from_row(row: list[str]) -> Entry | None:
     if not names or len(numbers) not in (0, 1, 3):
         return None
     return Entry(names[0], None if not numbers else numbers[0] if len(numbers) == 1 else tuple(numbers))
+
+
+def read_text(path: Path) -> str:
+    """Read a text file in UTF-8, or in UTF-16 with a byte order mark.
+
+    Raises:
+        DataError: It is in another encoding, or cannot be read.
+    """
+    try:
+        data = path.read_bytes()
+        return data.decode('utf-16' if data[:2] in (b'\xff\xfe', b'\xfe\xff') else 'utf-8-sig')
+    except OSError as error:
+        raise DataError(f'{path} cannot be read: {error.strerror}.') from error
+    except UnicodeDecodeError as error:
+        guesses = [name for name in ('gb18030', 'latin-1') if _decodes(data, name)]
+        raise DataError(
+            f'{path} is not in UTF-8: byte {data[error.start]:#x} at {error.start}, perhaps {" or ".join(guesses)}.',
+            f'Save it in UTF-8: iconv -f {guesses[0]} -t utf-8 {path.name} > utf8.txt',
+        ) from error
+
+
+def _decodes(data: bytes, encoding: str) -> bool:
+    try:
+        data.decode(encoding)
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def parse_names(texts: Sequence[str]) -> list[Entry]:

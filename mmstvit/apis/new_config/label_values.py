@@ -13,11 +13,14 @@ from mmengine.utils import track_iter_progress
 from mmstvit.datasets.images import MAP_READER, UnreadableError
 from mmstvit.errors import DataError
 
-from .names import Color, Entry
+from .class_names import Color, Entry
 
 IGNORED = 255  # the label that MMSegmentation does not learn
 _MOST_MAPS = 2000  # of a larger set, so many are read
 _MOST_VALUES = 256
+_MOST_CLASSES = 32  # beyond the most common values, values are taken for odd ones
+_NEAR = 16
+_LOSSY = ('.jpg', '.jpeg', '.jfif', '.webp')
 _NAME_THEM = (
     'Name them with --classes NAME NAME … in the order of the values, --classes VALUE=NAME VALUE=NAME …, or --classes '
     'FILE; leave values out with --ignore VALUE.'
@@ -127,11 +130,13 @@ def read_values(paths: Sequence[Path]) -> Values:
         values, pixels = np.unique(labels, return_counts=True)
         counts.update(dict(zip(values.tolist(), pixels.tolist(), strict=True)))
         if len(counts) > _MOST_VALUES:
-            raise DataError(
-                f'The label maps have more than {_MOST_VALUES} values, up to {path}: they are photographs, or JPEG '
-                f'files, which do not keep values.',
-                'Use PNG files with a value for each class.',
-            )
+            raise DataError(*_explain_values(counts, path))
+    if read and read[0].suffix.lower() in _LOSSY and (odd := _odd_share(counts, flats)):
+        raise DataError(
+            f'The label maps are {read[0].suffix[1:].upper()} files such as {read[0]}, which do not keep values: '
+            f'{odd:.1%} of the pixels have a value near that of a class.',
+            'Export the label maps as PNG files, with one value for each class.',
+        )
     if len(flats) > 1:
         raise DataError('Some of the label maps have one channel, others three.', 'Save all in the same way.')
     result.flat = flats.pop()
@@ -141,6 +146,32 @@ def read_values(paths: Sequence[Path]) -> Values:
         counts = Counter({color[0] if gray else color: counts[code] for code, color in colors.items()})
     result.pixels = counts
     return result
+
+
+def _odd_share(counts: Counter, flats: set[bool]) -> float:
+    """Return the share of pixels whose value is near a value of more pixels."""
+    values = np.array(list(counts), np.int64)
+    parts = values[:, None] if flats == {True} else np.stack([values >> 16, values >> 8 & 255, values & 255], 1)
+    pixels = np.array(list(counts.values()))
+    odd = 0
+    for i, value in enumerate(parts):
+        near = (np.abs(parts - value).max(1) <= _NEAR) & (pixels > pixels[i])
+        odd += int(pixels[i]) * bool(near.any())
+    return odd / max(1, counts.total())
+
+
+def _explain_values(counts: Counter, path: Path) -> tuple[str, str]:
+    """Explain why label maps have very many values; returns the problem and a remedy."""
+    common = [value for value, _ in counts.most_common(_MOST_CLASSES)]
+    odd = 1 - sum(counts[value] for value in common) / counts.total()
+    problem = f'The label maps have more than {_MOST_VALUES} values, up to {path}: '
+    if odd > 0.5:
+        return f'{problem}they are photographs, depth maps or other measurements.', 'Name the folder of the label maps.'
+    cause = 'JPEG, which does not keep values' if path.suffix.lower() in _LOSSY else 'soft (anti-aliased) borders'
+    return (
+        f'{problem}{odd:.1%} of the pixels have values that are rare, as in files with {cause}.',
+        'Save the label maps as PNG files without smoothing, with one value for each class.',
+    )
 
 
 def make_table(values: Values, entries: Sequence[Entry], ignore: Sequence[Value]) -> Table:
@@ -195,8 +226,17 @@ def _by_order(
     Raises:
         DataError: There is more than one way.
     """
-    count = len(names)
     learned = [value for value in present if value != IGNORED]
+    if Entry(names[0]).is_void and not values.colored and len(names) > 2:
+        if names[:2] == ['__ignore__', '_background_']:  # labelme counts from -1
+            names = names[1:]
+        elif learned and max(learned) < len(names) - 1:
+            raise DataError(
+                f'The list of names begins with {names[0]}, which means no class, and the label maps have the values '
+                f'{values.describe()}: 0 is {names[0]} or {names[1]}.',
+                f'Write --classes 0={names[0]} 1={names[1]} …, or --classes 0={names[1]} 1={names[2]} …',
+            )
+    count = len(names)
     problem = f'{count} names for the values {values.describe()}'
     if values.colored:
         raise DataError(
@@ -217,13 +257,15 @@ def _by_order(
     raise DataError(f'{problem}.', _NAME_THEM)
 
 
-def convert(path: Path, labels: dict[Value, int]) -> bytes:
-    """Return a copy of a label map with other labels, as a PNG file.
+def convert(path: Path, labels: dict[Value, int] | None) -> bytes:
+    """Return a copy of a label map as a PNG file, with other labels; None keeps them.
 
     Raises:
         DataError: The map has a value without a label.
     """
     codes, flat = _read(path)
+    if labels is None:
+        return cv2.imencode('.png', codes.astype(np.uint8))[1].tobytes()
     found, inverse = np.unique(codes, return_inverse=True)
     wanted = np.zeros(len(found), np.uint8)
     for i, code in enumerate(found.tolist()):

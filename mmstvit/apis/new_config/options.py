@@ -22,6 +22,9 @@ class Options:
         classes: Names in the order of the labels, ``VALUE=NAME`` pairs, or a file of them.
         ignore: Values of label maps that are not learned.
         map_suffix: End of the names of label maps.
+        maps: Folder of the label maps, if images have several.
+        skip_missing: Train without images that are missing.
+        skip_stray: Leave out images beside the folders of classes.
         fix: Repair annotations, in a copy beside the config.
         force: Overwrite what an earlier call wrote.
     """
@@ -38,6 +41,9 @@ class Options:
     classes: list[str] = field(default_factory=list)
     ignore: list[str] = field(default_factory=list)
     map_suffix: str | None = None
+    maps: Path | None = None
+    skip_missing: bool = False
+    skip_stray: bool = False
     fix: bool = False
     force: bool = False
 
@@ -61,7 +67,7 @@ class Data:
         root: Folder of the data.
         classes: Names, in the order of the labels.
         datasets: Split -> configs of its datasets without type and pipeline; two or more are concatenated. A path that
-            begins with ``BESIDE`` is in the folder of the config.
+            begins with ``NEXT_TO_CONFIG`` is in the folder of the config.
         counts: Split -> number of images.
         images: The images, all or a sample.
         sizes: Their (width, height), as far as the annotations have them; empty reads them from the files.
@@ -92,7 +98,7 @@ class Data:
     files: dict[str, Callable[[], bytes]] = field(default_factory=dict)
 
 
-BESIDE = '<beside the config>/'
+NEXT_TO_CONFIG = '<next to the config>/'
 
 
 def first_names(names: Sequence[str], shown: int = 12) -> str:

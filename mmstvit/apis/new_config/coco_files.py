@@ -1,4 +1,4 @@
-"""Instances: COCO annotation files, with images wherever the exporter put them."""
+"""Instances: COCO annotation files, and tables that were read from other formats, as a data set."""
 
 import json
 import os
@@ -8,17 +8,22 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
 
+from mmstvit.datasets.json_files import read_json
+from mmstvit.datasets.splitting import split_content
 from mmstvit.errors import DataError
 from mmstvit.rules.coco_files import ImageFolder
-from mmstvit.rules.coco_format import find_defects, repair, split_by_image
+from mmstvit.rules.coco_format import find_defects, repair
 from mmstvit.rules.findings import FAULT, Finding
 
+from .evidence import Evidence
 from .folder import ALL, Folder, assign_splits, check_single, find_split, relative
-from .found import BESIDE, Data, Options, first_names
+from .options import NEXT_TO_CONFIG, Data, Options, first_names
 
 # Names of COCO's other annotations of the same images.
 _OTHER_TASKS = ('captions', 'image_info', 'panoptic', 'person_keypoints', 'stuff')
 _NAME_ONE = 'Name the annotation file to train on: new_config.py FILE.json [--val FILE.json]'
+_KEYS = (b'"images"', b'"categories"', b'"annotations"')
+_MOST_BROKEN = 50  # JSON files of which each is parsed to see whether it is sound
 
 
 @dataclass
@@ -26,10 +31,10 @@ class Part:
     """A split of a data set in COCO format.
 
     Args:
-        file: The annotation file.
+        file: The annotation file, or the folder that was read from another format.
         content: Its content.
         images: Folder of its images.
-        changed: The content is no longer that of the file.
+        changed: The content is not that of a file.
     """
 
     file: Path
@@ -45,41 +50,59 @@ class Part:
         return self.images / image['file_name']
 
 
-def find_coco(folder: Folder, options: Options) -> dict[str, list[Part]] | None:
-    """Find the COCO annotation files below a folder, by split; None if there are none."""
+def look_for_coco(folder: Folder, options: Options) -> Evidence:
+    """Collect evidence for annotation files in COCO format."""
+    evidence = Evidence()
     files = [PurePosixPath(path) for path in folder.with_suffix('.json')]
     if any('instances' in file.name for file in files):
         files = [file for file in files if not file.name.startswith(_OTHER_TASKS)]
     found: dict[str, list[Part]] = {}
     for file in files:
         path = folder.root / file
-        content = read_coco(path)
+        try:
+            content = _read_coco(path, parse_all=len(files) <= _MOST_BROKEN)
+        except DataError as error:
+            evidence.add_against(error.problem)
+            evidence.remedy = error.remedy
+            continue
         if content is not None:
             split = ALL if len(files) == 1 else find_split(str(file))
             found.setdefault(split, []).append(Part(path, content))
-    return found or None
+            evidence.add_for(f'{file} has {len(content["images"])} images in COCO format')
+    evidence.found = found
+    return evidence
 
 
-def read_coco(path: Path) -> dict | None:
-    """Read a COCO annotation file; None for another JSON file. A test set may have no annotations."""
+def _read_coco(path: Path, parse_all: bool = True) -> dict | None:
+    """Read a COCO annotation file; None for another JSON file. A test set may have no annotations.
+
+    Raises:
+        DataError: The file is not JSON.
+    """
     with open(path, 'rb') as file:
         head = file.read(1 << 16)
         file.seek(max(0, path.stat().st_size - (1 << 16)))
-        if not any(key in head + file.read() for key in (b'"images"', b'"categories"', b'"annotations"')):
-            return None  # not worth parsing: labelme writes a file for each image
-    try:
-        content = json.loads(path.read_text(encoding='utf-8-sig'))
-    except ValueError:
-        return None
+        if not any(key in head + file.read() for key in _KEYS):
+            if parse_all:
+                read_json(path)  # raises, if it is cut off or something else
+            return None  # labelme writes a file for each image
+    content = read_json(path)
     lists = isinstance(content, dict) and isinstance(content.get('images'), list)
-    return content if lists and isinstance(content.get('categories'), list) else None
+    if not lists or not isinstance(content.get('categories'), list) or _is_panoptic(content):
+        return None
+    return content
 
 
-def read_instances(found: dict[str, list[Part]], folder: Folder, options: Options) -> Data:
+def _is_panoptic(content: Mapping) -> bool:
+    first = next(iter(content.get('annotations') or []), None)
+    return isinstance(first, dict) and 'segments_info' in first
+
+
+def read_coco(found: Mapping[str, list[Part]], folder: Folder, options: Options) -> Data:
     """Read a data set in COCO format.
 
     Args:
-        found: Result of :func:`find_coco`.
+        found: Annotation files by split.
         folder: The folder that has the images.
         options: Options of the command.
 
@@ -88,8 +111,40 @@ def read_instances(found: dict[str, list[Part]], folder: Folder, options: Option
     """
     parts, notes = _choose_parts(found, folder, options)
     for part in parts.values():
+        notes += _complete_names(part)
         part.images = _find_images(part, folder, options)
+    return describe_instances(parts, notes, folder, options)
+
+
+def _complete_names(part: Part) -> list[str]:
+    """Take the names of images from ``coco_url`` where ``file_name`` is missing, as in LVIS."""
+    lines = []
+    images = part.content['images']
+    if images and all(isinstance(i, dict) and 'file_name' not in i and i.get('coco_url') for i in images):
+        named = [{**image, 'file_name': '/'.join(image['coco_url'].split('/')[-2:])} for image in images]
+        part.content, part.changed = {**part.content, 'images': named}, True
+        lines.append('names of images: the last two parts of coco_url, as in LVIS')
+    first = next(iter(part.content['annotations']), None)
+    if isinstance(first, dict) and 'keypoints' in first:
+        lines.append('boxes and masks are used; keypoints are not used')
+    return lines
+
+
+def describe_instances(parts: dict[str, Part], notes: list[str], folder: Folder, options: Options) -> Data:
+    """Repair or refuse, split, and describe a data set of instances.
+
+    Args:
+        parts: The splits, with the folders of their images.
+        notes: What was found, line by line.
+        folder: The folder.
+        options: Options of the command.
+
+    Raises:
+        DataError: See :func:`read_coco`.
+    """
     notes += _repair(parts, options)
+    for split, part in parts.items():
+        notes += _check_files(split, part, options)
     classes, unused = _find_classes(parts)
     notes += unused
     if 'val' not in parts:
@@ -132,7 +187,7 @@ def _serialize(content: dict) -> bytes:
 
 def _dataset(split: str, part: Part, folder: Folder) -> dict:
     """Describe the dataset of a part, without type and pipeline."""
-    file = f'{BESIDE}{split}.json' if part.changed else relative(part.file, folder.root)
+    file = f'{NEXT_TO_CONFIG}{split}.json' if part.changed else relative(part.file, folder.root)
     images = relative(part.images, folder.root)
     return dict(ann_file=file, data_prefix=dict(img=f'{images}/' if images else ''))
 
@@ -157,7 +212,7 @@ def _choose_parts(found: dict[str, list[Part]], folder: Folder, options: Options
 
 def _read_val(options: Options) -> Part:
     path = Path(os.path.abspath(options.val))
-    content = read_coco(path) if path.is_file() else None
+    content = _read_coco(path) if path.is_file() else None
     if content is None:
         raise DataError(
             f'--val {options.val} is not a COCO annotation file.', 'Name one, or a fraction of the images such as 0.2.'
@@ -224,7 +279,6 @@ def _repair(parts: Mapping[str, Part], options: Options) -> list[str]:
         findings = find_defects(part.content, part.images, evaluated=split != 'train' or 'val' not in parts)
         _refuse(part, [finding for finding in findings if finding.severity == FAULT], options)
         lines += [f'warning: {split}: {finding.message} {finding.remedy}' for finding in findings]
-        _check_files(part)
     return lines
 
 
@@ -235,16 +289,34 @@ def _refuse(part: Part, faults: Sequence[Finding], options: Options) -> None:
         raise DataError(f'{part.file} has defects:\n{problems}\n', remedy)
 
 
-def _check_files(part: Part) -> None:
-    """Check that the images of a part exist; raises DataError."""
+def _check_files(split: str, part: Part, options: Options) -> list[str]:
+    """Check that the images of a part exist; with ``--skip-missing``, leave out those that do not.
+
+    Raises:
+        DataError: Images are missing, and ``--skip-missing`` is not given; or most are.
+    """
     folder = ImageFolder(part.images)
-    names = [image['file_name'] for image in part.content['images']]
-    missing = [name for name in names if not folder.has(name)]
-    if missing:
+    images = part.content['images']
+    missing = [image for image in images if not folder.has(image['file_name'])]
+    if not missing:
+        return []
+    most = 2 * len(missing) > len(images)
+    if most or not options.skip_missing:
         raise DataError(
-            f'{len(missing)} of the {len(names)} images of {part.file} are not in {part.images} (first: {missing[0]}).',
-            'Add the files, remove their entries, or name another folder: --images FOLDER',
+            f'{len(missing)} of the {len(images)} images of {part.file} are not in {part.images} (first: '
+            f'{missing[0]["file_name"]}).',
+            'Name their folder with --images FOLDER.'
+            if most
+            else 'Name their folder with --images FOLDER, or train on the others with --skip-missing.',
         )
+    lost = {image['id'] for image in missing}
+    part.changed = True
+    part.content = {
+        **part.content,
+        'images': [image for image in images if image['id'] not in lost],
+        'annotations': [entry for entry in part.content['annotations'] if entry['image_id'] not in lost],
+    }
+    return [f'{split}: left out {len(missing)} images that are missing (first: {missing[0]["file_name"]})']
 
 
 def _find_classes(parts: Mapping[str, Part]) -> tuple[list[str], list[str]]:
@@ -294,13 +366,12 @@ def _align_categories(parts: Mapping[str, Part], classes: Sequence[str], options
 def _split(parts: Mapping[str, Part], options: Options) -> tuple[dict[str, Part], str]:
     """Take images for validation out of those for training."""
     train = parts['train']
-    contents = split_by_image(train.content, train.images, options.val_fraction)
+    *contents, split = split_content(train.content, train.images, options.val_fraction)
     both = {
-        split: Part(train.file, content, train.images, changed=True)
-        for split, content in zip(('train', 'val'), contents, strict=True)
+        name: Part(train.file, content, train.images, changed=True)
+        for name, content in zip(('train', 'val'), contents, strict=True)
     }
-    counts = ' and '.join(f'{len(part.content["images"])} for {split}' for split, part in both.items())
-    return {**parts, **both}, f'split by image, equal files on one side: {counts}'
+    return {**parts, **both}, split.describe()
 
 
 def _find_masks(parts: Mapping[str, Part], options: Options) -> bool:

@@ -1,0 +1,134 @@
+"""YOLO's text files: a line is a class and fractions of the image, of a box or of a polygon."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+
+from mmstvit.errors import DataError
+
+from .coco_table import CocoTable
+
+_LINE = re.compile(r'\d+(?:\.0*)?(?:\s+-?[\d.]+(?:[eE][-+]?\d+)?){4,}\s*')
+_SPLITS = dict(train='train', val='val', valid='val', validation='val', test='test')
+
+
+@dataclass
+class YoloLabels:
+    """Content of a YAML file of YOLO.
+
+    Args:
+        names: Names of the classes in their order.
+        splits: Split -> folders or files of images, as the file has them.
+        path: Value of ``path``, a folder; empty if there is none.
+        keypoints: The lines have keypoints after the box.
+    """
+
+    names: list[str]
+    splits: dict[str, list[str]] = field(default_factory=dict)
+    path: str = ''
+    keypoints: bool = False
+
+
+def is_label_file(path: Path) -> bool:
+    """Return True if the first line with text in a file is a label of YOLO; an empty file has no objects."""
+    try:
+        with open(path, encoding='utf-8-sig') as file:
+            first = next((line for line in file if line.strip()), None)
+    except (OSError, UnicodeDecodeError):
+        return False
+    return first is None or _LINE.fullmatch(first.strip()) is not None
+
+
+def read_yolo_yaml(path: Path) -> YoloLabels | None:
+    """Read a YAML file; None if it does not describe a data set of YOLO.
+
+    Raises:
+        DataError: It is not YAML, or the numbers of the classes have gaps.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding='utf-8-sig'))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise DataError(f'{path} is not a YAML file: {" ".join(str(error).split())}.', 'Correct the file.') from error
+    if not isinstance(content, Mapping) or not isinstance(content.get('names'), (list, dict)):
+        return None
+    names = content['names']
+    if isinstance(names, Mapping):
+        numbers = sorted(names, key=lambda number: (str(type(number)), number))
+        if numbers != list(range(len(names))):
+            raise DataError(f'{path} numbers its classes {", ".join(map(str, numbers))}.', 'Number them 0, 1, 2, …')
+        names = [names[number] for number in numbers]
+    splits: dict[str, list[str]] = {}
+    for key, split in _SPLITS.items():
+        value = content.get(key)
+        if value:
+            splits.setdefault(split, []).extend(map(str, value if isinstance(value, list) else [value]))
+    if not splits and 'path' not in content and 'nc' not in content:
+        return None
+    return YoloLabels([str(name) for name in names], splits, str(content.get('path') or ''), 'kpt_shape' in content)
+
+
+def read_yolo(
+    root: Path, labels: Mapping[str, str | None], classes: Sequence[str], keypoints: bool = False
+) -> CocoTable:
+    """Read the labels of images.
+
+    Args:
+        root: Folder of the data set.
+        labels: Image -> its label file; None for an image without one, which has no objects.
+        classes: Names of the classes.
+        keypoints: The lines have keypoints after the box, which are not used.
+
+    Raises:
+        DataError: A line is not a label, or names a class that does not exist; the message has file and line.
+    """
+    table = CocoTable(root, classes)
+    for image, file in labels.items():
+        width, height = table.add_image(image)
+        seen = set()
+        for number, line in enumerate(_read_lines(root / file) if file else (), 1):
+            where = f'{root / file}, line {number}'
+            if not line.strip() or line in seen:
+                table.unused['a line that is there twice'] += line in seen
+                continue
+            seen.add(line)
+            label, values = _parse(line, where, len(classes))
+            if len(values) == 4 or keypoints:
+                x, y, w, h = values[:4]
+                box = [(x - w / 2) * width, (y - h / 2) * height, w * width, h * height]
+                table.unused['keypoints'] += keypoints
+                table.add_object(label, box)
+            else:
+                polygon = [value * (height if i % 2 else width) for i, value in enumerate(values)]
+                table.add_object(label, polygons=[polygon])
+    table.unused = +table.unused
+    return table
+
+
+def _read_lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding='utf-8-sig').splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f'{path} cannot be read: {error}.', 'Repair or remove the file.') from error
+
+
+def _parse(line: str, where: str, count: int) -> tuple[int, list[float]]:
+    """Return class and fractions of a line; raises DataError."""
+    if not _LINE.fullmatch(line.strip()):
+        raise DataError(
+            f'{where} is {line.strip()[:80]!r}, expected a class and fractions of the image.', 'Correct the line.'
+        )
+    first, *rest = line.split()
+    label, values = int(float(first)), [float(value) for value in rest]
+    if label >= count:
+        raise DataError(
+            f'{where} has the class {label}, but there are {count} names (0 to {count - 1}).',
+            'Correct the line, or the names.',
+        )
+    if len(values) == 5:
+        raise DataError(f'{where} has 5 numbers after the class: a prediction with its score, not a label.')
+    if len(values) != 4 and (len(values) < 6 or len(values) % 2):
+        raise DataError(f'{where} has {len(values)} numbers, expected 4 of a box or pairs of a polygon.')
+    return label, values

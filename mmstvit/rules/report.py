@@ -1,0 +1,152 @@
+"""Ask rules about a config and report what they find."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from logging import Logger
+
+from mmengine.config import Config
+
+from mmstvit.errors import UserError, one_line
+
+from .decoding import check_files
+from .facts import DatasetFacts, Facts, gather, in_scope
+from .findings import Finding
+from .heads import labels_of
+from .kinds import FAULT, WARNING, check_kinds
+
+Rule = Callable[[Facts], Iterator[Finding]]
+
+
+@dataclass
+class Report:
+    """Findings, and a line for each dataset.
+
+    Args:
+        used: Lines such as ``'train: 227 of 230 annotations in 80 of 80 images (dropped: 3 area 0)'``.
+        findings: The findings whose cause is not another finding; see :func:`keep_causes`.
+        waived: Findings of kinds that the user ignores.
+    """
+
+    used: list[str] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+    waived: list[Finding] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.used = [one_line(line) for line in self.used]
+
+    @property
+    def faults(self) -> list[Finding]:
+        """The faults, which training refuses."""
+        return [finding for finding in self.findings if finding.severity == FAULT]
+
+    @property
+    def warnings(self) -> list[Finding]:
+        """The warnings."""
+        return [finding for finding in self.findings if finding.severity == WARNING]
+
+    def lines(self, shown: int) -> Iterator[str]:
+        """Yield the report as text, with the first ``shown`` examples of each finding; faults stand first."""
+        yield from self.used
+        for finding in [*self.faults, *self.warnings]:
+            yield from _listing(finding, shown)
+        yield from self.waived_lines()
+        yield f'{_count(len(self.faults), "fault")}, {_count(len(self.warnings), "warning")}'
+
+    def log(self, logger: Logger) -> None:
+        """Log a line for each dataset, each finding that the user ignores, and each warning."""
+        for line in self.used:
+            logger.info(line)
+        for line in [*self.waived_lines(), *(f'{warning.line} {warning.remedy}' for warning in self.warnings)]:
+            logger.warning(line)
+
+    def waived_lines(self) -> Iterator[str]:
+        """Yield a line for each finding that the user ignores."""
+        yield from (f'ignored ({finding.kind}): {finding.line}' for finding in self.waived)
+
+    def to_dict(self) -> dict:
+        """Return the whole report, for JSON."""
+        findings = [asdict(finding) for finding in [*self.faults, *self.warnings]]
+        return dict(used=self.used, findings=findings, faults=len(self.faults), warnings=len(self.warnings))
+
+
+def check(cfg: Config, splits: Sequence[str], rules: Sequence[Rule], num_workers: int = 0) -> Report:
+    """Gather the facts about a config and ask rules about them; the facts, with all samples, are then freed.
+
+    Args:
+        cfg: The user's config.
+        splits: Of ``'train'``, ``'val'`` and ``'test'``.
+        rules: The rules, in the order of the report. Kinds in ``rules=dict(ignore=[…])`` of the config are waived.
+        num_workers: Number of processes for rules that decode; 0 works in this one.
+
+    Raises:
+        UserError: ``rules`` of the config names an unknown kind, or has another option.
+    """
+    ignored = ignored_kinds(cfg)
+    facts = gather(cfg, splits, num_workers)
+    facts.decodes = check_files in rules
+    with in_scope(cfg):
+        findings = [finding for rule in rules for finding in rule(facts)]
+    used = [f'{data.split}: {_count_used(data)}' for data in facts.datasets]
+    used += [f'{key.partition("_")[0]}: {key} has the same data as {first}' for key, first in facts.same.items()]
+    waived = [finding for finding in findings if finding.kind in ignored]
+    return Report(used, keep_causes([finding for finding in findings if finding.kind not in ignored]), waived)
+
+
+def ignored_kinds(cfg: Config) -> frozenset[str]:
+    """Return the kinds that a config ignores; raises UserError for a name that is not in the table."""
+    options = cfg.get('rules') or {}
+    ignored = options.get('ignore') or [] if isinstance(options, Mapping) else None
+    if not isinstance(ignored, (list, tuple)) or set(options) - {'ignore'}:
+        raise UserError(f'rules of the config is {options!r}.', "Set rules=dict(ignore=['KIND', …]).")
+    check_kinds(ignored)
+    return frozenset(ignored)
+
+
+def keep_causes(findings: Sequence[Finding]) -> list[Finding]:
+    """Leave out the findings that another one explains."""
+    return [finding for finding in findings if not any(_explains(cause, finding) for cause in findings)]
+
+
+def _explains(cause: Finding, finding: Finding) -> bool:
+    same = not cause.split or not finding.split or cause.split == finding.split
+    return cause is not finding and finding.kind in cause.explains and same
+
+
+def _count_used(data: DatasetFacts) -> str:
+    """Write in one line what is used of a dataset."""
+    dataset = data.dataset
+    if data.annotations is not None:
+        return f'{data.annotations.summary()} of {data.annotations.path}'
+    if data.content is not None or dataset is None:
+        return f'{data.key} was not counted'
+    source = dataset.ann_file or next(filter(None, dataset.data_prefix.values()), data.key)
+    text = f'{len(dataset)} images of {source}'
+    infos = dataset.data_list
+    objects = sum(len(info.get('instances', ())) for info in infos)
+    if objects:
+        return f'{objects} annotations in {text}'
+    classes = data.classes
+    if not classes:
+        return text
+    counts = Counter(label for info in infos for label in labels_of(info))
+    names = [f'{name} {counts[label]}' if counts else name for label, name in enumerate(map(str, classes))]
+    if len(names) > 12:
+        names = [*names[:11], f'… {names[-1]}']
+    return f'{text}, {len(classes)} classes: {", ".join(names)}'
+
+
+def _listing(finding: Finding, shown: int) -> Iterator[str]:
+    """Yield the lines of a finding in a report, with its first ``shown`` examples."""
+    label = 'FAULT' if finding.severity == FAULT else 'warning'
+    split = f' ({finding.split})' if finding.split else ''
+    yield f'  {label}  {finding.kind}{split}: {finding.count}'
+    yield f'    {finding.text}'
+    yield from (f'      {one_line(example)}' for example in finding.examples[:shown])
+    if len(finding.examples) > shown:
+        yield f'      … and {len(finding.examples) - shown} more'
+    yield f'    Remedy: {finding.remedy}'
+
+
+def _count(number: int, noun: str) -> str:
+    return f'{number} {noun}' if number == 1 else f'{number} {noun}s'

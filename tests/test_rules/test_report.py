@@ -1,0 +1,136 @@
+"""Rules are asked about facts that are gathered once and then freed; faults become one error."""
+
+import copy
+import json
+import weakref
+from collections import Counter
+
+import pytest
+from mmcv.transforms import LoadImageFromFile
+
+from mmstvit.datasets import coco
+from mmstvit.errors import UserError
+from mmstvit.rules import CHEAP, Finding, check, facts
+from mmstvit.rules.findings import refuse
+from mmstvit.rules.report import keep_causes
+
+from ..test_datasets.tiny_data import LIBRARIES, coco_content, make_config
+
+SPLITS = ('train', 'val')
+
+
+@pytest.mark.parametrize('library', LIBRARIES)
+def test_what_is_built_for_facts_is_freed_and_the_config_stays(library, tmp_path, monkeypatch):
+    built = []
+    build = facts.build_dataset
+    monkeypatch.setattr(
+        facts, 'build_dataset', lambda *args: built.append(weakref.ref(dataset := build(*args))) or dataset
+    )
+    cfg = make_config(library, tmp_path)
+    before = copy.deepcopy(cfg.to_dict())
+    assert check(cfg, SPLITS, CHEAP).faults == []
+    assert len(built) == 2 and not any(dataset() for dataset in built)
+    assert cfg.to_dict() == before
+
+
+def test_each_annotation_is_looked_at_a_fixed_number_of_times(tmp_path, monkeypatch):
+    """COCO has 860,000 of them."""
+    looks = []
+    judge = coco.drop_reason
+    monkeypatch.setattr(coco, 'drop_reason', lambda *args: looks.append(1) or judge(*args))
+    cfg = make_config('mmdet', tmp_path)
+    counts = []
+    for times in (1, 10):
+        content = coco_content()
+        first = content['annotations'][1]
+        content['annotations'] = [{**first, 'id': i + 1} for i in range(40 * times)]
+        (tmp_path / 'train.json').write_text(json.dumps(content))
+        looks.clear()
+        assert check(cfg, ('train',), CHEAP).faults == []
+        counts.append(len(looks))
+    assert counts[1] == 10 * counts[0] <= 10 * 40
+
+
+def test_a_test_set_without_annotations_is_predicted_only(tmp_path):
+    cfg = make_config('mmdet', tmp_path)
+    content = coco_content()
+    del content['annotations']
+    (tmp_path / 'val.json').write_text(json.dumps(content))
+    cfg.test_dataloader = cfg.pop('val_dataloader')
+    cfg.test_evaluator = dict(type='CocoMetric', ann_file=str(tmp_path / 'val.json'))
+    (fault,) = check(cfg, ('test',), CHEAP).faults
+    assert fault.kind == 'nothing to evaluate' and 'test_evaluator.format_only=True' in fault.remedy
+    cfg.test_evaluator.format_only = True
+    assert check(cfg, ('test',), CHEAP).faults == []
+
+
+class LoadFromArchive(LoadImageFromFile):
+    """A loader for which ``img_path`` is a key."""
+
+    def transform(self, results: dict) -> dict:
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize(
+    ('loader', 'kinds'),
+    [
+        (dict(type='LoadImageFromFile'), ['missing files'] * 2),
+        (dict(type='LoadImageFromFile', backend_args=dict(backend='lmdb', db_path='images.lmdb')), []),
+        (dict(type='LoadImageFromFile', file_client_args=dict(backend='lmdb', db_path='images.lmdb')), []),
+        (dict(type=LoadFromArchive), []),
+    ],
+)
+def test_keys_are_no_missing_files(loader, kinds, tmp_path):
+    cfg = make_config('mmpretrain', tmp_path)
+    for split in SPLITS:
+        (tmp_path / f'{split}.txt').write_text(f'{split}/0.jpg 0\n{split}/1.jpg 1\n')
+        dataset = cfg[f'{split}_dataloader'].dataset
+        dataset.update(ann_file=f'{split}.txt', data_prefix='', with_label=True)
+        dataset.pipeline[0] = loader
+    assert [finding.kind for finding in check(cfg, SPLITS, CHEAP).findings] == kinds
+
+
+def test_causes_stand_for_their_consequences():
+    cause = Finding('no mask', 'm', 'r', split='val', explains=('invalid mask',))
+    effects = [Finding('invalid mask', 'm', 'r', split=split) for split in ('train', 'val', '')]
+    assert keep_causes([*effects, cause]) == [effects[0], cause]
+
+
+def test_one_error_lists_all_faults():
+    faults = [Finding('no mask', f'problem {i}.', f'remedy {i}.', f'file {i}') for i in (1, 2)]
+    with pytest.raises(RuntimeError) as caught:
+        refuse(faults)
+    words = Counter(str(caught.value).split())
+    assert words['Remedy:'] == 2 and 'file 2: problem 2.' in str(caught.value)
+    with pytest.raises(RuntimeError) as caught:
+        refuse(faults[:1])
+    assert (caught.value.problem, caught.value.remedy) == ('file 1: problem 1.', 'remedy 1.')
+    refuse([])
+
+
+def test_kinds_that_the_user_ignores_are_said_and_stop_nothing(tmp_path):
+    cfg = make_config('mmdet', tmp_path)
+    content = coco_content()
+    for annotation in content['annotations']:
+        annotation['bbox'] = ['left', 0, 4, 4]
+    (tmp_path / 'train.json').write_text(json.dumps(content))
+    assert {finding.kind for finding in check(cfg, SPLITS, CHEAP).faults} == {'invalid box'}
+    cfg.rules = dict(ignore=['invalid box', 'unusable dataset'])
+    report = check(cfg, SPLITS, CHEAP)
+    assert not report.faults
+    assert any(line.startswith('ignored (invalid box): ') for line in report.lines(5))
+
+
+@pytest.mark.parametrize(
+    ('value', 'message'),
+    [
+        (dict(ignore=['invalid boxes']), "Did you mean 'invalid box'"),
+        (dict(ignored=[]), 'rules=dict'),
+        (['invalid box'], 'rules=dict'),
+    ],
+)
+def test_kinds_that_do_not_exist_are_refused(value, message, tmp_path):
+    cfg = make_config('mmdet', tmp_path)
+    cfg.rules = value
+    with pytest.raises(UserError, match=message):
+        check(cfg, SPLITS, CHEAP)
