@@ -32,7 +32,7 @@ class Geometry:
         height: Height of the view in pixels, without padding.
         width: Width of the view in pixels, without padding.
         scale: Size of the view over size of the original image, (x, y).
-        axes: Flipped axes.
+        axes: Flipped axes of a map (…, H, W).
     """
 
     height: int
@@ -61,10 +61,6 @@ class Geometry:
         """Map boxes (n, 4) of the view to the original image."""
         return self._flip(boxes) / boxes.new_tensor(self.scale * 2)
 
-    def unflip(self, masks: Tensor) -> Tensor:
-        """Turn masks (…, h, w) of boxes of the view into masks of the boxes on the original image."""
-        return masks.flip(self.axes)
-
     def _flip(self, boxes: Tensor) -> Tensor:
         x1, y1, x2, y2 = boxes.unbind(-1)
         if -1 in self.axes:
@@ -75,7 +71,7 @@ class Geometry:
 
 
 @dataclass(frozen=True)
-class View:
+class AugmentedBatch:
     """Images of a batch in one augmentation; lists have one entry per image.
 
     Args:
@@ -157,7 +153,7 @@ class InstanceSegTTAModel(BaseTTAModel):
         batches = zip(data['inputs'], data['data_samples'], strict=True)
         return self.merge_preds([self._propose(inputs, samples) for inputs, samples in batches])
 
-    def _propose(self, inputs: list[Tensor], samples: list[BaseDataElement]) -> View:
+    def _propose(self, inputs: list[Tensor], samples: list[BaseDataElement]) -> AugmentedBatch:
         detector = self.module
         data = detector.data_preprocessor(dict(inputs=inputs, data_samples=samples), False)
         samples = data['data_samples']
@@ -167,9 +163,9 @@ class InstanceSegTTAModel(BaseTTAModel):
         metas = [sample.metainfo for sample in samples]
         # Without rcnn_test_cfg: all boxes of all classes.
         candidates = detector.roi_head.predict_bbox(features, metas, proposals, rcnn_test_cfg=None, rescale=False)
-        return View(samples, geometries, features, candidates)
+        return AugmentedBatch(samples, geometries, features, candidates)
 
-    def merge_preds(self, views: Sequence[View]) -> list[BaseDataElement]:
+    def merge_preds(self, views: Sequence[AugmentedBatch]) -> list[BaseDataElement]:
         """Merge the views of a batch; returns the same as :meth:`test_step`."""
         results = [self._merge_boxes(views, i) for i in range(len(views[0].samples))]
         masks = zip(*(self._predict_masks(view, results) for view in views), strict=True)
@@ -190,7 +186,7 @@ class InstanceSegTTAModel(BaseTTAModel):
             merged.append(sample)
         return merged
 
-    def _merge_boxes(self, views: Sequence[View], i: int) -> InstanceData:
+    def _merge_boxes(self, views: Sequence[AugmentedBatch], i: int) -> InstanceData:
         """Detect objects on the i-th image, without masks."""
         from mmdet.models.layers import multiclass_nms
 
@@ -207,7 +203,7 @@ class InstanceSegTTAModel(BaseTTAModel):
         )
         return InstanceData(bboxes=detections[:, :4], scores=detections[:, 4], labels=labels)
 
-    def _predict_masks(self, view: View, results: list[InstanceData]) -> tuple[Tensor, ...]:
+    def _predict_masks(self, view: AugmentedBatch, results: list[InstanceData]) -> tuple[Tensor, ...]:
         """Predict mask probabilities (n, C or 1, h, w) of each image's detections from one view, flipped back."""
         from mmdet.structures.bbox import bbox2roi
 
@@ -217,7 +213,7 @@ class InstanceSegTTAModel(BaseTTAModel):
             return rois.new_zeros(0, 1, 1, 1).split(counts)
         stages = mask_logits(self.module.roi_head, view.features, rois)
         masks = torch.stack([logits.sigmoid() for logits in stages]).mean(dim=0).split(counts)
-        return tuple(g.unflip(m) for g, m in zip(view.geometries, masks, strict=True))
+        return tuple(m.flip(g.axes) for g, m in zip(view.geometries, masks, strict=True))
 
 
 def _mask_heads(roi_head: nn.Module) -> list[nn.Module]:
@@ -238,23 +234,18 @@ def _check_detector(detector: nn.Module) -> None:
         return isinstance(module, base) and all(getattr(type(module), m) is getattr(base, m) for m in methods)
 
     roi_head = getattr(detector, 'roi_head', None)
-    supported = (
-        predicts_like(detector, TwoStageDetector, 'predict')
+    with_mask = getattr(roi_head, 'with_mask', False)
+    of_roi_head = ('predict', 'predict_bbox', 'predict_mask', '_mask_forward')
+    of_mask_head = ('predict_by_feat', '_predict_by_feat_single')
+    if not (
+        with_mask
+        and predicts_like(detector, TwoStageDetector, 'predict')
         and detector.with_rpn
-        and any(
-            predicts_like(roi_head, base, 'predict', 'predict_bbox', 'predict_mask', '_mask_forward')
-            for base in (StandardRoIHead, CascadeRoIHead)
-        )
-        and roi_head.with_mask
-        and all(
-            predicts_like(head, FCNMaskHead, 'predict_by_feat', '_predict_by_feat_single')
-            for head in _mask_heads(roi_head)
-        )
-    )
-    if not supported:
-        masks = 'with masks' if getattr(roi_head, 'with_mask', False) else 'without masks'
+        and any(predicts_like(roi_head, base, *of_roi_head) for base in (StandardRoIHead, CascadeRoIHead))
+        and all(predicts_like(head, FCNMaskHead, *of_mask_head) for head in _mask_heads(roi_head))
+    ):
         raise UserError(
             f'InstanceSegTTAModel supports Mask R-CNN and Cascade Mask R-CNN, but got {type(detector).__name__} with '
-            f'roi_head {type(roi_head).__name__}, {masks}.',
+            f'roi_head {type(roi_head).__name__}, {"with" if with_mask else "without"} masks.',
             "Test without --tta, or merge only the boxes with tta_model = dict(type='DetTTAModel', ...).",
         )

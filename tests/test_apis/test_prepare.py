@@ -156,6 +156,12 @@ def broken(scenes, tmp_path) -> Path:
     return tmp_path
 
 
+def test_a_fault_is_found_before_the_model_is_built(broken, built):
+    with pytest.raises(SystemExit, match="no folder for 'star'"):
+        train('--amp', cwd=broken)
+    assert built == [] and not (broken / 'work_dirs').exists()
+
+
 def test_a_fault_ends_two_processes_with_one_message(broken):
     done = fork('train.py', CONFIG, '--cfg-options', *SHORT, cwd=broken, processes=2, timeout=60)
     assert done.returncode == 1

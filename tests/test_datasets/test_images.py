@@ -1,8 +1,11 @@
 """Unreadable and truncated image files are recognized; whole files of all kinds are accepted."""
 
 import builtins
+import functools
 import io
 import pickle
+import threading
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -47,7 +50,7 @@ WHOLE = {
 }
 
 
-def load(path: Path, **options: object) -> dict:
+def load(path: Path | str, **options: object) -> dict:
     """Load an image with a guarded pipeline's loader."""
     loader = LoadImageFromFile(**options)
     refuse_damaged_files(Compose([loader]))
@@ -114,6 +117,17 @@ def test_a_file_is_opened_once(tmp_path, monkeypatch):
     monkeypatch.setattr(builtins, 'open', lambda *args, **kw: opened.append(args[0]) or original(*args, **kw))
     load(path)
     assert opened == [str(path)]
+
+
+def test_addresses_are_read_by_their_own_backend(tmp_path):
+    (tmp_path / 'image').write_bytes(WHOLE['baseline'])
+    handler = functools.partial(SimpleHTTPRequestHandler, directory=tmp_path)
+    with ThreadingHTTPServer(('127.0.0.1', 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            assert load(f'http://127.0.0.1:{server.server_port}/image')['img'].shape == (64, 64, 3)
+        finally:
+            server.shutdown()
 
 
 def test_loaders_of_other_backends_stay_as_they_are():
