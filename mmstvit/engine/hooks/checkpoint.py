@@ -1,7 +1,9 @@
 """Checkpoints that a kill cannot damage."""
 
 import os
+import re
 from collections import deque
+from collections.abc import MutableMapping
 from pathlib import Path
 
 from mmengine.dist import is_main_process
@@ -11,6 +13,7 @@ from mmengine.runner import EpochBasedTrainLoop, Runner
 
 from mmstvit.compat import accumulative_counts
 from mmstvit.errors import UserError
+from mmstvit.fileio import is_local
 from mmstvit.registry import HOOKS
 
 UNFINISHED = 'checkpoint.unfinished'
@@ -34,6 +37,7 @@ class CheckpointHook(MMEngineCheckpointHook):
         Raises:
             UserError: The checkpoints do not go to the local file system.
         """
+        forget_foreign_files(self, runner, runner.message_hub.runtime_info)
         super().before_train(runner)
         if not isinstance(self.file_backend, LocalBackend):
             raise UserError(
@@ -109,6 +113,42 @@ class CheckpointHook(MMEngineCheckpointHook):
             self.best_ckpt_path_dict = {metric: paths.get(metric) for metric in self.key_indicators}
         else:
             self.best_ckpt_path = paths.get('')
+
+
+def forget_foreign_files(hook: MMEngineCheckpointHook, runner: Runner, info: MutableMapping) -> None:
+    """Forget the checkpoints that the hook would remove later, unless this run wrote them.
+
+    A resumed run takes their names from its checkpoint, which may come from anybody, and MMEngine 0.10.12 removes
+    whatever is named there. Kept are names that the hook itself gives, of files in its folder, and only if the
+    checkpoint is in a folder of this run.
+
+    Args:
+        hook: The hook, before its ``before_train``.
+        runner: Its runner.
+        info: ``runtime_info`` of the message hub, which is changed.
+    """
+    folder = runner.work_dir
+    if hook.out_dir not in (None, folder):  # as in MMEngine's before_train
+        folder = os.path.join(str(hook.out_dir), os.path.basename(folder.rstrip(os.sep)))
+    own = [os.path.realpath(path) for path in (folder, runner.work_dir)]
+    resumed = runner._load_from if runner._resume else None
+    is_own = resumed is None or os.path.realpath(os.path.dirname(os.path.expanduser(resumed))) in own
+
+    def exists(name: str) -> bool:
+        return is_own and (not is_local(folder) or os.path.isfile(os.path.join(folder, name)))
+
+    template = hook.filename_tmpl
+    if hook.max_keep_ckpts > 0:
+        ids = info.pop('keep_ckpt_ids', [])
+        info['keep_ckpt_ids'] = [i for i in ids if type(i) is int and exists(template.format(i))]
+    keys = hook.key_indicators if hook.save_best else []
+    for key in keys:
+        best = 'best_ckpt' if len(keys) == 1 else f'best_ckpt_{key}'
+        name = os.path.basename(str(info.pop(best, '')))
+        metric = '.+' if key == 'auto' else re.escape(key.replace('/', '_'))
+        steps = re.findall(r'\d{1,18}', name) if exists(name) else []
+        if any(re.fullmatch(f'best_{metric}_{re.escape(template.format(int(step)))}', name) for step in steps):
+            info[best] = os.path.join(folder, name)
 
 
 class _Saver:

@@ -7,11 +7,12 @@ from pathlib import Path
 
 from mmengine.config import Config
 from mmengine.dist import is_main_process
-from mmengine.hooks import Hook
+from mmengine.hooks import CheckpointHook, Hook
 from mmengine.logging import print_log
 from mmengine.runner import Runner
 from torch import nn
 
+from mmstvit.engine.hooks.checkpoint import forget_foreign_files
 from mmstvit.errors import CheckpointError, UserError
 from mmstvit.fileio import Source, compare, find_weights, is_local, read_content, resumable_checkpoints
 from mmstvit.nodes import as_list
@@ -140,9 +141,10 @@ class ResumedValuesHook(Hook):
             UserError: The optimizer has other parameter groups than that in the checkpoint.
         """
         checkpoint['meta'].pop('config', None)  # MMEngine would execute it as a config, to compare the number of GPUs
-        if not (runner.cfg.default_hooks.get('checkpoint') or {}).get('out_dir'):
-            _keep_own_best(checkpoint['message_hub']['runtime_info'], Path(runner.work_dir))
-        path = runner.cfg.load_from
+        for hook in runner.hooks:
+            if isinstance(hook, CheckpointHook):  # MMEngine's own, too
+                forget_foreign_files(hook, runner, checkpoint['message_hub']['runtime_info'])
+        path = runner._load_from
         differences = list(find_differences(runner, checkpoint, path))
         if differences:
             rows = [f'  {key}: {there} in the checkpoint, {here} in the config' for key, there, here in differences]
@@ -157,16 +159,6 @@ class ResumedValuesHook(Hook):
                 ),
                 logger='current',
             )
-
-
-def _keep_own_best(info: dict, work_dir: Path) -> None:
-    """Forget a best checkpoint outside the work dir: the run would delete it when it finds a better one."""
-    for key in [key for key in info if key.startswith('best_ckpt')]:
-        own = work_dir / Path(str(info[key])).name
-        if own.exists():
-            info[key] = str(own)
-        else:
-            del info[key]
 
 
 def find_differences(runner: Runner, checkpoint: Mapping, path: str) -> Iterator[tuple[str, object, object]]:

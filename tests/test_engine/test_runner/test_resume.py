@@ -120,27 +120,10 @@ class TestCheck:
         assert 'load_from=' in caught.value.remedy
 
 
-@pytest.mark.parametrize('copied', [True, False])
-def test_the_best_checkpoint_of_another_work_dir_is_not_taken_over(tmp_path, copied):
-    """MMEngine deletes it when the run finds a better one."""
-    theirs, ours = tmp_path / 'run' / 'best_epoch_1.pth', tmp_path / 'copy' / 'best_epoch_1.pth'
-    for path in (theirs, ours) if copied else (theirs,):
-        path.parent.mkdir()
-        path.touch()
-    info = {'best_ckpt': str(theirs), 'best_score': 0.5}
-    checkpoint = {'meta': {}, 'optimizer': {}, 'message_hub': {'runtime_info': info}}
-    cfg = Config({'load_from': 'epoch_1.pth', 'default_hooks': {'checkpoint': {}}})
-    runner = SimpleNamespace(cfg=cfg, work_dir=str(ours.parent), optim_wrapper=None, param_schedulers=None)
-    ResumedValuesHook().after_load_checkpoint(runner, checkpoint)
-    assert info.get('best_ckpt') == (str(ours) if copied else None)
-    assert info['best_score'] == 0.5
-
-
 def test_an_optimizer_with_other_parameter_groups_is_refused():
     wrapper = SimpleNamespace(optimizer=torch.optim.SGD(MODEL.parameters(), lr=0.1), base_param_settings=None)
     checkpoint = {'meta': {}, 'optimizer': {'param_groups': [{}, {}]}, 'message_hub': {'runtime_info': {}}}
-    cfg = Config({'load_from': 'epoch_1.pth', 'default_hooks': {'checkpoint': {}}})
-    runner = SimpleNamespace(cfg=cfg, work_dir='run', optim_wrapper=wrapper, param_schedulers=None)
+    runner = SimpleNamespace(_load_from='epoch_1.pth', hooks=[], optim_wrapper=wrapper, param_schedulers=None)
     with pytest.raises(UserError, match=r'epoch_1\.pth .*2 parameter groups.* 1') as caught:
         ResumedValuesHook().after_load_checkpoint(runner, checkpoint)
     assert 'load_from=epoch_1.pth' in caught.value.remedy
