@@ -41,7 +41,6 @@ PASSES: dict[str, tuple[Pass, ...]] = {
         engine.check_train_parts,
         engine.allow_no_workers,
         engine.check_train_loop,
-        engine.check_strategy,
         engine.apply_amp,
         engine.apply_resume,
         engine.check_pretrained,  # also of a resumed run: MMEngine initializes the weights before it loads others

@@ -11,7 +11,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapperDict
 from mmengine.runner import Runner
 from torch import nn
-from torch.distributed.fsdp import FullyShardedDataParallel
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from mmstvit.compat import step_is_skipped
@@ -38,7 +38,7 @@ class CheckFiniteHook(Hook):
 
     Every process of a distributed run checks for itself. They share their gradients, so all of them stop at the same
     step. If only one process sees the fault, it ends, and the launcher (torchrun, ``srun --kill-on-bad-exit``) ends the
-    others. A model sharded by FSDP is checked, but the module is not searched for.
+    others. In another wrapper than DistributedDataParallel the module is not searched for.
 
     On a GPU every step launches one small kernel per parameter and waits once for the device. The cost of that has not
     been measured.
@@ -203,8 +203,8 @@ class CheckFiniteHook(Hook):
         raise error
 
     def _search(self, runner: Runner) -> str:
-        if isinstance(runner.model, FullyShardedDataParallel):
-            return 'The module is not searched for, because the model is sharded: train without FSDP to find it.'
+        if is_model_wrapper(runner.model) and not isinstance(runner.model, DistributedDataParallel):
+            return f'The module is not searched for in a {type(runner.model).__name__}.'
         args, kwargs, restore_random = self._call
         scaler = _loss_scaler(runner)
         restore_random()

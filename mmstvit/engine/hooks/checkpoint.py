@@ -131,8 +131,9 @@ def forget_foreign_files(hook: MMEngineCheckpointHook, runner: Runner, info: Mut
     if hook.out_dir not in (None, folder):  # as in MMEngine's before_train
         folder = os.path.join(str(hook.out_dir), os.path.basename(folder.rstrip(os.sep)))
     own = [os.path.realpath(path) for path in (folder, runner.work_dir)]
-    resumed = runner._load_from if runner._resume else None
-    is_own = resumed is None or os.path.realpath(os.path.dirname(os.path.expanduser(resumed))) in own
+    # MMEngine resumes from the last checkpoint of the work dir if none is named; FlexibleRunner's resume may be a path.
+    resumed = runner._resume if isinstance(runner._resume, str) else runner._resume and runner._load_from
+    is_own = not resumed or os.path.realpath(os.path.dirname(os.path.expanduser(resumed))) in own
 
     def exists(name: str) -> bool:
         return is_own and (not is_local(folder) or os.path.isfile(os.path.join(folder, name)))

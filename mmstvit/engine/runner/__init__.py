@@ -4,7 +4,6 @@ from .build import build_model, build_runner, build_seeded
 from .checks import (
     check_checkpoint,
     check_pretrained,
-    check_strategy,
     check_test_checkpoint,
     check_test_parts,
     check_train_loop,
@@ -33,7 +32,6 @@ __all__ = [
     'check_draw',
     'check_pretrained',
     'check_resume',
-    'check_strategy',
     'check_test_checkpoint',
     'check_test_parts',
     'check_train_loop',

@@ -32,7 +32,9 @@ def make_restartable(cfg: Config, _args: argparse.Namespace | None = None) -> No
     """
     hooks = cfg.setdefault('default_hooks', ConfigDict())
     checkpoint = hooks.setdefault('checkpoint', ConfigDict(type='CheckpointHook', interval=1))
-    if checkpoint is not None and checkpoint.type == 'CheckpointHook':
+    # Other strategies of MMEngine write folders, which only its own hook can.
+    one_file = type_name(cfg.get('strategy') or dict(type='DDPStrategy')) in ('SingleDeviceStrategy', 'DDPStrategy')
+    if one_file and checkpoint is not None and checkpoint.type == 'CheckpointHook':
         folders = (cfg.work_dir, checkpoint.get('out_dir') or '')
         if all(map(is_local, folders)) and not checkpoint.get('backend_args'):
             checkpoint.type = 'mmstvit.CheckpointHook'

@@ -48,3 +48,12 @@ def test_checkpoints_elsewhere_are_left_to_mmengine(cfg):
     cfg.default_hooks.checkpoint.out_dir = 's3://bucket'
     make_restartable(cfg)
     assert cfg.default_hooks.checkpoint.type == 'CheckpointHook'
+
+
+@pytest.mark.parametrize(
+    ('strategy', 'kind'), [('DDPStrategy', 'mmstvit.CheckpointHook'), ('FSDPStrategy', 'CheckpointHook')]
+)
+def test_a_strategy_that_writes_folders_keeps_the_hook_of_mmengine(cfg, strategy, kind):
+    cfg.strategy = dict(type=strategy)
+    make_restartable(cfg)
+    assert cfg.default_hooks.checkpoint.type == kind
