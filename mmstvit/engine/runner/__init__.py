@@ -13,8 +13,7 @@ from .data import guard_data, guard_test_data, guard_train_data
 from .draw import DrawHook, check_draw
 from .options import allow_no_workers, apply_amp, apply_out, apply_tta, leave_out_training, scale_learning_rate
 from .processes import leave_process_group, start_processes
-from .restart import make_restartable
-from .resume import ResumedValuesHook, apply_resume, check_resume, find_checkpoint
+from .resume import ResumedValuesHook, apply_resume, check_resume, find_checkpoint, make_restartable
 from .weights import check_weights
 
 __all__ = [
