@@ -47,6 +47,8 @@ class CheckpointHook(MMEngineCheckpointHook):
         self._warn_of_inexact_resume(runner)
 
     def _warn_of_inexact_resume(self, runner: Runner) -> None:
+        if self.interval <= 0:  # no checkpoint before the end of the run
+            return
         epoch = len(runner.train_dataloader)
         iterations = self.interval * epoch if self.by_epoch else self.interval
         accumulated = accumulative_counts(runner.optim_wrapper)
@@ -168,7 +170,16 @@ class _Saver:
 
 
 def _finish(unfinished: Path, path: Path) -> None:
-    """Flush a file to the disk, then rename it."""
-    with unfinished.open('rb') as file:
-        os.fsync(file.fileno())
+    """Rename a file when its content is on the disk, and return when its new name is there, too."""
+    _flush(unfinished)
     os.replace(unfinished, path)
+    _flush(path.parent)
+
+
+def _flush(path: Path) -> None:
+    """Wait until a file or the names in a folder are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

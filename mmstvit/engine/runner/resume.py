@@ -78,8 +78,8 @@ def apply_resume(cfg: Config, args: argparse.Namespace) -> None:
     cfg.resume = path is not None
     if cfg.resume:
         cfg.load_from = path
-    start = 'its beginning, because there is no checkpoint yet' if path is None else path
-    print_log(f'the run continues from {start}', logger='current')
+    start = 'the beginning, because there is no checkpoint yet' if path is None else path
+    print_log(f'the run starts from {start}', logger='current')
 
 
 def find_checkpoint(work_dir: str) -> str | None:

@@ -1,5 +1,6 @@
 """A kill at any moment leaves a complete checkpoint that ``last_checkpoint`` names."""
 
+import os
 from pathlib import Path
 from types import MappingProxyType
 from unittest import mock
@@ -58,6 +59,26 @@ def test_max_keep_ckpts(make_runner, tmp_path):
     assert checkpoints(tmp_path) == ['epoch_3.pth', 'epoch_4.pth']
     assert (tmp_path / 'last_checkpoint').read_text() == str(tmp_path / 'epoch_4.pth')
     assert not list(tmp_path.glob('*.unfinished'))
+
+
+def test_the_folder_is_on_the_disk_before_the_old_file_is_removed(make_runner, tmp_path, monkeypatch):
+    """After a power cut, the new name exists or the old file does."""
+    calls = []
+    fsync, unlink = os.fsync, Path.unlink
+
+    def flush(descriptor: int) -> None:
+        calls.append(Path(os.readlink(f'/proc/self/fd/{descriptor}')).name)
+        fsync(descriptor)
+
+    def remove(path: Path, missing_ok: bool = False) -> None:
+        calls.append(f'remove {path.name}')
+        unlink(path, missing_ok)
+
+    monkeypatch.setattr(os, 'fsync', flush)
+    monkeypatch.setattr(Path, 'unlink', remove)
+    make_runner(epochs=2, **NO_VALIDATION, **hooks(max_keep_ckpts=1)).train()
+    names = [UNFINISHED, tmp_path.name, 'last_checkpoint.unfinished', tmp_path.name]
+    assert calls == [*names, *names, 'remove epoch_1.pth']
 
 
 def test_kill_while_a_checkpoint_is_written(make_runner, tmp_path, monkeypatch):
@@ -205,6 +226,8 @@ class TestFilesNamedByACheckpoint:
     ({}, 4, 'accumulative_counts'),
     ({}, 2, None),
     ({'by_epoch': False, 'interval': 3}, 1, 'repeats that epoch'),
+    ({'interval': -1}, 4, None),
+    ({'by_epoch': False, 'interval': -1}, 2, None),
 ])  # fmt: skip
 def test_warning_if_a_resumed_run_would_differ(make_runner, options, accumulated, words):
     """With two iterations per epoch."""
