@@ -22,6 +22,11 @@ from mmstvit.registry import HOOKS
 
 from .replay import all_finite, find_first_bad, first_bad, tensors_in
 
+_NOT_FOUND = (
+    'All values are finite when the iteration is repeated: the fault is in another process or in an earlier iteration '
+    'of the step (accumulative_counts), or does not occur every time.'
+)
+
 
 @HOOKS.register_module()
 class CheckFiniteHook(Hook):
@@ -32,11 +37,8 @@ class CheckFiniteHook(Hook):
     After a bad gradient or loss, the iteration is repeated with the same random numbers. The error names the iteration,
     the loss terms, the first bad tensor, the images of the batch and the last good checkpoint.
 
-    Each process of a distributed run checks for itself. Their gradients are the same in a step, where all of them stop.
-    If only one sees the fault, it ends, and the launcher (torchrun, ``srun --kill-on-bad-exit``) ends the others.
-
-    On a GPU each check of gradients launches a small kernel per parameter and waits for the device. The cost was not
-    measured.
+    Each process of a distributed run checks for itself. All of them stop at the same step, because they share their
+    gradients. If only one sees the fault, it ends, and the launcher ends the others.
 
     Args:
         enable: False turns all checks off; in our configs, set ``default_hooks.check_finite.enable=False``.
@@ -86,13 +88,11 @@ class CheckFiniteHook(Hook):
             return
         self._iteration = f'iteration {runner.iter + 1} (epoch {runner.epoch + 1})'  # wrong after the end of an epoch
         self._skipped = True  # until the optimizer is called
-        see, wrapper = self._seen.update, runner.optim_wrapper
+        model, see = self._model, self._seen.update
         for handle in (
-            self._model.register_forward_pre_hook(
-                lambda _, *call: see(call=call, reset=record_random()), with_kwargs=True
-            ),
-            self._model.register_forward_hook(lambda _, args, losses: see(losses=losses)),
-            wrapper.optimizer.register_step_pre_hook(partial(self._before_step, runner)),
+            model.register_forward_pre_hook(lambda _, *call: see(call=call, reset=record_random()), with_kwargs=True),
+            model.register_forward_hook(lambda _, args, losses: see(losses=losses)),
+            runner.optim_wrapper.optimizer.register_step_pre_hook(partial(self._before_step, runner)),
         ):
             self._hooks.callback(handle.remove)
 
@@ -115,8 +115,7 @@ class CheckFiniteHook(Hook):
         elif self._scaler is not None:
             self._skips = self._skips + 1 if self._skipped else 0
             if self._skips > self.max_skips:
-                problem = f'the loss scaler has skipped {self._skips} steps in a row; its scale is'
-                self._stop(runner, f'{problem} {self._scaler.get_scale():.3g}', repeat=True)
+                self._stop(runner, f'the loss scaler has skipped {self._skips} steps in a row', repeat=True)
         if self.every_n_train_iters(runner, self.interval) or self.is_last_train_iter(runner):
             self._check_weights(runner)
         self._seen.clear()  # frees the batch
@@ -173,13 +172,7 @@ class CheckFiniteHook(Hook):
             bad = find_first_bad(runner, self._model, args, kwargs)
         except RuntimeError as error:  # such as too little memory; the rest of the message must not be lost
             bad = f'unknown, because the iteration could not be repeated: {error}'
-        if bad is not None:
-            yield f'First bad tensor: {bad}.'
-        else:
-            yield (
-                'All values are finite when the iteration is repeated: the fault is in another process or in an '
-                'earlier iteration of the step (accumulative_counts), or does not occur every time.'
-            )
+        yield f'First bad tensor: {bad}.' if bad else _NOT_FOUND
         images = [getattr(sample, 'img_path', None) for sample in kwargs.get('data_samples') or ()]
         if any(images) and (bad or first_bad(terms.items())):
             yield f'Images of the batch: {", ".join(map(str, filter(None, images[:8])))}.'
@@ -187,7 +180,9 @@ class CheckFiniteHook(Hook):
 
 def _last_good_checkpoint(runner: Runner) -> Path | None:
     """Find the run's newest local checkpoint that can be resumed and has only finite weights."""
-    folders = [runner.work_dir, *(hook.out_dir for hook in runner.hooks if isinstance(hook, CheckpointHook))]
-    folders = [Path(folder) for folder in dict.fromkeys(folders) if folder and is_local(str(folder))]
-    contents = resumable_checkpoints(folders)
-    return next((path for path, content in contents if first_bad(tensors_in(content['state_dict'])) is None), None)
+    hooks = [hook for hook in runner.hooks if isinstance(hook, CheckpointHook)]
+    folders = dict.fromkeys(str(folder) for folder in [runner.work_dir, *(hook.out_dir for hook in hooks)])
+    for path, content in resumable_checkpoints(map(Path, filter(is_local, folders))):
+        if first_bad(tensors_in(content['state_dict'])) is None:
+            return path
+    return None

@@ -79,11 +79,9 @@ def tensors_in(value: object, name: str = '') -> Iterator[tuple[str, Tensor]]:
 
 def all_finite(tensors: list[Tensor]) -> bool:
     """Check that tensors of one device have neither NaN nor Inf; usually reads each value once."""
-    if not tensors:
-        return True
     # A sum is the fastest test, but sums of finite values can overflow: then look at each value.
-    sums = torch.stack([tensor.detach().sum(dtype=torch.float32) for tensor in tensors])
-    return bool(sums.isfinite().all()) or all(bool(tensor.isfinite().all()) for tensor in tensors)
+    sums = [tensor.detach().sum(dtype=torch.float32) for tensor in tensors]
+    return not sums or bool(torch.stack(sums).isfinite().all()) or all(bool(t.isfinite().all()) for t in tensors)
 
 
 def first_bad(tensors: Iterable[tuple[str, Tensor]]) -> str | None:

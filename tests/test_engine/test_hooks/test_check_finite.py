@@ -228,7 +228,6 @@ class TestLossScaling:
         spoil = change_output('backbone.stages.2.0.ffn', BadGradient.apply)
         error, before, after = diverge(spoil, guard=dict(GUARD, max_skips=1), **self.amp(1.0, optimizer))
         assert 'iteration 4 ' in error.problem and 'skipped 2 steps in a row' in error.problem
-        assert 'its scale is 0.25' in error.problem
         assert 'gradient of the output of backbone.stages.2.0.ffn' in error.problem
         assert_equal(after, before)
 
