@@ -1,4 +1,4 @@
-"""Checkpoints that a kill cannot damage."""
+"""Checkpoint hook for runs that may be killed at any moment."""
 
 import os
 import re
@@ -120,9 +120,9 @@ class CheckpointHook(MMEngineCheckpointHook):
 def forget_foreign_files(hook: MMEngineCheckpointHook, runner: Runner, info: MutableMapping) -> None:
     """Forget the checkpoints that the hook would remove later, unless this run wrote them.
 
-    A resumed run takes their names from its checkpoint, which may come from anybody, and MMEngine 0.10.12 removes
-    whatever is named there. Kept are names that the hook itself gives, of files in its folder, and only if the
-    checkpoint is in a folder of this run.
+    A resumed run takes their names (``best_ckpt``, ``keep_ckpt_ids``) from its checkpoint, which may come from anybody.
+    MMEngine 0.10.12 removes whatever is named there. The run keeps a name only if the hook itself gives such names, the
+    file is in the folder of the hook, and the checkpoint is in a folder of the run.
 
     Args:
         hook: The hook, before its ``before_train``.

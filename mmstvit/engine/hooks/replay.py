@@ -1,4 +1,4 @@
-"""Repeat a training iteration and find the first tensor with NaN or Inf."""
+"""Repetition of a training iteration, to find the first tensor with NaN or Inf."""
 
 import contextlib
 import types

@@ -53,8 +53,8 @@ def apply_amp(cfg: Config, args: argparse.Namespace) -> None:
 def scale_learning_rate(cfg: Config, args: argparse.Namespace) -> None:
     """``--auto-scale-lr``: scale the learning rate to the batch of a step: over processes and accumulated batches.
 
-    MMEngine's rule ignores ``accumulative_counts``. After the pass the config has the new learning rate and its batch
-    as ``base_batch_size``, so that MMEngine does not scale again, and neither does a run with the saved config.
+    MMEngine's rule (0.10.12) ignores ``accumulative_counts``. The config gets the new learning rate, and its batch as
+    ``base_batch_size``: MMEngine does not scale again, and neither does a run with the saved config.
 
     Raises:
         UserError: The config does not say which batch its learning rate is for, or has no learning rate to scale.

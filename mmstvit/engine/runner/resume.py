@@ -34,8 +34,8 @@ def make_restartable(cfg: Config, _args: argparse.Namespace | None = None) -> No
     """Change a config so that its run can be killed at any moment and resumed.
 
     Checkpoints are written so that a kill cannot damage one. With a seed (``randomness.seed``), random numbers depend
-    only on the iteration, so that a resumed run repeats them; without one, no two runs are equal anyway. With an
-    unknown sampler they are not repeated, which the log says.
+    only on the iteration, and a resumed run repeats them. Without a seed no two runs are equal. With an unknown sampler
+    random numbers are not repeated, and the log says so.
     """
     cfg.default_hooks = cfg.get('default_hooks') or ConfigDict()
     checkpoint = cfg.default_hooks.setdefault('checkpoint', ConfigDict(type='CheckpointHook', interval=1)) or {}
@@ -163,7 +163,7 @@ class ResumedValuesHook(Hook):
         Raises:
             UserError: The optimizer has other parameter groups than that in the checkpoint.
         """
-        checkpoint['meta'].pop('config', None)  # MMEngine would execute it as a config, to compare the number of GPUs
+        checkpoint['meta'].pop('config', None)  # MMEngine 0.10.12 executes it, to compare numbers of GPUs
         for hook in runner.hooks:
             if isinstance(hook, CheckpointHook):  # MMEngine's own, too
                 forget_foreign_files(hook, runner, checkpoint['message_hub']['runtime_info'])
