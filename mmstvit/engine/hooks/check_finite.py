@@ -23,8 +23,7 @@ from mmstvit.registry import HOOKS
 from .replay import all_finite, find_first_bad, first_bad, tensors_in
 
 _NOT_FOUND = (
-    'All values are finite when the iteration is repeated: the fault is in another process or in an earlier iteration '
-    'of the step (accumulative_counts), or does not occur every time.'
+    'No NaN or Inf when the iteration is repeated: the fault is in another process or iteration of the step, or random.'
 )
 
 
@@ -66,11 +65,7 @@ class CheckFiniteHook(Hook):
         self._skips = 0
 
     def before_train(self, runner: Runner) -> None:
-        """Find the model.
-
-        Raises:
-            UserError: The run has several optimizers.
-        """
+        """Find the model and the loss scaler; raises UserError if there are several optimizers."""
         if not self.enable:
             return
         if isinstance(runner.optim_wrapper, OptimWrapperDict):
@@ -121,11 +116,7 @@ class CheckFiniteHook(Hook):
         self._seen.clear()  # frees the batch
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Check weights, averaged weights and optimizer state.
-
-        Raises:
-            DivergedError: The checkpoint has NaN or Inf.
-        """
+        """Check weights, averaged weights and optimizer state; raises DivergedError."""
         parts = {key: checkpoint.get(key) for key in ('state_dict', 'ema_state_dict', 'optimizer')}
         bad = None if self._model is None else first_bad(tensors_in(parts))
         if bad is not None:

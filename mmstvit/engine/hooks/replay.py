@@ -13,18 +13,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 
 def find_first_bad(runner: Runner, model: nn.Module, args: tuple, kwargs: dict) -> str | None:
-    """Repeat the forward and backward pass of an iteration, and check every tensor that the modules pass on.
+    """Repeat the forward and backward pass of ``model(*args, **kwargs)``, and describe the first bad tensor.
 
-    Parameters and their ``grad`` stay as they are; BatchNorm statistics are updated.
-
-    Args:
-        runner: The runner.
-        model: Its model, without a wrapper.
-        args: Positional arguments of the model's call.
-        kwargs: Keyword arguments of the model's call.
-
-    Returns:
-        The first bad tensor and its module in words, or None if all values are finite.
+    It checks all tensors that the modules get, have and pass on. Parameters and their ``grad`` stay as they are;
+    BatchNorm statistics are updated. The model is that of the runner, without a wrapper.
     """
     bad: list[str] = []
 

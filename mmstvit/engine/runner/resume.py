@@ -146,10 +146,8 @@ def check_resume(cfg: Config, model: nn.Module) -> bool:
         done, total = content['meta'].get(unit), cfg.train_cfg.get(limit)
         if None not in (done, total) and done >= total:
             if is_main_process():
-                print(
-                    f'The run is finished: {path} is of {unit} {done}, and the config has train_cfg.{limit}={total}. '
-                    f'To train longer, raise train_cfg.{limit}.'
-                )
+                lengths = f'{path} is of {unit} {done}, and the config has train_cfg.{limit}={total}'
+                print(f'The run is finished: {lengths}. To train longer, raise train_cfg.{limit}.')
             return False
     return True
 
@@ -158,11 +156,7 @@ class ResumedValuesHook(Hook):
     """Hook of a resumed run that checks what its checkpoint brings with it."""
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Log the settings that the run takes from the checkpoint although the config has others.
-
-        Raises:
-            UserError: The optimizer has other parameter groups than that in the checkpoint.
-        """
+        """Log settings of the checkpoint that differ from the config; raises UserError for other parameter groups."""
         checkpoint['meta'].pop('config', None)  # MMEngine 0.10.12 executes it, to compare numbers of GPUs
         for hook in runner.hooks:
             if isinstance(hook, CheckpointHook):  # MMEngine's own, too

@@ -186,7 +186,7 @@ class TestAccumulatedGradients:
         guard = dict(GUARD, max_skips=1)
         error, _, _ = diverge(spoil, guard, optim_wrapper=wrapper, custom_hooks=[Paths()])
         assert 'iteration 6 ' in error.problem and 'skipped 2 steps' in error.problem
-        assert 'an earlier iteration of the step' in error.problem
+        assert 'another process or iteration of the step' in error.problem
         assert '.jpg' not in error.problem
 
 
@@ -194,7 +194,7 @@ def test_fault_that_does_not_occur_again(diverge):
     def once(runner, batch):
         handle = runner.model.neck.register_forward_hook(lambda *a: handle.remove() or (a[-1][0] * NAN,))
 
-    assert 'All values are finite when the iteration is repeated' in diverge(once)[0].problem
+    assert 'No NaN or Inf when the iteration is repeated' in diverge(once)[0].problem
 
 
 def test_repetition_has_the_same_random_numbers(diverge):
