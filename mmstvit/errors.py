@@ -1,7 +1,21 @@
 """Errors that tell the user what is wrong and how to fix it."""
 
 import contextlib
+import sysconfig
+import tempfile
+import traceback
 from collections.abc import Iterator
+from pathlib import Path
+
+_PACKAGE = Path(__file__).parent
+# Code that the user did not write: installed packages, Python's own modules, mmstvit and its tools.
+_INSTALLED = (
+    'site-packages',
+    'dist-packages',
+    sysconfig.get_path('stdlib'),
+    str(_PACKAGE),
+    str(_PACKAGE.parent / 'tools'),
+)
 
 # Characters that a terminal obeys: control characters, and those that change the direction of text.
 _OBEYED = {
@@ -61,3 +75,27 @@ def prefix_errors(path: object) -> Iterator[None]:
         yield
     except CheckpointError as error:
         raise CheckpointError(f'{path}: {error.problem}', error.remedy) from error
+
+
+def save_traceback(error: Exception) -> str:
+    """Write the traceback of an error to a temporary file if the error comes from code of the user.
+
+    A model or dataset of one's own may raise a KeyError or TypeError, of which a :class:`UserError` gives only the
+    message. Its author needs the lines that led there.
+
+    Args:
+        error: The error that ends the command.
+
+    Returns:
+        A sentence that names the file, with a space before it; empty if no code of the user raised the error.
+    """
+    cause, files = error, []
+    while cause is not None:
+        if not isinstance(cause, UserError):
+            files += [frame.f_code.co_filename for frame, _ in traceback.walk_tb(cause.__traceback__)]
+        cause = cause.__cause__ or cause.__context__
+    if all(file.startswith('<') or any(part in file for part in _INSTALLED) for file in files):
+        return ''
+    with tempfile.NamedTemporaryFile('w', prefix='mmstvit_', suffix='.log', delete=False) as log:
+        log.writelines(traceback.format_exception(error))
+    return f' The traceback is in {log.name}'

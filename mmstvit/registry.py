@@ -20,7 +20,6 @@ _LOCATIONS = {
     'DATASETS': ['mmstvit.datasets'],
     'DATA_SAMPLERS': ['mmstvit.datasets'],
     'HOOKS': ['mmstvit.engine.hooks', 'mmstvit.visualization'],
-    'STRATEGIES': ['mmstvit.engine.strategies'],
     'OPTIM_WRAPPERS': ['mmstvit.engine.optimizers'],
     'OPTIM_WRAPPER_CONSTRUCTORS': ['mmstvit.engine.optimizers'],
     'PARAM_SCHEDULERS': ['mmstvit.engine.schedulers'],
@@ -88,7 +87,6 @@ MODELS = REGISTRIES['MODELS']
 DATASETS = REGISTRIES['DATASETS']
 DATA_SAMPLERS = REGISTRIES['DATA_SAMPLERS']
 HOOKS = REGISTRIES['HOOKS']
-STRATEGIES = REGISTRIES['STRATEGIES']
 OPTIM_WRAPPERS = REGISTRIES['OPTIM_WRAPPERS']
 OPTIM_WRAPPER_CONSTRUCTORS = REGISTRIES['OPTIM_WRAPPER_CONSTRUCTORS']
 PARAM_SCHEDULERS = REGISTRIES['PARAM_SCHEDULERS']

@@ -16,19 +16,20 @@ from mmengine.config import Config, DictAction
 
 from mmstvit.compat import worker_message
 from mmstvit.dependencies import LIBRARIES, require_library
-from mmstvit.errors import UserError
+from mmstvit.errors import UserError, save_traceback
 
 
 @contextlib.contextmanager
 def user_errors() -> Iterator[None]:
     """Print an error that the user can fix as ``error: <problem> <remedy>`` and exit with 1.
 
-    These are :class:`UserError` and its subclasses, and the ImportError of the dependency check.
+    These are :class:`UserError` and its subclasses, and the ImportError of the dependency check. Of an error in code of
+    the user's own, the message names a file with the traceback.
     """
     try:
         yield
     except (UserError, ImportError) as error:
-        sys.exit(f'error: {worker_message(error)}')
+        sys.exit(f'error: {worker_message(error)}{save_traceback(error)}')
 
 
 def add_cfg_options(parser: argparse.ArgumentParser) -> None:

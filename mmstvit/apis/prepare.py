@@ -31,7 +31,6 @@ CHECKS: dict[str, tuple[Pass, ...]] = {
     'train': (
         engine.check_train_parts,
         engine.check_train_loop,
-        engine.check_strategy,
         engine.apply_amp,
         engine.apply_resume,
         engine.check_pretrained,  # also of a resumed run: MMEngine initializes the weights before it loads others

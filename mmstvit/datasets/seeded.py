@@ -8,7 +8,7 @@ all load the same samples.
 """
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -28,6 +28,21 @@ def seed_everything(*key: int) -> None:
     random.seed(first)
     np.random.seed(second)
     torch.manual_seed(third)
+
+
+def record_random() -> Callable[[], None]:
+    """Return a function that resets the random number generators to their present state."""
+    python, numpy, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    cuda = torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None
+
+    def restore() -> None:
+        random.setstate(python)
+        np.random.set_state(numpy)
+        torch.set_rng_state(cpu)
+        if cuda is not None:
+            torch.cuda.set_rng_state(cuda)
+
+    return restore
 
 
 class SeededIndex(int):

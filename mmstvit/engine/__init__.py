@@ -1,4 +1,4 @@
-"""Train and test any OpenMMLab config: hooks, optimizers, schedulers, strategies, runner, test-time augmentation."""
+"""Train and test any OpenMMLab config: hooks, optimizers, schedulers, runner, test-time augmentation."""
 
 from .tta import InstanceSegTTAModel
 

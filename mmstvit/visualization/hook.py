@@ -7,7 +7,6 @@ import numpy as np
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import EpochBasedTrainLoop, Runner
-from torch.distributed.fsdp import FullyShardedDataParallel
 
 from mmstvit.compat import create_image_folder
 from mmstvit.errors import UserError
@@ -49,7 +48,7 @@ class SuperTokenVisHook(Hook):
         """Check that the hook has an effect.
 
         Raises:
-            UserError: The model has no STViT, or FSDP shards it; a stage has no super tokens; there is no validation.
+            UserError: The model has no STViT; a stage has no super tokens; there is no validation.
         """
         try:
             _, backbone = find_backbone(runner.model)
@@ -63,11 +62,6 @@ class SuperTokenVisHook(Hook):
             raise UserError(
                 f'SuperTokenVisHook cannot draw stages={self.stages}: super tokens are in the stages {possible}.',
                 f'Set stages={possible}.' if possible else 'Remove the hook from the config.',
-            )
-        if any(isinstance(module, FullyShardedDataParallel) for module in runner.model.modules()):
-            raise UserError(
-                'SuperTokenVisHook needs whole weights, but FSDP shards them.',
-                'Remove the hook from the config, and draw checkpoints with tools/visualizations/vis_super_tokens.py.',
             )
         if runner.val_loop is None:
             raise UserError(

@@ -88,5 +88,4 @@ case(
     "'ignore'",
     "'skip'",
 )
-case('sharding in one process', f'{TRAIN} --cfg-options strategy.type=mmstvit.FSDPStrategy', 'dist_train.sh')
 case('a setting inside a value', f'{TRAIN} --cfg-options default_scope.name=mmdet', '--cfg-options', 'default_scope')

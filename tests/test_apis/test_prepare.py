@@ -86,7 +86,7 @@ def test_a_copied_run_is_resumed_with_one_model_and_one_reading_and_names_what_i
     assert reads == ['copied/epoch_1.pth']
     assert len(built) == 1
     log = max(copied.glob('*/*.log')).read_text()
-    listed = log.partition('values of the checkpoint')[2].partition('To train')[0]
+    listed = log.partition('values of the checkpoint')[2].partition('For a new run')[0]
     assert re.search(r'optim_wrapper\.optimizer\.lr: 0\.\d+ in the checkpoint, 0\.5 in the config', listed)
     assert re.search(r'param_scheduler\.0\.T_max: 6 in the checkpoint, 60 in the config', listed)
     assert 'weight_decay' not in listed

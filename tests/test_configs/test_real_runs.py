@@ -102,7 +102,7 @@ CONFIGS = sorted(
     f'{family}/{path.stem}'
     for family in FAMILIES
     for path in (ROOT / 'configs' / family).glob('*.py')
-    if 'scenes' not in path.stem and 'fsdp' not in path.stem
+    if 'scenes' not in path.stem
 )
 # Of the ablations, those with layers of their own; the settings of the others are among them.
 ABLATIONS = ['stvit-small_sta-stem-projection-ape', 'stvit-small_sta-rpe', 'stvit-small_sta-iter-0']

@@ -12,16 +12,14 @@ from mmengine.registry import HOOKS
 class Recorder(Hook):
     """Write files for a test into the work dir.
 
-    ``losses_<rank>.txt`` has the loss of every iteration, ``numbers_<rank>.txt`` the number of parameters that the
-    process holds, and ``threads_<rank>.txt`` the names of the threads that exist when the interpreter ends.
+    ``losses_<rank>.txt`` has the loss of every iteration, ``threads_<rank>.txt`` the names of the threads that exist
+    when the interpreter ends.
     """
 
     def before_run(self, runner) -> None:
         atexit.register(record_threads, Path(runner.work_dir, f'threads_{get_rank()}.txt'))
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
-        numbers = sum(parameter.numel() for parameter in runner.model.parameters())
-        Path(runner.work_dir, f'numbers_{get_rank()}.txt').write_text(str(numbers))
         with Path(runner.work_dir, f'losses_{get_rank()}.txt').open('a') as file:
             file.write(f'{float(outputs["loss"])!r}\n')
 

@@ -7,7 +7,6 @@ from mmengine.hooks import Hook
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
-from torch.distributed.fsdp import FullyShardedDataParallel
 
 import mmstvit
 from mmstvit.errors import UserError
@@ -119,22 +118,15 @@ def other_backbone(runner) -> None:
     runner.model.backbone = nn.Identity()
 
 
-class Shard(FullyShardedDataParallel):
-    def __init__(self) -> None:
-        nn.Module.__init__(self)
-        self._fsdp_wrapped_module = nn.Identity()
-
-
 @pytest.mark.parametrize(
     ('hook', 'change', 'fields', 'words', 'remedy'),
     [
         ({}, other_backbone, {}, '0 STViT', 'Remove'),
         (dict(stages=[0, 2]), None, {}, r'stages=\[0, 2\]', 'stages=[0, 1]'),
         (dict(stages=[]), None, {}, r'stages=\[\]', 'stages=[0, 1]'),
-        ({}, lambda runner: runner.model.add_module('shard', Shard()), {}, 'FSDP', 'vis_super_tokens.py'),
         ({}, None, dict.fromkeys(['val_dataloader', 'val_cfg', 'val_evaluator']), 'no validation', 'val_dataloader'),
     ],
-    ids=['no STViT', 'stage', 'no stage', 'FSDP', 'no validation'],
+    ids=['no STViT', 'stage', 'no stage', 'no validation'],
 )
 def test_refused_before_the_first_iteration(make_runner, hook, change, fields, words, remedy):  # noqa: F811
     watch = Watch()

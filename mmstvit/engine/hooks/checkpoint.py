@@ -1,7 +1,9 @@
-"""Checkpoints that a kill cannot damage."""
+"""Checkpoint hook for runs that may be killed at any moment."""
 
 import os
+import re
 from collections import deque
+from collections.abc import MutableMapping
 from pathlib import Path
 
 from mmengine.dist import is_main_process
@@ -11,6 +13,7 @@ from mmengine.runner import EpochBasedTrainLoop, Runner
 
 from mmstvit.compat import accumulative_counts
 from mmstvit.errors import UserError
+from mmstvit.fileio import is_local
 from mmstvit.registry import HOOKS
 
 UNFINISHED = 'checkpoint.unfinished'
@@ -34,6 +37,7 @@ class CheckpointHook(MMEngineCheckpointHook):
         Raises:
             UserError: The checkpoints do not go to the local file system.
         """
+        forget_foreign_files(self, runner, runner.message_hub.runtime_info)
         super().before_train(runner)
         if not isinstance(self.file_backend, LocalBackend):
             raise UserError(
@@ -43,6 +47,8 @@ class CheckpointHook(MMEngineCheckpointHook):
         self._warn_of_inexact_resume(runner)
 
     def _warn_of_inexact_resume(self, runner: Runner) -> None:
+        if self.interval <= 0:  # no checkpoint before the end of the run
+            return
         epoch = len(runner.train_dataloader)
         iterations = self.interval * epoch if self.by_epoch else self.interval
         accumulated = accumulative_counts(runner.optim_wrapper)
@@ -111,6 +117,43 @@ class CheckpointHook(MMEngineCheckpointHook):
             self.best_ckpt_path = paths.get('')
 
 
+def forget_foreign_files(hook: MMEngineCheckpointHook, runner: Runner, info: MutableMapping) -> None:
+    """Forget the checkpoints that the hook would remove later, unless this run wrote them.
+
+    A resumed run takes their names (``best_ckpt``, ``keep_ckpt_ids``) from its checkpoint, which may come from anybody.
+    MMEngine 0.10.12 removes whatever is named there. The run keeps a name only if the hook itself gives such names, the
+    file is in the folder of the hook, and the checkpoint is in a folder of the run.
+
+    Args:
+        hook: The hook, before its ``before_train``.
+        runner: Its runner.
+        info: ``runtime_info`` of the message hub, which is changed.
+    """
+    folder = runner.work_dir
+    if hook.out_dir not in (None, folder):  # as in MMEngine's before_train
+        folder = os.path.join(str(hook.out_dir), os.path.basename(folder.rstrip(os.sep)))
+    own = [os.path.realpath(path) for path in (folder, runner.work_dir)]
+    # MMEngine resumes from the last checkpoint of the work dir if none is named; FlexibleRunner's resume may be a path.
+    resumed = runner._resume if isinstance(runner._resume, str) else runner._resume and runner._load_from
+    is_own = not resumed or os.path.realpath(os.path.dirname(os.path.expanduser(resumed))) in own
+
+    def exists(name: str) -> bool:
+        return is_own and (not is_local(folder) or os.path.isfile(os.path.join(folder, name)))
+
+    template = hook.filename_tmpl
+    if hook.max_keep_ckpts > 0:
+        ids = info.pop('keep_ckpt_ids', [])
+        info['keep_ckpt_ids'] = [i for i in ids if type(i) is int and exists(template.format(i))]
+    keys = hook.key_indicators if hook.save_best else []
+    for key in keys:
+        best = 'best_ckpt' if len(keys) == 1 else f'best_ckpt_{key}'
+        name = os.path.basename(str(info.pop(best, '')))
+        metric = '.+' if key == 'auto' else re.escape(key.replace('/', '_'))
+        steps = re.findall(r'\d{1,18}', name) if exists(name) else []
+        if any(re.fullmatch(f'best_{metric}_{re.escape(template.format(int(step)))}', name) for step in steps):
+            info[best] = os.path.join(folder, name)
+
+
 class _Saver:
     """A runner that writes checkpoints under a temporary name and renames them when they are complete."""
 
@@ -127,7 +170,16 @@ class _Saver:
 
 
 def _finish(unfinished: Path, path: Path) -> None:
-    """Flush a file to the disk, then rename it."""
-    with unfinished.open('rb') as file:
-        os.fsync(file.fileno())
+    """Rename a file when its content is on the disk, and return when its new name is there, too."""
+    _flush(unfinished)
     os.replace(unfinished, path)
+    _flush(path.parent)
+
+
+def _flush(path: Path) -> None:
+    """Wait until a file or the names in a folder are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

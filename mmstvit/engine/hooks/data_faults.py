@@ -1,4 +1,4 @@
-"""Report of the files that a training run could not read."""
+"""Report the files that a training run could not read."""
 
 from mmengine.dist import all_gather_object, is_main_process
 from mmengine.hooks import Hook

@@ -1,4 +1,4 @@
-"""Random numbers that a resumed run repeats."""
+"""Hook that seeds each iteration, so that a resumed run repeats its random numbers."""
 
 from mmengine.dist import get_rank
 from mmengine.hooks import Hook

@@ -1,4 +1,4 @@
-"""Mixed precision without a GPU, which MMEngine's ``AmpOptimWrapper`` refuses."""
+"""Mixed precision without a GPU, which ``AmpOptimWrapper`` of MMEngine 0.10.12 refuses."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -43,7 +43,7 @@ class CPUAmpOptimWrapper(AmpOptimWrapper):
     ) -> None:
         if dtype not in _DTYPES:
             raise ValueError(f'dtype of mixed precision on CPU must be one of {sorted(_DTYPES)}, but got {dtype!r}.')
-        # Not the parent's, which asserts a GPU and makes a scaler for it.
+        # Not AmpOptimWrapper.__init__, which asserts a GPU and makes a scaler for it.
         OptimWrapper.__init__(self, optimizer, accumulative_counts, clip_grad)
         self.cast_dtype = _DTYPES[dtype]
         self._scale_update_param = None
@@ -64,7 +64,7 @@ class CPUAmpOptimWrapper(AmpOptimWrapper):
     def optim_context(self, model: nn.Module) -> Iterator[None]:
         """Autocast ``model.backbone``, without synchronizing gradients while they accumulate."""
         backbone = getattr(model, 'module', model).backbone
-        # Not MMEngine's autocast, which has only bfloat16 on CPU.
+        # MMEngine 0.10.12 has only bfloat16 on CPU.
         autocast = torch.autocast('cpu', self.cast_dtype)
 
         def enter(module: nn.Module, args: tuple) -> None:

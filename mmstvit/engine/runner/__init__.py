@@ -17,14 +17,12 @@ from .processes import leave_process_group, on_main_process, start_processes
 from .requirements import (
     check_checkpoint,
     check_pretrained,
-    check_strategy,
     check_test_checkpoint,
     check_test_parts,
     check_train_loop,
     check_train_parts,
 )
-from .restart import make_restartable
-from .resume import ResumedValuesHook, apply_resume, check_resume, find_checkpoint
+from .resume import ResumedValuesHook, apply_resume, check_resume, find_checkpoint, make_restartable
 
 __all__ = [
     'DrawHook',
@@ -41,7 +39,6 @@ __all__ = [
     'check_draw',
     'check_pretrained',
     'check_resume',
-    'check_strategy',
     'check_test_checkpoint',
     'check_test_parts',
     'check_train_loop',

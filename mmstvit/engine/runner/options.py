@@ -43,12 +43,6 @@ def apply_amp(cfg: Config, args: argparse.Namespace) -> None:
     if not torch.cuda.is_available():
         if 'backbone' not in cfg.model:
             raise UserError(f'--amp without a GPU needs a model with a backbone, which {cfg.model.type} does not have.')
-        if wrapper.get('dtype') == 'float16' and 'FSDP' in str((cfg.get('strategy') or {}).get('type')):
-            raise UserError(
-                'float16 without a GPU does not work with FSDP: each process would look for overflows in its own shard '
-                'only.',
-                'Remove optim_wrapper.dtype, which then means bfloat16, or omit --amp.',
-            )
         wrapper.type = 'mmstvit.CPUAmpOptimWrapper'  # MMEngine's own asserts a GPU
     elif wrapper.get('dtype') == 'bfloat16' and 'roi_head' in cfg.model:
         raise UserError("mmcv's RoIAlign has no bfloat16 kernel.", 'Train in float16: remove optim_wrapper.dtype.')
@@ -60,8 +54,8 @@ def apply_amp(cfg: Config, args: argparse.Namespace) -> None:
 def scale_learning_rate(cfg: Config, args: argparse.Namespace) -> None:
     """``--auto-scale-lr``: scale the learning rate to the batch of a step: over processes and accumulated batches.
 
-    MMEngine's rule ignores ``accumulative_counts``. After the pass the config has the new learning rate and its batch
-    as ``base_batch_size``, so that MMEngine does not scale again, and neither does a run with the saved config.
+    MMEngine's rule (0.10.12) ignores ``accumulative_counts``. The config gets the new learning rate, and its batch as
+    ``base_batch_size``: MMEngine does not scale again, and neither does a run with the saved config.
 
     Raises:
         UserError: The config does not say which batch its learning rate is for, or has no learning rate to scale.
@@ -168,7 +162,7 @@ def apply_out(cfg: Config, args: argparse.Namespace) -> None:
 
 
 def leave_out_training(cfg: Config, _args: argparse.Namespace) -> None:
-    """Drop what only training uses: other weights than those of the test, and the strategy, which shards the model."""
+    """Drop what only training uses: ``load_from``, ``resume`` and the strategy."""
     cfg.load_from, cfg.resume = None, False
     if cfg.pop('strategy', None) is not None:
         cfg.pop('runner_type', None)

@@ -1,4 +1,4 @@
-"""Requirements of a run that its config alone shows: parts, loops, strategy and pretrained weights."""
+"""Requirements of a run that its config alone shows: parts, loops and pretrained weights."""
 
 import argparse
 import os
@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 from mmengine.config import Config, ConfigDict
 
-from mmstvit.dependencies import tool_command
 from mmstvit.errors import UserError
 from mmstvit.fileio import is_local
 from mmstvit.nodes import as_list, type_name
@@ -73,37 +72,6 @@ def check_train_loop(cfg: Config, _args: argparse.Namespace) -> None:
                 f'would never step.',
                 f'Set param_scheduler.{index}.by_epoch=False and its begin and end in iterations.',
             )
-
-
-def check_strategy(cfg: Config, _args: argparse.Namespace) -> None:
-    """Check that the strategy fits the launcher and writes checkpoints as single files, which are written atomically.
-
-    Raises:
-        UserError: It does not.
-    """
-    strategy = cfg.get('strategy')
-    if strategy is None:
-        return
-    kind = type_name(strategy)
-    if kind not in ('SingleDeviceStrategy', 'DDPStrategy', 'FSDPStrategy'):
-        raise UserError(
-            f'strategy.type must be SingleDeviceStrategy, DDPStrategy or mmstvit.FSDPStrategy, but got {kind}, whose '
-            f'checkpoints are folders.'
-        )
-    if kind != 'FSDPStrategy':
-        return
-    if cfg.get('launcher', 'none') == 'none':
-        raise UserError(
-            'strategy.type=FSDPStrategy shards the model over several processes.',
-            f'Train with: {tool_command("dist_train.sh")} CONFIG GPUS',
-        )
-    state_dict = strategy.get('state_dict_cfg', 'local')
-    if state_dict != 'full':
-        raise UserError(
-            f"strategy.state_dict_cfg must be 'full', but got {state_dict!r}: only then is a checkpoint one file, "
-            f'which any number of processes can load.',
-            'Set --cfg-options strategy.state_dict_cfg=full',
-        )
 
 
 def check_pretrained(cfg: Config, _args: argparse.Namespace | None = None) -> None:

@@ -1,25 +1,61 @@
-"""Resuming a run: which checkpoint it continues from, whether it is finished, and which values it takes from there."""
+"""Runs that can be killed at any moment and resumed with the same result."""
 
 import argparse
+import logging
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from mmengine.dist import is_main_process
-from mmengine.hooks import Hook
+from mmengine.hooks import CheckpointHook, Hook
 from mmengine.logging import print_log
 from mmengine.runner import Runner
 from torch import nn
 
+from mmstvit.engine.hooks.checkpoint import forget_foreign_files
 from mmstvit.errors import CheckpointError, UserError
 from mmstvit.fileio import compare, is_local, open_checkpoint, resumable_checkpoints
-from mmstvit.nodes import as_list
+from mmstvit.nodes import as_list, type_name
 
 from .requirements import check_checkpoint
 
-# How far an optimizer or schedule has come, and what follows from other values; not settings.
+# Samplers of MMEngine, MMDetection and MMPreTrain whose indices are integers: only those can carry a seed.
+_SAMPLERS = (
+    'ClassAwareSampler, CustomSampleSizeSampler, DefaultSampler, GroupMultiSourceSampler, InfiniteSampler, '
+    'MultiDataSampler, MultiSourceSampler, RepeatAugSampler, SequentialSampler'
+)
+# State-dict keys that record progress or derived values, not user settings.
 _PROGRESS = ('params', 'param_names', 'last_step', '_global_step', '_last_value', 'base_values', 'verbose')
+_NEW_RUN = 'For a new run from these weights: without --resume, with --cfg-options load_from={}'
+
+
+def make_restartable(cfg: Config, _args: argparse.Namespace | None = None) -> None:
+    """Change a config so that its run can be killed at any moment and resumed.
+
+    Checkpoints are written so that a kill cannot damage one. With a seed (``randomness.seed``), random numbers depend
+    only on the iteration, and a resumed run repeats them. Without a seed no two runs are equal. With an unknown sampler
+    random numbers are not repeated, and the log says so.
+    """
+    cfg.default_hooks = cfg.get('default_hooks') or ConfigDict()
+    checkpoint = cfg.default_hooks.setdefault('checkpoint', ConfigDict(type='CheckpointHook', interval=1)) or {}
+    # Our hook writes single files into the local file system; some strategies of MMEngine write folders.
+    is_local_run = is_local(cfg.work_dir) and is_local(checkpoint.get('out_dir') or '')
+    has_files = type_name(cfg.get('strategy') or {'type': 'DDPStrategy'}) in ('SingleDeviceStrategy', 'DDPStrategy')
+    if checkpoint.get('type') == 'CheckpointHook' and is_local_run and has_files and not checkpoint.get('backend_args'):
+        checkpoint.type = 'mmstvit.CheckpointHook'
+    loader = cfg.train_dataloader
+    sampler = type_name(loader.sampler)
+    if (cfg.get('randomness') or {}).get('seed') is None or sampler == 'SeededSampler':  # from an earlier run
+        return
+    if sampler not in _SAMPLERS.split(', '):
+        problem = 'random numbers will not be repeated when this run is resumed: that works for the samplers'
+        text = f'{problem} {_SAMPLERS}, but train_dataloader has {sampler}'
+        print_log(text, logger='current', level=logging.WARNING)
+        return
+    loader.dataset = ConfigDict(type='mmstvit.SeededDataset', dataset=loader.dataset)
+    loader.sampler = ConfigDict(type='mmstvit.SeededSampler', sampler=loader.sampler)
+    cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), ConfigDict(type='mmstvit.SeedHook')]
 
 
 def apply_resume(cfg: Config, args: argparse.Namespace) -> None:
@@ -30,46 +66,38 @@ def apply_resume(cfg: Config, args: argparse.Namespace) -> None:
     Raises:
         UserError: There is no checkpoint to resume from, or it does not exist.
     """
-    if args.resume is None:
-        if not cfg.get('resume'):
-            return
-        if cfg.get('load_from'):
-            check_checkpoint(cfg.load_from)
-            return
-        path = find_checkpoint(cfg.work_dir) if (Path(cfg.work_dir) / 'last_checkpoint').exists() else None
-    elif args.resume == 'auto':
+    if args.resume is None and not cfg.get('resume'):
+        return
+    path = args.resume or cfg.get('load_from') or 'auto'
+    if path != 'auto':
+        check_checkpoint(path)
+    elif args.resume or Path(cfg.work_dir, 'last_checkpoint').exists():
         path = find_checkpoint(cfg.work_dir)
     else:
-        path = args.resume
-        check_checkpoint(path)
-    if path is None:
-        print_log(f'{cfg.work_dir} has no checkpoint yet: the run starts from the beginning', logger='current')
-    else:
-        print_log(f'resuming from {path}', logger='current')
-        cfg.load_from = path
+        path = None
     cfg.resume = path is not None
+    if cfg.resume:
+        cfg.load_from = path
+    start = 'the beginning, because there is no checkpoint yet' if path is None else path
+    print_log(f'the run starts from {start}', logger='current')
 
 
 def find_checkpoint(work_dir: str) -> str | None:
     """Find the checkpoint from which a run continues.
 
-    The work dir may have been moved or copied since: the name in ``last_checkpoint`` is looked for in the work dir
-    first, then at the path that stands there, which may be another folder (``default_hooks.checkpoint.out_dir``).
-
     Args:
-        work_dir: The work dir of the run.
+        work_dir: The work dir of the run. It may have been moved or copied: the name in ``last_checkpoint`` is looked
+            for there first, then at the path in that file, which may be below ``default_hooks.checkpoint.out_dir``.
 
     Returns:
         The path; None if the run was killed before its first checkpoint.
 
     Raises:
-        UserError: There was no run, or the checkpoint is missing or damaged; the remedy names another whole one.
+        UserError: There was no run, or the checkpoint is missing or damaged.
     """
-    folder = Path(work_dir)
-    record = folder / 'last_checkpoint'
+    folder, record = Path(work_dir), Path(work_dir, 'last_checkpoint')
     if not record.exists():
-        # MMEngine logs every run into a folder of its own, named after the time.
-        if any(folder.glob('[0-9]*_[0-9]*/')):
+        if any(folder.glob('[0-9]*_[0-9]*/')):  # MMEngine logs every run into a folder named after the time
             return None
         raise UserError(
             f'--resume found nothing to resume in {work_dir}: it does not have the file last_checkpoint.',
@@ -78,16 +106,14 @@ def find_checkpoint(work_dir: str) -> str | None:
     named = record.read_text().strip()
     if not is_local(named):
         return named
-    path = next((p for p in (folder / Path(named).name, Path(named)) if p.exists()), Path(named))
-    if zipfile.is_zipfile(path):
-        return str(path)
-    whole = next((whole for whole, _ in resumable_checkpoints({folder, path.parent})), None)
-    raise UserError(
-        f'{record} names {path}, which is {"damaged" if path.exists() else "missing"}.',
-        f'Resume from the latest whole checkpoint: --resume {whole}'
-        if whole
-        else 'Start a new run: no other is there.',
-    )
+    path = next((path for path in (folder / Path(named).name, Path(named)) if path.exists()), Path(named))
+    if not zipfile.is_zipfile(path):
+        whole = next((path for path, _ in resumable_checkpoints({folder, path.parent})), None)
+        raise UserError(
+            f'{record} names {path}, which is {"damaged" if path.exists() else "missing"}.',
+            f'Resume from the latest whole one: --resume {whole}' if whole else 'Start a new run, without --resume.',
+        )
+    return str(path)
 
 
 def check_resume(cfg: Config, model: nn.Module) -> bool:
@@ -109,97 +135,63 @@ def check_resume(cfg: Config, model: nn.Module) -> bool:
     if absent:
         raise CheckpointError(
             f'{path} has weights, but no {" and no ".join(absent)}: a run cannot continue from it.',
-            f'Start a new run from its weights: without --resume, with --cfg-options load_from={path}',
+            _NEW_RUN.format(path),
         )
     report = compare(model, checkpoint)
     if report.missing or report.unexpected or report.mismatched:
         raise CheckpointError(
             f'{path} belongs to a run with another model:\n{report.table()}\n',
-            f'Resume it with the config of that run (in its work dir), or start a new run from its weights: without '
-            f'--resume, with --cfg-options load_from={path}',
+            f'Resume it with the config of that run (in its work dir). {_NEW_RUN.format(path)}',
         )
     for unit, limit in (('epoch', 'max_epochs'), ('iter', 'max_iters')):
         done, total = checkpoint.meta.get(unit), cfg.train_cfg.get(limit)
         if None not in (done, total) and done >= total:
             if is_main_process():
-                print(
-                    f'The run is finished: {path} is of {unit} {done}, and the config has train_cfg.{limit}={total}. '
-                    f'To train longer, raise train_cfg.{limit}.'
-                )
+                lengths = f'{path} is of {unit} {done}, and the config has train_cfg.{limit}={total}'
+                print(f'The run is finished: {lengths}. To train longer, raise train_cfg.{limit}.')
             return False
     return True
 
 
 class ResumedValuesHook(Hook):
-    """Log which values a resumed run takes from its checkpoint although the config has others."""
+    """Hook of a resumed run that checks what its checkpoint brings with it."""
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Compare the optimizer and the schedulers that the config built with those in the checkpoint.
-
-        Raises:
-            UserError: The optimizer has other parameter groups than that in the checkpoint.
-        """
-        checkpoint['meta'].pop('config', None)  # MMEngine would execute it as a config, to compare the number of GPUs
-        if not (runner.cfg.default_hooks.get('checkpoint') or {}).get('out_dir'):
-            _keep_own_best(checkpoint['message_hub']['runtime_info'], Path(runner.work_dir))
-        path = runner.cfg.load_from
-        differences = list(find_differences(runner, checkpoint, path))
-        if differences:
-            rows = [f'  {key}: {there} in the checkpoint, {here} in the config' for key, there, here in differences]
-            print_log(
-                '\n'.join(
-                    [
-                        'The resumed run continues with values of the checkpoint that differ from the config:',
-                        *rows,
-                        f'To train with the values of the config, start a new run from the weights: without --resume, '
-                        f'with --cfg-options load_from={path}',
-                    ]
-                ),
-                logger='current',
-            )
-
-
-def _keep_own_best(info: dict, work_dir: Path) -> None:
-    """Forget a best checkpoint outside the work dir: the run would delete it when it finds a better one."""
-    for key in [key for key in info if key.startswith('best_ckpt')]:
-        own = work_dir / Path(str(info[key])).name
-        if own.exists():
-            info[key] = str(own)
-        else:
-            del info[key]
-
-
-def find_differences(runner: Runner, checkpoint: Mapping, path: str) -> Iterator[tuple[str, object, object]]:
-    """Yield the config key, value in the checkpoint and value in the config of each setting that differs."""
-    wrapper, saved = runner.optim_wrapper, checkpoint['optimizer']
-    if hasattr(wrapper, 'optimizer') and 'param_groups' in saved:
-        ours, theirs = wrapper.optimizer.param_groups, saved['param_groups']
-        if len(ours) != len(theirs):
+        """Log settings of the checkpoint that differ from the config; raises UserError for other parameter groups."""
+        checkpoint['meta'].pop('config', None)  # MMEngine 0.10.12 executes it, to compare numbers of GPUs
+        for hook in runner.hooks:
+            if isinstance(hook, CheckpointHook):  # MMEngine's own, too
+                forget_foreign_files(hook, runner, checkpoint['message_hub']['runtime_info'])
+        schedulers = runner.param_schedulers if isinstance(runner.param_schedulers, list) else []
+        ours = _settings(runner.optim_wrapper.state_dict(), [scheduler.state_dict() for scheduler in schedulers])
+        states = [state for state in as_list(checkpoint.get('param_schedulers')) if 'last_step' in state]
+        theirs = _settings(checkpoint['optimizer'], states)
+        new_run = _NEW_RUN.format(runner._load_from)
+        here, there = (settings.pop(('parameter groups', 0)) for settings in (ours, theirs))
+        if here != there:
             raise UserError(
-                f'{path} has an optimizer with {len(theirs)} parameter groups, but that of the config has {len(ours)}.',
-                f'Resume with the optim_wrapper of that run, or start a new run from the weights: without --resume, '
-                f'with --cfg-options load_from={path}',
+                f'the optimizer in {runner._load_from} has {there} parameter groups, that of the config has {here}.',
+                f'Resume with the optim_wrapper of that run. {new_run}',
             )
-        base = [(wrapper.base_param_settings or {}, saved.get('base_param_settings') or {})]
-        yield from _compare('optim_wrapper.optimizer', [*base, *zip(ours, theirs, strict=True)])
-    if isinstance(runner.param_schedulers, Sequence):
-        ours, theirs = runner.param_schedulers, as_list(checkpoint.get('param_schedulers'))
-        if len(ours) != len(theirs):
-            yield 'number of param_schedulers', len(theirs), len(ours)
-        for index, (scheduler, state) in enumerate(zip(ours, theirs, strict=False)):
-            yield from _compare(f'param_scheduler.{index}', [(scheduler.state_dict(), state)])
+        rows = {}
+        for place in ours:
+            if place in theirs and ours[place] != theirs[place]:
+                text = f'  {place[0]}: {theirs[place]} in the checkpoint, {ours[place]} in the config'
+                rows.setdefault(place[0], text)
+        if rows:
+            title = 'The resumed run continues with values of the checkpoint that differ from the config:'
+            print_log('\n'.join([title, *rows.values(), new_run]), logger='current')
 
 
-def _compare(key: str, pairs: Sequence[tuple[Mapping, Mapping]]) -> Iterator[tuple[str, object, object]]:
-    """Yield each setting once, from the first pair of (config, checkpoint) in which it differs."""
-    seen = set()
-    for ours, theirs in pairs:
-        for name in ours.keys() & theirs.keys() - {*_PROGRESS}:
-            if name in seen or (name == 'lr' and 'initial_lr' in theirs):  # lr is that of the last iteration
-                continue
-            here, there = ours[name], theirs[name]
-            if isinstance(here, (list, tuple)):
-                here, there = list(here), list(there) if isinstance(there, (list, tuple)) else there
-            if here != there:
-                seen.add(name)
-                yield f'{key}.{"lr" if name == "initial_lr" else name.lstrip("_")}', there, here
+def _settings(optimizer: Mapping, schedulers: Sequence[Mapping]) -> dict[tuple[str, int], object]:
+    """Return the settings in the states of an optimizer and of schedulers, by config key and parameter group."""
+    groups = [optimizer.get('base_param_settings') or {}, *optimizer.get('param_groups', [])]
+    parts = [('optim_wrapper.optimizer', index, group) for index, group in enumerate(groups)]
+    parts += [(f'param_scheduler.{index}', 0, state) for index, state in enumerate(schedulers)]
+    settings = {('parameter groups', 0): len(groups) - 1, ('number of param_schedulers', 0): len(schedulers)}
+    for key, index, part in parts:
+        for name, value in part.items():
+            if name not in _PROGRESS and not (name == 'lr' and 'initial_lr' in part):  # lr is that of an iteration
+                name = 'lr' if name == 'initial_lr' else name.lstrip('_')
+                settings[f'{key}.{name}', index] = list(value) if isinstance(value, tuple) else value
+    return settings

@@ -1,5 +1,6 @@
 """A kill at any moment leaves a complete checkpoint that ``last_checkpoint`` names."""
 
+import os
 from pathlib import Path
 from types import MappingProxyType
 from unittest import mock
@@ -12,6 +13,7 @@ from mmengine.registry import METRICS
 
 from mmstvit.engine.hooks import CheckpointHook
 from mmstvit.engine.hooks.checkpoint import UNFINISHED
+from mmstvit.engine.runner import ResumedValuesHook
 from mmstvit.errors import UserError
 
 NO_VALIDATION = dict(val_dataloader=None, val_cfg=None, val_evaluator=None)
@@ -57,6 +59,26 @@ def test_max_keep_ckpts(make_runner, tmp_path):
     assert checkpoints(tmp_path) == ['epoch_3.pth', 'epoch_4.pth']
     assert (tmp_path / 'last_checkpoint').read_text() == str(tmp_path / 'epoch_4.pth')
     assert not list(tmp_path.glob('*.unfinished'))
+
+
+def test_the_folder_is_on_the_disk_before_the_old_file_is_removed(make_runner, tmp_path, monkeypatch):
+    """After a power cut, the new name exists or the old file does."""
+    calls = []
+    fsync, unlink = os.fsync, Path.unlink
+
+    def flush(descriptor: int) -> None:
+        calls.append(Path(os.readlink(f'/proc/self/fd/{descriptor}')).name)
+        fsync(descriptor)
+
+    def remove(path: Path, missing_ok: bool = False) -> None:
+        calls.append(f'remove {path.name}')
+        unlink(path, missing_ok)
+
+    monkeypatch.setattr(os, 'fsync', flush)
+    monkeypatch.setattr(Path, 'unlink', remove)
+    make_runner(epochs=2, **NO_VALIDATION, **hooks(max_keep_ckpts=1)).train()
+    names = [UNFINISHED, tmp_path.name, 'last_checkpoint.unfinished', tmp_path.name]
+    assert calls == [*names, *names, 'remove epoch_1.pth']
 
 
 def test_kill_while_a_checkpoint_is_written(make_runner, tmp_path, monkeypatch):
@@ -131,10 +153,81 @@ def test_each_metric_has_its_best(make_runner, tmp_path, monkeypatch):
     assert not list(tmp_path.glob('*.unfinished'))
 
 
+@pytest.mark.parametrize('kind', ['mmstvit.CheckpointHook', 'CheckpointHook'])
+class TestFilesNamedByACheckpoint:
+    """A resumed run removes only checkpoints that it wrote itself, whatever its checkpoint names."""
+
+    @pytest.fixture
+    def resume(self, make_runner, tmp_path, kind):
+        def resume(info: dict, file: str, **options: object) -> None:
+            """Train one epoch, change the names of files in its checkpoint, and resume with a better epoch."""
+            hook = dict(
+                type=kind, **{'interval': 1, 'max_keep_ckpts': 1, 'save_best': 'b', 'rule': 'greater', **options}
+            )
+            fields = dict(
+                work_dir=str(tmp_path / 'run'),
+                val_evaluator=dict(type='Ordered'),
+                default_hooks=dict(checkpoint=hook),
+            )
+            make_runner(epochs=1, **fields).train()
+            content = torch.load((tmp_path / 'run' / 'last_checkpoint').read_text(), weights_only=False)
+            scores = dict.fromkeys(['best_score', 'best_score_a', 'best_score_b'], -1)
+            content['message_hub']['runtime_info'].update({**scores, **info})
+            path = tmp_path / file
+            path.parent.mkdir(parents=True, exist_ok=True)
+            torch.save(content, path)
+            runner = make_runner(epochs=2, resume=True, load_from=str(path), **fields)
+            runner.register_hook(ResumedValuesHook())  # as train.py does
+            runner.train()
+
+        return resume
+
+    @pytest.mark.parametrize(
+        ('named', 'options'),
+        [
+            ('best_b_epoch_1.pth', {}),
+            ('out/run/../best_b_epoch_1.pth', {}),
+            ('out/run/best_c_epoch_1.pth', {}),
+            ('out/run/notes.pth', {'save_best': 'auto'}),
+            ('best_b_epoch_1.pth', {'save_best': ['a', 'b']}),
+            ('5.pth', {'filename_tmpl': '{}.pth'}),
+        ],
+    )
+    def test_a_file_that_the_hook_did_not_write(self, resume, tmp_path, named, options):
+        victim = tmp_path / named
+        (tmp_path / 'out' / 'run').mkdir(parents=True)
+        victim.touch()
+        bests = dict.fromkeys(['best_ckpt', 'best_ckpt_a', 'best_ckpt_b'], str(victim))
+        ids = [str(victim.with_suffix('')), '../../5', 8, 9]
+        resume({**bests, 'keep_ckpt_ids': ids}, 'out/run/epoch_1.pth', out_dir=str(tmp_path / 'out'), **options)
+        assert victim.exists()
+
+    def test_own_files_of_a_moved_run(self, resume, tmp_path):
+        info = {'best_ckpt': '/before/best_b_epoch_1.pth', 'keep_ckpt_ids': [1]}
+        resume(info, 'run/epoch_1.pth')
+        assert checkpoints(tmp_path / 'run') == ['best_b_epoch_2.pth', 'epoch_2.pth']
+
+    def test_own_files_named_by_another_run(self, resume, tmp_path):
+        """The file to resume is in a folder that is not of this run."""
+        info = {'best_ckpt': str(tmp_path / 'run' / 'best_b_epoch_1.pth'), 'keep_ckpt_ids': [1]}
+        resume(info, 'stranger/epoch_1.pth')
+        assert {'best_b_epoch_1.pth', 'epoch_1.pth'} <= {*checkpoints(tmp_path / 'run')}
+
+    def test_a_link_is_removed_and_not_its_target(self, resume, tmp_path):
+        target, link = tmp_path / 'target.pth', tmp_path / 'run' / 'best_b_epoch_7.pth'
+        link.parent.mkdir()
+        target.touch()
+        link.symlink_to(target)
+        resume({'best_ckpt': str(link)}, 'run/epoch_1.pth')
+        assert target.exists() and not link.is_symlink()
+
+
 @pytest.mark.parametrize(('options', 'accumulated', 'words'), [
     ({}, 4, 'accumulative_counts'),
     ({}, 2, None),
     ({'by_epoch': False, 'interval': 3}, 1, 'repeats that epoch'),
+    ({'interval': -1}, 4, None),
+    ({'by_epoch': False, 'interval': -1}, 2, None),
 ])  # fmt: skip
 def test_warning_if_a_resumed_run_would_differ(make_runner, options, accumulated, words):
     """With two iterations per epoch."""

@@ -10,10 +10,6 @@ from mmengine.config import Config
 from mmstvit.engine.runner import apply_amp, apply_out, apply_tta, leave_out_training, scale_learning_rate
 from mmstvit.errors import UserError
 
-from ...helpers import ROOT
-
-FSDP = ROOT / 'configs' / 'imagenet' / 'stvit-large_fsdp_8xb128_in1k.py'
-
 
 def options(**given: object) -> argparse.Namespace:
     return argparse.Namespace(**{'amp': False, 'auto_scale_lr': False, 'tta': False, 'out': None, **given})
@@ -93,8 +89,7 @@ def test_out_is_a_folder_for_segmentation_and_a_pickle_file_elsewhere():
 
 
 def test_a_test_needs_no_strategy_and_no_other_weights():
-    cfg = Config.fromfile(FSDP)
-    cfg.load_from, cfg.resume = 'other.pth', True
+    cfg = config('mmdet', load_from='other.pth', resume=True, strategy={'type': 'DDPStrategy'}, runner_type='Flexible')
     leave_out_training(cfg, options())
     assert (cfg.load_from, cfg.resume) == (None, False) and 'strategy' not in cfg and 'runner_type' not in cfg
 
@@ -122,16 +117,6 @@ def test_amp_refuses_what_would_fail_in_the_first_step(monkeypatch):
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
     with pytest.raises(UserError, match='EncoderOnly'):
         apply_amp(config('mmseg', model={'type': 'EncoderOnly'}), AMP)
-
-
-def test_overflows_in_float16_are_not_looked_for_in_a_shard_only(monkeypatch):
-    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
-    cfg = Config.fromfile(FSDP)
-    apply_amp(cfg, AMP)
-    assert cfg.optim_wrapper.type == 'mmstvit.CPUAmpOptimWrapper'
-    cfg.optim_wrapper.update(type='OptimWrapper', dtype='float16')
-    with pytest.raises(UserError, match=r'float16 without a GPU.*FSDP'):
-        apply_amp(cfg, AMP)
 
 
 def scaled(world_size: int, monkeypatch, args=SCALE, **fields: object) -> Config:

@@ -1,23 +1,19 @@
-"""The process group of a distributed run, and the strategies that a config may name."""
+"""The process group of a distributed run."""
 
-import copy
 import types
 from collections import OrderedDict
 
 import pytest
 import torch
-from mmengine._strategy import DeepSpeedStrategy
 from mmengine.config import Config
 from mmengine.model import MMDistributedDataParallel
 from mmengine.registry import DefaultScope
 from torch import distributed
 
-from mmstvit.engine.runner import build_runner, build_seeded, check_strategy, leave_process_group, start_processes
-from mmstvit.errors import UserError
+from mmstvit.engine.runner import build_runner, build_seeded, leave_process_group, start_processes
 
 from ...helpers import ROOT, free_port
 
-FSDP = Config.fromfile(ROOT / 'configs' / 'imagenet' / 'stvit-large_fsdp_8xb128_in1k.py')
 TINY = ROOT / 'tests' / 'test_training' / 'tiny_classifier.py'
 ARGS = types.SimpleNamespace()
 
@@ -68,20 +64,3 @@ def test_the_config_says_how_the_model_is_wrapped(group_of_one, tmp_path, wrappe
     assert type(model) is MMDistributedDataParallel and model.device_ids is None
     assert (model.broadcast_buffers, model.find_unused_parameters) == (broadcast, unused)
     assert not any(isinstance(module, torch.nn.SyncBatchNorm) for module in model.modules())
-
-
-@pytest.mark.parametrize(('strategy', 'launcher', 'words'), [
-    ({}, 'none', r'FSDPStrategy.*dist_train\.sh'),
-    ({'state_dict_cfg': 'local'}, 'pytorch', "state_dict_cfg must be 'full', but got 'local'.*state_dict_cfg=full"),
-    ({'type': DeepSpeedStrategy}, 'pytorch', r'strategy\.type.*but got DeepSpeedStrategy'),
-])  # fmt: skip
-def test_a_strategy_that_does_not_fit_is_refused(strategy, launcher, words):
-    cfg = copy.deepcopy(FSDP)
-    cfg.merge_from_dict(dict(strategy=strategy, launcher=launcher))
-    with pytest.raises(UserError, match=words):
-        check_strategy(cfg, ARGS)
-
-
-@pytest.mark.parametrize('strategy', [None, {'type': 'DDPStrategy'}])
-def test_other_runs_pass(strategy):
-    check_strategy(Config({'strategy': strategy, 'launcher': 'none'}), ARGS)

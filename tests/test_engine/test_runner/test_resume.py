@@ -1,4 +1,4 @@
-"""Choice of the checkpoint that a run continues from, and checkpoints that are refused."""
+"""What makes a run restartable, which checkpoint it continues from, and which ones are refused."""
 
 import argparse
 import shutil
@@ -7,10 +7,13 @@ from types import SimpleNamespace
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.optim import OptimWrapper
 from torch import nn
 
-from mmstvit.engine.runner import ResumedValuesHook, apply_resume, check_resume, find_checkpoint
+from mmstvit.engine.runner import ResumedValuesHook, apply_resume, check_resume, find_checkpoint, make_restartable
 from mmstvit.errors import CheckpointError, UserError
+
+from ...helpers import ROOT
 
 MODEL = nn.Linear(2, 3)
 RUN = {'state_dict': MODEL.state_dict(), 'optimizer': {}, 'meta': {'epoch': 2, 'iter': 8}, 'message_hub': {}}
@@ -82,9 +85,12 @@ class TestApply:
             ({'resume': True, 'load_from': 'run/epoch_1.pth'}, None, 'run/epoch_1.pth', True),
             ({'resume': True, 'load_from': 'run/epoch_1.pth'}, 'auto', 'run/epoch_2.pth', True),
             ({'resume': True, 'work_dir': 'new'}, None, None, False),
+            # Killed before its first checkpoint: the run starts from its pretrained weights again.
+            ({'load_from': 'pretrained.pth', 'work_dir': 'killed'}, 'auto', 'pretrained.pth', False),
         ],
     )
     def test_the_config_names_the_checkpoint(self, run, given, asked, load_from, resume):
+        (run.parent / 'killed' / '20260101_000000').mkdir(parents=True)
         cfg = Config({'work_dir': 'run', **given})
         apply_resume(cfg, argparse.Namespace(resume=asked))
         assert (cfg.get('load_from'), bool(cfg.get('resume'))) == (load_from, resume)
@@ -120,27 +126,62 @@ class TestCheck:
         assert 'load_from=' in caught.value.remedy
 
 
-@pytest.mark.parametrize('copied', [True, False])
-def test_the_best_checkpoint_of_another_work_dir_is_not_taken_over(tmp_path, copied):
-    """MMEngine deletes it when the run finds a better one."""
-    theirs, ours = tmp_path / 'run' / 'best_epoch_1.pth', tmp_path / 'copy' / 'best_epoch_1.pth'
-    for path in (theirs, ours) if copied else (theirs,):
-        path.parent.mkdir()
-        path.touch()
-    info = {'best_ckpt': str(theirs), 'best_score': 0.5}
-    checkpoint = {'meta': {}, 'optimizer': {}, 'message_hub': {'runtime_info': info}}
-    cfg = Config({'load_from': 'epoch_1.pth', 'default_hooks': {'checkpoint': {}}})
-    runner = SimpleNamespace(cfg=cfg, work_dir=str(ours.parent), optim_wrapper=None, param_schedulers=None)
-    ResumedValuesHook().after_load_checkpoint(runner, checkpoint)
-    assert info.get('best_ckpt') == (str(ours) if copied else None)
-    assert info['best_score'] == 0.5
+class TestRestartable:
+    @pytest.fixture
+    def cfg(self) -> Config:
+        cfg = Config.fromfile(ROOT / 'tests' / 'test_training' / 'tiny_classifier.py')
+        cfg.work_dir = 'run'
+        return cfg
+
+    def test_it_is_added_once(self, cfg):
+        make_restartable(cfg)
+        before = cfg.pretty_text
+        assert cfg.train_dataloader.dataset.dataset.type == 'CustomDataset'
+        assert cfg.train_dataloader.sampler.sampler.type == 'DefaultSampler'
+        assert cfg.default_hooks.checkpoint.type == 'mmstvit.CheckpointHook'
+        make_restartable(cfg)
+        assert cfg.pretty_text == before
+
+    def test_without_a_seed_only_checkpoints_are_safe(self, cfg):
+        cfg.randomness = dict(seed=None)
+        make_restartable(cfg)
+        assert cfg.train_dataloader.dataset.type == 'CustomDataset'
+        assert cfg.default_hooks.checkpoint.type == 'mmstvit.CheckpointHook'
+
+    def test_an_unknown_sampler_stays_and_is_named(self, cfg, monkeypatch):
+        messages = []
+        monkeypatch.setattr('mmstvit.engine.runner.resume.print_log', lambda text, **_: messages.append(text))
+        cfg.train_dataloader.sampler = dict(type='mmdet.TrackImgSampler')  # its indices are pairs
+        make_restartable(cfg)
+        assert cfg.train_dataloader.dataset.type == 'CustomDataset'
+        assert cfg.train_dataloader.sampler == dict(type='mmdet.TrackImgSampler')
+        assert 'has TrackImgSampler' in messages[0]
+
+    def test_checkpoints_elsewhere_are_left_to_mmengine(self, cfg):
+        cfg.default_hooks.checkpoint.out_dir = 's3://bucket'
+        make_restartable(cfg)
+        assert cfg.default_hooks.checkpoint.type == 'CheckpointHook'
+
+    @pytest.mark.parametrize(
+        ('strategy', 'kind'), [('DDPStrategy', 'mmstvit.CheckpointHook'), ('FSDPStrategy', 'CheckpointHook')]
+    )
+    def test_a_strategy_that_writes_folders_keeps_the_hook_of_mmengine(self, cfg, strategy, kind):
+        cfg.strategy = dict(type=strategy)
+        make_restartable(cfg)
+        assert cfg.default_hooks.checkpoint.type == kind
+
+    @pytest.mark.parametrize('hooks', [None, {}, {'checkpoint': None}])
+    def test_hooks_that_a_config_leaves_out(self, cfg, hooks):
+        cfg.default_hooks = hooks
+        make_restartable(cfg)
+        checkpoint = cfg.default_hooks.checkpoint
+        assert checkpoint is None if hooks else checkpoint == {'type': 'mmstvit.CheckpointHook', 'interval': 1}
 
 
 def test_an_optimizer_with_other_parameter_groups_is_refused():
-    wrapper = SimpleNamespace(optimizer=torch.optim.SGD(MODEL.parameters(), lr=0.1), base_param_settings=None)
+    wrapper = OptimWrapper(torch.optim.SGD(MODEL.parameters(), lr=0.1))
     checkpoint = {'meta': {}, 'optimizer': {'param_groups': [{}, {}]}, 'message_hub': {'runtime_info': {}}}
-    cfg = Config({'load_from': 'epoch_1.pth', 'default_hooks': {'checkpoint': {}}})
-    runner = SimpleNamespace(cfg=cfg, work_dir='run', optim_wrapper=wrapper, param_schedulers=None)
+    runner = SimpleNamespace(_load_from='epoch_1.pth', hooks=[], optim_wrapper=wrapper, param_schedulers=None)
     with pytest.raises(UserError, match=r'epoch_1\.pth .*2 parameter groups.* 1') as caught:
         ResumedValuesHook().after_load_checkpoint(runner, checkpoint)
     assert 'load_from=epoch_1.pth' in caught.value.remedy

@@ -1,5 +1,0 @@
-"""Strategies for distributed training."""
-
-from .fsdp import FSDPStrategy
-
-__all__ = ['FSDPStrategy']
