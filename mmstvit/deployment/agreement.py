@@ -84,7 +84,7 @@ def _compare_objects(
 ) -> dict[str, float]:
     """Compare detections in the order of their scores; those of nearly equal score may have changed places."""
     errors = dict.fromkeys(expected, np.inf)
-    if len(found['labels']) != len(expected['labels']):
+    if any(len(found[name]) != len(values) for name, values in expected.items()):
         return errors
     rows = _match(found, expected)
     difference = abs(found['boxes'][rows] - expected['boxes']) / [*size[::-1], *size[::-1]]

@@ -79,6 +79,40 @@ def test_file_that_disagrees_is_not_left_behind(tmp_path, monkeypatch):
     assert (tmp_path / 'classifier.onnx').read_text() == 'older'
 
 
+@pytest.fixture(scope='module')
+def detector_file(tmp_path_factory) -> Path:
+    pytest.importorskip('onnxruntime')
+    return run('mask', 'mmdet', 'onnx', tmp_path_factory.mktemp('detector'), shape=(96, 128)).path
+
+
+# Initializer, what becomes of it, and the output that is wrong.
+DAMAGES = {
+    'boxes are shifted': ('fc_reg.bias', lambda bias: bias + 0.01, 'boxes'),
+    'boxes are NaN': ('fc_reg.bias', lambda bias: bias * np.nan, 'boxes'),
+    'scores are lower': ('fc_cls.bias', lambda bias: bias + 0.01 * (np.arange(len(bias)) == len(bias) - 1), 'scores'),
+    'classes change places': ('fc_cls.weight', lambda weight: np.concatenate([weight[-2::-1], weight[-1:]]), 'labels'),
+    'masks are larger': ('conv_logits.bias', lambda bias: bias + 1, 'masks'),
+    'masks are NaN': ('conv_logits.bias', lambda bias: bias * np.nan, 'masks'),
+    'no objects': ('fc_cls.bias', lambda bias: bias * np.nan, 'boxes'),
+}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize('name', DAMAGES)
+def test_detector_that_disagrees_is_not_left_behind(name, detector_file, tmp_path, monkeypatch):
+    onnx = pytest.importorskip('onnx')
+    model = onnx.load(detector_file)
+    part, change, output = DAMAGES[name]
+    (weights,) = (weights for weights in model.graph.initializer if weights.name.endswith(part))
+    values = change(onnx.numpy_helper.to_array(weights)).astype(np.float32)
+    weights.CopyFrom(onnx.numpy_helper.from_array(values, weights.name))
+    damaging = dataclasses.replace(FORMATS['onnx'], write=lambda *args: onnx.save(model, args[-1]))
+    monkeypatch.setitem(FORMATS, 'onnx', damaging)
+    with pytest.raises(UserError, match=f'disagrees in onnxruntime .*{output} by .* It was removed'):
+        run('mask', 'mmdet', 'onnx', tmp_path, shape=(96, 128))
+    assert [*tmp_path.iterdir()] == []
+
+
 @pytest.mark.parametrize(
     ('kind', 'library', 'format', 'sizes', 'word'),
     [
