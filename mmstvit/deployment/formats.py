@@ -116,7 +116,7 @@ def _write_onnx(program: Program, image: Tensor, dynamic: dict[int, str], text: 
         program,
         (image,),
         str(path),
-        dynamo=False,  # with True, torch 2.14 writes a fixed batch where a dynamic one was asked for, without an error
+        dynamo=False,  # needs no onnxscript; deprecated, but there in torch 2.14
         opset_version=OPSET,
         input_names=['image'],
         output_names=list(program.outputs),
