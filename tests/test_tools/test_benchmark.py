@@ -137,6 +137,7 @@ def test_options_of_an_entry():
         (['stvit-nano', '--baseline', 'naive-nano'], "--baseline .* 'naive-nano'"),
         (['stvit-nano', '--device', 'cuda:99'], '--device cuda:99'),
         (['stvit-nano', '--shape', '64', '0'], '--shape must be 1 or more'),
+        (['stvit-nano', '--steps', '0'], '--steps, .* must be 1 or more'),
     ],
 )
 def test_a_wrong_command_is_refused_before_anything_starts(run, monkeypatch, args, message):

@@ -327,9 +327,11 @@ def ask(entry: BenchmarkEntry, row: BenchmarkResult, args: argparse.Namespace, f
             with contextlib.suppress(BrokenPipeError):
                 print(file=process.stdin, flush=True)
             line = process.stdout.readline()
-            code = 0 if line else process.wait()
-            died = f'killed by signal {-code}; out of memory?' if code < 0 else f'exit code {code}'
-            result, row.error = json.loads(line) if line else (None, died)
+            if not line:
+                code = process.wait()
+                row.error = f'killed by signal {-code}; out of memory?' if code < 0 else f'exit code {code}'
+                return
+            result, row.error = json.loads(line)
             if not row.error:
                 yield result
     finally:
@@ -380,11 +382,9 @@ def format_table(rows: Sequence[BenchmarkResult], baseline: BenchmarkResult, bat
     for row in rows:
         first, _, third = statistics.quantiles(row.seconds, method='inclusive') if len(row.seconds) > 1 else [nan] * 3
         ratio = statistics.median(map(float.__truediv__, row.seconds or [nan], baseline.seconds or [nan]))
-        memory = row.memory or nan
+        memory, other = row.memory or nan, baseline.memory or nan
         values = f'{(row.parameters or nan) / 1e6:.2f} {row.median * 1e3:.2f} {(third - first) * 1e3:.2f} '
-        values += (
-            f'{batch_size / row.median:.2f} {ratio:.3f} {memory / MIB:.0f} {memory / (baseline.memory or nan):.3f}'
-        )
+        values += f'{batch_size / row.median:.2f} {ratio:.3f} {memory / MIB:.0f} {memory / other:.3f}'
         lines.append((row.label, *values.replace('nan', '–').split()))
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     text = ['  '.join([f'{n:<{widths[0]}}', *map('{:>{}}'.format, cells, widths[1:])]) for n, *cells in lines]
@@ -431,10 +431,11 @@ def parse_args() -> argparse.Namespace:
     add('--plot', metavar='FILE', help='draw them over the size of the image')
     args = parser.parse_args()
     args.shape = args.shape or [[224, 224]]
+    numbers = [args.batch_size, args.rounds, args.steps, args.threads, *map(min, args.shape)]
+    if any(number is not None and number < 1 for number in numbers):
+        raise UserError('--batch-size, --rounds, --steps, --threads and --shape must be 1 or more.')
     args.steps = args.steps or (1 if args.device == 'cpu' else 10)
     args.baseline = args.baseline or args.entries[0]
-    if min(args.batch_size, args.rounds, args.steps, args.threads or 1, *map(min, args.shape)) < 1:
-        raise UserError('--batch-size, --rounds, --steps, --threads and --shape must be 1 or more.')
     if args.baseline not in args.entries:
         raise UserError(f'--baseline must be one of {args.entries}, but got {args.baseline!r}.')
     if args.device != 'cpu' and not torch.cuda.is_available():
