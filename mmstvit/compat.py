@@ -35,6 +35,18 @@ ONEDNN_LINEAR = _onednn_operator('_linear_pointwise')
 run_eagerly = getattr(torch, '_disable_dynamo', None) or torch.compiler.disable
 
 
+# True under torch.export and under the exporter of ONNX that uses it. torch 2.6 cannot tell it from torch.compile.
+is_exporting = getattr(torch.compiler, 'is_exporting', torch.compiler.is_compiling)
+
+
+def has_module_hooks() -> bool:
+    """Return True while hooks of all modules are registered, such as those of PyTorch's FLOP counter.
+
+    The function of torch is private; tried with 2.14.
+    """
+    return bool(torch.nn.modules.module._has_any_global_hook())
+
+
 def constant_for_compiler(function: Callable) -> Callable:
     """Mark a function whose result torch.compile takes for a constant, as torch.compiler.assume_constant_result does.
 

@@ -11,6 +11,7 @@ GENERIC = (
     'compat',
     'datasets',
     'dependencies',
+    'deployment',
     'engine',
     'errors',
     'fileio',
@@ -19,7 +20,7 @@ GENERIC = (
     'rules',
     'version',
 )
-KNOWS_STVIT = ('apis', 'app', 'arch', 'checkpoint', 'deployment', 'hub', 'layers', 'models', 'ops', 'visualization')
+KNOWS_STVIT = ('apis', 'app', 'arch', 'checkpoint', 'hub', 'layers', 'models', 'ops', 'visualization')
 
 
 def module_name(path: Path) -> str:

@@ -1,19 +1,17 @@
 """Export models to ONNX, OpenVINO and torch.export, check the files, and predict with them."""
 
-from .export import Report, Sizes, check_suffix, export
+from .export import ExportReport, check_suffix, export
 from .formats import FORMATS, ExportedFile, is_exported, load_exported
 from .metadata import Metadata, Preprocessing
-from .results import paste_masks
-from .runtime import ExportedModel
+from .runtime import ExportedModel, paste_masks
 
 __all__ = [
     'FORMATS',
+    'ExportReport',
     'ExportedFile',
     'ExportedModel',
     'Metadata',
     'Preprocessing',
-    'Report',
-    'Sizes',
     'check_suffix',
     'export',
     'is_exported',

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import tempfile
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,14 +12,14 @@ from torch import nn
 
 from mmstvit.errors import UserError
 
-from .check import allowed_error, choose_sizes, compute_references, find_errors
-from .formats import FORMATS, ExportedFile, TorchExportFile, load_exported
-from .metadata import Metadata, Preprocessing, pipeline_text
-from .wrappers import Classifier, Exportable, Features, Segmentor
+from .agreement import allowed_error, choose_sizes, compute_references, find_errors
+from .formats import FORMATS, ExportedFile, load_exported
+from .metadata import Metadata, pipeline_text
+from .programs import Classifier, Features, Program, Segmentor
 
 
 @dataclass
-class Report:
+class ExportReport:
     """Report of an export: the file, its input, and its agreement with PyTorch.
 
     Args:
@@ -42,31 +43,19 @@ class Report:
     errors: dict[str, float]
 
 
-@dataclass(frozen=True)
-class Sizes:
-    """Sizes of the images that an exported file takes.
-
-    Args:
-        shape: Height and width; None for any.
-        batch: Images at once; None for any number.
-    """
-
-    shape: tuple[int, int] | None = None
-    batch: int | None = None
-
-
 def export(
     model: nn.Module,
     library: str,
     format: str,
     path: Path,
-    sizes: Sizes,
+    shape: Sequence[int] | None = None,
+    batch: int | None = None,
     classes: Sequence[str] = (),
     palette: Sequence[Sequence[int]] = (),
     pipeline: Sequence[dict] = (),
     features: bool = False,
     probabilities: bool = False,
-) -> Report:
+) -> ExportReport:
     """Export a model, and compare the file in its own runtime with the model in PyTorch.
 
     The file is written under a temporary name, and gets its own if it agrees with the model.
@@ -76,7 +65,8 @@ def export(
         library: Its library, such as ``'mmdet'``.
         format: One of :data:`FORMATS`.
         path: The file; an existing one is replaced.
-        sizes: Sizes of the images.
+        shape: Height and width of the images; None for any.
+        batch: Images at once; None for any number.
         classes: Names of the classes.
         palette: RGB color of each class.
         pipeline: The test pipeline of the config, without annotations.
@@ -88,9 +78,8 @@ def export(
             model. No file is left of the attempt.
     """
     check_suffix(path, format)
-    kind = FORMATS[format]
     program = wrap(model, library, features, probabilities).eval()
-    _check_request(program, kind, sizes)
+    _check_request(program, format, shape, batch)
     metadata = Metadata(
         program.task,
         library,
@@ -101,37 +90,39 @@ def export(
         pipeline_text(pipeline),
         model.roi_head.test_cfg.mask_thr_binary if 'masks' in program.outputs else 0.5,
     )
-    compared = choose_sizes(sizes.shape, sizes.batch, program.batched)
+    sizes = choose_sizes(shape, batch, program.batched)
     try:
-        references = compute_references(program, compared)
+        references = compute_references(program, sizes)
     except ValueError as error:  # such as STViT's for images below 32×32
         raise UserError(f'the model does not take such images: {error}') from error
     program.simplify()
     program.requires_grad_(False)
-    dynamic = {0: 'batch'} if program.batched and sizes.batch is None else {}
-    dynamic |= {2: 'height', 3: 'width'} if sizes.shape is None else {}
+    image, _ = references[0]
+    dynamic = {0: 'batch'} if program.batched and batch is None else {}
+    dynamic |= {2: 'height', 3: 'width'} if shape is None else {}
     with _new_folder(path) as folder:
-        temporary = folder / path.name
         try:
-            kind.write(program, references[0].image, dynamic, metadata, temporary)
+            with warnings.catch_warnings():
+                warnings.simplefilter('ignore')  # tracers' about checks of sizes, which are meant to be left out
+                FORMATS[format].write(program, image, dynamic, metadata.dumps(), folder / path.name)
         except UserError:
             raise
         except Exception as error:  # exporters raise all kinds of errors
             reason = str(error).strip().partition('\n')[0]
             raise UserError(f'the model cannot be exported: {type(error).__name__}: {reason}') from error
-        file = load_exported(temporary, trust=True)
+        file = load_exported(folder / path.name, trust=True)
         errors = find_errors(file, references)
         _check_errors(errors, file, dynamic)
-        shape = [dynamic.get(axis, size) for axis, size in enumerate(references[0].image.shape)]
         size = sum(part.stat().st_size for part in folder.iterdir())
         path.parent.mkdir(parents=True, exist_ok=True)
         for part in sorted(folder.iterdir()):  # weights before the program that names them
             os.replace(part, path.with_name(part.name))
-    objects = sum(len(reference.outputs.get('labels', ())) for reference in references)
-    return Report(path, size, metadata, file.runtime, shape, compared, objects, errors)
+    axes = [dynamic.get(axis, length) for axis, length in enumerate(image.shape)]
+    objects = sum(len(outputs.get('labels', ())) for _, outputs in references)
+    return ExportReport(path, size, metadata, file.runtime, axes, sizes, objects, errors)
 
 
-def wrap(model: nn.Module, library: str, features: bool = False, probabilities: bool = False) -> Exportable:
+def wrap(model: nn.Module, library: str, features: bool = False, probabilities: bool = False) -> Program:
     """Wrap a model for an exporter.
 
     Args:
@@ -143,43 +134,17 @@ def wrap(model: nn.Module, library: str, features: bool = False, probabilities: 
     Raises:
         UserError: A model of this kind cannot be exported.
     """
-    preprocessing = Preprocessing.of(model.data_preprocessor)
-    kind = type(model).__name__
     if features:
-        return Features(model, preprocessing)
-    advice = 'Export its backbone alone with --features.'
-    if probabilities and library != 'mmpretrain':
-        raise UserError(f'--probabilities is for classifiers, and {kind} is not one.')
+        return Features(model)
     if library == 'mmpretrain':
-        from mmpretrain.models import ClsHead
-
-        if kind != 'ImageClassifier' or not isinstance(getattr(model, 'head', None), ClsHead):
-            raise UserError(
-                f'{kind} cannot be exported: it must be an ImageClassifier with one label per image.', advice
-            )
-        return Classifier(model, preprocessing, probabilities)
+        return Classifier(model, probabilities)
+    if probabilities:
+        raise UserError(f'--probabilities is for classifiers, and {type(model).__name__} is not one.')
     if library == 'mmseg':
-        from mmseg.models.decode_heads.decode_head import BaseDecodeHead
-
-        if kind != 'EncoderDecoder' or model.decode_head.out_channels == 1:
-            raise UserError(
-                f'{kind} cannot be exported: it must be an EncoderDecoder with two classes or more.', advice
-            )
-        head = model.decode_head
-        if not isinstance(head, BaseDecodeHead):
-            raise UserError(
-                f'a segmentor with {type(head).__name__} cannot be exported: its head must predict a map of logits.',
-                advice,
-            )
-        if model.test_cfg.get('mode') != 'whole':
-            raise UserError(
-                'the model predicts images in windows (model.test_cfg.mode=slide), an exported file as a whole.',
-                'Export it with --cfg-options model.test_cfg.mode=whole',
-            )
-        return Segmentor(model, preprocessing)
+        return Segmentor(model)
     from .two_stage import TwoStage
 
-    return TwoStage(model, preprocessing)
+    return TwoStage(model)
 
 
 def check_suffix(path: Path, format: str) -> None:
@@ -189,12 +154,12 @@ def check_suffix(path: Path, format: str) -> None:
         raise UserError(f'a file for {kind.runtime} must have the suffix {kind.suffix}, but got {path}.')
 
 
-def _check_request(program: Exportable, kind: type[ExportedFile], sizes: Sizes) -> None:
-    if kind is TorchExportFile and sizes.shape is None:
+def _check_request(program: Program, format: str, shape: Sequence[int] | None, batch: int | None) -> None:
+    if format == 'torch-export' and shape is None:
         raise UserError('torch.export cannot leave height and width of the images open.', 'Set --shape H W.')
-    if kind is TorchExportFile and not program.batched:
+    if format == 'torch-export' and not program.batched:
         raise UserError('torch.export cannot export a detector.', 'Use --format onnx or openvino.')
-    if not program.batched and sizes.batch not in (None, 1):
+    if not program.batched and batch not in (None, 1):
         raise UserError('an exported detector takes one image at a time.', 'Omit --batch.')
 
 

@@ -6,7 +6,7 @@ Letters: n boxes · K classes · A anchors · h, w sides of a map.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -14,18 +14,24 @@ from torchvision.ops import nms, roi_align
 
 from mmstvit.errors import UserError
 
-from .metadata import Preprocessing
-from .wrappers import Exportable
+from .programs import ADVICE, Program
 
-_ADVICE = 'Export its backbone alone with --features.'
+# Settings of parts that change a computation -> the value for which it is written down here.
+_SETTINGS = {
+    'with_shared_head': False,
+    'add_ctr_clamp': False,
+    'clip_border': True,
+    'custom_activation': False,
+    'with_reg': True,
+    'pool_mode': 'avg',
+}
 
 
-class TwoStage(Exportable):
+class TwoStage(Program):
     """A two-stage detector of MMDetection for one image: boxes, scores, labels and masks.
 
     Args:
         model: The detector.
-        preprocessing: Preparation of images.
 
     Raises:
         UserError: A part of the detector is of another kind than in Mask R-CNN and its relatives.
@@ -34,8 +40,8 @@ class TwoStage(Exportable):
     task = 'detection'
     batched = False
 
-    def __init__(self, model: nn.Module, preprocessing: Preprocessing) -> None:
-        super().__init__(model, preprocessing)
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__(model)
         _check(model)
         self.outputs = {
             'boxes': 'boxes x1, y1, x2, y2 in pixels of the input, (n, 4), the highest score first',
@@ -72,7 +78,8 @@ class TwoStage(Exportable):
         boxes = _decode(head.bbox_coder, anchors, deltas[:, None], limits)[:, 0]
         if cfg.get('min_bbox_size', -1) >= 0:
             sides = boxes[:, 2:] - boxes[:, :2]
-            boxes, scores, levels = _select((sides > cfg.min_bbox_size).all(dim=1), boxes, scores, levels)
+            rows = (sides > cfg.min_bbox_size).all(dim=1).nonzero()[:, 0]
+            boxes, scores, levels = boxes[rows], scores[rows], levels[rows]
         return boxes[_keep(boxes, scores, levels, cfg.nms, cfg.max_per_img, limits)]
 
     def _detect(
@@ -124,12 +131,6 @@ def _stages(part: nn.Module) -> Sequence[nn.Module]:
 def _smaller(limit: int, count: int | Tensor) -> int | Tensor:
     """Return the smaller of two numbers; while a tracer records, sizes are tensors."""
     return torch.minimum(torch.tensor(limit), count) if isinstance(count, Tensor) else min(limit, count)
-
-
-def _select(mask: Tensor, *values: Tensor) -> list[Tensor]:
-    """Return the rows of tensors at which a mask, (n), is True."""
-    rows = mask.nonzero()[:, 0]
-    return [value[rows] for value in values]
 
 
 def _of_class(values: Tensor, labels: Tensor) -> Tensor:
@@ -187,68 +188,46 @@ def _extract(extractor: nn.Module, features: Sequence[Tensor], boxes: Tensor) ->
     rows, pooled = [], []
     for level, layer in enumerate(extractor.roi_layers):
         rows.append((levels == level).nonzero()[:, 0])
-        pooled.append(
-            roi_align(
-                features[level],
-                rois[rows[-1]],
-                layer.output_size,
-                layer.spatial_scale,
-                layer.sampling_ratio,
-                layer.aligned,
-            )
-        )
+        settings = layer.output_size, layer.spatial_scale, layer.sampling_ratio, layer.aligned
+        pooled.append(roi_align(features[level], rois[rows[-1]], *settings))
     return torch.cat(pooled)[torch.cat(rows).argsort()]
 
 
-def _check(model: nn.Module) -> None:
-    """Refuse a detector with parts whose computation is not the one written down here; raises UserError."""
-    kind = type(model).__name__
-    if kind not in ('MaskRCNN', 'FasterRCNN', 'CascadeRCNN'):
-        raise UserError(
-            f'a detector of type {kind} cannot be exported: it must be MaskRCNN, FasterRCNN or CascadeRCNN.', _ADVICE
-        )
+def _parts(model: nn.Module) -> Iterator[tuple[str, object, str]]:
+    """Yield name, part and the classes whose computation is the one written down here."""
+    yield 'model', model, 'MaskRCNN FasterRCNN CascadeRCNN'
     rpn, roi = model.rpn_head, model.roi_head
-    _check_kind('rpn_head', rpn, 'RPNHead')
-    _check_kind('rpn_head.anchor_generator', rpn.prior_generator, 'AnchorGenerator')
-    _check_kind('roi_head', roi, 'StandardRoIHead', 'CascadeRoIHead')
-    heads = [('rpn_head', rpn), *(('roi_head.bbox_head', head) for head in _stages(roi.bbox_head))]
-    for name, head in heads:
-        coder = head.bbox_coder
-        _check_kind(f'{name}.bbox_coder', coder, 'DeltaXYWHBBoxCoder')
-        if coder.add_ctr_clamp or not coder.clip_border:
-            raise UserError(f'{name}.bbox_coder with add_ctr_clamp or without clip_border cannot be exported.', _ADVICE)
-    for head in _stages(roi.bbox_head):
-        _check_kind(
-            'roi_head.bbox_head', head, 'BBoxHead', 'ConvFCBBoxHead', 'Shared2FCBBoxHead', 'Shared4Conv1FCBBoxHead'
-        )
-        if head.custom_activation or not head.with_reg:
-            raise UserError(
-                'roi_head.bbox_head without boxes, or with its own activation, cannot be exported.', _ADVICE
-            )
+    yield 'model.rpn_head', rpn, 'RPNHead'
+    yield 'model.rpn_head.anchor_generator', rpn.prior_generator, 'AnchorGenerator'
+    yield 'model.rpn_head.bbox_coder', rpn.bbox_coder, 'DeltaXYWHBBoxCoder'
+    yield 'model.roi_head', roi, 'StandardRoIHead CascadeRoIHead'
     extractors = [*_stages(roi.bbox_roi_extractor)]
+    for head in _stages(roi.bbox_head):
+        yield 'model.roi_head.bbox_head', head, 'BBoxHead ConvFCBBoxHead Shared2FCBBoxHead Shared4Conv1FCBBoxHead'
+        yield 'model.roi_head.bbox_head.bbox_coder', head.bbox_coder, 'DeltaXYWHBBoxCoder'
     if roi.with_mask:
         extractors += _stages(roi.mask_roi_extractor)
         for head in _stages(roi.mask_head):
-            _check_kind('roi_head.mask_head', head, 'FCNMaskHead')
+            yield 'model.roi_head.mask_head', head, 'FCNMaskHead'
     for extractor in extractors:
-        _check_kind('roi_extractor', extractor, 'SingleRoIExtractor')
+        yield 'model.roi_head.roi_extractor', extractor, 'SingleRoIExtractor'
         for layer in extractor.roi_layers:
-            _check_kind('roi_layer', layer, 'RoIAlign')
-            if layer.pool_mode != 'avg':
-                raise UserError(f'RoIAlign with pool_mode={layer.pool_mode!r} cannot be exported.', _ADVICE)
-    if roi.with_shared_head:
-        raise UserError('roi_head.shared_head cannot be exported.', _ADVICE)
-    for name, cfg in (('rpn', rpn.test_cfg), ('rcnn', roi.test_cfg)):
+            yield 'model.roi_head.roi_extractor.roi_layer', layer, 'RoIAlign'
+
+
+def _check(model: nn.Module) -> None:
+    """Refuse a detector with other parts, or with settings that change their computation; raises UserError."""
+    for name, part, kinds in _parts(model):
+        if type(part).__name__ not in kinds.split():
+            expected = kinds.replace(' ', ' or ')
+            raise UserError(f'{name} of type {type(part).__name__} cannot be exported: it must be {expected}.', ADVICE)
+        for setting, value in _SETTINGS.items():
+            if getattr(part, setting, value) != value:
+                raise UserError(f'{name} cannot be exported unless {setting} is {value}.', ADVICE)
+    for name, cfg in (('rpn', model.rpn_head.test_cfg), ('rcnn', model.roi_head.test_cfg)):
         nms_cfg = dict(cfg.get('nms') or {})
         if nms_cfg.pop('type', 'nms') != 'nms' or set(nms_cfg) != {'iou_threshold'} or cfg.max_per_img < 1:
             raise UserError(
                 f'model.test_cfg.{name} must have max_per_img of 1 or more and plain NMS, but got {cfg.nms}.',
                 f'Set --cfg-options model.test_cfg.{name}.nms.type=nms',
             )
-
-
-def _check_kind(name: str, part: object, *kinds: str) -> None:
-    if type(part).__name__ not in kinds:
-        raise UserError(
-            f'model.{name} of type {type(part).__name__} cannot be exported: it must be {" or ".join(kinds)}.', _ADVICE
-        )

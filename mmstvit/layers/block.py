@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from mmcv.cnn.bricks import DropPath
 from torch import Tensor, nn
 
+from mmstvit.compat import has_module_hooks
 from mmstvit.ops import select
 
 from .attention import SuperTokenAttention
@@ -43,13 +44,17 @@ class STViTFFN(nn.Module):
         return self.drop(self.fc2(self.dwconv(self.drop(F.gelu(self.fc1(x))))))
 
     def _is_plain(self) -> bool:
-        """Return True if one fused operator equals the layers: no dropout, no replaced layer, no hook on a layer."""
-        if self.training and self.drop.p > 0:
+        """Return True if one fused operator equals calls of the layers, and no one waits for these calls.
+
+        Hooks may be those of a layer or of all modules, by which counters of FLOPs follow a forward pass. A layer may
+        also have a ``forward`` of its own, as some libraries set it to observe or to replace the layer.
+        """
+        if (self.training and self.drop.p > 0) or has_module_hooks():
             return False
         layers = self.fc1, self.dwconv, self.fc2, self.drop
         if [type(layer) for layer in layers] != [Linear, ResidualDepthwiseConv, Linear, nn.Dropout]:
             return False
-        return not any(getattr(layer, name) for layer in layers for name in _HOOKS)
+        return not any('forward' in vars(layer) or any(getattr(layer, name) for name in _HOOKS) for layer in layers)
 
 
 class STViTBlock(nn.Module):

@@ -9,6 +9,9 @@
 ========== ==========================================================================================================
 
 The environment variable ``MMSTVIT_BACKEND`` sets the initial backend. Triton is imported when it is first needed.
+
+While ``torch.jit.trace``, ``torch.onnx.export`` or ``torch.export`` records a program, ``auto`` is ``torch`` on every
+device: the program must run without this package. ``torch.compile`` keeps the Triton operators.
 """
 
 import contextlib
@@ -21,7 +24,7 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
-from mmstvit.compat import ONEDNN_BF16, constant_for_compiler
+from mmstvit.compat import ONEDNN_BF16, constant_for_compiler, is_exporting
 
 from . import cpu, naive, super_token
 from .triton import TRITON_DTYPES
@@ -126,7 +129,8 @@ def _resolve(kind: str, index: int | None, dtype: torch.dtype) -> tuple[str, str
         reason = 'a compiler or tracer is recording' if super_token.is_traced() else _cpu_obstacle(kind, dtype)
         return ('torch', f'not cpu: {reason}') if reason else ('cpu', '')
     if kind == 'cuda':
-        reason = _triton_obstacle(kind, index, dtype)
+        traced = torch.jit.is_tracing() or is_exporting()
+        reason = 'a tracer is recording' if traced else _triton_obstacle(kind, index, dtype)
         return ('torch', f'not triton: {reason}') if reason else ('triton', '')
     return 'torch', ''
 

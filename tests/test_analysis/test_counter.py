@@ -95,6 +95,9 @@ def test_counts_belong_to_modules_and_add_up():
     assert block['attn.qkv'] == {'linear': qkv} and block['attn.proj'] == {'linear': proj}
     assert block['pos_embed'] == {'conv': tokens * c * (9 + 1)}
     assert block['ffn'] == {'linear': ffn, 'conv': tokens * 4 * c * (9 + 1)}
+    assert block['ffn'] == block['ffn.fc1'] + block['ffn.dwconv'] + block['ffn.fc2']
+    assert block['ffn.fc1'] == {'linear': tokens * 4 * c * (c + 1)}
+    assert block['ffn.fc2'] == {'linear': tokens * c * (4 * c + 1)}
     assert block['norm1'] == block['norm2'] == {'norm': 2 * tokens * c}
     # A ModuleList is never called, and has the sum of its parts.
     assert macs['stages.2'] == macs['stages.2.0'] + macs['stages.2.1']

@@ -1,5 +1,6 @@
 """Exported files: equal to PyTorch in their own runtime, whole or not there."""
 
+import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -8,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from mmstvit.deployment import Sizes, export, formats, load_exported
-from mmstvit.deployment.check import draw_images
+from mmstvit.deployment import FORMATS, ExportReport, export, load_exported
+from mmstvit.deployment.agreement import draw_images
 from mmstvit.errors import UserError
 
 from ..helpers import image
@@ -18,10 +19,10 @@ from .models import make
 SUFFIXES = {'onnx': '.onnx', 'openvino': '.xml', 'torch-export': '.pt2'}
 
 
-def run(kind: str, library: str, format: str, folder: Path, sizes: Sizes = Sizes(), **options: object):  # noqa: B008
+def run(kind: str, library: str, format: str, folder: Path, **options: object) -> ExportReport:
     path = folder / f'{kind}{SUFFIXES[format]}'
     model = make(kind)
-    return export(model, library, format, path, sizes, ['a', 'b'], [(1, 2, 3), (4, 5, 6)], **options)
+    return export(model, library, format, path, classes=['a', 'b'], palette=[(1, 2, 3), (4, 5, 6)], **options)
 
 
 def test_classifier_in_onnx_takes_all_sizes_and_tells_how_to_use_it(tmp_path):
@@ -44,7 +45,7 @@ def test_classifier_in_onnx_takes_all_sizes_and_tells_how_to_use_it(tmp_path):
 
 def test_features_of_one_size_are_refused_for_others_and_run_in_batches(tmp_path):
     pytest.importorskip('onnxruntime')
-    report = run('segmentor', 'mmseg', 'onnx', tmp_path, Sizes((64, 96), 2), features=True)
+    report = run('segmentor', 'mmseg', 'onnx', tmp_path, shape=(64, 96), batch=2, features=True)
     file = load_exported(report.path)
     assert file.shape == (2, 3, 64, 96)
     assert list(file.metadata.outputs) == [f'features_{i}' for i in range(4)]
@@ -63,33 +64,67 @@ def test_features_of_one_size_are_refused_for_others_and_run_in_batches(tmp_path
 
 def test_file_that_disagrees_is_not_left_behind(tmp_path, monkeypatch):
     pytest.importorskip('onnxruntime')
-    write = formats.OnnxFile.write.__func__
+    onnx = FORMATS['onnx']
 
-    def sabotage(cls, program, *args):
+    def sabotage(program, *args):
         with torch.no_grad():
             program.model.head.fc.bias[0] += 0.1
-        write(cls, program, *args)
+        onnx.write(program, *args)
 
-    monkeypatch.setattr(formats.OnnxFile, 'write', classmethod(sabotage))
+    monkeypatch.setitem(FORMATS, 'onnx', dataclasses.replace(onnx, write=sabotage))
     (tmp_path / 'classifier.onnx').write_text('older')
     with pytest.raises(UserError, match='disagrees in onnxruntime'):
-        run('classifier', 'mmpretrain', 'onnx', tmp_path, Sizes((32, 32), 1))
+        run('classifier', 'mmpretrain', 'onnx', tmp_path, shape=(32, 32), batch=1)
     assert [path.name for path in tmp_path.iterdir()] == ['classifier.onnx']
     assert (tmp_path / 'classifier.onnx').read_text() == 'older'
+
+
+@pytest.fixture(scope='module')
+def detector_file(tmp_path_factory) -> Path:
+    pytest.importorskip('onnxruntime')
+    return run('mask', 'mmdet', 'onnx', tmp_path_factory.mktemp('detector'), shape=(96, 128)).path
+
+
+# Initializer, what becomes of it, and the output that is wrong.
+DAMAGES = {
+    'boxes are shifted': ('fc_reg.bias', lambda bias: bias + 0.01, 'boxes'),
+    'boxes are NaN': ('fc_reg.bias', lambda bias: bias * np.nan, 'boxes'),
+    'scores are lower': ('fc_cls.bias', lambda bias: bias + 0.01 * (np.arange(len(bias)) == len(bias) - 1), 'scores'),
+    'classes change places': ('fc_cls.weight', lambda weight: np.concatenate([weight[-2::-1], weight[-1:]]), 'labels'),
+    'masks are larger': ('conv_logits.bias', lambda bias: bias + 1, 'masks'),
+    'masks are NaN': ('conv_logits.bias', lambda bias: bias * np.nan, 'masks'),
+    'no objects': ('fc_cls.bias', lambda bias: bias * np.nan, 'boxes'),
+}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize('name', DAMAGES)
+def test_detector_that_disagrees_is_not_left_behind(name, detector_file, tmp_path, monkeypatch):
+    onnx = pytest.importorskip('onnx')
+    model = onnx.load(detector_file)
+    part, change, output = DAMAGES[name]
+    (weights,) = (weights for weights in model.graph.initializer if weights.name.endswith(part))
+    values = change(onnx.numpy_helper.to_array(weights)).astype(np.float32)
+    weights.CopyFrom(onnx.numpy_helper.from_array(values, weights.name))
+    damaging = dataclasses.replace(FORMATS['onnx'], write=lambda *args: onnx.save(model, args[-1]))
+    monkeypatch.setitem(FORMATS, 'onnx', damaging)
+    with pytest.raises(UserError, match=f'disagrees in onnxruntime .*{output} by .* It was removed'):
+        run('mask', 'mmdet', 'onnx', tmp_path, shape=(96, 128))
+    assert [*tmp_path.iterdir()] == []
 
 
 @pytest.mark.parametrize(
     ('kind', 'library', 'format', 'sizes', 'word'),
     [
-        ('classifier', 'mmpretrain', 'torch-export', Sizes(), '--shape'),
-        ('mask', 'mmdet', 'torch-export', Sizes((64, 64)), '--format'),
-        ('mask', 'mmdet', 'onnx', Sizes(None, 2), '--batch'),
-        ('classifier', 'mmpretrain', 'onnx', Sizes((16, 64), 1), '32×32'),
+        ('classifier', 'mmpretrain', 'torch-export', {}, '--shape'),
+        ('mask', 'mmdet', 'torch-export', dict(shape=(64, 64)), '--format'),
+        ('mask', 'mmdet', 'onnx', dict(batch=2), '--batch'),
+        ('classifier', 'mmpretrain', 'onnx', dict(shape=(16, 64), batch=1), '32×32'),
     ],
 )
 def test_request_that_cannot_be_met_names_the_option(kind, library, format, sizes, word, tmp_path):
     with pytest.raises(UserError) as refused:
-        run(kind, library, format, tmp_path, sizes)
+        run(kind, library, format, tmp_path, **sizes)
     assert word in str(refused.value)
     assert [*tmp_path.iterdir()] == []
 
@@ -97,7 +132,7 @@ def test_request_that_cannot_be_met_names_the_option(kind, library, format, size
 def test_missing_package_is_named_with_the_command_that_installs_it(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, 'onnx', None)
     with pytest.raises(UserError, match='package onnx ') as refused:
-        run('classifier', 'mmpretrain', 'onnx', tmp_path / 'new' / 'folder', Sizes((32, 32), 1))
+        run('classifier', 'mmpretrain', 'onnx', tmp_path / 'new' / 'folder', shape=(32, 32), batch=1)
     assert 'pip install' in refused.value.remedy
     assert [*tmp_path.iterdir()] == []
 
@@ -147,7 +182,7 @@ def test_every_model_agrees_in_every_runtime(kind, library, format, tmp_path):
 
 @pytest.mark.long
 def test_torch_export_keeps_the_batch_dynamic(tmp_path):
-    report = run('classifier', 'mmpretrain', 'torch-export', tmp_path, Sizes((48, 64)))
+    report = run('classifier', 'mmpretrain', 'torch-export', tmp_path, shape=(48, 64))
     assert report.input == ['batch', 3, 48, 64]
     assert load_exported(report.path, trust=True).run(image(4, 3, 48, 64).numpy())['logits'].shape == (4, 5)
 
@@ -158,6 +193,6 @@ def test_torch_export_keeps_the_batch_dynamic(tmp_path):
 def test_detector_without_objects_has_empty_outputs(format, tmp_path):
     pytest.importorskip('openvino' if format == 'openvino' else 'onnxruntime')
     model = make('mask', **{'model.test_cfg.rcnn.score_thr': 1.0})
-    report = export(model, 'mmdet', format, tmp_path / f'model{SUFFIXES[format]}', Sizes())
+    report = export(model, 'mmdet', format, tmp_path / f'model{SUFFIXES[format]}')
     found = load_exported(report.path).run(draw_images(1, 64, 64, seed=0).numpy())
     assert [value.shape for value in found.values()] == [(0, 4), (0,), (0,), (0, 28, 28)]

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmstvit.layers import STViTBlock, STViTFFN, SuperTokenAttention
 
@@ -22,6 +22,27 @@ def test_ffn_drops_after_the_activation_and_at_the_end():
     out = ffn(image(2, 16, 16, 8))
     assert zeros(hidden[0]) == pytest.approx(0.3, abs=0.03)
     assert zeros(out) == pytest.approx(0.3, abs=0.03)
+
+
+@pytest.mark.parametrize('watch', ['a hook of a layer', 'a hook of all modules', 'a replaced forward'])
+def test_who_watches_the_layers_of_an_ffn_sees_their_calls(watch):
+    ffn, x, seen = STViTFFN(8).eval(), image(2, 16, 16, 8), []
+    with torch.no_grad():
+        expected = ffn(x)
+        layers = [ffn.fc1, ffn.dwconv, ffn.fc2]
+        if watch == 'a hook of all modules':
+            handles = [nn.modules.module.register_module_forward_hook(lambda layer, *_: seen.append(layer))]
+        elif watch == 'a hook of a layer':
+            handles = [layer.register_forward_hook(lambda layer, *_: seen.append(layer)) for layer in layers]
+        else:
+            handles = []
+            for layer in layers:
+                layer.forward = lambda x, layer=layer: seen.append(layer) or type(layer).forward(layer, x)
+        actual = ffn(x)
+        for handle in handles:
+            handle.remove()
+    assert [layer for layer in seen if layer in layers] == layers
+    torch.testing.assert_close(actual, expected, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize('stoken_size', [1, 4])

@@ -1,11 +1,12 @@
 """Choice of the functions that compute super token attention."""
 
+import io
 import sys
 from types import SimpleNamespace
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmstvit.ops import backend, cpu, describe, get_backend, naive, select, set_backend, super_token, use_backend
 
@@ -168,6 +169,33 @@ class TestOnGPU:
     def test_triton_for_data_on_the_cpu(self, machine):
         with use_backend('triton'), pytest.raises(RuntimeError, match="needs a CUDA GPU, and the data are on 'cpu'"):
             select(ON_CPU)
+
+    @pytest.mark.filterwarnings('ignore')  # the exporters' own
+    @pytest.mark.parametrize(
+        'record',
+        [
+            lambda module: torch.jit.trace(module, ON_CPU, check_trace=False),
+            lambda module: torch.onnx.export(module, (ON_CPU,), io.BytesIO(), dynamo=False),
+            lambda module: torch.export.export(module, (ON_CPU,), strict=False),
+        ],
+        ids=['torch.jit.trace', 'torch.onnx.export', 'torch.export'],
+    )
+    def test_tracing_records_plain_operators(self, machine, record):
+        seen = []
+
+        class Module(nn.Module):
+            def forward(self, x: Tensor) -> Tensor:
+                seen.extend([select(on_gpu()), describe('cuda:0')])
+                return x + 1
+
+        record(Module())
+        assert seen[:2] == [super_token, "torch (chosen by 'auto'; not triton: a tracer is recording)"]
+        assert select(on_gpu()) is machine.module
+
+    def test_compiling_keeps_triton(self, machine):
+        torch._dynamo.reset()
+        compiled = torch.compile(lambda x: x + len(describe('cuda:0')), backend='eager', fullgraph=True)
+        assert compiled(torch.zeros(())) == len("triton (chosen by 'auto')")
 
     @pytest.mark.gpu
     @pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a CUDA GPU')

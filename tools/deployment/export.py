@@ -16,7 +16,7 @@ from pathlib import Path
 from mmstvit.apis import add_cfg_options, add_trust, user_errors
 from mmstvit.apis.predict.predictor import load_predictor
 from mmstvit.checkpoint import to_mmstvit
-from mmstvit.deployment import FORMATS, Report, Sizes, check_suffix, export
+from mmstvit.deployment import FORMATS, ExportReport, check_suffix, export
 from mmstvit.fileio import check_target, safe_loading
 
 
@@ -58,7 +58,7 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
-def print_report(report: Report) -> None:
+def print_report(report: ExportReport) -> None:
     """Print what is in the file, and how well it agrees with PyTorch."""
     metadata = report.metadata
     shape = ', '.join(map(str, report.input))
@@ -94,7 +94,8 @@ def main() -> None:
                 predictor.scope,
                 args.format,
                 out,
-                Sizes(args.shape and tuple(args.shape), args.batch or None),
+                args.shape,
+                args.batch or None,
                 predictor.classes,
                 predictor.colors,
                 predictor.steps,

@@ -16,7 +16,7 @@ the dtype of the map. Super tokens, the means too, are rounded to that dtype onc
 Autocast changes nothing, because nothing here is an operator it knows. Results repeat bit for bit.
 
 Tiles are 64 tokens by 16 lanes, in four warps (fp32) or two, and walk through the channels 32 at a time. docs/speed.md
-has the memory traffic and the roofline. None of this has been timed.
+has times of the whole backbone with these operators on one NVIDIA H200.
 """
 
 from typing import NamedTuple

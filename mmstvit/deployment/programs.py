@@ -1,4 +1,4 @@
-"""Models as modules with tensors in and tensors out, which exporters can trace at any size."""
+"""Models as programs with tensors in and tensors out, which exporters can trace at any size."""
 
 from collections.abc import Sequence
 
@@ -6,20 +6,24 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmstvit.errors import UserError
+
 from .metadata import Preprocessing
 
+ADVICE = 'Export its backbone alone with --features.'
 
-class Exportable(nn.Module):
+
+class Program(nn.Module):
     """A model to be exported: an input ``image``, (B, 3, H, W), and named outputs.
 
     Args:
         model: The model in evaluation mode. :meth:`simplify` changes it.
-        preprocessing: Preparation of images; its padding is a part of the exported program.
 
     Attributes:
+        preprocessing: Preparation of images; its padding is a part of the program.
         task: See :class:`~mmstvit.deployment.metadata.Metadata`.
         outputs: Meaning of each output, by name.
-        axes: Names of the dynamic axes of each output.
+        axes: Names of the axes of each output that can be dynamic.
         batched: True if the program takes several images at once.
     """
 
@@ -28,10 +32,10 @@ class Exportable(nn.Module):
     axes: dict[str, dict[int, str]]
     batched = True
 
-    def __init__(self, model: nn.Module, preprocessing: Preprocessing) -> None:
+    def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
-        self.preprocessing = preprocessing
+        self.preprocessing = Preprocessing.of(model.data_preprocessor)
 
     def pad(self, image: Tensor) -> Tensor:
         """Pad an image as the data preprocessor does."""
@@ -76,13 +80,14 @@ class SlicedPool(nn.Module):
         return torch.stack(means, dim=2).unflatten(2, self.output_size)
 
 
-class Features(Exportable):
+class Features(Program):
     """The backbone of a model: its feature maps."""
 
     task = 'features'
 
-    def __init__(self, model: nn.Module, preprocessing: Preprocessing) -> None:
-        super().__init__(model.backbone, preprocessing)
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__(model)
+        self.model = model.backbone
         count = len(self.model(torch.zeros(1, 3, 64, 64)))
         self.outputs = {f'features_{i}': f'feature map {i} of the backbone, (B, C, h, w)' for i in range(count)}
         self.axes = {name: {0: 'batch', 2: f'height_{i}', 3: f'width_{i}'} for i, name in enumerate(self.outputs)}
@@ -92,19 +97,28 @@ class Features(Exportable):
         return tuple(self.model(self.pad(image)))
 
 
-class Classifier(Exportable):
+class Classifier(Program):
     """An image classifier of MMPreTrain: logits or probabilities.
 
     Args:
         model: The model.
-        preprocessing: Preparation of images.
         probabilities: Give the softmax of the logits.
+
+    Raises:
+        UserError: It is a model of another kind.
     """
 
     task = 'classification'
 
-    def __init__(self, model: nn.Module, preprocessing: Preprocessing, probabilities: bool = False) -> None:
-        super().__init__(model, preprocessing)
+    def __init__(self, model: nn.Module, probabilities: bool = False) -> None:
+        from mmpretrain.models import ClsHead
+
+        super().__init__(model)
+        kind = type(model).__name__
+        if kind != 'ImageClassifier' or not isinstance(getattr(model, 'head', None), ClsHead):
+            raise UserError(
+                f'{kind} cannot be exported: it must be an ImageClassifier with one label per image.', ADVICE
+            )
         self.probabilities = probabilities
         name = 'probabilities' if probabilities else 'logits'
         self.outputs = {name: f'{name} of the classes, (B, classes)'}
@@ -116,12 +130,36 @@ class Classifier(Exportable):
         return (logits.softmax(dim=1) if self.probabilities else logits,)
 
 
-class Segmentor(Exportable):
-    """A segmentor of MMSegmentation: logits of every pixel of the image."""
+class Segmentor(Program):
+    """A segmentor of MMSegmentation: logits of every pixel of the image.
+
+    Args:
+        model: The model.
+
+    Raises:
+        UserError: It is a model of another kind, or predicts images in windows.
+    """
 
     task = 'segmentation'
     outputs: dict[str, str] = {'logits': 'logits of the classes for every pixel of the input, (B, classes, H, W)'}  # noqa: RUF012
     axes: dict[str, dict[int, str]] = {'logits': {0: 'batch', 2: 'height', 3: 'width'}}  # noqa: RUF012
+
+    def __init__(self, model: nn.Module) -> None:
+        from mmseg.models.decode_heads.decode_head import BaseDecodeHead
+
+        super().__init__(model)
+        kind, head = type(model).__name__, getattr(model, 'decode_head', None)
+        if kind != 'EncoderDecoder' or not isinstance(head, BaseDecodeHead) or head.out_channels == 1:
+            raise UserError(
+                f'{kind} with {type(head).__name__} cannot be exported: it must be an EncoderDecoder whose head '
+                f'predicts a map of logits for two classes or more.',
+                ADVICE,
+            )
+        if model.test_cfg.get('mode') != 'whole':
+            raise UserError(
+                'the model predicts images in windows (model.test_cfg.mode=slide), an exported file as a whole.',
+                'Export it with --cfg-options model.test_cfg.mode=whole',
+            )
 
     def forward(self, image: Tensor) -> tuple[Tensor]:
         """Map (B, 3, H, W) -> (B, classes, H, W)."""

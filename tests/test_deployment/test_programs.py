@@ -8,11 +8,11 @@ import torch
 from mmengine.structures import BaseDataElement
 from torch import nn
 
-from mmstvit.deployment.check import draw_images
+from mmstvit.deployment.agreement import draw_images
 from mmstvit.deployment.export import wrap
 from mmstvit.deployment.metadata import Metadata, Preprocessing
-from mmstvit.deployment.results import paste_masks, to_samples
-from mmstvit.deployment.wrappers import SlicedPool
+from mmstvit.deployment.programs import SlicedPool
+from mmstvit.deployment.runtime import paste_masks, to_samples
 from mmstvit.errors import UserError
 
 from ..helpers import TINY, assert_near, image, load_config

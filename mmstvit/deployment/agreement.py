@@ -1,7 +1,6 @@
 """Compare an exported file, in its own runtime, with the model in PyTorch."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -9,8 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .formats import ExportedFile
-from .results import paste_masks
-from .wrappers import Exportable
+from .programs import Program
+from .runtime import paste_masks
 
 # Of the largest entry of an output; a detector's boxes relative to the sides of the image.
 TOLERANCE = 1e-4
@@ -19,19 +18,8 @@ MASK_TOLERANCE = 1e-3
 # The sizes to which tracers are shown, and others that they never see; no side of the last is a multiple of 4.
 TRACED = (2, 96, 128)
 UNSEEN = ((1, 64, 96), (3, 160, 64), (2, 131, 177))
-
-
-@dataclass
-class Reference:
-    """Images and what the model in PyTorch computes for them.
-
-    Args:
-        image: Prepared images, (B, 3, H, W).
-        outputs: The outputs, by name.
-    """
-
-    image: Tensor
-    outputs: dict[str, np.ndarray]
+# Images and what the model in PyTorch computes for them, by name.
+Reference = tuple[Tensor, dict[str, np.ndarray]]
 
 
 def draw_images(batch: int, height: int, width: int, seed: int) -> Tensor:
@@ -57,14 +45,11 @@ def choose_sizes(shape: Sequence[int] | None, batch: int | None, batched: bool) 
 
 
 @torch.no_grad()
-def compute_references(program: Exportable, sizes: Sequence[tuple[int, int, int]]) -> list[Reference]:
-    """Compute the outputs of the model as it is before :meth:`Exportable.simplify`."""
-    references = []
-    for seed, size in enumerate(sizes):
-        image = draw_images(*size, seed=seed)
-        outputs = [output.numpy() for output in program.reference(image)]
-        references.append(Reference(image, dict(zip(program.outputs, outputs, strict=True))))
-    return references
+def compute_references(program: Program, sizes: Sequence[tuple[int, int, int]]) -> list[Reference]:
+    """Compute the outputs of the model as it is before :meth:`~mmstvit.deployment.programs.Program.simplify`."""
+    images = [draw_images(*size, seed=seed) for seed, size in enumerate(sizes)]
+    outputs = [(output.numpy() for output in program.reference(image)) for image in images]
+    return [(x, dict(zip(program.outputs, y, strict=True))) for x, y in zip(images, outputs, strict=True)]
 
 
 def find_errors(file: ExportedFile, references: Sequence[Reference]) -> dict[str, float]:
@@ -74,12 +59,14 @@ def find_errors(file: ExportedFile, references: Sequence[Reference]) -> dict[str
         file: The file.
         references: What it should compute.
     """
-    errors: dict[str, float] = {}
-    compare = _compare_objects if file.metadata.task == 'detection' else _compare_arrays
-    for reference in references:
-        found = file.run(reference.image.numpy())
-        for name, error in compare(found, reference, file.metadata.mask_threshold).items():
-            errors[name] = max(errors.get(name, 0.0), error if error == error else np.inf)
+    errors = dict.fromkeys(file.metadata.outputs, 0.0)
+    for image, expected in references:
+        found = file.run(image.numpy())
+        if file.metadata.task == 'detection':
+            new = _compare_objects(found, expected, tuple(image.shape[2:]), file.metadata.mask_threshold)
+        else:
+            new = {name: _largest_error(found[name], array) for name, array in expected.items()}
+        errors = {name: max(error, new[name] if new[name] == new[name] else np.inf) for name, error in errors.items()}
     return errors
 
 
@@ -88,28 +75,24 @@ def allowed_error(name: str) -> float:
     return MASK_TOLERANCE if name == 'masks' else TOLERANCE
 
 
-def _compare_arrays(found: Mapping[str, np.ndarray], reference: Reference, _threshold: float) -> dict[str, float]:
-    errors = {}
-    for name, expected in reference.outputs.items():
-        same = found[name].shape == expected.shape
-        errors[name] = float(abs(found[name] - expected).max() / abs(expected).max()) if same else np.inf
-    return errors
+def _largest_error(found: np.ndarray, expected: np.ndarray) -> float:
+    return float(abs(found - expected).max() / abs(expected).max()) if found.shape == expected.shape else np.inf
 
 
-def _compare_objects(found: Mapping[str, np.ndarray], reference: Reference, threshold: float) -> dict[str, float]:
+def _compare_objects(
+    found: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray], size: tuple[int, int], threshold: float
+) -> dict[str, float]:
     """Compare detections in the order of their scores; those of nearly equal score may have changed places."""
-    expected = reference.outputs
     errors = dict.fromkeys(expected, np.inf)
-    if len(found['labels']) != len(expected['labels']):
+    if any(len(found[name]) != len(values) for name, values in expected.items()):
         return errors
-    height, width = reference.image.shape[2:]
     rows = _match(found, expected)
-    difference = abs(found['boxes'][rows] - expected['boxes']) / [width, height, width, height]
+    difference = abs(found['boxes'][rows] - expected['boxes']) / [*size[::-1], *size[::-1]]
     errors['boxes'] = float(difference.max(initial=0))
     errors['scores'] = float(abs(found['scores'][rows] - expected['scores']).max(initial=0))
     errors['labels'] = float((found['labels'][rows] != expected['labels']).any())
     if 'masks' in expected:
-        masks = paste_masks(found['masks'][rows], found['boxes'][rows], (height, width)) >= threshold
+        masks = paste_masks(found['masks'][rows], found['boxes'][rows], size) >= threshold
         errors['masks'] = float((masks != expected['masks']).mean(axis=(1, 2)).max(initial=0))
     return errors
 
