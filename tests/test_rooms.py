@@ -11,6 +11,7 @@ GENERIC = (
     'compat',
     'datasets',
     'dependencies',
+    'drawing',
     'engine',
     'errors',
     'fileio',

@@ -7,15 +7,14 @@ import numpy as np
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import EpochBasedTrainLoop, Runner
-from torch.distributed.fsdp import FullyShardedDataParallel
 
 from mmstvit.compat import create_image_folder
 from mmstvit.errors import UserError
 from mmstvit.registry import HOOKS
 
-from .drawing import image_of
-from .figures import draw_blocks
-from .reading import find_backbone, super_tokens
+from .extraction import find_backbone, super_tokens
+from .panels import draw_blocks
+from .token_maps import image_of
 
 
 @HOOKS.register_module()
@@ -49,7 +48,7 @@ class SuperTokenVisHook(Hook):
         """Check that the hook has an effect.
 
         Raises:
-            UserError: The model has no STViT, or FSDP shards it; a stage has no super tokens; there is no validation.
+            UserError: The model has no STViT; a stage has no super tokens; there is no validation.
         """
         try:
             _, backbone = find_backbone(runner.model)
@@ -64,11 +63,6 @@ class SuperTokenVisHook(Hook):
                 f'SuperTokenVisHook cannot draw stages={self.stages}: super tokens are in the stages {possible}.',
                 f'Set stages={possible}.' if possible else 'Remove the hook from the config.',
             )
-        if any(isinstance(module, FullyShardedDataParallel) for module in runner.model.modules()):
-            raise UserError(
-                'SuperTokenVisHook needs whole weights, but FSDP shards them.',
-                'Remove the hook from the config, and draw checkpoints with tools/visualizations/vis_super_tokens.py.',
-            )
         if runner.val_loop is None:
             raise UserError(
                 'SuperTokenVisHook draws validation images, but the config has no validation.',
@@ -81,7 +75,7 @@ class SuperTokenVisHook(Hook):
         self._trains = False
 
     def before_val_epoch(self, runner: Runner) -> None:
-        """Begin with the first image again."""
+        """Reset the image counter before each validation."""
         due = self._trains and self._validations % self.interval == 0 and is_main_process()
         self._drawn = 0 if due else self.num_images
         self._validations += self._trains

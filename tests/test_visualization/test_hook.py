@@ -7,12 +7,11 @@ from mmengine.hooks import Hook
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
-from torch.distributed.fsdp import FullyShardedDataParallel
 
 import mmstvit
 from mmstvit.errors import UserError
 from mmstvit.registry import HOOKS
-from mmstvit.visualization import SuperTokenVisHook, figures
+from mmstvit.visualization import SuperTokenVisHook, panels
 
 from ..helpers import TINY, assert_equal
 from ..test_engine.test_hooks.conftest import make_runner  # noqa: F401
@@ -28,7 +27,7 @@ def backends() -> dict:
 
 @pytest.fixture(autouse=True)
 def small_panels(monkeypatch):
-    monkeypatch.setattr(figures, 'SIDE', 96)
+    monkeypatch.setattr(panels, 'SIDE', 96)
 
 
 class Watch(Hook):
@@ -119,22 +118,15 @@ def other_backbone(runner) -> None:
     runner.model.backbone = nn.Identity()
 
 
-class Shard(FullyShardedDataParallel):
-    def __init__(self) -> None:
-        nn.Module.__init__(self)
-        self._fsdp_wrapped_module = nn.Identity()
-
-
 @pytest.mark.parametrize(
     ('hook', 'change', 'fields', 'words', 'remedy'),
     [
         ({}, other_backbone, {}, '0 STViT', 'Remove'),
         (dict(stages=[0, 2]), None, {}, r'stages=\[0, 2\]', 'stages=[0, 1]'),
         (dict(stages=[]), None, {}, r'stages=\[\]', 'stages=[0, 1]'),
-        ({}, lambda runner: runner.model.add_module('shard', Shard()), {}, 'FSDP', 'vis_super_tokens.py'),
         ({}, None, dict.fromkeys(['val_dataloader', 'val_cfg', 'val_evaluator']), 'no validation', 'val_dataloader'),
     ],
-    ids=['no STViT', 'stage', 'no stage', 'FSDP', 'no validation'],
+    ids=['no STViT', 'stage', 'no stage', 'no validation'],
 )
 def test_refused_before_the_first_iteration(make_runner, hook, change, fields, words, remedy):  # noqa: F811
     watch = Watch()

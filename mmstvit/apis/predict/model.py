@@ -18,14 +18,13 @@ from torch import nn
 from mmstvit.compat import registered_types_only
 from mmstvit.datasets.images import UnreadableError, find_readers
 from mmstvit.datasets.wrappers import inner_datasets
+from mmstvit.drawing import Color, class_colors, to_rgb
 from mmstvit.engine import runner as engine
 from mmstvit.errors import CheckpointError, UserError
 from mmstvit.fileio import check_config, load_weights, parse_config, read_content, read_weights
 from mmstvit.nodes import as_list, type_name
-from mmstvit.visualization.drawing import to_rgb
 
 from ..config import complete_config, read_config
-from ..drawing import Color, class_colors
 from .inputs import Source, read_frames
 
 # Parts of a config that are built to predict.
@@ -175,7 +174,7 @@ def load_predictor(
         if checkpoint is not None:
             load_weights(model, read_weights(checkpoint), complete=True)
         classes, palette = _find_classes(cfg, meta, model)
-        yield Predictor(cfg, model.to(device).eval(), classes, class_colors(len(classes), palette))
+        yield Predictor(cfg, model.to(device).eval(), classes, class_colors(classes, palette))
 
 
 def _find_device(name: str) -> torch.device:
