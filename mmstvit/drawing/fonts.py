@@ -1,5 +1,6 @@
 """Text in one font; signs that it lacks, such as Chinese or emoji, come from the fonts of the system."""
 
+import contextlib
 import functools
 import importlib.util
 import re
@@ -121,11 +122,9 @@ def _default() -> Path | None:
 @functools.lru_cache(256)
 def _load(path: Path | None, size: int, layout: ImageFont.Layout | None = None) -> ImageFont.FreeTypeFont | None:
     """Load a font in a size, or in the one that it has; None if it cannot be read."""
+    if path is None:
+        return ImageFont.load_default(size)
     for pixels in (size, *_SIZES):
-        try:
-            return (
-                ImageFont.load_default(size) if path is None else ImageFont.truetype(path, pixels, layout_engine=layout)
-            )
-        except OSError:
-            continue
+        with contextlib.suppress(OSError):
+            return ImageFont.truetype(path, pixels, layout_engine=layout)
     return None
