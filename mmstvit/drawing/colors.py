@@ -11,15 +11,12 @@ WHITE: Color = (255, 255, 255)
 # Eight colors of Okabe and Ito, "Color Universal Design" (2008): blue, orange, bluish green, sky blue, reddish purple,
 # vermilion, yellow, black. Then hues in lightnesses of CIE Lab from 25 to 95, each as far as possible from all before
 # it, as readers with and without green cones see them.
-PALETTE: tuple[Color, ...] = tuple(
-    tuple(bytes.fromhex(color))
-    for color in (
-        '0072b2 e69f00 009e73 56b4e9 cc79a7 d55e00 f0e442 000000 '
-        '553400 b6ffc9 00494a ffbefb bfbc70 0f3a76 6d6e26 93548c 8c3444 fd9cba ffeea3 7baa6a 867bc0 00607f a77c40 '
-        '843764 00482b ffbfa0 30ccca f6e7ff 005692 63510a 00b0c0 004866 a64d6c 7fc993 a6514b b49c55 eed288 d4a8ed '
-        '0095a5 ffd4de'
-    ).split()
+_HEX = (
+    '0072b2 e69f00 009e73 56b4e9 cc79a7 d55e00 f0e442 000000 '
+    '553400 b6ffc9 00494a ffbefb bfbc70 0f3a76 6d6e26 93548c 8c3444 fd9cba ffeea3 7baa6a 867bc0 00607f a77c40 843764 '
+    '00482b ffbfa0 30ccca f6e7ff 005692 63510a 00b0c0 004866 a64d6c 7fc993 a6514b b49c55 eed288 d4a8ed 0095a5 ffd4de'
 )
+PALETTE: list[Color] = [tuple(color) for color in np.reshape(list(bytes.fromhex(_HEX)), (-1, 3)).tolist()]
 
 
 def class_colors(classes: Sequence[str], palette: object = None) -> list[Color]:

@@ -92,14 +92,14 @@ def draw_boundaries(
         image: The image.
         labels: (H, W) of integers; finer than the image for smooth lines.
         color: Color of the line.
-        width: Width of the line with its sides, in pixels; by default 2.5, or more on large images.
+        width: Width of the line with its sides, in pixels; by default 2 on small images, 2.5 for 480 pixels, and so on.
     """
     labels = _refine(labels, image)
     edges = np.zeros(labels.shape, np.uint8)
     edges[:, 1:] |= labels[:, 1:] != labels[:, :-1]
     edges[1:] |= labels[1:] != labels[:-1]
     scale = labels.shape[0] / image.shape[0]
-    width = width or 2.5 * max(1, max(image.shape) / 480)
+    width = width or max(2, max(image.shape) / 192)
     picture = image.astype(np.float32)
     for share, paint, opacity in ((1, (0, 0, 0), 0.75), (0.5, color, 1)):
         kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (max(1, round(share * width * scale)),) * 2)
@@ -146,7 +146,8 @@ def draw_heat(
 
 
 def _line_width(image: np.ndarray) -> int:
-    return max(2, min(image.shape[:2]) // 300)
+    side = min(image.shape[:2])
+    return max(2 if side >= 256 else 1, side // 300)
 
 
 def _fit(labels: np.ndarray, image: np.ndarray) -> np.ndarray:

@@ -50,7 +50,7 @@ def test_colors_of_the_bundled_scenes_differ(name):
 
 def test_up_to_eight_classes_have_the_colors_of_okabe_and_ito_and_keep_them_among_more():
     names = list(map(str, range(150)))
-    assert class_colors(names)[:8] == class_colors(names[:8]) == list(PALETTE[:8])
+    assert class_colors(names)[:8] == class_colors(names[:8]) == PALETTE[:8]
     assert len(set(class_colors(names))) == 40
     assert len(class_colors(list(map(str, range(1000))))) == 1000
 
@@ -63,7 +63,7 @@ def test_a_background_alone_is_black():
 def test_own_palette_and_what_is_none():
     assert class_colors('ab', [[1, 2, 3], [4, 5, 6], [7, 8, 9]]) == [(1, 2, 3), (4, 5, 6)]
     for other in (None, 'random', [(1, 2, 3)], [(1, 2), (3, 4)], [(1, 2, 300), (1, 2, 3)], [(1,), (2, 3)]):
-        assert class_colors('ab', other) == list(PALETTE[:2])
+        assert class_colors('ab', other) == PALETTE[:2]
 
 
 def test_text_has_the_higher_contrast_of_black_and_white():

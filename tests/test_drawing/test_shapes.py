@@ -51,7 +51,7 @@ def test_masks_are_half_transparent_with_an_outline(scale):
     mask[0, 20 // scale : 40 // scale, 20 // scale : 50 // scale] = True
     drawn = draw_masks(np.full((*SIZE, 3), 101, np.uint8), mask, [RED])
     assert drawn[30, 35].tolist() == [178, 50, 50]
-    assert drawn[20, 35].tolist() == [255, 0, 0]
+    assert np.abs(drawn[20, 35].astype(int) - RED).max() < 20, 'antialiased'
     assert (drawn[:18] == 101).all() and (drawn[43:] == 101).all()
 
 
