@@ -38,7 +38,7 @@ def class_colors(classes: Sequence[str], palette: object = None) -> list[Color]:
 
 
 def is_background(name: str) -> bool:
-    """Return whether a class is what remains beside the objects; it is not painted."""
+    """Return whether a class is the background, which is not painted."""
     return name.lower() == 'background'
 
 

@@ -1,4 +1,4 @@
-"""Text in one font; signs that it lacks, such as Chinese or emoji, come from the fonts of the system."""
+"""Text in one font; characters that it lacks, such as Chinese or emoji, come from the fonts of the system."""
 
 import contextlib
 import functools
@@ -31,8 +31,8 @@ def text_height(size: int) -> int:
 def write(picture: Image.Image, corner: tuple[float, float], text: str, size: int, color: Color) -> None:
     """Write a line of text.
 
-    A sign that no font has is spelled: a letter or syllable by its Latin name, an emoji by its name, others by their
-    number.
+    A character that no font has is spelled: a letter or syllable by its Latin name, an emoji by its name, others by
+    their number.
 
     Args:
         picture: The picture, RGB.
@@ -47,11 +47,11 @@ def write(picture: Image.Image, corner: tuple[float, float], text: str, size: in
             ImageDraw.Draw(picture).text((x, baseline), part, color, font, anchor='ls', embedded_color=True)
         else:
             left, top, right, bottom = (round(side) for side in font.getbbox(part, anchor='ls'))
-            sign = Image.new('RGBA', (max(right - left, 1), max(bottom - top, 1)))
-            ImageDraw.Draw(sign).text((-left, -top), part, color, font, anchor='ls', embedded_color=True)
+            glyphs = Image.new('RGBA', (max(right - left, 1), max(bottom - top, 1)))
+            ImageDraw.Draw(glyphs).text((-left, -top), part, color, font, anchor='ls', embedded_color=True)
             scale = size / font.size
-            sign = sign.resize([max(1, round(side * scale)) for side in sign.size])
-            picture.paste(sign, (round(x + left * scale), round(baseline + top * scale)), sign)
+            glyphs = glyphs.resize([max(1, round(side * scale)) for side in glyphs.size])
+            picture.paste(glyphs, (round(x + left * scale), round(baseline + top * scale)), glyphs)
         x += _length(part, font, size)
 
 
@@ -61,19 +61,17 @@ def _length(text: str, font: ImageFont.FreeTypeFont, size: int) -> float:
 
 @functools.lru_cache(1024)
 def _runs(text: str, size: int) -> tuple[Run, ...]:
-    """Divide a text by the fonts that have its signs."""
+    """Divide a text by the fonts that have its characters."""
     runs: list[Run] = []
     for char in text:
         kind = unicodedata.category(char)
-        if kind in ('Cc', 'Zl', 'Zp'):
-            char = ' '
-        elif kind == 'Cf' or '\ufe00' <= char <= '\ufe0f':  # how neighbors are joined or shown
+        if kind == 'Cf' or '\ufe00' <= char <= '\ufe0f':  # how neighbors are joined or shown
             continue
-        path = None if char.isspace() else _find_font(char)
-        if path is None and not char.isspace():
-            char, path = _spell(char), _default()
-        font = _load(path or _default(), size)
-        if runs and (runs[-1][1] is font):
+        char = ' ' if kind == 'Cc' or kind.startswith('Z') else char
+        path = _find_font(char)
+        char, path = (char, path) if path else (_spell(char), _default())
+        font = _load(path, size)
+        if runs and runs[-1][1] is font:
             runs[-1] = runs[-1][0] + char, font
         else:
             runs.append((char, font))
@@ -81,7 +79,7 @@ def _runs(text: str, size: int) -> tuple[Run, ...]:
 
 
 def _spell(char: str) -> str:
-    """Return what is written for a sign that no font has."""
+    """Return what is written for a character that no font has."""
     name = unicodedata.name(char, '')
     if not name or 'IDEOGRAPH' in name:
         return f'U+{ord(char):04X} '
@@ -91,13 +89,13 @@ def _spell(char: str) -> str:
 
 @functools.cache
 def _find_font(char: str) -> Path | None:
-    """Return the first font that has a sign: that of Matplotlib, then those of the system; None if there is none."""
-    if unicodedata.category(char) in ('Cs', 'Cn'):  # no sign at all
+    """Return the first font that has a character, of the own one and those of the system; None if there is none."""
+    if unicodedata.category(char) in ('Cs', 'Cn'):  # no character at all
         return None
     for path in (_default(), *_system_fonts()):
         font = _load(path, _SIZES[0], ImageFont.Layout.BASIC)  # Pillow's other layout adds to a lone accent
         if font is not None:
-            drawn, missing = (font.getmask(sign) for sign in (char, '\U0010ffff'))
+            drawn, missing = map(font.getmask, (char, '\U0010ffff'))
             if (drawn.size, bytes(drawn)) != (missing.size, bytes(missing)):
                 return path
     return None
@@ -113,18 +111,16 @@ def _system_fonts() -> tuple[Path, ...]:
 
 
 @functools.cache
-def _default() -> Path | None:
-    """Return the font of Matplotlib, which has the letters of most alphabets; None if Matplotlib is not installed."""
-    matplotlib = importlib.util.find_spec('matplotlib')  # importing it takes long
-    return matplotlib and Path(matplotlib.origin).parent / 'mpl-data' / 'fonts' / 'ttf' / 'DejaVuSans.ttf'
+def _default() -> Path:
+    """Return the font of Matplotlib, which has the letters of most alphabets; MMEngine needs Matplotlib."""
+    package = Path(importlib.util.find_spec('matplotlib').origin).parent  # importing it takes long
+    return package / 'mpl-data' / 'fonts' / 'ttf' / 'DejaVuSans.ttf'
 
 
 @functools.lru_cache(256)
-def _load(path: Path | None, size: int, layout: ImageFont.Layout | None = None) -> ImageFont.FreeTypeFont | None:
+def _load(path: Path, size: int, layout: ImageFont.Layout | None = None) -> ImageFont.FreeTypeFont | None:
     """Load a font in a size, or in the one that it has; None if it cannot be read."""
-    if path is None:
-        return ImageFont.load_default(size)
     for pixels in (size, *_SIZES):
         with contextlib.suppress(OSError):
             return ImageFont.truetype(path, pixels, layout_engine=layout)
-    return None
+    return ImageFont.load_default(size) if path == _default() else None

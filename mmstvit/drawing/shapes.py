@@ -49,7 +49,8 @@ def draw_masks(image: np.ndarray, masks: np.ndarray, colors: Sequence[Color]) ->
     picture = image.copy()
     for mask, color in zip(masks, colors, strict=True):
         mask = _fit(np.asarray(mask, np.uint8), image)
-        picture[mask > 0] = (0.5 * picture[mask > 0] + 0.5 * np.array(color)).astype(np.uint8)
+        inside = mask > 0
+        picture[inside] = (0.5 * picture[inside] + 0.5 * np.array(color)).astype(np.uint8)
         contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
         cv2.drawContours(picture, contours, -1, color, _line_width(image), cv2.LINE_AA)
     return picture

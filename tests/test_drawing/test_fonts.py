@@ -109,10 +109,11 @@ def test_a_font_of_one_size_is_scaled(tmp_path, monkeypatch):
     assert fonts.text_width('a🐶b', 20) == fonts.text_width('ab', 20) + 16
 
 
-def test_without_matplotlib(monkeypatch):
-    monkeypatch.setattr(fonts, '_default', lambda: None)
+def test_without_the_font_of_matplotlib(monkeypatch, tmp_path):
+    monkeypatch.setattr(fonts, '_default', lambda: tmp_path / 'missing.ttf')
     forget()
     assert ink('person').sum() > 20
+    assert ''.join(part for part, _ in fonts._runs('Cat 1 犬', 20)) == 'Cat 1 U+72AC '
 
 
 @given(st.text(max_size=20))
