@@ -1,7 +1,7 @@
 """Draw boxes, masks, maps and their names on images, and arrange pictures on sheets."""
 
 from .colors import Color, class_colors
-from .labels import draw_labels
+from .placement import draw_labels
 from .predictions import Objects, draw_classes, draw_objects, draw_sample, read_classes, read_map, read_objects
 from .shapes import (
     draw_boundaries,

@@ -19,7 +19,7 @@ Run = tuple[str, ImageFont.FreeTypeFont]
 
 
 def text_width(text: str, size: int) -> int:
-    """Return the width of a line of text, in pixels; see :func:`write`."""
+    """Return the width of a line of text, in pixels; see :func:`write_text`."""
     return round(sum(_length(part, font, size) for part, font in _runs(text, size)))
 
 
@@ -28,7 +28,7 @@ def text_height(size: int) -> int:
     return round(1.25 * size)
 
 
-def write(picture: Image.Image, corner: tuple[float, float], text: str, size: int, color: Color) -> None:
+def write_text(picture: Image.Image, corner: tuple[float, float], text: str, size: int, color: Color) -> None:
     """Write a line of text.
 
     A character that no font has is spelled: a letter or syllable by its Latin name, an emoji by its name, others by

@@ -7,7 +7,7 @@ import numpy as np
 from mmengine.structures import BaseDataElement, InstanceData, PixelData
 
 from .colors import Color
-from .labels import draw_labels, font_size, label_size, write_labels
+from .placement import draw_labels, font_size, label_size, place_labels
 from .shapes import draw_boundaries, draw_boxes, draw_map, draw_masks
 
 TOP = 5  # classes of an image that are listed
@@ -82,7 +82,7 @@ def draw_objects(
 def draw_classes(image: np.ndarray, texts: Sequence[str]) -> np.ndarray:
     """Write one line per class in the upper left corner."""
     height = label_size('', font_size(image.shape))[1]
-    return write_labels(image, [(text, _LIST_COLOR, [(0, i * height)]) for i, text in enumerate(texts)])
+    return place_labels(image, [(text, _LIST_COLOR, [(0, i * height)]) for i, text in enumerate(texts)])
 
 
 def draw_sample(

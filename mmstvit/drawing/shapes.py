@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from .colors import WHITE, Color, is_background
-from .labels import font_size, label_size, write_labels
+from .placement import font_size, label_size, place_labels
 
 _COLORMAPS = {'inferno': cv2.COLORMAP_INFERNO, 'viridis': cv2.COLORMAP_VIRIDIS}
 
@@ -81,7 +81,7 @@ def draw_map(image: np.ndarray, labels: np.ndarray, names: Sequence[str], colors
         )
         around = [(x + right * width // 2, y + down * height) for down in (0, 1, -1, 2, -2) for right in (0, 1, -1)]
         entries.append((names[i], colors[i], around))
-    return write_labels(picture, entries)
+    return place_labels(picture, entries)
 
 
 def draw_boundaries(

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from .colors import WHITE, Color
-from .fonts import text_height, text_width, write
+from .fonts import text_height, text_width, write_text
 
 GAP = 10
 INK: Color = (20, 20, 20)
@@ -52,14 +52,14 @@ def contact_sheet(
     strip = draw_legend(legend, columns * (width + GAP) - GAP, size) if legend else None
     first = top if strip is None else top + len(strip) + GAP
     sheet = Image.new('RGB', (columns * (width + GAP) + GAP, first + sum(lines) + len(rows) * (height + GAP)), WHITE)
-    _write(sheet, heading, (GAP, GAP), size + 4, sheet.width - 2 * GAP)
+    _write_title(sheet, heading, (GAP, GAP), size + 4, sheet.width - 2 * GAP)
     if strip is not None:
         sheet.paste(Image.fromarray(strip), (GAP, top))
     y = first
     for row, line in zip(rows, lines, strict=True):
         for x, panel in enumerate(row):
             corner = GAP + x * (width + GAP), y
-            _write(sheet, panel.title, corner, size, width)
+            _write_title(sheet, panel.title, corner, size, width)
             sheet.paste(Image.fromarray(panel.picture), (corner[0], y + line))
         y += line + height + GAP
     return np.asarray(sheet)
@@ -82,12 +82,12 @@ def draw_legend(colors: Mapping[str, Color], width: int, size: int) -> np.ndarra
     picture = Image.new('RGB', (width, y + line), WHITE)
     for (name, color), (x, y) in zip(colors.items(), places, strict=True):
         ImageDraw.Draw(picture).rectangle((x, y + 2, x + size, y + size + 2), color, INK)
-        write(picture, (x + round(1.4 * size), y), name, size, INK)
+        write_text(picture, (x + round(1.4 * size), y), name, size, INK)
     return np.asarray(picture)
 
 
-def _write(sheet: Image.Image, text: str, corner: tuple[int, int], size: int, width: int) -> None:
+def _write_title(sheet: Image.Image, text: str, corner: tuple[int, int], size: int, width: int) -> None:
     """Write a line of text, smaller if it would be too wide."""
     while size > 8 and text_width(text, size) > width:
         size -= 1
-    write(sheet, corner, text, size, INK)
+    write_text(sheet, corner, text, size, INK)

@@ -28,7 +28,7 @@ def forget() -> None:
 def ink(text: str, size: int = 20) -> np.ndarray:
     """Return what is written, cut out: (H, W) of bool."""
     picture = Image.new('RGB', (fonts.text_width(text, size) + 40, 3 * size), 'white')
-    fonts.write(picture, (10, size), text, size, (0, 0, 0))
+    fonts.write_text(picture, (10, size), text, size, (0, 0, 0))
     dark = np.asarray(picture).min(-1) < 128
     rows, columns = np.flatnonzero(dark.any(1)), np.flatnonzero(dark.any(0))
     assert len(rows) and rows[0] >= size - 2 and rows[-1] < size + fonts.text_height(size) + 2
@@ -120,4 +120,4 @@ def test_without_the_font_of_matplotlib(monkeypatch, tmp_path):
 def test_any_text_is_written(text):
     width = fonts.text_width(text, 12)
     assert width >= 0
-    fonts.write(Image.new('RGB', (width + 1, 20)), (0, 0), text, 12, (255, 255, 255))
+    fonts.write_text(Image.new('RGB', (width + 1, 20)), (0, 0), text, 12, (255, 255, 255))

@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from .colors import Color, text_color
-from .fonts import text_height, text_width, write
+from .fonts import text_height, text_width, write_text
 
 PADDING = 3  # pixels between a text and the border of its label
 Corner = tuple[int, int]
@@ -42,10 +42,10 @@ def draw_labels(
                 corners = [(x, y) for y in rows for x in (left, right - width)]
                 labels.append((text, colors[i], [*corners, (right, top), (left - width, top)]))
                 break
-    return write_labels(image, labels)
+    return place_labels(image, labels)
 
 
-def write_labels(image: np.ndarray, labels: Iterable[tuple[str, Color, Sequence[Corner]]]) -> np.ndarray:
+def place_labels(image: np.ndarray, labels: Iterable[tuple[str, Color, Sequence[Corner]]]) -> np.ndarray:
     """Write texts on rectangles of their colors, each at the first of its upper left corners that is free.
 
     Labels that are not free at any of them are left out.
@@ -61,7 +61,7 @@ def write_labels(image: np.ndarray, labels: Iterable[tuple[str, Color, Sequence[
             if inside and not ((taken[:, :2] < box[2:]) & (taken[:, 2:] > box[:2])).all(1).any():
                 taken = np.concatenate([taken, box[None]])
                 draw.rectangle((x, y, x + width - 1, y + height - 1), fill=color)
-                write(picture, (x + PADDING, y), text, size, text_color(color))
+                write_text(picture, (x + PADDING, y), text, size, text_color(color))
                 break
     return np.array(picture)
 

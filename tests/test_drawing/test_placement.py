@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mmstvit.drawing import draw_labels
-from mmstvit.drawing.labels import font_size, label_size
+from mmstvit.drawing.placement import font_size, label_size
 
 SIZE = HEIGHT, WIDTH = 200, 240
 GRAY = np.full((*SIZE, 3), 128, np.uint8)
