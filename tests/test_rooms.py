@@ -12,6 +12,7 @@ GENERIC = (
     'datasets',
     'dependencies',
     'deployment',
+    'drawing',
     'engine',
     'errors',
     'fileio',

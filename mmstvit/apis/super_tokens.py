@@ -12,8 +12,8 @@ from mmstvit.datasets.images import UnreadableError
 from mmstvit.errors import UserError
 from mmstvit.fileio import mark_results, safe_loading
 from mmstvit.visualization import attention_of, contact_sheet, draw_blocks, image_of, super_tokens, write_gif
-from mmstvit.visualization.figures import Panel
-from mmstvit.visualization.reading import find_backbone
+from mmstvit.visualization.extraction import find_backbone
+from mmstvit.visualization.panels import BlockPanel
 
 from .predict.inputs import Source, find_inputs
 from .predict.predictor import Predictor, load_predictor
@@ -95,7 +95,7 @@ def _draw(
     soft: int | Literal['point'] | None,
     grid: bool,
     single: bool,
-) -> list[list[Panel]]:
+) -> list[list[BlockPanel]]:
     if source.is_video:
         raise UnreadableError('this is a video; extract the frames to draw')
     picture = next(predictor.read(source))
@@ -114,7 +114,7 @@ def _draw(
     return draw_blocks(image, *records, soft, grid, max(960, *image.shape[:2]) if single else None)
 
 
-def _write(target: Path, rows: list[list[Panel]], heading: str, single: bool, gif: bool) -> None:
+def _write(target: Path, rows: list[list[BlockPanel]], heading: str, single: bool, gif: bool) -> None:
     (target if single else target.parent).mkdir(parents=True, exist_ok=True)
     if single:
         for panel in (panel for row in rows for panel in row):

@@ -11,23 +11,30 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import cv2
 import numpy as np
 from mmengine.registry import DefaultScope
 from mmengine.structures import BaseDataElement
 from PIL import Image
 
-from mmstvit.apis.drawing import Color, draw_instances, draw_map
 from mmstvit.apis.predict.inputs import Source
 from mmstvit.apis.predict.predictor import Predictor, load_predictor
-from mmstvit.apis.predict.results import read_classes, read_map, read_objects
 from mmstvit.checkpoint import to_mmstvit
 from mmstvit.compat import registered_types_only
 from mmstvit.datasets.images import UnreadableError
+from mmstvit.drawing import (
+    Color,
+    draw_boundaries,
+    draw_map,
+    draw_objects,
+    fill_means,
+    read_classes,
+    read_map,
+    read_objects,
+    resize,
+)
 from mmstvit.errors import UserError
 from mmstvit.fileio import IMAGE_SUFFIXES, safe_loading
-from mmstvit.visualization import Attention, SuperTokens, attention_of, super_tokens
-from mmstvit.visualization import drawing as maps
+from mmstvit.visualization import Attention, SuperTokens, attention_of, image_of, super_tokens, token_maps
 
 # The run of `make demo`, whose model is the first choice.
 DEMO = 'mask-rcnn_stvit-nano_fpn_scenes'
@@ -98,12 +105,12 @@ class View:
             record = self.attention[stage, block]
             labels = record.enlarge(np.arange(record.weights.size).reshape(record.weights.shape))
         else:
-            labels = maps.regions(tokens, self.picture.shape[:2])
-        return maps.draw_boundaries(maps.fill_means(self.picture, labels), labels, width=1.5)
+            labels = token_maps.regions(tokens, self.picture.shape[:2])
+        return draw_boundaries(fill_means(self.picture, labels), labels)
 
     def draw_attention(self, stage: int, block: int) -> np.ndarray:
         """Draw the attention of the point in a block."""
-        return maps.draw_attention(self.picture, self.attention[stage, block])
+        return token_maps.draw_attention(self.picture, self.attention[stage, block])
 
     def to_point(self, x: float, y: float) -> tuple[int, int]:
         """Return the pixel, as the model sees it, at a position in the picture."""
@@ -196,7 +203,7 @@ class Service:
                 sample = predictor.prepare(file)
             except UnreadableError as error:
                 raise UserError(f'{image.name}: {error}.', 'Use another image.') from error
-            seen = maps.image_of(sample)
+            seen = image_of(sample)
             if seen.shape[0] * seen.shape[1] > MODEL_PIXELS:
                 raise UserError(
                     f'{image.name} has more than {MODEL_PIXELS:,} pixels after the test pipeline of this model.',
@@ -209,7 +216,7 @@ class Service:
                 tokens = {(t.stage, t.block): t for t in super_tokens(predictor.model, sample)}
             point = seen.shape[1] // 2, seen.shape[0] // 2
             attention = self._attend(predictor, sample, point, times)
-        name, picture = path.relative_to(self._root).as_posix(), _fit(seen)
+        name, picture = path.relative_to(self._root).as_posix(), resize(seen, SIDE)
         return View(name, sample, size, picture, prediction, heading, rows, tokens, attention, point=point, times=times)
 
     def attend(self, view: View, point: tuple[int, int]) -> None:
@@ -265,32 +272,19 @@ def _timed(times: dict[str, float], name: str) -> Iterator[None]:
     times[name] = time.perf_counter() - start
 
 
-def _fit(image: np.ndarray, interpolation: int = cv2.INTER_CUBIC) -> np.ndarray:
-    """Resize an image to a longer side of ``SIDE``."""
-    height, width = image.shape[:2]
-    scale = SIDE / max(height, width)
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    return cv2.resize(image, size, interpolation=interpolation if scale > 1 else cv2.INTER_AREA)
-
-
 def _draw(predictor: Predictor, sample: BaseDataElement, image: np.ndarray) -> tuple[str, list[Row], np.ndarray]:
     """Return a heading, the rows and the picture of a prediction."""
-    classes, colors, picture = predictor.classes, predictor.colors, _fit(image)
+    classes, colors, picture = predictor.classes, predictor.colors, resize(image, SIDE)
     if 'pred_instances' in sample:
-        found = read_objects(sample, SCORE)
-        boxes = found.boxes * (picture.shape[1] / image.shape[1])
-        masks = None
-        if found.masks is not None:
-            masks = np.array([_fit(mask.astype(np.uint8), cv2.INTER_LINEAR) for mask in found.masks], bool)
-        drawn = draw_instances(picture, boxes, found.labels, masks, found.texts(classes), colors)
+        found = read_objects(sample.pred_instances, SCORE)
+        drawn = draw_objects(picture, found, classes, colors, scale=picture.shape[1] / image.shape[1])
         scored = zip(found.labels, found.scores, strict=True)
         rows = [Row(classes[i], score, f'{score:.2f}', colors[i]) for i, score in scored]
         return f'Objects with a score of {SCORE} or more', sorted(rows, key=lambda row: -row.value), drawn
     if 'pred_sem_seg' in sample:
-        labels = read_map(sample)
+        labels = read_map(sample.pred_sem_seg)
         shares = np.bincount(labels.ravel(), minlength=len(classes))[: len(classes)] / labels.size
         order = [i for i in np.argsort(-shares, kind='stable') if shares[i]]
         rows = [Row(classes[i], float(shares[i]), f'{shares[i]:.1%}', colors[i]) for i in order]
-        fitted = cv2.resize(labels.astype(np.float32), picture.shape[1::-1], interpolation=cv2.INTER_NEAREST)
-        return 'Segments, and their share', rows, draw_map(picture, fitted.astype(int), classes, colors)
+        return 'Segments, and their share', rows, draw_map(picture, labels, classes, colors)
     return 'Classes', [Row(name, score, f'{score:.2f}') for name, score in read_classes(sample, classes)], picture

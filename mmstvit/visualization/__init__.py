@@ -1,10 +1,12 @@
 """Read super tokens and attention from a running model, and draw them."""
 
-from .drawing import image_of
-from .figures import contact_sheet, draw_blocks, write_gif
+from mmstvit.drawing import contact_sheet
+
+from .extraction import attention_of, super_tokens
 from .hook import SuperTokenVisHook
-from .reading import attention_of, super_tokens
+from .panels import draw_blocks, write_gif
 from .records import Attention, SuperTokens
+from .token_maps import image_of
 
 __all__ = [
     'Attention',

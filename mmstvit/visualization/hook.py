@@ -12,9 +12,9 @@ from mmstvit.compat import create_image_folder
 from mmstvit.errors import UserError
 from mmstvit.registry import HOOKS
 
-from .drawing import image_of
-from .figures import draw_blocks
-from .reading import find_backbone, super_tokens
+from .extraction import find_backbone, super_tokens
+from .panels import draw_blocks
+from .token_maps import image_of
 
 
 @HOOKS.register_module()
@@ -75,7 +75,7 @@ class SuperTokenVisHook(Hook):
         self._trains = False
 
     def before_val_epoch(self, runner: Runner) -> None:
-        """Begin with the first image again."""
+        """Reset the image counter before each validation."""
         due = self._trains and self._validations % self.interval == 0 and is_main_process()
         self._drawn = 0 if due else self.num_images
         self._validations += self._trains

@@ -161,7 +161,7 @@ def test_maps_are_those_of_a_test_with_a_legend(checkpoints, in_folder):
     legend = rows('out/legend.csv')
     assert list(legend) == ['id', *'012345']
     assert [row[0] for row in legend.values()][1:] == CLASSES['mmseg']
-    assert legend['1'] == ['circle', '#dc322f']
+    assert legend['1'] == ['circle', '#0072b2']
     assert sorted(p.name for p in Path('out/pictures').iterdir()) == [f'{i}.jpg' for i in range(4)]
 
 

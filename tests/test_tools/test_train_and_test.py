@@ -95,8 +95,8 @@ def test_contact_sheet_shows_truth_beside_prediction(trained, tmp_path):
     args = ['--out', sheet, '--num', 4, '--columns', 2, '--side', 192, '--score-thr', 0.9, '--work-dir', tmp_path / 'w']
     run_main('analysis_tools/contact_sheet.py', CONFIG, next(run.glob('epoch_*.pth')), *args, cwd=folder)
     picture = cv2.imread(str(sheet))
-    assert picture.shape == (28 + 2 * 200, 2 * (2 * 192 + 8) - 8, 3)
-    truth, photo = picture[28:220, :192], cv2.imread(str(folder / 'data/scenes/coco/val/000001.jpg'))
+    assert picture.shape == (56 + 2 * 202, 4 * 202 + 10, 3)  # legend and titles, then two rows of two pairs
+    truth, photo = picture[56:248, 10:202], cv2.imread(str(folder / 'data/scenes/coco/val/000001.jpg'))
     # The photograph is there, and something is drawn on it.
     difference = abs(truth.astype(int) - photo).max(axis=2)
     assert (difference < 12).mean() > 0.3

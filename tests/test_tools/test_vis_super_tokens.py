@@ -13,7 +13,7 @@ from mmstvit.apis.predict.inputs import find_inputs
 from mmstvit.apis.predict.predictor import load_predictor
 from mmstvit.apis.super_tokens import draw_super_tokens
 from mmstvit.checkpoint import convert_to_official
-from mmstvit.visualization import figures
+from mmstvit.visualization import panels
 
 from ..helpers import ROOT
 from ..in_process import restored, run_main
@@ -26,7 +26,7 @@ CONFIG = ROOT / 'configs' / f'{NAMES["mmpretrain"]}.py'
 
 @pytest.fixture(autouse=True)
 def in_folder(tmp_path, monkeypatch):
-    monkeypatch.setattr(figures, 'SIDE', 240)  # saves time
+    monkeypatch.setattr(panels, 'SIDE', 240)  # saves time
     with restored(tmp_path):
         write(tmp_path / 'images' / 'a.png', draw(0, 48, 64, 3))
         yield tmp_path

@@ -11,7 +11,7 @@ from torch import nn
 import mmstvit
 from mmstvit.errors import UserError
 from mmstvit.registry import HOOKS
-from mmstvit.visualization import SuperTokenVisHook, figures
+from mmstvit.visualization import SuperTokenVisHook, panels
 
 from ..helpers import TINY, assert_equal
 from ..test_engine.test_hooks.conftest import make_runner  # noqa: F401
@@ -27,7 +27,7 @@ def backends() -> dict:
 
 @pytest.fixture(autouse=True)
 def small_panels(monkeypatch):
-    monkeypatch.setattr(figures, 'SIDE', 96)
+    monkeypatch.setattr(panels, 'SIDE', 96)
 
 
 class Watch(Hook):

@@ -14,64 +14,34 @@ import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
-from mmengine.structures import InstanceData
+from PIL import Image
 
 from mmstvit.apis import UserError, add_common_arguments, prepare, user_errors
-from mmstvit.apis.drawing import class_colors, draw_instances
 from mmstvit.checkpoint import to_mmstvit
+from mmstvit.drawing import Panel, class_colors, contact_sheet, draw_sample, to_rgb
 from mmstvit.fileio import safe_loading
 
-CAPTION_HEIGHT = 28
-GAP = 8
+TITLES = {'gt': 'ground truth', 'pred': 'prediction'}
 
 
-def draw(image: np.ndarray, instances: InstanceData, metainfo: dict) -> np.ndarray:
-    """Draw masks, boxes and class names on an RGB image that is shown larger or smaller than the original."""
-    masks = np.asarray(getattr(instances.masks, 'masks', instances.masks), np.uint8)  # BitmapMasks or a tensor
-    scale = image.shape[1] / masks.shape[2]
-    masks = [cv2.resize(mask, image.shape[1::-1], interpolation=cv2.INTER_NEAREST) for mask in masks]
-    boxes = np.asarray(getattr(instances.bboxes, 'tensor', instances.bboxes)) * scale
-    labels = instances.labels.tolist()
-    texts = [metainfo['classes'][label] for label in labels]
-    if 'scores' in instances:
-        texts = [f'{text} {score:.2f}' for text, score in zip(texts, instances.scores.tolist(), strict=True)]
-    colors = class_colors(len(metainfo['classes']), metainfo.get('palette'))
-    return draw_instances(image, boxes, labels, np.array(masks), texts, colors)
-
-
-def draw_pairs(runner: Runner, count: int, side: int, score_thr: float) -> list[np.ndarray]:
-    """Draw ground truth and prediction of the first ``count`` test images side by side: RGB, ``side`` pixels high."""
+def draw(runner: Runner, count: int, columns: int, side: int, score_thr: float) -> np.ndarray:
+    """Draw the first ``count`` test images with ground truth and prediction, ``columns`` pairs in a row."""
     dataset = runner.test_dataloader.dataset
+    classes = dataset.metainfo['classes']
+    colors = class_colors(classes, dataset.metainfo.get('palette'))
     runner.model.eval()
-    pairs = []
+    panels = []
     for index in range(min(count, len(dataset))):
-        data = dataset[index]
-        batch = dict(inputs=[data['inputs']], data_samples=[data['data_samples']])
         with torch.no_grad():
-            sample = runner.model.test_step(batch)[0].cpu()
-        image = cv2.cvtColor(cv2.imread(sample.img_path), cv2.COLOR_BGR2RGB)
+            (sample,) = runner.model.test_step({key: [value] for key, value in dataset[index].items()})
+        image = to_rgb(cv2.imread(sample.img_path))
         scale = side / image.shape[0]
         image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR)
-        found = sample.pred_instances
-        found = found[found.scores >= score_thr]
-        pair = [draw(image, instances, dataset.metainfo) for instances in (sample.gt_instances, found)]
-        pairs.append(np.concatenate(pair, axis=1))
-    return pairs
-
-
-def tile(pairs: list[np.ndarray], columns: int, captions: tuple[str, str]) -> np.ndarray:
-    """Arrange the pairs in rows, with captions above every column."""
-    height, width = (max(p.shape[axis] for p in pairs) for axis in (0, 1))
-    rows = -(-len(pairs) // columns)
-    sheet = np.full((CAPTION_HEIGHT + rows * (height + GAP), columns * (width + GAP) - GAP, 3), 255, np.uint8)
-    for column in range(columns):
-        for half, text in enumerate(captions):
-            origin = (column * (width + GAP) + half * width // 2 + 6, CAPTION_HEIGHT - 9)
-            cv2.putText(sheet, text, origin, cv2.FONT_HERSHEY_SIMPLEX, 0.6, (0, 0, 0), 1, cv2.LINE_AA)
-    for i, pair in enumerate(pairs):
-        y, x = CAPTION_HEIGHT + i // columns * (height + GAP), i % columns * (width + GAP)
-        sheet[y : y + pair.shape[0], x : x + pair.shape[1]] = pair
-    return sheet
+        for kind, title in TITLES.items():
+            picture = draw_sample(image, sample, classes, colors, kind, score_thr, scale)
+            panels.append(Panel(picture, title if index < columns else ''))
+    rows = [panels[i : i + 2 * columns] for i in range(0, len(panels), 2 * columns)]
+    return contact_sheet(rows, legend=dict(zip(classes, colors, strict=True)))
 
 
 def check_detector(cfg: Config, args: argparse.Namespace) -> None:
@@ -97,10 +67,9 @@ def main() -> None:
         parser.error('--num, --columns and --side must be at least 1')
     with user_errors(), safe_loading(convert=to_mmstvit):
         runner = prepare(args, 'test', check_detector)
-    sheet = tile(draw_pairs(runner, args.num, args.side, args.score_thr), args.columns, ('ground truth', 'prediction'))
+    sheet = draw(runner, args.num, args.columns, args.side, args.score_thr)
     args.sheet.parent.mkdir(parents=True, exist_ok=True)
-    if not cv2.imwrite(str(args.sheet), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR)):
-        raise OSError(f'could not write {args.sheet}: check the free disk space and the permissions')
+    Image.fromarray(sheet).save(args.sheet)
     print(f'contact sheet: {args.sheet}')
 
 

@@ -3,7 +3,7 @@ dataset_type = 'CocoDataset'
 data_root = 'data/scenes/coco/'
 metainfo = dict(
     classes=('circle', 'square', 'triangle', 'star', 'digit'),
-    palette=[(220, 50, 47), (38, 139, 210), (133, 153, 0), (181, 137, 0), (211, 54, 130)],
+    palette=[(0, 114, 178), (230, 159, 0), (0, 158, 115), (86, 180, 233), (204, 121, 167)],
 )
 
 train_pipeline = [

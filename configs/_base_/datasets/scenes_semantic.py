@@ -3,7 +3,7 @@ dataset_type = 'BaseSegDataset'
 data_root = 'data/scenes/ade20k'
 metainfo = dict(
     classes=('background', 'circle', 'square', 'triangle', 'star', 'digit'),
-    palette=[(0, 0, 0), (220, 50, 47), (38, 139, 210), (133, 153, 0), (181, 137, 0), (211, 54, 130)],
+    palette=[(0, 0, 0), (0, 114, 178), (230, 159, 0), (0, 158, 115), (86, 180, 233), (204, 121, 167)],
 )
 
 train_pipeline = [

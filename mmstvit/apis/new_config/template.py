@@ -1,7 +1,8 @@
 """The text of a new config."""
 
-import colorsys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+
+from mmstvit.drawing import class_colors
 
 from .code import Code, assign, literal
 from .models import Model
@@ -130,7 +131,7 @@ def _write_data(data: Data, model: Model) -> Iterator[str]:
     ]
     if data.task != 'classes':
         lines += [
-            assign('palette', data.palette or make_palette(data.classes)),
+            assign('palette', data.palette or class_colors(data.classes)),
             'metainfo = dict(classes=classes, palette=palette)',
         ]
     lines.append(f'num_classes = {len(data.classes)}')
@@ -314,14 +315,3 @@ def metric_name(data: Data, model: Model) -> str:
     if data.task == 'instances':
         return 'coco/bbox_mAP' if model.family == 'faster-rcnn' else 'coco/segm_mAP'
     return 'mIoU' if data.task == 'segments' else 'accuracy/top1'
-
-
-def make_palette(classes: Sequence[str]) -> list[tuple[int, int, int]]:
-    """Make colors that differ, neighbors most; a background is black."""
-    colors = []
-    for i, name in enumerate(classes):
-        # The golden ratio spreads the hues; brightness and saturation alternate, so that many classes differ too.
-        hue, value, saturation = i * 0.618034 % 1, (1.0, 0.75, 0.5)[i % 3], (0.85, 0.6)[i // 3 % 2]
-        color = tuple(round(255 * part) for part in colorsys.hsv_to_rgb(hue, saturation, value))
-        colors.append((0, 0, 0) if i == 0 and name.lower() == 'background' else color)
-    return colors

@@ -8,11 +8,11 @@ from mmengine.registry import DefaultScope
 
 from mmstvit.compat import registered_types_only
 from mmstvit.deployment import ExportedModel, load_exported
+from mmstvit.drawing import class_colors
 from mmstvit.errors import UserError
 from mmstvit.fileio import check_config, parse_config
 
 from ..config import complete_config
-from ..drawing import class_colors
 from .predictor import Predictor
 
 _AGAIN = 'Export the model again.'
@@ -48,8 +48,8 @@ def load_exported_predictor(path: str, trust: bool) -> Iterator[Predictor]:
             stack.enter_context(registered_types_only())
         stack.enter_context(DefaultScope.overwrite_default_scope(cfg.default_scope))
         with _remedy(_AGAIN):
-            colors = class_colors(len(metadata.classes), metadata.palette)
-            predictor = Predictor(cfg, model, list(metadata.classes), colors)
+            classes = list(metadata.classes)
+            predictor = Predictor(cfg, model, classes, class_colors(classes, metadata.palette))
         yield predictor
 
 

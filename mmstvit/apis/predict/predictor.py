@@ -18,14 +18,13 @@ from torch import nn
 from mmstvit.compat import registered_types_only
 from mmstvit.datasets.images import UnreadableError, find_readers
 from mmstvit.datasets.wrappers import inner_datasets
+from mmstvit.drawing import Color, class_colors, to_rgb
 from mmstvit.engine import runner as engine
 from mmstvit.errors import CheckpointError, UserError
 from mmstvit.fileio import Checkpoint, check_config, load_weights, open_checkpoint
 from mmstvit.nodes import as_list, type_name
-from mmstvit.visualization.drawing import to_rgb
 
 from ..config import complete_config, read_config
-from ..drawing import Color, class_colors
 from .inputs import Source, read_frames
 
 # Parts of a config that are built to predict.
@@ -175,7 +174,7 @@ def load_predictor(
             load_weights(model, source, complete=True)
         classes, palette = _find_classes(cfg, source.meta, model)
         del source  # three times the memory of the model if it holds the state of an optimizer
-        yield Predictor(cfg, model.to(device).eval(), classes, class_colors(len(classes), palette))
+        yield Predictor(cfg, model.to(device).eval(), classes, class_colors(classes, palette))
 
 
 def _find_device(name: str) -> torch.device:

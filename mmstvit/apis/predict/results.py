@@ -2,7 +2,6 @@
 
 import csv
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
@@ -10,55 +9,13 @@ import cv2
 import numpy as np
 from mmengine.structures import BaseDataElement
 
+from mmstvit.drawing import Color, draw_classes, draw_map, draw_objects, read_classes, read_map, read_objects
+from mmstvit.drawing.predictions import TOP
 from mmstvit.errors import UserError
 from mmstvit.fileio import mark_results
 
-from ..drawing import Color, draw_classes, draw_instances, draw_map
 from .inputs import video_property
 from .predictor import Picture
-
-_TOP = 5  # classes per image in the CSV file
-
-
-@dataclass
-class Objects:
-    """Objects that a detector found in an image.
-
-    Args:
-        boxes: (n, 4), corners in pixels.
-        labels: Class of each object.
-        scores: Score of each object.
-        masks: (n, H, W) of bool; None from a detector without masks.
-    """
-
-    boxes: np.ndarray
-    labels: list[int]
-    scores: list[float]
-    masks: np.ndarray | None
-
-    def texts(self, classes: list[str]) -> list[str]:
-        """Return name and score of each object."""
-        return [f'{classes[i]} {score:.2f}' for i, score in zip(self.labels, self.scores, strict=True)]
-
-
-def read_objects(sample: BaseDataElement, score: float) -> Objects:
-    """Return the objects of a prediction that have at least this score."""
-    found = sample.pred_instances
-    found = found[found.scores >= score].cpu().numpy()
-    boxes = np.asarray(getattr(found.bboxes, 'tensor', found.bboxes), np.float64).reshape(-1, 4)
-    masks = np.asarray(found.masks, bool) if 'masks' in found else None
-    return Objects(boxes, found.labels.tolist(), found.scores.tolist(), masks)
-
-
-def read_map(sample: BaseDataElement) -> np.ndarray:
-    """Return the class of each pixel of a prediction, (H, W)."""
-    return sample.pred_sem_seg.data.squeeze(0).cpu().numpy()
-
-
-def read_classes(sample: BaseDataElement, classes: list[str]) -> list[tuple[str, float]]:
-    """Return the best classes of a prediction with their scores, the best first."""
-    scores, labels = sample.pred_score.topk(min(_TOP, len(classes)))
-    return [(classes[i], score) for score, i in zip(scores.tolist(), labels.tolist(), strict=True)]
 
 
 class Results:
@@ -142,7 +99,7 @@ class Instances(Results):
 
     def _write(self, picture: Picture, sample: BaseDataElement) -> np.ndarray:
         self._best = max([self._best, *sample.pred_instances.scores.tolist()])
-        found = read_objects(sample, self.score)
+        found = read_objects(sample.pred_instances, self.score)
         height, width = picture.image.shape[:2]
         self._images.append(dict(id=len(self._images) + 1, file_name=picture.name, width=width, height=height))
         for i, label in enumerate(found.labels):
@@ -160,8 +117,7 @@ class Instances(Results):
             if found.masks is not None:
                 entry |= _encode(found.masks[i])
             self._stream.write((',\n' if self._count > 1 else '\n') + json.dumps(entry))
-        texts = found.texts(self.classes)
-        return draw_instances(picture.rgb, found.boxes, found.labels, found.masks, texts, self.colors)
+        return draw_objects(picture.rgb, found, self.classes, self.colors)
 
     @property
     def note(self) -> str:
@@ -201,7 +157,7 @@ class Segments(Results):
             rows.writerow([i, text_cell(name), '#{:02x}{:02x}{:02x}'.format(*color)])
 
     def _write(self, picture: Picture, sample: BaseDataElement) -> np.ndarray:
-        labels = read_map(sample)
+        labels = read_map(sample.pred_sem_seg)
         stem = picture.name if picture.source.is_video else picture.source.stem
         write_image(
             self.folder / 'maps' / f'{stem}.png', labels.astype(np.uint8 if len(self.classes) <= 256 else np.uint16)
@@ -217,7 +173,7 @@ class Classes(Results):
     def __init__(self, *args: object) -> None:
         super().__init__(*args)
         self._rows = csv.writer(self._stream)
-        count = min(_TOP, len(self.classes))
+        count = min(TOP, len(self.classes))
         header = [f'{name}{i}' for i in ('', *(f'_{i}' for i in range(2, count + 1))) for name in ('class', 'score')]
         self._rows.writerow(['file', *header])
 

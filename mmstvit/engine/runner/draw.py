@@ -5,7 +5,9 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+import cv2
 import mmcv
+import numpy as np
 from mmengine import fileio
 from mmengine.config import Config
 from mmengine.hooks import Hook
@@ -13,35 +15,30 @@ from mmengine.runner import Runner
 from mmengine.structures import BaseDataElement
 
 from mmstvit.datasets.wrappers import inner_datasets
+from mmstvit.drawing import class_colors, draw_sample
 from mmstvit.errors import UserError
 
 
 def check_draw(cfg: Config, args: argparse.Namespace) -> None:
-    """Check that ``--show`` and ``--show-dir`` can draw every image; make masks half transparent.
+    """Check that ``--show`` and ``--show-dir`` can draw every image.
 
     Raises:
-        UserError: The config has no visualizer, or there are several processes, of which MMEngine lets one draw.
+        UserError: There are several processes, of which MMEngine lets one draw.
     """
-    if not (args.show or args.show_dir):
-        return
-    if cfg.get('visualizer') is None:
-        raise UserError('--show and --show-dir need a visualizer in the config, which does not have one.')
-    if cfg.get('launcher', 'none') != 'none':
+    if (args.show or args.show_dir) and cfg.get('launcher', 'none') != 'none':
         raise UserError(
             '--show and --show-dir draw in one process only: of several, each has a part of the images.',
             'Run tools/test.py without --launcher.',
         )
-    if cfg.visualizer.get('type') in ('DetLocalVisualizer', 'SegLocalVisualizer'):
-        cfg.visualizer.setdefault('alpha', 0.5)  # half transparent: object and mask are both visible
 
 
 class DrawHook(Hook):
-    """Draw every test image with its prediction, into a folder, a window or both.
+    """Draw every test image with its ground truth, if it has one, and its prediction side by side.
 
     Args:
         cfg: Config of the test.
         folder: Folder for the pictures; below it they have the paths of the images below the root of the data.
-        show: Show each picture in a window.
+        show: Show each picture in a window of the visualizer.
         wait_time: Seconds for which a window stays open.
     """
 
@@ -51,29 +48,42 @@ class DrawHook(Hook):
         roots = [os.path.abspath(os.path.expanduser(reader.get('data_root') or '.')) for reader in readers]
         self.root = os.path.commonpath(roots)
         self.backend_args = readers[0].get('backend_args')
-        hook = (cfg.get('default_hooks') or {}).get('visualization') or {}
-        self.options = {'score_thr': hook.get('score_thr'), 'show': show, 'wait_time': wait_time}
+        score = ((cfg.get('default_hooks') or {}).get('visualization') or {}).get('score_thr')
+        self.score = score if score is not None else 0.3 if cfg.get('default_scope') == 'mmdet' else 0.0
+        self.show, self.wait_time = show, wait_time
         self.count = 0
 
     def after_test_iter(
         self, runner: Runner, batch_idx: int, data_batch: object, outputs: Sequence[BaseDataElement]
     ) -> None:
         """Draw the images of a batch."""
-        visualizer = runner.visualizer
-        if self.folder is None:
-            visualizer._vis_backends = {}  # a picture that is only shown is not stored, as in the libraries' own hooks
-        options = dict(self.options)
-        threshold = options.pop('score_thr')
-        draw = getattr(visualizer, 'visualize_cls', None)  # MMPreTrain's
-        if draw is None:
-            draw = visualizer.add_datasample
-            if threshold is not None:
-                options['pred_score_thr'] = threshold
         for sample in outputs:
             self.count += 1
-            image = mmcv.imfrombytes(fileio.get(sample.img_path, self.backend_args), channel_order='rgb')
-            out_file = self.folder and str(self.folder / self.relative_path(sample.img_path))
-            draw(name=sample.img_path, image=image, data_sample=sample, out_file=out_file, step=self.count, **options)
+            picture = self.draw(sample, runner.visualizer.dataset_meta or {})
+            if self.folder is not None:
+                path = self.folder / self.relative_path(sample.img_path)
+                mmcv.imwrite(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), str(path))  # makes the folder too
+            if self.show:
+                runner.visualizer.show(picture, sample.img_path, self.wait_time)
+
+    def draw(self, sample: BaseDataElement, meta: dict) -> np.ndarray:
+        """Draw ground truth and prediction of an image: RGB.
+
+        Args:
+            sample: The image with its prediction.
+            meta: ``classes`` and ``palette`` of the dataset.
+
+        Raises:
+            UserError: The prediction is of another kind than those of the three libraries' usual heads.
+        """
+        image = mmcv.imfrombytes(fileio.get(sample.img_path, self.backend_args), channel_order='rgb')
+        classes = [str(name) for name in meta.get('classes') or range(1000)]
+        colors = class_colors(classes, meta.get('palette'))
+        truth = draw_sample(image, sample, classes, colors, 'gt')
+        prediction = draw_sample(image, sample, classes, colors, 'pred', self.score)
+        if prediction is None:
+            raise UserError(f'--show and --show-dir cannot draw a prediction of {", ".join(sample.keys())}.')
+        return prediction if truth is None else np.concatenate([truth, prediction], 1)
 
     def relative_path(self, path: str) -> Path:
         """Return the path of an image below the root of the data; its whole path if it is elsewhere."""

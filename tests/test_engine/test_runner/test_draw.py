@@ -5,6 +5,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import cv2
+import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
@@ -27,7 +28,6 @@ def predict(library: str, sample: BaseDataElement) -> BaseDataElement:
     if library == 'mmseg':
         sample.pred_sem_seg = PixelData(data=torch.zeros(1, *sample.ori_shape, dtype=torch.long))
     else:
-        del sample.gt_instances  # boxes of a dataset are tensors only after the data preprocessor
         boxes, masks = torch.tensor([[2.0, 2.0, 9.0, 9.0]]), torch.zeros(1, *sample.ori_shape, dtype=torch.bool)
         sample.pred_instances = InstanceData(
             bboxes=boxes, labels=torch.tensor([0]), scores=torch.tensor([0.9]), masks=masks
@@ -56,9 +56,10 @@ def test_every_image_has_a_picture_with_its_own_path(tmp_path, monkeypatch, libr
     expected = [path.relative_to('data') for split in ('train', 'val') for path in images(library, Path('data'), split)]
     assert len(expected) == 8
     assert sorted(path.relative_to('out') for path in Path('out').rglob('*.*')) == sorted(expected)
-    picture, photo = (cv2.imread(str(Path(folder) / expected[0])) for folder in ('out', 'data'))
-    assert picture.shape[0] == photo.shape[0]
-    assert not (picture[:, : photo.shape[1]] == photo).all(), 'nothing is drawn'
+    picture, photo = (cv2.imread(str(Path(folder) / expected[0])).astype(int) for folder in ('out', 'data'))
+    assert picture.shape == (photo.shape[0], 2 * photo.shape[1], 3)
+    for part in np.split(picture, 2, 1):  # ground truth and prediction
+        assert (abs(part - photo) > 60).any(), 'nothing is drawn'
     assert '8' in messages[0] and 'out' in messages[0]
 
 
@@ -70,11 +71,39 @@ def test_images_elsewhere_keep_their_whole_path(tmp_path):
     assert hook.relative_path('/elsewhere/val/0.jpg') == Path('elsewhere/val/0.jpg')
 
 
-@pytest.mark.parametrize(
-    ('fields', 'problem'),
-    [({'launcher': 'none'}, 'visualizer'), ({'visualizer': {'type': 'V'}, 'launcher': 'pytorch'}, 'one process')],
-)
-def test_what_cannot_draw_every_image_is_refused(fields, problem):
-    with pytest.raises(UserError, match=problem):
-        check_draw(Config(fields), OPTIONS)
-    check_draw(Config(fields), argparse.Namespace(show=False, show_dir=None))
+def test_a_window_shows_the_picture_and_no_file_is_written(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    cfg = make_config('mmpretrain', Path('data'))
+    cfg.test_dataloader = cfg.val_dataloader
+    hook = DrawHook(cfg, None, show=True, wait_time=3)
+    shown = []
+    visualizer = SimpleNamespace(dataset_meta={'classes': ('a', 'b')}, show=lambda *args: shown.append(args))
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        sample = DATASETS.build(cfg.test_dataloader.dataset)[0]['data_samples']
+    hook.after_test_iter(SimpleNamespace(visualizer=visualizer), 0, None, [predict('mmpretrain', sample)])
+    ((picture, name, seconds),) = shown
+    assert picture.dtype == np.uint8 and name == sample.img_path and seconds == 3
+    assert not Path('out').exists()
+
+
+def test_scores_that_are_too_low_are_not_drawn(tmp_path):
+    cfg = make_config('mmdet', tmp_path)
+    cfg.test_dataloader = cfg.val_dataloader
+    assert DrawHook(cfg, 'out', show=False, wait_time=0).score == 0.3
+    cfg.default_hooks = {'visualization': {'type': 'DetVisualizationHook', 'score_thr': 0.7}}
+    assert DrawHook(cfg, 'out', show=False, wait_time=0).score == 0.7
+
+
+def test_a_prediction_of_another_kind_is_refused(tmp_path):
+    cfg = make_config('mmdet', tmp_path)
+    cfg.test_dataloader = cfg.val_dataloader
+    sample = BaseDataElement(metainfo={'img_path': str(images('mmdet', tmp_path, 'val')[0])}, depth=torch.zeros(3))
+    with pytest.raises(UserError, match='depth'):
+        DrawHook(cfg, 'out', show=False, wait_time=0).draw(sample, {})
+
+
+def test_several_processes_are_refused():
+    with pytest.raises(UserError, match='one process'):
+        check_draw(Config({'launcher': 'pytorch'}), OPTIONS)
+    check_draw(Config({'launcher': 'none'}), OPTIONS)
+    check_draw(Config({'launcher': 'pytorch'}), argparse.Namespace(show=False, show_dir=None))

@@ -1,4 +1,4 @@
-"""Read super tokens and attention from the forward pass of a model with an STViT in it."""
+"""Extract super tokens and attention from the forward pass of a model with an STViT."""
 
 import contextlib
 import functools
