@@ -27,7 +27,7 @@ def main() -> None:
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # so that the cache is removed, as with Ctrl+C
     with user_errors(), tempfile.TemporaryDirectory(prefix='mmstvit-app-') as cache:
-        require('gradio', '6.31', 'pip install "gradio>=6.31"')
+        require('gradio', '6.31', 'pip install "gradio>=6.31,<7"')
         from .page import serve
 
         page = serve(args, Path(cache))
