@@ -7,6 +7,7 @@ from pathlib import Path
 from mmengine.config import Config
 
 from .case import FOLDER, Case, change_coco
+from .coco_defects import find
 
 CASES: list[Case] = []
 TRAIN, VAL = str(FOLDER / 'train.json'), str(FOLDER / 'val.json')
@@ -19,6 +20,10 @@ def fault(what: str, plant, kind: str, *words: str, alone: bool = True) -> None:
 
 def warning(what: str, plant, kind: str, *words: str) -> None:
     CASES.append(Case(what, 'mmdet', plant, kind, words, 'warning'))
+
+
+def half_of_a_file(_cfg: Config) -> None:
+    Path(TRAIN).write_text(Path(TRAIN).read_text()[:-100])
 
 
 def rename(**names: str):
@@ -154,14 +159,8 @@ def set_second_image(**fields: object):
     return change_coco(lambda content: content['images'][1].update(fields))
 
 
-fault('two categories of one name', change_coco(rename(b='a')), 'two categories of one name', "'a'", TRAIN)
-fault(
-    'one category id twice',
-    change_coco(lambda c: c['categories'].append(dict(id=1, name='a'))),
-    'one category id twice',
-    TRAIN,
-    '--fix',
-)
+for defect in (find('a category twice'), find('a used double')):  # test_verify.py tries one of each kind
+    fault(defect.what, change_coco(defect.plant), defect.kind, TRAIN)
 fault(
     'a misspelt name',
     classes('a', 'bee'),
@@ -265,6 +264,8 @@ fault('a missing image of val', delete_image('val'), 'missing files', '1 of the 
 fault('a missing image of train', delete_image('train'), 'missing files', '1 of the 4', '2.jpg', 'data_prefix')
 warning('val is train', train_is_val, 'train images in another split', 'all 4 images', 'new_config.py')
 fault('nothing to learn from', change_coco(set_all(iscrowd=1)), 'unusable dataset', '4 crowd', TRAIN)
+fault('no object', change_coco(lambda c: c['annotations'].clear()), 'unusable dataset', 'no annotation', TRAIN)
+fault('half of the annotations', half_of_a_file, 'unusable dataset', f'{TRAIN} is not valid JSON', alone=False)
 fault(
     'several causes', several_causes, 'missing files', 'no mask', 'segmentation', '2.jpg', 'val_dataloader', alone=False
 )
