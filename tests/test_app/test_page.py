@@ -2,6 +2,9 @@
 
 import os
 import shutil
+import subprocess
+import sys
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -321,3 +324,21 @@ def test_addresses_in_place_of_files_are_refused(browser, site):
         headers = {'Content-Type': 'application/json'}
         assert page.request.post(f'{site.url}/gradio_api/call/show', data=body.encode(), headers=headers).status == 403
     page.close()
+
+
+def test_the_command_serves_until_it_is_stopped(site, tmp_path):
+    """Its cache goes with it. An address other than the default comes with a warning."""
+    host, port = '127.0.0.2', free_port()['PORT']
+    command = [sys.executable, '-u', '-m', 'mmstvit.app', '--host', host, '--port', port, '--device', 'cpu']
+    environment = {**os.environ, 'TMPDIR': str(tmp_path), 'PYTHONWARNINGS': 'ignore'}
+    process = subprocess.Popen(command, cwd=site.root, env=environment, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout.readline().startswith(f'The page is at http://{host}:{port}')
+        with urllib.request.urlopen(f'http://{host}:{port}') as answer:
+            assert 'STViT' in answer.read().decode()
+        assert len(list(tmp_path.glob('mmstvit-app-*'))) == 1
+        process.terminate()
+        assert 'no password' in process.communicate(timeout=60)[0]
+    finally:
+        process.kill()
+    assert list(tmp_path.glob('mmstvit-app-*')) == []

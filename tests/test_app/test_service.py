@@ -1,13 +1,12 @@
 """Models, limits and pictures of the page, and its command, without a server."""
 
-import argparse
 import os
+import signal
 import struct
 import sys
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -236,40 +235,10 @@ class TestModels:
             np.testing.assert_array_equal(attention_found[2, 1].weights, attention[2, 1].weights)
 
 
-class TestCommand:
-    @pytest.fixture
-    def started(self, monkeypatch) -> list[argparse.Namespace]:
-        """Options with which the page is served."""
-        calls = []
-
-        def serve(args, cache):
-            assert cache.is_dir()
-            calls.append(args)
-            return SimpleNamespace(block_thread=lambda: None)
-
-        monkeypatch.setitem(sys.modules, 'mmstvit.app.page', SimpleNamespace(serve=serve))
-        return calls
-
-    def run(self, monkeypatch, *args: str) -> None:
-        monkeypatch.setattr(sys, 'argv', ['app', *args])
-        monkeypatch.setattr(command.signal, 'signal', lambda *args: None)
+def test_without_gradio(monkeypatch):
+    monkeypatch.setitem(sys.modules, 'gradio', None)
+    monkeypatch.setattr(sys, 'argv', ['app'])
+    handler = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit, match='pip install'):
         command.main()
-
-    def test_this_machine_alone_by_default(self, started, monkeypatch, capsys):
-        self.run(monkeypatch)
-        (args,) = started
-        assert (args.dir, args.host, args.port) == (Path('work_dirs'), '127.0.0.1', 7860)
-        assert 'password' not in capsys.readouterr().out
-
-    @pytest.mark.parametrize('host', ['0.0.0.0', '192.168.0.2', '::'])
-    def test_other_addresses_come_with_a_warning(self, started, monkeypatch, capsys, host):
-        self.run(monkeypatch, '--host', host, '--port', '80', '--dir', 'runs', '--max-pixels', '5', '--max-bytes', '6')
-        (args,) = started
-        assert (args.host, args.port, args.dir, args.max_pixels, args.max_bytes) == (host, 80, Path('runs'), 5, 6)
-        assert 'no password' in capsys.readouterr().out
-
-    def test_without_gradio(self, monkeypatch):
-        monkeypatch.delitem(sys.modules, 'mmstvit.app.page', raising=False)
-        monkeypatch.setitem(sys.modules, 'gradio', None)
-        with pytest.raises(SystemExit, match='pip install'):
-            self.run(monkeypatch)
+    signal.signal(signal.SIGTERM, handler)
