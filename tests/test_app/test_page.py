@@ -334,11 +334,12 @@ def test_the_command_serves_until_it_is_stopped(site, tmp_path):
     process = subprocess.Popen(command, cwd=site.root, env=environment, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout.readline().startswith(f'The page is at http://{host}:{port}')
+        assert 'no password' in process.stdout.readline()
         with urllib.request.urlopen(f'http://{host}:{port}') as answer:
             assert 'STViT' in answer.read().decode()
         assert len(list(tmp_path.glob('mmstvit-app-*'))) == 1
         process.terminate()
-        assert 'no password' in process.communicate(timeout=60)[0]
+        process.wait(timeout=60)
     finally:
         process.kill()
     assert list(tmp_path.glob('mmstvit-app-*')) == []
