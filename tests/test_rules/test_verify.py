@@ -131,8 +131,7 @@ def test_masks_with_which_training_goes_on_are_warnings(coco_data, mask, kind, w
 
 
 @pytest.mark.parametrize(
-    'change',
-    [change_first(bbox=[1, 2, 3, 0]), change_first(bbox=[1, 2, 0.5, 3]), change_first(area=0)],
+    'change', [change_first(bbox=[1, 2, 3, 0]), change_first(bbox=[1, 2, 0.5, 3]), change_first(area=0)]
 )
 def test_objects_that_mmdetection_drops_are_warnings(coco_data, change):
     report = run_coco(coco_data, change)

@@ -71,15 +71,6 @@ def test_invalid_arguments(main, config, args, words):
     assert (code, out) == (1, '') and error.startswith('error: ') and words in error and '\n' not in error
 
 
-def test_scenes_have_no_faults(main, workspace, monkeypatch):
-    monkeypatch.chdir(workspace)
-    config = ROOT / 'configs' / 'mask_rcnn' / 'mask-rcnn_stvit-nano_fpn_scenes.py'
-    code, out, _ = main(config, '--num-workers', 2)
-    assert code == 0, out
-    assert 'test: test_dataloader.dataset has the same data as val_dataloader.dataset' in out
-    assert '0 faults, 1 warning' in out and 'param_scheduler.0' in out  # the warm-up is longer than 16 images
-
-
 @pytest.mark.parametrize(
     ('name', 'count'),
     [
