@@ -24,11 +24,11 @@ class ClassScore(NamedTuple):
     color: Color | None = None
 
 
-def fit(image: np.ndarray, interpolation: int = cv2.INTER_CUBIC) -> np.ndarray:
-    """Resize an image to a longer side of ``SIDE``; ``interpolation`` is for images that become larger."""
+def fit(image: np.ndarray) -> np.ndarray:
+    """Resize an image to a longer side of ``SIDE``."""
     scale = SIDE / max(image.shape[:2])
     size = [max(1, round(side * scale)) for side in image.shape[1::-1]]
-    return cv2.resize(image, size, interpolation=interpolation if scale > 1 else cv2.INTER_AREA)
+    return cv2.resize(image, size, interpolation=cv2.INTER_CUBIC if scale > 1 else cv2.INTER_AREA)
 
 
 def draw_prediction(
@@ -43,7 +43,7 @@ def draw_prediction(
     if 'pred_instances' in sample:
         found, masks = read_objects(sample, SCORE), None
         if found.masks is not None:
-            masks = np.array([fit(mask.astype(np.uint8), cv2.INTER_LINEAR) for mask in found.masks], bool)
+            masks = np.array([cv2.resize(m.astype(np.uint8), picture.shape[1::-1]) for m in found.masks], bool)
         boxes = found.boxes * (picture.shape[1] / image.shape[1])
         picture = draw_instances(picture, boxes, found.labels, masks, found.texts(classes), colors)
         best = sorted(zip(found.scores, found.labels, strict=True), reverse=True)
