@@ -1,16 +1,10 @@
 """Serve a page on which a model is tried, for a browser on this machine."""
 
 import argparse
-import ipaddress
 import signal
 import sys
 import tempfile
 from pathlib import Path
-
-from mmstvit.apis import user_errors
-from mmstvit.errors import UserError
-
-from .service import MAX_BYTES, MAX_PIXELS, Service
 
 
 def parse_args() -> argparse.Namespace:
@@ -20,33 +14,25 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--port', type=int, default=7860, help='port (7860)')
     parser.add_argument('--dir', type=Path, default=Path('work_dirs'), help='folder of the checkpoints (work_dirs)')
     parser.add_argument('--device', default='auto', help='cpu, cuda, cuda:1, … (auto: a GPU if there is one)')
-    parser.add_argument('--max-bytes', type=int, default=MAX_BYTES, help=f'largest image file ({MAX_BYTES})')
-    parser.add_argument('--max-pixels', type=int, default=MAX_PIXELS, help=f'largest image ({MAX_PIXELS})')
+    parser.add_argument('--max-bytes', type=int, default=20 << 20, help='largest image file (20 MiB)')
+    parser.add_argument('--max-pixels', type=int, default=16 << 20, help='largest image (16 million pixels)')
     return parser.parse_args()
-
-
-def is_local(host: str) -> bool:
-    """Return True for an address that only this machine can reach."""
-    try:
-        return host == 'localhost' or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def main() -> None:
     """Serve until Ctrl+C."""
     args = parse_args()
+    from mmstvit.apis import user_errors  # imports torch, which --help does not need
+    from mmstvit.dependencies import require
+
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # so that the cache is removed, as with Ctrl+C
     with user_errors(), tempfile.TemporaryDirectory(prefix='mmstvit-app-') as cache:
-        try:
-            from .page import serve
-        except ModuleNotFoundError as error:
-            if error.name != 'gradio':
-                raise
-            raise UserError('The page needs Gradio, which is not installed.', 'Run: pip install gradio') from error
-        page = serve(Service(args.dir, args.device, args.max_bytes, args.max_pixels), args.host, args.port, cache)
+        require('gradio', '6.31', 'pip install "gradio>=6.31,<7"')
+        from .page import serve
+
+        page = serve(args, Path(cache))
         print(f'The page is at http://{args.host}:{args.port} (Ctrl+C stops it)', flush=True)
-        if not is_local(args.host):
+        if args.host not in ('127.0.0.1', '::1', 'localhost'):
             print(
                 'Anyone who can reach this machine in the network can use it: there is no password and no encryption.\n'
                 f'They can run every checkpoint in {args.dir} on images of theirs, and see the names of the runs.',

@@ -3,9 +3,8 @@
 import json
 from pathlib import Path
 
-from ..test_datasets.tiny_data import coco_content, make_mmdet
+from ..test_datasets.tiny_data import coco_content, make_config, make_mmdet
 from .case import CONFIG, TEST, TRAIN, case, save, weights
-from .data import make
 
 SEGMENTOR = 'configs/upernet/stvit-nano_upernet_scenes.py'
 DETECTOR = 'configs/mask_rcnn/mask-rcnn_stvit-nano_fpn_scenes.py'
@@ -78,7 +77,7 @@ case('a report into a missing folder', 'tools/misc/verify_dataset.py mine.py --o
 
 @case('a split that the config does not have', 'tools/misc/verify_dataset.py mine.py --split test', 'test_dataloader')
 def _() -> None:
-    make('mmpretrain')
+    make_config('mmpretrain', Path('data/tiny')).dump('mine.py')
 
 
 case('an image without pixels', f'tools/analysis_tools/get_flops.py {CONFIG} --shape 0 224', '--shape', '0')

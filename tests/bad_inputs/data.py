@@ -1,21 +1,11 @@
-"""Data sets with faults in them: what ``verify_dataset.py`` finds, and what the tools refuse before they begin."""
+"""Data sets that are not there: the tools refuse them before they begin."""
 
 from pathlib import Path
 
-from ..test_datasets.tiny_data import images, make_config
 from .case import TRAIN, case
 
-VERIFY = 'tools/misc/verify_dataset.py mine.py --split train --num-workers 0'
-FOLDER = Path('data/tiny')
-ANNOTATIONS = FOLDER / 'train.json'
 COCO = 'configs/mask_rcnn/mask-rcnn_stvit-small_fpn_1x_coco.py'
 SCENES = 'configs/mask_rcnn/mask-rcnn_stvit-nano_fpn_scenes.py'
-
-
-def make(library: str) -> None:
-    """Write a data set of four images per split, and a config for it."""
-    make_config(library, FOLDER).dump('mine.py')
-
 
 case(
     'a missing data set',
@@ -47,16 +37,3 @@ case(
 )
 def _() -> None:
     Path('data/scenes/coco').mkdir(parents=True)
-
-
-@case('half of an image', VERIFY, '1.jpg', 'unreadable image')
-def _() -> None:
-    make('mmpretrain')
-    path = images('mmpretrain', FOLDER, 'train')[2]
-    path.write_bytes(path.read_bytes()[:300])
-
-
-@case('annotations that are no JSON', VERIFY, 'not valid JSON')
-def _() -> None:
-    make('mmdet')
-    ANNOTATIONS.write_text(ANNOTATIONS.read_text()[:100])

@@ -2,6 +2,9 @@
 
 import os
 import shutil
+import subprocess
+import sys
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,13 +13,12 @@ import cv2
 import numpy as np
 import pytest
 
-from mmstvit.app.service import Service
 from mmstvit.errors import UserError
 
 from ..helpers import free_port
 from ..in_process import restored
 from ..test_datasets.tiny_data import draw, write
-from .checkpoints import save_checkpoints
+from .checkpoints import save_checkpoint, save_checkpoints
 
 sync_api = pytest.importorskip('playwright.sync_api')
 CHROMIUM = shutil.which('chromium') or shutil.which('chromium-browser') or shutil.which('google-chrome')
@@ -28,6 +30,11 @@ pytestmark = [
     pytest.mark.long,
     pytest.mark.skipif(CHROMIUM is None, reason='Chromium is not installed (Debian: apt install chromium)'),
 ]
+
+
+def options(port: int) -> SimpleNamespace:
+    limits = dict(max_bytes=MAX_BYTES, max_pixels=MAX_PIXELS)
+    return SimpleNamespace(host='127.0.0.1', port=port, dir=Path('work_dirs'), device='cpu', **limits)
 
 
 @pytest.fixture(scope='module')
@@ -43,9 +50,8 @@ def site(tmp_path_factory) -> Iterator[SimpleNamespace]:
     for index in range(3):
         write(root / f'data/scenes/coco/val/{index}.jpg', np.kron(draw(index), np.ones((4, 4, 1), np.uint8)))
     with restored(root):
-        service = Service(Path('work_dirs'), 'cpu', MAX_BYTES, MAX_PIXELS)
         port = int(free_port()['PORT'])
-        page = serve(service, '127.0.0.1', port, str(root / 'cache'))
+        page = serve(options(port), root / 'cache')
         yield SimpleNamespace(url=f'http://127.0.0.1:{port}', root=root)
         page.close()
 
@@ -76,7 +82,7 @@ class Tab:
         self.status = self.page.locator('#status')
         self.rows = self.page.locator('.stvit-row')
         self.attention, self.note = self.page.locator('#attention img'), self.page.locator('#attention-note')
-        self.heading = self.page.locator('#rows h3')
+        self.heading = self.page.locator('#lines h3')
         # The list of checkpoints comes after the page.
         sync_api.expect(self.model).to_have_value('mmdet/epoch_1.pth')
 
@@ -117,7 +123,7 @@ def test_each_task_predicts(tab, site):
     ):
         tab.choose(f'{library}/epoch_1.pth')
         status = tab.wait(f'{library}/epoch_1.pth')
-        assert all(word in status for word in ('128 × 96', 'prediction', 'super tokens', 'attention', ' s'))
+        assert 'image 128 × 96, resized to 64 × 48 pixels · ' in status and status.endswith(' s')
         assert heading in tab.heading.inner_text()
         assert {name.strip() for name in tab.rows.locator('span:first-of-type').all_inner_texts()} <= names
         assert tab.rows.count() > 0
@@ -177,7 +183,7 @@ def test_faults_are_sentences(tab, site):
     tab.wait('mmdet/epoch_1.pth')
     for path in ('../outside.pth', str(site.root / 'outside.pth'), '/etc/passwd', 'http://127.0.0.1/a.pth'):
         tab.choose(path)
-        assert 'Traceback' not in tab.wait(f'There is no file {path}')
+        assert 'Traceback' not in tab.wait(f'There is no checkpoint {path}')
 
 
 def test_two_tabs_at_once(tab, browser, site):
@@ -210,8 +216,51 @@ def test_a_port_that_cannot_be_used(site, port):
 
     port = int(site.url.rpartition(':')[2]) if port == 'used' else port
     with pytest.raises(UserError, match='port is in use') as error:
-        serve(Service(site.root / 'work_dirs', 'cpu'), '127.0.0.1', port, str(site.root / 'cache'))
+        serve(options(port), site.root / 'cache')
     assert '--port' in error.value.remedy
+
+
+HOSTILE = ['<img src=x onerror=hit()>', '" onmouseover="hit()', '${hit()}', '{{value}}', "`'<b>&amp;"]
+NAME = '<img src=x onerror=hit()>'  # of files and folders
+
+
+@pytest.mark.parametrize('library', ['mmdet', 'mmpretrain'])
+def test_names_in_data_are_text(tab, site, library):
+    """Class names, the folder of a checkpoint and the name of an image: nothing in them becomes part of the page."""
+    folder = site.root / 'work_dirs' / f'{NAME} {library}'
+    save_checkpoint(library, folder / f'{NAME}.pth', HOSTILE)
+    hits = []
+    tab.page.on('request', lambda request: hits.append(request.url) if request.url.endswith('/x') else None)
+    tab.page.evaluate('() => { window.hits = 0; window.hit = () => { window.hits += 1; } }')
+    tab.example(0)
+    checkpoint = f'{folder.name}/{NAME}.pth'
+    tab.choose(checkpoint)
+    assert tab.wait(checkpoint).startswith(checkpoint)
+    names = [name.strip() for name in tab.rows.locator('span:first-of-type').all_inner_texts()]
+    assert names and set(names) == (set(HOSTILE) if library == 'mmpretrain' else {HOSTILE[0]})
+    for row in tab.rows.all():
+        row.locator('span').first.hover()
+        assert row.locator('span').first.get_attribute('title') in HOSTILE
+    shutil.copy(site.root / 'data/scenes/coco/val/1.jpg', site.root / f'{NAME}.jpg')
+    (site.root / f'{NAME}.png').write_bytes(b'text')
+    tab.page.get_by_label('Remove Image').click()
+    tab.wait('Drop an image')
+    tab.upload(site.root / f'{NAME}.jpg')
+    tab.wait(checkpoint)
+    tab.page.get_by_label('Remove Image').click()
+    tab.wait('Drop an image')
+    tab.upload(site.root / f'{NAME}.png')
+    tab.wait('not an image')
+    tab.choose(f'{NAME}/none.pth')
+    tab.wait('There is no checkpoint')
+    tab.page.reload()  # the list of the checkpoints
+    tab.page.evaluate('() => { window.hits = 0; window.hit = () => { window.hits += 1; } }')
+    tab.model.click()
+    tab.page.get_by_role('option', name=checkpoint).wait_for()
+    tab.page.keyboard.press('Escape')
+    assert tab.page.locator('img[src="x"], [onmouseover]').count() == 0
+    assert hits == [] and tab.page.evaluate('window.hits') == 0
+    shutil.rmtree(folder)
 
 
 def test_gradio_serves_nothing_else(browser, site):
@@ -227,12 +276,70 @@ def test_gradio_serves_nothing_else(browser, site):
         'proxy=http://127.0.0.1/a',
     ):
         assert page.request.get(f'{site.url}/gradio_api/{path}').status in (403, 404), path
-    # The function behind the page, called with a file of the server and with an address instead of an upload.
-    for path in (str(site.root / 'outside.pth'), 'http://127.0.0.1/a.png'):
-        image = dict(path=path, meta=dict(_type='gradio.FileData'))
-        call = page.request.post(
-            f'{site.url}/gradio_api/call/show', data=dict(data=['mmdet/epoch_1.pth', image, 0, 0])
-        ).json()
-        answer = page.request.get(f'{site.url}/gradio_api/call/show/{call["event_id"]}').text()
-        assert 'event: error' in answer
     page.close()
+
+
+def call(browser, site, function: str, *data: object) -> str:
+    """Call a function behind the page, as a program may; returns its answer."""
+    page = browser.new_page()
+    answer = page.request.post(f'{site.url}/gradio_api/call/{function}', data=dict(data=data))
+    if answer.ok:
+        answer = page.request.get(f'{site.url}/gradio_api/call/{function}/{answer.json()["event_id"]}')
+    status, text = answer.status, answer.text()
+    page.close()
+    return f'{status} {text}'
+
+
+def file(path: object) -> dict:
+    return dict(path=str(path), meta=dict(_type='gradio.FileData'))
+
+
+MODEL = 'mmdet/epoch_1.pth'
+
+
+def test_files_of_the_server_are_not_uploads(browser, site):
+    for path in (site.root / 'outside.pth', '/etc/passwd', site.root / 'data/scenes/coco/val/0.jpg'):
+        assert 'event: error' in call(browser, site, 'show', MODEL, file(path), 0, 0, None)
+    plain = dict(path=str(site.root / 'data/scenes/coco/val/0.jpg'))  # which Gradio does not check
+    answer = call(browser, site, 'show', MODEL, plain, 0, 0, None)
+    assert 'event: error' in answer or 'not an uploaded file' in answer
+
+
+def test_addresses_in_place_of_files_are_refused(browser, site):
+    """In every argument: Gradio would fetch them for a choice of numbers, too."""
+    address = file('http://127.0.0.1/a.png')
+    for data in (
+        [MODEL, address, 0, 0],
+        [address, None, 0, 0],
+        [MODEL, None, [[address]], 0],
+        [MODEL, None, 0, address],
+    ):
+        assert call(browser, site, 'show', *data, None).startswith('403'), data
+    page = browser.new_page()
+    for body in (
+        '{"data": [null, {"\\u0070ath": "HTTPS://127.0.0.1/a", "path": "b"}, 0, 0, null]}',
+        '{"data": [' * 5000,
+        '{"data": ',
+    ):
+        headers = {'Content-Type': 'application/json'}
+        assert page.request.post(f'{site.url}/gradio_api/call/show', data=body.encode(), headers=headers).status == 403
+    page.close()
+
+
+def test_the_command_serves_until_it_is_stopped(site, tmp_path):
+    """Its cache goes with it. An address other than the default comes with a warning."""
+    host, port = '127.0.0.2', free_port()['PORT']
+    command = [sys.executable, '-u', '-m', 'mmstvit.app', '--host', host, '--port', port, '--device', 'cpu']
+    environment = {**os.environ, 'TMPDIR': str(tmp_path), 'PYTHONWARNINGS': 'ignore'}
+    process = subprocess.Popen(command, cwd=site.root, env=environment, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout.readline().startswith(f'The page is at http://{host}:{port}')
+        assert 'no password' in process.stdout.readline()
+        with urllib.request.urlopen(f'http://{host}:{port}') as answer:
+            assert 'STViT' in answer.read().decode()
+        assert len(list(tmp_path.glob('mmstvit-app-*'))) == 1
+        process.terminate()
+        process.wait(timeout=60)
+    finally:
+        process.kill()
+    assert list(tmp_path.glob('mmstvit-app-*')) == []

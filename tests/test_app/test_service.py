@@ -1,20 +1,23 @@
 """Models, limits and pictures of the page, and its command, without a server."""
 
 import os
+import signal
 import struct
 import sys
-import threading
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from mmstvit.apis.predict.model import load_predictor
 
 from mmstvit.app import __main__ as command
+from mmstvit.app import pictures
 from mmstvit.app import service as module
-from mmstvit.app.service import DEMO, SCORE, SIDE, Service
+from mmstvit.app.pictures import SCORE, SIDE, draw_maps
+from mmstvit.app.service import DEMO, Service
 from mmstvit.errors import UserError
 from mmstvit.visualization import attention_of
 
@@ -95,28 +98,28 @@ class TestCheckpoints:
     )
     def test_addresses_are_refused(self, service, folder, loads, name):
         with pytest.raises(UserError, match='--dir'):
-            service.view(name, folder / 'image.png')
+            service.predict(name, folder / 'image.png')
         assert loads == []
 
     def test_code_in_a_checkpoint_is_not_executed(self, service, folder):
         path, made = folder / 'work_dirs' / 'harm.pth', folder / 'made'
         torch.save(dict(state_dict=Harm(os.mkdir, str(made))), path)
         with pytest.raises(UserError, match='mkdir') as error:
-            service.view('harm.pth', folder / 'image.png')
+            service.predict('harm.pth', folder / 'image.png')
         path.unlink()
         assert not made.exists()
         assert '--trust' not in str(error.value)
 
     def test_a_device_that_is_not_there(self, folder):
         with pytest.raises(UserError, match='--device nonsense') as error:
-            Service(folder / 'work_dirs', 'nonsense').view('mmpretrain/epoch_1.pth', folder / 'image.png')
+            Service(folder / 'work_dirs', 'nonsense').predict('mmpretrain/epoch_1.pth', folder / 'image.png')
         assert 'checkpoint' not in str(error.value)
 
     def test_a_checkpoint_without_config(self, service, folder):
         path = folder / 'work_dirs' / 'weights.pth'
         torch.save(dict(state_dict={}), path)
         with pytest.raises(UserError, match='training run of MMEngine'):
-            service.view('weights.pth', folder / 'image.png')
+            service.predict('weights.pth', folder / 'image.png')
         path.unlink()
 
 
@@ -134,7 +137,6 @@ class TestImages:
             ('a.png', b'text', 'not an image'),
             ('a.png', b'', 'not an image'),
             ('a.mp4', png(9, 9), 'not an image'),
-            ('a.png', bytes(2_000), 'bytes'),
             ('a.png', png(101, 100), 'pixels'),
             ('a.png', png(60_000, 60_000), 'pixels'),
             ('a.jpg', png(100, 100), 'a.jpg: .*truncated'),
@@ -142,139 +144,101 @@ class TestImages:
     )
     def test_bad_ones_are_refused(self, service, tmp_path, monkeypatch, name, content, reason):
         (tmp_path / name).write_bytes(content)
-        monkeypatch.setattr(service, 'max_bytes', 1_000)
         monkeypatch.setattr(service, 'max_pixels', 10_000)
         with pytest.raises(UserError, match=reason):
-            service.view('mmpretrain/epoch_1.pth', tmp_path / name)
+            service.predict('mmpretrain/epoch_1.pth', tmp_path / name)
 
     def test_large_ones_for_the_model_are_refused(self, service, folder, monkeypatch):
         monkeypatch.setattr(module, 'MODEL_PIXELS', 64 * 48 - 1)
         with pytest.raises(UserError, match='after the test pipeline'):
-            service.view('mmpretrain/epoch_1.pth', folder / 'image.png')
+            service.predict('mmpretrain/epoch_1.pth', folder / 'image.png')
 
 
-class TestViews:
+class TestPredictions:
     def test_classes(self, service, folder):
-        view = service.view('mmpretrain/epoch_1.pth', folder / 'image.png')
-        values = [row.value for row in view.rows]
+        picture, _, lines = service.predict('mmpretrain/epoch_1.pth', folder / 'image.png')[0].drawn
+        values = [line.value for line in lines]
         assert len(values) == 5 and values == sorted(values, reverse=True) and sum(values) == pytest.approx(1)
-        assert {row.color for row in view.rows} == {None}
+        assert {line.color for line in lines} == {None}
+        assert max(picture.shape) == SIDE
 
     def test_objects(self, service, folder):
-        view = service.view('mmdet/epoch_1.pth', folder / 'image.png')
-        assert view.rows and {row.name for row in view.rows} == {'circle'}
-        assert min(row.value for row in view.rows) >= SCORE
-        assert max(view.prediction.shape) == SIDE
-        painted = (view.prediction == view.rows[0].color).all(-1)  # boxes and outlines
+        picture, _, lines = service.predict('mmdet/epoch_1.pth', folder / 'image.png')[0].drawn
+        values = [line.value for line in lines]
+        assert {line.name for line in lines} == {'circle'} and values == sorted(values, reverse=True)
+        assert values[-1] >= SCORE
+        assert max(picture.shape) == SIDE
+        painted = (picture == lines[0].color).all(-1)  # boxes and outlines
         assert 0.001 < painted.mean() < 0.5
 
     def test_segments(self, service, folder):
-        view = service.view('mmseg/epoch_1.pth', folder / 'image.png')
-        assert sum(row.value for row in view.rows) == pytest.approx(1)
-        assert all(row.color for row in view.rows)
+        _, _, lines = service.predict('mmseg/epoch_1.pth', folder / 'image.png')[0].drawn
+        values = [line.value for line in lines]
+        assert sum(values) == pytest.approx(1) and values == sorted(values, reverse=True)
+        assert all(line.color for line in lines)
 
-    def test_maps_of_every_block(self, service, folder, monkeypatch):
-        monkeypatch.setattr(module, 'SIDE', 160)
-        view = service.view('mmpretrain/epoch_1.pth', folder / 'image.png')
-        assert view.depths() == [1, 1, 2, 1]
-        assert set(view.tokens) == {(0, 0), (1, 0)}
-        assert (
-            {'loading', 'prediction', 'super tokens', 'attention'} >= set(view.times) >= {'prediction', 'super tokens'}
-        )
-        pictures = [draw(*at) for at in view.attention for draw in (view.draw_tokens, view.draw_attention)]
-        assert {picture.shape for picture in pictures} == {view.picture.shape}
+    def test_maps_of_every_block(self, folder, monkeypatch):
+        monkeypatch.setattr(pictures, 'SIDE', 160)
+        service = Service(folder / 'work_dirs', device='cpu')
+        found, attention, _ = service.predict('mmpretrain/epoch_1.pth', folder / 'image.png')
+        assert list(attention) == [(0, 0), (1, 0), (2, 0), (2, 1), (3, 0)]
+        assert set(found.tokens) == {(0, 0), (1, 0)}
+        maps = [map_ for at in attention for map_ in draw_maps(found.seen, found.tokens.get(at), attention[at])]
+        assert {map_.shape for map_ in maps} == {found.seen.shape}
         # Stage 2 has the same tokens in both blocks.
-        assert len({picture.tobytes() for picture in pictures}) == len(pictures) - 1
+        assert len({map_.tobytes() for map_ in maps}) == len(maps) - 1
 
     def test_a_point(self, service, folder):
-        view = service.view('mmpretrain/epoch_1.pth', folder / 'image.png')
-        height, width = view.attention[0, 0].size
-        shown = view.picture.shape
-        assert view.to_point(0, 0) == (0, 0)
-        assert view.to_point(shown[1], shown[0]) == (width - 1, height - 1)
-        before = view.draw_attention(0, 0)
-        point = view.to_point(shown[1] * 0.9, shown[0] * 0.2)
-        service.attend(view, point)
-        assert view.point == point and view.attention[0, 0].token == (point[1] // 4, point[0] // 4)
-        assert (view.draw_attention(0, 0) != before).any()
-        ((predictor, _),) = [(p, k) for k, p in service._models.items() if 'mmpretrain' in str(k[0])]
-        for expected in attention_of(predictor.model, view.sample, point):
-            np.testing.assert_array_equal(view.attention[expected.stage, expected.block].weights, expected.weights)
+        arguments = 'mmpretrain/epoch_1.pth', folder / 'image.png'
+        found, before, center = service.predict(*arguments)
+        (height, width), shown = before[0, 0].size, found.seen.shape
+        assert found.size == (width, height) and center == (width // 2, height // 2)
+        assert service.predict(*arguments, (0, 0))[2] == (0, 0)
+        assert service.predict(*arguments, (shown[1], shown[0]))[2] == (width - 1, height - 1)
+        same, attention, point = service.predict(*arguments, (shown[1] * 0.9, shown[0] * 0.2))
+        assert same is found and attention[0, 0].token == (point[1] // 4, point[0] // 4)
+        assert (attention[0, 0].weights != before[0, 0].weights).any()
+        with load_predictor(str(folder / 'work_dirs' / arguments[0]), None, None, False, 'cpu', False) as predictor:
+            for expected in attention_of(predictor.model, found.sample, point):
+                np.testing.assert_array_equal(attention[expected.stage, expected.block].weights, expected.weights)
 
 
 class TestModels:
-    def test_they_load_once_and_few_stay(self, folder, loads, monkeypatch):
-        monkeypatch.setattr(module, 'MODELS', 1)
+    def test_they_load_once_and_few_stay(self, folder, loads):
         service = Service(folder / 'work_dirs', device='cpu')
         assert loads == []
-        for library in ('mmpretrain', 'mmpretrain', 'mmseg', 'mmpretrain'):
-            view = service.view(f'{library}/epoch_1.pth', folder / 'image.png')
-        assert [Path(name).parent.name for name in loads] == ['mmpretrain', 'mmseg', 'mmpretrain']
-        service.attend(view, (1, 1))
-        assert len(loads) == 3 and len(service._models) == 1
-        os.utime(folder / 'work_dirs' / 'mmpretrain' / 'epoch_1.pth')  # as after another training run
-        service.view('mmpretrain/epoch_1.pth', folder / 'image.png')
+        for library, image in (('mmpretrain', 0), ('mmseg', 0), ('mmpretrain', 1), ('mmdet', 0), ('mmseg', 1)):
+            write(folder / f'{image}.png', draw(image))
+            service.predict(f'{library}/epoch_1.pth', folder / f'{image}.png')
+        assert [Path(name).parent.name for name in loads] == ['mmpretrain', 'mmseg', 'mmdet', 'mmseg']
+        service.predict('mmseg/epoch_1.pth', folder / '1.png', (1, 1))
+        service.predict('mmpretrain/epoch_1.pth', folder / '0.png')  # as before: needs no model
         assert len(loads) == 4
+        os.utime(folder / 'work_dirs' / 'mmpretrain' / 'epoch_1.pth')  # as after another training run
+        service.predict('mmpretrain/epoch_1.pth', folder / '0.png')
+        assert len(loads) == 5
 
-    def test_calls_at_the_same_time_stay_apart(self, service, folder):
+    def test_calls_at_the_same_time_stay_apart(self, folder):
         write(folder / 'other.png', draw(1))
         jobs = [
-            ('mmdet/epoch_1.pth', folder / 'image.png'),
-            ('mmpretrain/epoch_1.pth', folder / 'image.png'),
-            ('mmpretrain/epoch_1.pth', folder / 'other.png'),
+            ('mmdet/epoch_1.pth', folder / 'image.png', (0, 0)),
+            ('mmpretrain/epoch_1.pth', folder / 'image.png', (300, 100)),
+            ('mmpretrain/epoch_1.pth', folder / 'other.png', (600, 400)),
         ]
-        alone = [service.view(*job) for job in jobs]
-        together: dict[int, object] = {}
-
-        def work(index: int) -> None:
-            together[index] = service.view(*jobs[index])
-            service.attend(together[index], (index, index))
-
-        threads = [threading.Thread(target=work, args=(index,)) for index in range(len(jobs))]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        for index, (name, _) in enumerate(jobs):
-            view = together[index]
-            assert (view.checkpoint, view.rows, view.point) == (name, alone[index].rows, (index, index))
-            np.testing.assert_array_equal(view.tokens[0, 0].association, alone[index].tokens[0, 0].association)
+        alone = [Service(folder / 'work_dirs', 'cpu').predict(*job) for job in jobs]
+        service = Service(folder / 'work_dirs', 'cpu')
+        with ThreadPoolExecutor(len(jobs)) as pool:
+            together = list(pool.map(lambda job: service.predict(*job), jobs))
+        for (expected, attention, point), (found, attention_found, point_found) in zip(alone, together, strict=True):
+            assert (found.checkpoint, found.drawn[2], point_found) == (expected.checkpoint, expected.drawn[2], point)
+            np.testing.assert_array_equal(found.tokens[0, 0].association, expected.tokens[0, 0].association)
+            np.testing.assert_array_equal(attention_found[2, 1].weights, attention[2, 1].weights)
 
 
-class TestCommand:
-    @pytest.fixture
-    def started(self, monkeypatch) -> list[tuple]:
-        """Arguments with which the page is served."""
-        calls = []
-
-        def serve(service, host, port, cache):
-            assert Path(cache).is_dir()
-            calls.append((service, host, port))
-            return SimpleNamespace(block_thread=lambda: None)
-
-        monkeypatch.setitem(sys.modules, 'mmstvit.app.page', SimpleNamespace(serve=serve))
-        return calls
-
-    def run(self, monkeypatch, *args: str) -> None:
-        monkeypatch.setattr(sys, 'argv', ['app', *args])
-        monkeypatch.setattr(command.signal, 'signal', lambda *args: None)
+def test_without_gradio(monkeypatch):
+    monkeypatch.setitem(sys.modules, 'gradio', None)
+    monkeypatch.setattr(sys, 'argv', ['app'])
+    handler = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit, match='pip install'):
         command.main()
-
-    def test_this_machine_alone_by_default(self, started, monkeypatch, capsys):
-        self.run(monkeypatch)
-        ((service, host, port),) = started
-        assert (service.folder, host, port) == (Path('work_dirs'), '127.0.0.1', 7860)
-        assert 'password' not in capsys.readouterr().out
-
-    @pytest.mark.parametrize('host', ['0.0.0.0', '192.168.0.2', '::'])
-    def test_other_addresses_come_with_a_warning(self, started, monkeypatch, capsys, host):
-        self.run(monkeypatch, '--host', host, '--port', '80', '--dir', 'runs', '--max-pixels', '5', '--max-bytes', '6')
-        ((service, *at),) = started
-        assert (at, service.max_pixels, service.max_bytes) == ([host, 80], 5, 6)
-        assert 'no password' in capsys.readouterr().out
-
-    def test_without_gradio(self, monkeypatch):
-        monkeypatch.delitem(sys.modules, 'mmstvit.app.page', raising=False)
-        monkeypatch.setitem(sys.modules, 'gradio', None)
-        with pytest.raises(SystemExit, match='pip install'):
-            self.run(monkeypatch)
+    signal.signal(signal.SIGTERM, handler)

@@ -18,6 +18,7 @@ from torch.utils.data import Dataset
 from mmstvit.datasets import GuardedDataset, skipped_files
 from mmstvit.errors import DataError
 
+from ..test_rules.coco_defects import UNUSABLE
 from .tiny_data import COUNT, LIBRARIES, MAKERS, coco_content, draw, images, write
 
 BROKEN = {
@@ -258,57 +259,29 @@ def test_invalid_option(options):
 # Unusable datasets.
 
 
-def change_coco(content: dict, what: str) -> None:
-    annotations = content['annotations']
-    if what == 'none':
-        annotations.clear()
-    for i, category in enumerate(content['categories']):
-        if what == 'names':
-            category['name'] = f'other {i}'
-    for annotation in annotations:
-        if what == 'crowd':
-            annotation['iscrowd'] = 1
-        elif what == 'boxes':
-            annotation['bbox'][2] = 0
-        elif what == 'masks':
-            annotation['segmentation'] = [[1, 2, 3, 4]]
-        elif what == 'ignore':
-            annotation['ignore'] = 1
-
-
-@pytest.mark.parametrize(
-    ('what', 'reason'),
-    [
-        ('none', 'train.json has 4 images and no annotation'),
-        ('names', r"train.json: none of its categories \('other 0', 'other 1'\) is in metainfo.classes \('a', 'b'\)"),
-        ('crowd', '4 crowd'),
-        ('boxes', '4 box below 1 pixel'),
-        ('masks', '4 no valid polygon'),
-        ('ignore', '4 ignore=1'),
-    ],
-)
-def test_coco_file_without_usable_objects(what, reason, tmp_path):
-    """With the dataset's own filtering, which leaves no image of some, and without."""
+@pytest.mark.parametrize(('what', 'plant', 'reason'), UNUSABLE)
+def test_coco_file_without_usable_objects(what, plant, reason, tmp_path):
+    """With the dataset's own filtering, which leaves no image of some, and without; one object is enough."""
     cfg = MAKERS['mmdet'](tmp_path, 'train', 0)
     content = coco_content()
-    change_coco(content, what)
+    plant(content)
     (tmp_path / 'train.json').write_text(json.dumps(content))
     for filtering in (True, False):
         cfg['filter_cfg'] = dict(filter_empty_gt=filtering)
         with DefaultScope.overwrite_default_scope('mmdet'), pytest.raises(DataError, match=reason) as error:
             guard(copy.deepcopy(cfg))
         assert error.value.problem.startswith('train_dataloader.dataset') and error.value.remedy
-
-
-def test_coco_file_with_one_usable_object(tmp_path):
-    cfg = MAKERS['mmdet'](tmp_path, 'train', 0)
-    content = coco_content()
-    last = copy.deepcopy(content['annotations'][-1])
-    change_coco(content, 'crowd')
-    content['annotations'][-1] = last
+    content['annotations'] = [*content['annotations'][:-1], coco_content()['annotations'][-1]]
     (tmp_path / 'train.json').write_text(json.dumps(content))
     with DefaultScope.overwrite_default_scope('mmdet'):
         assert len(guard(cfg)) == COUNT
+
+
+def test_coco_file_of_other_classes(tmp_path):
+    cfg = {**MAKERS['mmdet'](tmp_path, 'train', 0), 'metainfo': dict(classes=('x', 'y'))}
+    reason = r"train.json: none of its categories \('a', 'b'\) is in metainfo.classes \('x', 'y'\)"
+    with DefaultScope.overwrite_default_scope('mmdet'), pytest.raises(DataError, match=reason):
+        guard(cfg)
 
 
 @pytest.mark.parametrize('serialize', [True, False])

@@ -14,15 +14,7 @@ from mmstvit.models.ablations import AblationAttention, PatchStem
 from mmstvit.ops import naive, use_backend
 from mmstvit.visualization import attention_of, super_tokens
 
-from ..helpers import (
-    TINY,
-    assert_equal,
-    assert_near,
-    batch_norms,
-    cotangent_loss,
-    image,
-    relative_error,
-)
+from ..helpers import TINY, assert_equal, assert_near, batch_norms, cotangent_loss, image, relative_error
 
 STA = dict(stem='patch', pos_embed=None, ffn='plain')
 VARIANTS = {

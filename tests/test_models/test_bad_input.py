@@ -134,8 +134,7 @@ class TestInput:
         assert f'{height}×{width}' in str(caught.value) and 'Resize or pad' in str(caught.value)
 
     @pytest.mark.parametrize(
-        ('value', 'remedy'),
-        [([1, 2], 'torch.as_tensor'), (torch.zeros(1, 3, 64, 64, dtype=torch.uint8), 'Normalize')],
+        ('value', 'remedy'), [([1, 2], 'torch.as_tensor'), (torch.zeros(1, 3, 64, 64, dtype=torch.uint8), 'Normalize')]
     )
     def test_must_be_a_floating_point_tensor(self, value, remedy):
         with pytest.raises(TypeError, match='STViT needs') as caught:

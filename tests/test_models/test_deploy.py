@@ -14,17 +14,7 @@ from mmstvit.errors import CheckpointError, FormError
 from mmstvit.ops import use_backend
 from mmstvit.ops.cpu import ffn
 
-from ..helpers import (
-    TINY,
-    assert_equal,
-    assert_near,
-    batch_norms,
-    cotangent_loss,
-    image,
-    learned,
-    relative_error,
-    tiny,
-)
+from ..helpers import TINY, assert_equal, assert_near, batch_norms, cotangent_loss, image, learned, relative_error, tiny
 
 
 def deployed(model: nn.Module) -> nn.Module:

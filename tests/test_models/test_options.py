@@ -102,7 +102,7 @@ class TestNormEval:
 
 
 class TestCheckpointing:
-    @pytest.mark.parametrize('mode', ['train', 'norm_eval', 'eval', 'frozen'])
+    @pytest.mark.parametrize('mode', ['train', 'norm_eval', 'eval', 'frozen', 'autocast'])
     def test_changes_no_output_gradient_or_statistic(self, mode):
         options = {'drop_rate': 0.2, 'attn_drop_rate': 0.2, 'drop_path_rate': 0.5, 'n_iter': 2}
         options |= {'norm_eval': mode == 'norm_eval', 'frozen_stages': 2 if mode == 'frozen' else -1}
@@ -111,8 +111,9 @@ class TestCheckpointing:
             model = tiny(with_cp=with_cp, **options).train(mode != 'eval')
             x = image(*X).requires_grad_()
             torch.manual_seed(1)
-            outputs = model(x)
-            cotangent_loss(outputs).backward()
+            with torch.autocast('cpu', torch.bfloat16, enabled=mode == 'autocast'):
+                outputs = model(x)
+            cotangent_loss([y.float() for y in outputs]).backward()
             grads = {name: grad for name, grad in gradients(model).items() if grad is not None}
             results.append(
                 {
@@ -180,11 +181,6 @@ class TestDrop:
     def test_drop_path_does_not_depend_on_the_stages_built(self):
         first = STViT('nano', drop_path_rate=0.4, out_indices=(0, 1))
         assert all_blocks(first)[1].drop_path.drop_prob == pytest.approx(0.1)
-
-    def test_rates_reach_their_modules(self):
-        for block in all_blocks(tiny(drop_rate=0.1, attn_drop_rate=0.2)):
-            assert block.attn.proj_drop.p == block.ffn.drop.p == 0.1
-            assert block.attn.attn_drop_rate == 0.2
 
     @pytest.mark.parametrize('option', ['drop_rate', 'attn_drop_rate', 'drop_path_rate'])
     def test_rates_matter_in_training_only(self, option):

@@ -88,11 +88,7 @@ def errors(actual: dict[str, Tensor], expected: dict[str, Tensor]) -> tuple[floa
     not_finite = [name for name, tensor in actual.items() if not tensor.isfinite().all()]
     assert not not_finite
     features = max(distance(actual[name], expected[name]) for name in expected if name.startswith('stage '))
-    return (
-        features,
-        distance(parameters(actual), parameters(expected)),
-        distance(actual['image'], expected['image']),
-    )
+    return (features, distance(parameters(actual), parameters(expected)), distance(actual['image'], expected['image']))
 
 
 def half(model: STViT, x: Tensor, dtype: torch.dtype, weights: bool) -> dict[str, Tensor]:

@@ -13,16 +13,7 @@ from torch._subclasses import FakeTensorMode
 from mmstvit import STViT
 from mmstvit.arch import ARCHS
 
-from ..helpers import (
-    TINY,
-    assert_equal,
-    cotangent_loss,
-    gradients,
-    image,
-    official_shapes,
-    relative_error,
-    tiny,
-)
+from ..helpers import TINY, assert_equal, cotangent_loss, gradients, image, official_shapes, relative_error, tiny
 
 
 @pytest.mark.parametrize(('height', 'width'), [(32, 32), (64, 96), (33, 97), (63, 65), (333, 40)])
@@ -111,19 +102,6 @@ class TestMemoryLayout:
         for a, b in zip(outputs, expected, strict=True):
             assert a.is_contiguous()
             assert relative_error(a, b) <= 1e-5
-
-
-class TestPrecision:
-    @pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
-    @pytest.mark.parametrize('with_cp', [False, True])
-    def test_autocast_forward_and_backward_are_finite(self, dtype, with_cp):
-        model, x = tiny(with_cp=with_cp), image(2, 3, 64, 64).requires_grad_()
-        with torch.autocast('cpu', dtype):
-            outputs = model(x)
-        assert all(y.isfinite().all() and y.is_contiguous() for y in outputs)
-        cotangent_loss([y.float() for y in outputs]).backward()
-        for name, grad in {**gradients(model), 'input': x.grad}.items():
-            assert grad is not None and grad.isfinite().all(), name
 
 
 class TestGradients:

@@ -86,8 +86,3 @@ def change_coco(change: Callable[[dict], object], *splits: str) -> Callable[[Con
             path.write_text(json.dumps(content))
 
     return plant
-
-
-def merge(**options: object) -> Callable[[Config], None]:
-    """Return a function that changes the config, with ``__`` for dots."""
-    return lambda cfg: cfg.merge_from_dict({key.replace('__', '.'): value for key, value in options.items()})

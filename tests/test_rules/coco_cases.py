@@ -7,6 +7,7 @@ from pathlib import Path
 from mmengine.config import Config
 
 from .case import FOLDER, Case, change_coco
+from .coco_defects import UNUSABLE, find
 
 CASES: list[Case] = []
 TRAIN, VAL = str(FOLDER / 'train.json'), str(FOLDER / 'val.json')
@@ -19,6 +20,10 @@ def fault(what: str, plant, kind: str, *words: str, alone: bool = True) -> None:
 
 def warning(what: str, plant, kind: str, *words: str) -> None:
     CASES.append(Case(what, 'mmdet', plant, kind, words, 'warning'))
+
+
+def half_of_a_file(_cfg: Config) -> None:
+    Path(TRAIN).write_text(Path(TRAIN).read_text()[:-100])
 
 
 def rename(**names: str):
@@ -154,96 +159,36 @@ def set_second_image(**fields: object):
     return change_coco(lambda content: content['images'][1].update(fields))
 
 
-fault('two categories of one name', change_coco(rename(b='a')), 'two categories of one name', "'a'", TRAIN)
-fault(
-    'one category id twice',
-    change_coco(lambda c: c['categories'].append(dict(id=1, name='a'))),
-    'one category id twice',
-    TRAIN,
-    '--fix',
-)
-fault(
-    'a misspelt name',
-    classes('a', 'bee'),
-    'class without category',
-    "'bee'",
-    VAL,
-    'val_dataloader.dataset',
-    alone=False,
-)
-fault(
-    'a misspelt name among three',
-    three_names,
-    'class without category',
-    "'spoons'",
-    "Did you mean 'spoon'",
-    alone=False,
-)
+for defect in (find('a category twice'), find('a used double')):  # test_verify.py tries one of each kind
+    fault(defect.what, change_coco(defect.plant), defect.kind, TRAIN)
+# fmt: off
+fault('a misspelt name', classes('a', 'bee'), 'class without category', "'bee'", VAL, 'val_dataloader.dataset',
+      alone=False)
+fault('a misspelt name among three', three_names, 'class without category', "'spoons'", "Did you mean 'spoon'",
+      alone=False)
 fault('names in another order', classes('b', 'a'), 'order of categories', "'b'", TRAIN, 'metainfo', alone=False)
 fault('no name of the file', classes('x', 'y'), 'no matching category', "'x', 'y'", "'a', 'b'", alone=False)
-fault(
-    'no names in train', no_names, 'no matching category', "'person'", "'a', 'b'", 'train_dataloader.dataset.metainfo'
-)
-fault(
-    'names in train only',
-    only_train_has_names,
-    'no matching category',
-    'val_dataloader.dataset',
-    'metainfo',
-    alone=False,
-)
-fault(
-    'an evaluator of other annotations',
-    other_annotations,
-    'evaluator reads other annotations',
-    VAL,
-    'other.json',
-    'val_evaluator.ann_file',
-)
+fault('no names in train', no_names, 'no matching category', "'person'", "'a', 'b'",
+      'train_dataloader.dataset.metainfo')
+fault('names in train only', only_train_has_names, 'no matching category', 'val_dataloader.dataset', 'metainfo',
+      alone=False)
+fault('an evaluator of other annotations', other_annotations, 'evaluator reads other annotations', VAL, 'other.json',
+      'val_evaluator.ann_file')
 fault('no mask at all', change_coco(set_all(segmentation=[])), 'no mask', 'all 4', TRAIN, 'configs/faster_rcnn')
 fault('no mask of one object', change_coco(set_first(segmentation=[])), 'no mask', '1 of 4', '1.jpg', 'with_mask=True')
-fault(
-    "a height that is not the file's", set_second_image(height=25), 'wrong sizes in annotations', '25', TRAIN, '--fix'
-)
-fault(
-    'width and height exchanged',
-    set_second_image(width=24, height=32),
-    'wrong sizes in annotations',
-    '1.jpg',
-    TRAIN,
-    alone=False,
-)
+fault("a height that is not the file's", set_second_image(height=25), 'wrong sizes in annotations', '25', TRAIN,
+      '--fix')
+fault('width and height exchanged', set_second_image(width=24, height=32), 'wrong sizes in annotations', '1.jpg', TRAIN,
+      alone=False)
 fault('an EXIF orientation', turned_by_exif, 'wrong sizes in annotations', TRAIN)
 warning('a wrong size where masks do not matter', wrong_size_of_boxes, 'wrong sizes in annotations', TRAIN)
-warning(
-    'boxes that are not those of the polygons',
-    change_coco(set_first(bbox=[1, 5, 20, 17])),
-    'boxes and polygons disagree',
-    '1 of 2',
-    'annotation 2',
-)
-warning(
-    'boxes by their corners',
-    change_coco(set_all(bbox=[4, 5, 14, 11])),
-    'boxes and polygons disagree',
-    'all 2',
-    '[x1, y1, x2, y2]',
-)
-fault(
-    'boxes outside',
-    change_coco(set_first(bbox=[4, 5, 40, 6])),
-    'boxes outside images',
-    '1 of 4',
-    'bbox [4, 5, 40, 6]',
-    'x1, y1, x2, y2',
-)
-warning(
-    'a box outside among many',
-    change_coco(few_outside),
-    'boxes outside images',
-    '1 of 14',
-    'annotation 2',
-)
+warning('boxes that are not those of the polygons', change_coco(set_first(bbox=[1, 5, 20, 17])),
+        'boxes and polygons disagree', '1 of 2', 'annotation 2')
+warning('boxes by their corners', change_coco(set_all(bbox=[4, 5, 14, 11])), 'boxes and polygons disagree', 'all 2',
+        '[x1, y1, x2, y2]')
+fault('boxes outside', change_coco(set_first(bbox=[4, 5, 40, 6])), 'boxes outside images', '1 of 4',
+      'bbox [4, 5, 40, 6]', 'x1, y1, x2, y2')
+warning('a box outside among many', change_coco(few_outside), 'boxes outside images', '1 of 14', 'annotation 2')
 for what, mask in {
     'size': dict(size=[9, 9], counts='0001'),
     'run lengths': dict(size=[24, 32], counts=[3, 4]),
@@ -252,19 +197,15 @@ for what, mask in {
 fault('a mask head without masks', no_masks_loaded, 'no mask', 'model.roi_head.mask_head', 'with_mask=True')
 fault('masks of a detector of boxes', no_mask_head, 'no mask', 'val_evaluator.metric', "'segm'", 'metric=bbox')
 fault('more classes than colors', many_classes, 'palette too short', '80 colors', 'palette=random', alone=False)
-warning(
-    'more objects than detections',
-    crowded,
-    'more objects than max_per_img',
-    'model.test_cfg.rcnn.max_per_img',
-    'up to 6',
-    '4 of 9',
-    '0.56',
-)
+warning('more objects than detections', crowded, 'more objects than max_per_img', 'model.test_cfg.rcnn.max_per_img',
+        'up to 6', '4 of 9', '0.56')
 fault('a missing image of val', delete_image('val'), 'missing files', '1 of the 4', '2.jpg', 'val_dataloader.dataset')
 warning('a missing image of train', delete_image('train'), 'missing files', '1 of the 4', '2.jpg', 'unreadable=skip')
 warning('val is train', train_is_val, 'train images in another split', 'all 4 images', 'new_config.py')
-fault('nothing to learn from', change_coco(set_all(iscrowd=1)), 'unusable dataset', '4 crowd', TRAIN)
-fault(
-    'several causes', several_causes, 'missing files', 'no mask', 'segmentation', '2.jpg', 'val_dataloader', alone=False
-)
+for what, plant, reason in UNUSABLE:
+    if what != 'masks of two points':  # which is a defect of its own
+        fault(what, change_coco(plant), 'unusable dataset', reason, TRAIN)
+fault('half of the annotations', half_of_a_file, 'unusable dataset', f'{TRAIN} is not valid JSON', alone=False)
+fault('several causes', several_causes, 'missing files', 'no mask', 'segmentation', '2.jpg', 'val_dataloader',
+      alone=False)
+# fmt: on

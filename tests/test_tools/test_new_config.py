@@ -18,6 +18,7 @@ from mmstvit.rules.facts import find_num_classes
 
 from ..in_process import run_main
 from ..test_datasets.tiny_data import draw, write
+from ..test_rules.coco_defects import find
 
 HEIGHT, WIDTH = 48, 64
 CLASSES = ('fork', 'spoon')
@@ -430,20 +431,19 @@ def test_equal_images_are_on_one_side_and_the_split_is_the_same_again(make, tmp_
 
 
 def test_fix_repairs_a_copy(make, tmp_path):
-    """Numbers as strings, a polygon that is not nested, no area, a category twice, a Windows path."""
+    """``test_coco_format.py`` repairs every defect of the table."""
     coco_folder(tmp_path / 'data', 'export.json', 'images')
     content = json.loads((tmp_path / 'data/export.json').read_text())
-    content['categories'].append(dict(id=9, name='fork'))
-    content['images'][0]['file_name'] = 'images\\0.jpg'
-    for annotation in content['annotations']:
-        annotation['image_id'] = str(annotation['image_id'])
-        annotation['segmentation'] = annotation['segmentation'][0]
-        del annotation['area']
+    planted = [find(what) for what in ('a category twice', 'Windows paths', 'image_id as string', 'no box', 'no area')]
+    for defect in planted:
+        defect.plant(content)
     dump(tmp_path / 'data/export.json', content)
-    with pytest.raises(SystemExit, match=r'(?s)defects.*fork.*--fix'):
+    with pytest.raises(SystemExit) as refused:
         make()
+    assert all(word in str(refused.value) for word in ('defects', "'fork'", '--fix'))
     cfg, output = make('--fix')
-    assert output.count('repaired in train') == 5
+    assert all(f'repaired in train: {defect.kind}' in output for defect in planted)
+    assert output.count('repaired in train') == len(planted)
     assert [c['name'] for c in json.loads(Path(inner(cfg, 'train').ann_file).read_text())['categories']] == list(
         CLASSES
     )

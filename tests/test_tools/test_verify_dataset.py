@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from ..helpers import ROOT, load_tool
-from ..test_datasets.tiny_data import COUNT, LIBRARIES, images, make_config
+from ..test_datasets.tiny_data import COUNT, images, make_config
 
 verify_dataset = load_tool('misc/verify_dataset.py')
 
@@ -27,18 +27,14 @@ def main(monkeypatch, capsys):
     return run
 
 
-@pytest.fixture(params=LIBRARIES)
-def library(request):
-    return request.param
-
-
 @pytest.fixture
-def config(library, tmp_path):
-    make_config(library, tmp_path / 'data').dump(tmp_path / 'config.py')
+def config(tmp_path):
+    make_config('mmpretrain', tmp_path / 'data').dump(tmp_path / 'config.py')
     return tmp_path / 'config.py'
 
 
 def test_good_data(main, config, tmp_path):
+    """The rules are tried with all libraries in ``test_rules``."""
     code, out, _ = main(config, '--num-workers', 0, '--out', tmp_path / 'report.json')
     assert code == 0 and '0 faults, 0 warnings' in out
     report = json.loads((tmp_path / 'report.json').read_text())
@@ -46,12 +42,11 @@ def test_good_data(main, config, tmp_path):
     assert [line[: line.index(':') + 3] for line in report['used']] == [f'train: {COUNT}', f'val: {COUNT}']
 
 
-@pytest.mark.parametrize('library', ['mmpretrain'], indirect=True)
-def test_faults_and_warnings(main, config, library, tmp_path):
+def test_faults_and_warnings(main, config, tmp_path):
     """Both are printed and written with a remedy; only faults change the exit code."""
-    first, second, *_ = images(library, tmp_path / 'data', 'train')
+    first, second, *_ = images('mmpretrain', tmp_path / 'data', 'train')
     second.write_bytes(first.read_bytes())
-    broken = images(library, tmp_path / 'data', 'val')[1]
+    broken = images('mmpretrain', tmp_path / 'data', 'val')[1]
     broken.write_bytes(b'')
     code, out, _ = main(config, '--num-workers', 0, '--out', tmp_path / 'report.json')
     assert code == 1
@@ -63,7 +58,6 @@ def test_faults_and_warnings(main, config, library, tmp_path):
     assert code == 0 and 'warning  same content (train): 1' in out
 
 
-@pytest.mark.parametrize('library', ['mmpretrain'], indirect=True)
 @pytest.mark.parametrize(
     ('args', 'words'),
     [
@@ -75,15 +69,6 @@ def test_faults_and_warnings(main, config, library, tmp_path):
 def test_invalid_arguments(main, config, args, words):
     code, out, error = main(config, *args)
     assert (code, out) == (1, '') and error.startswith('error: ') and words in error and '\n' not in error
-
-
-def test_scenes_have_no_faults(main, workspace, monkeypatch):
-    monkeypatch.chdir(workspace)
-    config = ROOT / 'configs' / 'mask_rcnn' / 'mask-rcnn_stvit-nano_fpn_scenes.py'
-    code, out, _ = main(config, '--num-workers', 2)
-    assert code == 0, out
-    assert 'test: test_dataloader.dataset has the same data as val_dataloader.dataset' in out
-    assert '0 faults, 1 warning' in out and 'param_scheduler.0' in out  # the warm-up is longer than 16 images
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,71 @@
+"""Pictures of the page: the prediction of an image, and the maps of a block."""
+
+from typing import NamedTuple
+
+import numpy as np
+from mmengine.structures import BaseDataElement
+
+from mmstvit.apis.predict.predictor import Predictor
+from mmstvit.drawing import (
+    Color,
+    draw_boundaries,
+    draw_map,
+    draw_objects,
+    fill_means,
+    read_classes,
+    read_map,
+    read_objects,
+    resize,
+)
+from mmstvit.visualization import Attention, SuperTokens, token_maps
+
+SCORE = 0.3  # lowest score of an object, as in predict.py
+SIDE = 640  # longer side of a picture, in pixels
+
+
+class ClassScore(NamedTuple):
+    """Class with its score or its share of the pixels, as text too, and its color in the picture if it has one."""
+
+    name: str
+    value: float
+    text: str
+    color: Color | None = None
+
+
+def draw_prediction(
+    predictor: Predictor, sample: BaseDataElement, image: np.ndarray
+) -> tuple[np.ndarray, str, list[ClassScore]]:
+    """Draw a prediction on its image.
+
+    Returns:
+        The picture, a heading, and objects, segments or classes, the best or largest first.
+    """
+    classes, colors, picture = predictor.classes, predictor.colors, resize(image, SIDE)
+    if 'pred_instances' in sample:
+        found = read_objects(sample.pred_instances, SCORE)
+        drawn = draw_objects(picture, found, classes, colors, scale=picture.shape[1] / image.shape[1])
+        best = sorted(zip(found.scores, found.labels, strict=True), reverse=True)
+        lines = [ClassScore(classes[i], score, f'{score:.2f}', colors[i]) for score, i in best]
+        return drawn, f'Objects with a score of {SCORE} or more', lines
+    if 'pred_sem_seg' in sample:
+        labels = read_map(sample.pred_sem_seg)
+        shares = np.bincount(labels.ravel(), minlength=len(classes))[: len(classes)] / labels.size
+        lines = [ClassScore(classes[i], float(shares[i]), f'{shares[i]:.1%}', colors[i]) for i in shares.nonzero()[0]]
+        lines.sort(key=lambda line: -line.value)
+        return draw_map(picture, labels, classes, colors), 'Segments, and their share', lines
+    return picture, 'Classes', [ClassScore(name, s, f'{s:.2f}') for name, s in read_classes(sample, classes)]
+
+
+def draw_maps(picture: np.ndarray, tokens: SuperTokens | None, attention: Attention) -> tuple[np.ndarray, np.ndarray]:
+    """Draw the super tokens of a block, each in its mean color, and the attention of its point.
+
+    Args:
+        picture: The image as the model sees it, at any size.
+        tokens: The super tokens; None for global attention, whose tokens are the super tokens.
+        attention: The attention.
+    """
+    if tokens is None:
+        labels = attention.enlarge(np.arange(attention.weights.size).reshape(attention.weights.shape))
+    else:
+        labels = token_maps.regions(tokens, picture.shape[:2])
+    return draw_boundaries(fill_means(picture, labels), labels), token_maps.draw_attention(picture, attention)
