@@ -14,6 +14,7 @@ GENERIC = (
     'engine',
     'errors',
     'fileio',
+    'install_mmcv',
     'nodes',
     'registry',
     'rules',
