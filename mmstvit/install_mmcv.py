@@ -1,7 +1,7 @@
 """Compile and install mmcv with its operators, for the torch of this environment.
 
 The package index has no compiled onedl-mmcv, and ``pip install`` compiles it without sight of torch, so without its
-operators. This command downloads the source, compiles it for the installed torch, installs it, and calls an operator.
+operators. This command downloads the source, compiles it for the installed torch, installs it, and calls operators.
 
 It uses only the standard library, because it runs where torch, MMEngine and mmcv are missing or broken.
 """
@@ -129,7 +129,7 @@ def wheel_folder(torch: str, archs: str) -> Path:
     python = f'cp{sys.version_info[0]}{sys.version_info[1]}'
     device = re.sub(r'\W+', '_', f'cuda_{archs}' if archs else 'cpu')
     way = f'joined{CFLAGS.replace(" ", "")}'
-    return wheel_root() / f'mmcv{VERSION}-torch{torch}-{python}-{device}-{platform.machine()}-{way}'
+    return wheel_root() / f'mmcv{VERSION}-torch{torch}-{python}-{platform.machine()}-{way}-{device}'
 
 
 def is_current(folder: Path) -> bool:
@@ -138,7 +138,9 @@ def is_current(folder: Path) -> bool:
         source = importlib.metadata.distribution(NAME).read_text('direct_url.json') or ''
     except importlib.metadata.PackageNotFoundError:
         source = ''
-    outdated = f'/mmcv{VERSION}-torch' in source and f'/{folder.name}/' not in source.replace('%2B', '+')
+    # One for a GPU stays where there is none at the moment, as on the login node of a cluster.
+    name = folder.name.rpartition('-')[0]
+    outdated = f'/mmcv{VERSION}-torch' in source and f'/{name}-' not in source.replace('%2B', '+')
     return not outdated and not find_fault()
 
 

@@ -103,7 +103,7 @@ def test_compiles_continues_and_keeps_the_wheel(command, monkeypatch, tmp_path):
     done = run([*command, '--force'])
     assert done.returncode == 0, done.stdout + done.stderr
     assert 'downloading' not in done.stdout and '5/5 files' in done.stdout and done.stdout.endswith('2.3.6 works\n')
-    (wheel,) = (tmp_path / 'wheels').glob('mmcv2.3.6-torch*-joined-O3-DNDEBUG-g0/onedl_mmcv-*.whl')
+    (wheel,) = (tmp_path / 'wheels').glob('mmcv2.3.6-torch*-joined-O3-DNDEBUG-g0-*/onedl_mmcv-*.whl')
     assert [path.name for path in wheel.parent.iterdir()] == [wheel.name]
     again = run(command)
     assert again.stdout == '[mmcv] mmcv works: nothing to do\n'
@@ -128,11 +128,6 @@ def test_what_is_missing_is_named(tmp_path, monkeypatch):
 
 def test_wheels_are_kept_by_torch_and_device(monkeypatch, tmp_path):
     monkeypatch.setenv('MMSTVIT_WHEEL_DIR', str(tmp_path))
-    torch, archs, _ = install_mmcv.read_torch()
-    folders = {install_mmcv.wheel_folder(torch, archs) for archs in ('', 'sm90', '8.0;9.0+PTX')}
-    folders.add(install_mmcv.wheel_folder('2.6.0', archs))
+    builds = [('2.14.1+cpu', ''), ('2.14.1+cu130', ''), ('2.14.1+cu130', 'sm90'), ('2.14.1+cu130', '8.0;9.0+PTX')]
+    folders = {install_mmcv.wheel_folder(*build) for build in builds}
     assert len(folders) == 4 and all(folder.parent == tmp_path for folder in folders)
-
-
-def test_operators_of_this_environment_work():
-    assert install_mmcv.find_fault() == ''

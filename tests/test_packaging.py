@@ -97,7 +97,7 @@ def test_every_command_of_a_wheel_has_help(installed, tmp_path):
     """
     printed = run(installed, 'python', '-c', code, cwd=tmp_path)
     assert re.findall(r'^usage: (mmstvit \S+)', printed, re.MULTILINE) == [f'mmstvit {name}' for name in COMMANDS]
-    assert re.search(rf'^ok +installation +{installed.parent}', printed, re.MULTILINE)
+    assert printed.splitlines()[-1].startswith(str(installed.parent))
 
 
 def test_the_entry_lists_its_commands(capsys, monkeypatch):

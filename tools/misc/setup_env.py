@@ -216,7 +216,8 @@ def set_up(env: Environment) -> None:
     env.add_mmcv()
     env.pip_install('--quiet', '--no-deps', '--no-build-isolation', '--editable', str(ROOT))
     names = ', '.join(['torch', 'torchvision', *STACK.values(), 'mmcv', 'mmstvit'])
-    log(env.query(f'import {names}; mmstvit.STViT; print(*[(m.__name__, m.__version__) for m in ({names})])'))
+    code = f'import {names}; mmstvit.STViT; print(*[(m.__name__, m.__version__) for m in ({names})])'
+    log(env.query(code).splitlines()[-1])
     env.stamp.write_text(env.fingerprint())
 
 
