@@ -5,7 +5,6 @@ distribution does not tell which one is used: the version is read from the impor
 """
 
 import importlib
-import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -14,24 +13,11 @@ from .errors import UserError
 _PACKAGE = Path(__file__).resolve().parent
 
 
-def _mmcv_command() -> str:
-    """Return the command that installs mmcv with its compiled operators into this environment."""
-    if (_PACKAGE.parent / 'Makefile').is_file() and (_PACKAGE.parent / 'setup.py').is_file():
-        return f"make -C '{_PACKAGE.parent}' env VENV='{sys.prefix}'"
-    # setup.py of mmcv 2.3.6 sets C++17, which torch >= 2.14 refuses. Where nothing is set, torch sets what it needs.
-    return (
-        'pip install "setuptools>=77,<82" wheel packaging ninja psutil && '
-        'pip download --no-deps --no-build-isolation --no-binary onedl-mmcv onedl-mmcv==2.3.6 && '
-        'tar xf onedl_mmcv-2.3.6.tar.gz && sed -i "s/\'-std=c++17\'//" onedl_mmcv-2.3.6/setup.py && '
-        'CFLAGS="-O3 -DNDEBUG -g0" pip install --no-build-isolation ./onedl_mmcv-2.3.6'
-    )
-
-
 # Import name -> (lowest supported version, command that installs it).
 CORE = {
     'torch': ('2.6.0', 'pip install "torch>=2.6"'),
     'mmengine': ('0.10.0', 'pip install "onedl-mmengine>=0.10.8"'),
-    'mmcv': ('2.0.0', _mmcv_command()),
+    'mmcv': ('2.0.0', 'mmstvit install-mmcv'),
 }
 # The libraries that can run a config; the import name is also the `default_scope`.
 LIBRARIES = {
@@ -51,6 +37,7 @@ COMMANDS = {
     'app': 'app/__main__.py',
     'scenes': 'dataset_converters/scenes.py',
     'doctor': 'doctor.py',
+    'install-mmcv': 'install_mmcv.py',
 }
 
 
@@ -59,12 +46,9 @@ class DependencyError(UserError, ImportError):
 
 
 def reinstall(command: str) -> str:
-    """Return the command that installs a package again, because pip skips a version that is already there."""
-    if command.startswith('make '):
-        return command
-    from_source = 'pip install --no-build-isolation'
-    if from_source in command:
-        return command.replace(from_source, f'{from_source} --force-reinstall --no-deps')
+    """Return the command that installs a package again, although that version of it is there."""
+    if command == CORE['mmcv'][1]:
+        return f'{command} --force'
     return command.replace('pip install', 'pip install --force-reinstall')
 
 

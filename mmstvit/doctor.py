@@ -5,15 +5,10 @@ imports only the standard library, so that it starts where torch or mmengine is 
 """
 
 import argparse
-import concurrent.futures
-import contextlib
-import dataclasses
 import functools
 import importlib
 import importlib.metadata
-import importlib.util
 import json
-import mmap
 import os
 import platform
 import re
@@ -23,10 +18,13 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from .dependencies import CORE, LIBRARIES, DependencyError, reinstall, require, require_library
+from .errors import UserError
+from .install_mmcv import call_operators
 from .version import __version__
 
 PACKAGE = Path(__file__).resolve().parent
@@ -49,230 +47,177 @@ class Finding:
         return f'{line}\n{"":<27}→ {self.remedy}' if self.remedy else line
 
 
+class Doubt(UserError):
+    """A problem that does not prevent training."""
+
+
+def check(name: str, remedy: str, function: Callable, *args: object, good: str = '') -> Finding:
+    """Call a check, which returns what is good (or ``good`` says it) and raises what is wrong.
+
+    ``remedy`` is for exceptions that do not have one of their own.
+    """
+    try:
+        result = function(*args)
+        return Finding(name, OK, good or result)
+    except Exception as error:
+        detail = error.problem if isinstance(error, UserError) else f'{type(error).__name__}: {error}'
+        status = WARNING if isinstance(error, Doubt) else FAILED
+        return Finding(name, status, detail, getattr(error, 'remedy', '') or remedy)
+
+
 # Checks of installed files and limits: standard library only, in the process of the doctor.
 
 
-def check_distributions() -> Finding:
+def check_distributions() -> str:
     """Check that no two distributions install the same package, as the original OpenMMLab and OneDL ones would."""
     providers = importlib.metadata.packages_distributions()
     for name, (_, command) in {**CORE, **LIBRARIES}.items():
         found = sorted(set(providers.get(name, ())))
         if len(found) > 1 and name != 'torch':
-            return Finding(
-                'distributions',
-                WARNING,
-                f'{" and ".join(found)} both install {name} and overwrite each other',
-                f'Run: pip uninstall -y {" ".join(found)}, then: {command}',
-            )
-    return Finding('distributions', OK, 'no two install the same package')
+            problem = f'{" and ".join(found)} both install {name} and overwrite each other'
+            raise Doubt(problem, f'Run: pip uninstall -y {" ".join(found)}, then: {command}')
+    return 'no two install the same package'
 
 
-def check_versions() -> Finding:
-    """Compare installed versions with requirements/tested.txt, which is a part of a checkout, not of a wheel."""
-    pins = PACKAGE.parent / 'requirements' / 'tested.txt'
-    if not pins.exists():
-        return Finding('versions', OK, 'not compared with the tested ones')
-    newer = []
-    for name, tested in re.findall(r'^(torch|torchvision|numpy|onedl-\w+)==(.+)', pins.read_text(), re.MULTILINE):
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            version = importlib.metadata.version(name)
-            major_minor = [[int(part) for part in re.findall(r'\d+', v)[:2]] for v in (version, tested)]
-            if major_minor[0] > major_minor[1]:
-                newer.append(f'{name} {version} (tested: {tested})')
-    if newer:
-        remedy = 'If something fails, install the tested versions.'
-        return Finding('versions', WARNING, f'newer than tested: {", ".join(newer)}', remedy)
-    return Finding('versions', OK, 'none is newer than tested')
-
-
-def check_installation() -> Finding:
+def check_installation() -> str:
     """Check that the tools import this mmstvit, although they do not search the working directory, and its configs."""
     code = "import importlib.util as u; spec = u.find_spec('mmstvit'); print(spec.origin if spec else '')"
     with tempfile.TemporaryDirectory() as folder:
         done = subprocess.run([sys.executable, '-c', code], cwd=folder, capture_output=True, text=True)
     origin, mim = done.stdout.strip(), PACKAGE / '.mim' / 'configs'
-    status, detail = OK, str(PACKAGE)
-    if not origin:
-        status, detail = FAILED, f'mmstvit is not installed in {sys.prefix}, so the tools cannot import it'
-    elif Path(origin).resolve().parent != PACKAGE:
-        status, detail = WARNING, f'the tools import {Path(origin).parent}, but this command checks {PACKAGE}'
-    elif not mim.exists():
-        status, detail = WARNING, f"{mim} does not exist: 'mmstvit::…' in configs, mim and mmengine.hub fail"
     source = f'-e {PACKAGE.parent}' if (PACKAGE.parent / 'setup.py').is_file() else 'mmstvit'
     remedy = f'Run: {sys.executable} -m pip install --force-reinstall --no-deps {source}'
-    return Finding('installation', status, detail, '' if status == OK else remedy)
+    if not origin:
+        raise UserError(f'mmstvit is not installed in {sys.prefix}, so the tools cannot import it', remedy)
+    if Path(origin).resolve().parent != PACKAGE:
+        raise Doubt(f'the tools import {Path(origin).parent}, but this command checks {PACKAGE}', remedy)
+    if not mim.exists():
+        raise Doubt(f"{mim} does not exist: 'mmstvit::…' in configs, mim and mmengine.hub fail", remedy)
+    return str(PACKAGE)
 
 
-def check_shared_memory(folder: str = '/dev/shm') -> Finding:
+def check_shared_memory() -> str:
     """Check the shared memory, through which data loader workers pass batches; containers have 64 MiB by default."""
-    if not os.path.isdir(folder):
-        return Finding('shared memory', OK, f'this system has no {folder}')
-    usage = shutil.disk_usage(folder)
-    detail = f'{usage.free / GIB:.2f} GiB of {usage.total / GIB:.2f} GiB are free in {folder}'
-    if usage.free < GIB:
-        remedy = (
-            'Start the container with --shm-size=8g or --ipc=host, or train with --cfg-options '
-            'train_dataloader.num_workers=0 train_dataloader.persistent_workers=False (likewise val, test).'
-        )
-        return Finding('shared memory', WARNING, f'{detail}: workers may die with a bus error', remedy)
-    return Finding('shared memory', OK, detail)
+    if not os.path.isdir('/dev/shm'):
+        return 'this system has no /dev/shm'
+    free = shutil.disk_usage('/dev/shm').free / GIB
+    if free < 1:
+        remedy = 'Start the container with --shm-size=8g, or train with --cfg-options train_dataloader.num_workers=0 '
+        remedy += 'train_dataloader.persistent_workers=False (likewise val, test).'
+        raise Doubt(f'{free:.2f} GiB are free in /dev/shm: workers may die with a bus error', remedy)
+    return f'{free:.2f} GiB are free in /dev/shm'
 
 
-# Probes: each runs in a process of its own. An exception is a finding, too.
+# Probes: each runs in a process of its own.
 
 
-def probe_gpu() -> Iterator[Finding]:
+def probe_core() -> str:
+    """Import torch, MMEngine and mmcv."""
+    return ', '.join(f'{name} {require(name, *CORE[name]).__version__}' for name in CORE)
+
+
+def probe_gpu() -> str:
     """Compute on each GPU; say why torch uses none where the driver knows one."""
     import torch
 
+    gpus = []
     for index in range(torch.cuda.device_count()):
         x = torch.ones(64, 64, device=f'cuda:{index}')
         if (x @ x).sum().item() != 64**3:
             raise RuntimeError(f'GPU {index} returns a wrong matrix product')
-        free, total = torch.cuda.mem_get_info(index)
-        detail = f'{torch.cuda.get_device_name(index)}, {free / GIB:.0f} GiB of {total / GIB:.0f} GiB are free'
-        yield Finding(f'gpu {index}', OK, detail)
-    if torch.cuda.device_count():
-        return
-    driver = ''
-    if shutil.which('nvidia-smi'):
-        command = ['nvidia-smi', '--query-gpu=name,driver_version', '--format=csv,noheader']
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-        driver = '' if done.returncode else done.stdout.partition('\n')[0]
-    if not driver:
-        yield Finding('gpu', OK, 'none found: training runs on the CPU')
-    elif os.environ.get('CUDA_VISIBLE_DEVICES') in ('', '-1'):
-        yield Finding('gpu', WARNING, f'CUDA_VISIBLE_DEVICES hides {driver}', 'Run: unset CUDA_VISIBLE_DEVICES')
-    elif torch.version.cuda is None:
-        remedy = 'Install a CUDA build of torch and torchvision (pytorch.org), then mmcv again: docs/install.md.'
-        yield Finding('gpu', WARNING, f'{driver} is there, but torch {torch.__version__} is built for the CPU', remedy)
-    else:
-        remedy = 'Update the driver, or install a torch for an older CUDA; nvidia-smi names the newest CUDA supported.'
-        yield Finding('gpu', WARNING, f'torch for CUDA {torch.version.cuda} cannot use {driver}', remedy)
+        gpus.append(f'{torch.cuda.get_device_name(index)}, {torch.cuda.mem_get_info(index)[0] / GIB:.0f} GiB are free')
+    command = ['nvidia-smi', '--query-gpu=name,driver_version', '--format=csv,noheader']
+    done = shutil.which(command[0]) and subprocess.run(command, capture_output=True, text=True, timeout=60)
+    if gpus or not done or done.returncode or not done.stdout.strip():
+        return '; '.join(gpus) or 'none found: training runs on the CPU'
+    driver = done.stdout.partition('\n')[0]
+    if os.environ.get('CUDA_VISIBLE_DEVICES') in ('', '-1'):
+        raise Doubt(f'CUDA_VISIBLE_DEVICES hides {driver}', 'Run: unset CUDA_VISIBLE_DEVICES')
+    if torch.version.cuda is None:
+        remedy = 'Install a CUDA build of torch and torchvision (pytorch.org), then run: mmstvit install-mmcv'
+        raise Doubt(f'{driver} is there, but torch {torch.__version__} is built for the CPU', remedy)
+    remedy = 'Update the driver, or install a torch for an older CUDA; nvidia-smi names the newest CUDA supported.'
+    raise Doubt(f'torch for CUDA {torch.version.cuda} cannot use {driver}', remedy)
 
 
-def probe_torchvision() -> Iterator[Finding]:
+def probe_torchvision() -> str:
     """Call an operator of torchvision, which fails if it was built for another torch."""
     import torch
     import torchvision
 
     torchvision.ops.nms(torch.tensor([[0.0, 0, 4, 4]]), torch.tensor([0.9]), 0.5)
-    yield Finding('torchvision', OK, torchvision.__version__)
+    return torchvision.__version__
 
 
-def probe_mmcv_ops() -> Iterator[Finding]:
-    """Call mmcv's NMS and RoIAlign on each device, and tell an unoptimized build."""
-    import torch
-    from mmcv import _ext
-    from mmcv.ops import get_compiling_cuda_version, nms, roi_align
-
-    devices = ['cpu', 'cuda'] if torch.cuda.is_available() else ['cpu']
-    for device in devices:
-        boxes = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 9], [20, 20, 30, 30]], device=device)
-        kept = nms(boxes, torch.tensor([0.9, 0.8, 0.7], device=device), 0.5)[1].tolist()
-        x = torch.full((1, 1, 8, 8), 3.0, device=device, requires_grad=True)
-        pooled = roi_align(x, torch.tensor([[0.0, 1, 1, 5, 5]], device=device), 2)
-        pooled.sum().backward()
-        if kept != [0, 2] or (pooled - 3).abs().max() > 1e-4 or abs(x.grad.sum().item() - 4) > 1e-4:
-            raise RuntimeError(f'NMS or RoIAlign returns wrong values on {device}')
-    # The host code of a CUDA build is compiled by nvcc with other flags.
-    if get_compiling_cuda_version() == 'not available' and is_unoptimized(Path(_ext.__file__)):
-        detail = 'compiled without optimization (-O0): RoIAlign and NMS take 2 to 3 times as long'
-        command = reinstall(CORE['mmcv'][1])
-        yield Finding('mmcv ops', WARNING, detail, f'Run: pip uninstall -y onedl-mmcv mmcv, then: {command}')
-    else:
-        yield Finding('mmcv ops', OK, f'NMS and RoIAlign work on {" and ".join(devices)}')
-
-
-def is_unoptimized(library: Path) -> bool:
-    """Return True if a C++ library of GCC or Clang was compiled without optimization.
-
-    ``std::vector::size`` is then a function with a symbol; any optimization level inlines all its calls.
-    """
-    with open(library, 'rb') as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        return re.search(rb'_ZNKSt(3__1)?6vectorI\w+E4sizeEv', content) is not None
-
-
-def probe_mmstvit() -> Iterator[Finding]:
+def probe_mmstvit() -> str:
     """Run a model forward and backward on each device."""
     import torch
 
     from mmstvit import STViT
     from mmstvit.ops import describe
 
-    for device in ['cpu', 'cuda'] if torch.cuda.is_available() else ['cpu']:
+    devices = ['cpu', 'cuda'] if torch.cuda.is_available() else ['cpu']
+    for device in devices:
         model = STViT('nano').to(device)
-        loss = sum(x.square().mean() for x in model(torch.randn(1, 3, 64, 64, device=device)))
-        loss.backward()
+        sum(x.square().mean() for x in model(torch.randn(1, 3, 64, 64, device=device))).backward()
         if not all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None):
             raise RuntimeError(f'the gradients of STViT have NaN or Inf on {device}')
-        yield Finding(f'mmstvit, {device}', OK, f'{__version__}, backend {describe(device)}')
+    return '; '.join([__version__, *(f'{device}: backend {describe(device)}' for device in devices)])
 
 
-def probe_library(name: str) -> Iterator[Finding]:
+def probe_library(name: str) -> str:
     """Import mmdet, mmseg or mmpretrain, and build an STViT from its registry."""
     try:
         library = require_library(name)
     except DependencyError as error:
-        missing = getattr(error.__cause__, 'name', '') == name
-        yield Finding(name, WARNING if missing else FAILED, error.problem, error.remedy)
-        return
+        if getattr(error.__cause__, 'name', '') == name:  # not installed
+            raise Doubt(error.problem, error.remedy) from error
+        raise
     importlib.import_module(f'{name}.registry').MODELS.build(dict(type='mmstvit.STViT', arch='nano'))
-    yield Finding(name, OK, f"{library.__version__}, builds 'mmstvit.STViT'")
+    return f"{library.__version__}, builds 'mmstvit.STViT'"
 
 
 def probe_config(file: str, cfg_options: list[str]) -> Iterator[Finding]:
-    """Check the library, model, weights, data and loggers of a config."""
+    """Check the library, model, weights and data of a config."""
+    from mmengine.config import DictAction
+
     from mmstvit import apis
     from mmstvit.checkpoint import to_mmstvit
     from mmstvit.fileio import safe_loading
 
     parser = argparse.ArgumentParser()
-    apis.add_cfg_options(parser)
-    options = parser.parse_args(['--cfg-options', *cfg_options] if cfg_options else []).cfg_options
+    parser.add_argument('--cfg-options', nargs='*', action=DictAction)
+    options = parser.parse_args(['--cfg-options', *cfg_options]).cfg_options
 
-    def attempt(name: str, good: str, action: Callable, *args: object) -> tuple[Finding, object]:
-        try:
-            return Finding(name, OK, good), action(*args)
-        except (apis.UserError, ImportError) as error:
-            return Finding(name, FAILED, *_explain(error)), None
-
-    finding, cfg = attempt('config', file, apis.read_config, file, options)
-    yield finding
-    if cfg is None:
-        return
-    finding, model = attempt('model', 'it can be built', apis.check_model, cfg, True)
-    yield finding
-    if model is not None:
+    def check_weights() -> None:
         with safe_loading(convert=to_mmstvit):
-            finding, _ = attempt('pretrained', 'the files exist', apis.check_pretrained, cfg)
-            if finding.status == OK:
-                finding, _ = attempt('pretrained', 'the weights fit the model', apis.check_weights, cfg, model)
-        yield finding
+            apis.check_pretrained(cfg)
+            apis.check_weights(cfg, apis.check_model(cfg, True))
+
+    yield (read := check('config', '', apis.read_config, file, options, good=file))
+    if read.status == FAILED:
+        return
+    cfg = apis.read_config(file, options)
+    yield (model := check('model', '', apis.check_model, cfg, True, good='it can be built'))
+    if model.status == OK:
+        yield check('pretrained', '', check_weights, good='the files exist, and the weights fit the model')
     for split in ('train', 'val', 'test'):
-        finding, _ = attempt(f'data, {split}', 'every file and folder exists', apis.check_data, cfg, split)
-        # Training does not need the test data.
-        yield as_warning(finding) if split == 'test' else finding
+        data = check(f'data, {split}', '', apis.check_data, cfg, split, good='every file and folder exists')
+        yield as_warning(data) if split == 'test' else data  # training does not need the test data
 
 
 def as_warning(finding: Finding) -> Finding:
     """Return a finding that does not prevent training."""
-    return dataclasses.replace(finding, status=WARNING) if finding.status == FAILED else finding
+    return replace(finding, status=WARNING) if finding.status == FAILED else finding
 
 
-def _explain(error: Exception) -> tuple[str, str]:
-    """Return the problem and the remedy of an exception; other packages' exceptions have no remedy."""
-    if hasattr(error, 'remedy'):
-        return error.problem, error.remedy
-    return f'{type(error).__name__}: {error}', ''
-
-
-_TORCHVISION = 'Install the torchvision that belongs to this torch: pip install --force-reinstall torch torchvision'
-# Name -> the probe, and the remedy for an exception or a crash.
+_TORCH = 'Install torch and the torchvision that belongs to it: pip install --force-reinstall torch torchvision'
+# Name -> the probe, and the remedy for a crash or for an exception of another package.
 PROBES = {
+    'core': (probe_core, _TORCH),
     'gpu': (probe_gpu, 'Run nvidia-smi: is the GPU in use? CUDA_VISIBLE_DEVICES="" trains on the CPU.'),
-    'torchvision': (probe_torchvision, _TORCHVISION),
-    'mmcv ops': (probe_mmcv_ops, f'Run: {reinstall(CORE["mmcv"][1])}'),
+    'torchvision': (probe_torchvision, _TORCH),
+    'mmcv ops': (call_operators, f'Run: {reinstall(CORE["mmcv"][1])}'),
     'mmstvit': (probe_mmstvit, 'Try MMSTVIT_BACKEND=torch, and report the fault with the output of this command.'),
     **{name: (functools.partial(probe_library, name), f'Run: {reinstall(LIBRARIES[name][1])}') for name in LIBRARIES},
     'config': (probe_config, ''),
@@ -281,52 +226,43 @@ PROBES = {
 
 def answer(name: str, *arguments: object) -> None:
     """Run a probe and print its findings as JSON lines: the other side of :func:`ask`."""
-    probe, remedy = PROBES[name]
     with os.fdopen(os.dup(1), 'w') as channel:
         os.dup2(2, 1)  # libraries print to the standard output, too
-        try:
-            for finding in probe(*arguments):
-                print(json.dumps(vars(finding)), file=channel, flush=True)
-        except Exception as error:
-            problem, own_remedy = _explain(error)
-            print(json.dumps(vars(Finding(name, FAILED, problem, own_remedy or remedy))), file=channel)
+        probe, remedy = PROBES[name]
+        for finding in probe(*arguments) if name == 'config' else [check(name, remedy, probe)]:
+            print(json.dumps(vars(finding)), file=channel, flush=True)
 
 
 def ask(name: str, *arguments: object) -> list[Finding]:
-    """Run a probe of :data:`PROBES` in a process of its own; a crash or a hang there is a finding."""
+    """Run a probe in a process of its own; a crash or a hang there is a finding."""
     command = [sys.executable, '-m', 'mmstvit.doctor', '--probe', json.dumps([name, *arguments])]
-    remedy = PROBES[name][1]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT)
     except subprocess.TimeoutExpired:
-        return [Finding(name, FAILED, f'not finished after {TIMEOUT} s', remedy)]
+        return [Finding(name, FAILED, f'not finished after {TIMEOUT} s', PROBES[name][1])]
     findings = [Finding(**json.loads(line)) for line in done.stdout.splitlines()]
-    if done.returncode:
-        code = done.returncode
+    if code := done.returncode:
         end = f'killed by {signal.Signals(-code).name}' if code < 0 else f'exit code {code}'
-        said = done.stderr.strip().rpartition('\n')[2]
-        findings.append(Finding(name, FAILED, f'its process ended with {end}. Last output: {said}', remedy))
+        detail = f'its process ended with {end}. Last output: {done.stderr.strip().rpartition(chr(10))[2]}'
+        findings.append(Finding(name, FAILED, detail, PROBES[name][1]))
     return findings
 
 
-def check_core() -> Iterator[Finding]:
-    """Check the packages that ``import mmstvit`` has tried to import; stop at the first fault."""
-    for name in CORE:
-        try:
-            yield Finding(name, OK, require(name, *CORE[name]).__version__)
-        except ImportError as error:
-            yield Finding(name, FAILED, *_explain(error))
-            yield Finding('everything else', WARNING, f'not checked, because it needs {name}')
-            return
-
-
-def run_probes(configs: list[str], cfg_options: list[str]) -> Iterator[Finding]:
-    """Run the probes side by side, and those of the configs after them."""
+def diagnose(configs: list[str], cfg_options: list[str]) -> Iterator[Finding]:
+    """Run all checks: those of the files, the probe of the core, the other probes side by side, then the configs."""
+    yield Finding('python', OK, f'{platform.python_version()} in {sys.prefix}')
+    for function in check_distributions, check_installation, check_shared_memory:
+        yield check(function.__name__.removeprefix('check_').replace('_', ' '), '', function)
+    core = ask('core')
+    yield from core
+    if core[-1].status == FAILED:
+        yield Finding('everything else', WARNING, 'not checked, because it needs torch, mmengine and mmcv')
+        return
     usable = False
-    names = [name for name in PROBES if name != 'config']
-    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+    names = [name for name in PROBES if name not in ('core', 'config')]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
         for name, findings in zip(names, pool.map(ask, names), strict=True):
-            usable |= name in LIBRARIES and any(finding.status == OK for finding in findings)
+            usable |= name in LIBRARIES and findings[-1].status == OK
             # With a config, its own probe decides which library is needed.
             yield from map(as_warning, findings) if configs and name in LIBRARIES else findings
         if not usable:
@@ -337,34 +273,21 @@ def run_probes(configs: list[str], cfg_options: list[str]) -> Iterator[Finding]:
             yield from findings
 
 
-def diagnose(configs: list[str], cfg_options: list[str]) -> Iterator[Finding]:
-    """Run all checks."""
-    yield Finding('python', OK, f'{platform.python_version()} in {sys.prefix}')
-    yield from (check_distributions(), check_versions(), check_installation(), check_shared_memory())
-    status = OK
-    for finding in check_core():
-        status = finding.status
-        yield finding
-    if status == OK:
-        yield from run_probes(configs, cfg_options)
-
-
-def describe_environment() -> dict[str, str]:
-    """Return what a bug report needs, with the facts that MMEngine collects if it works."""
-    facts = {'mmstvit': f'{__version__} in {PACKAGE}', 'platform': platform.platform()}
-    facts |= {f'${name}': value for name, value in os.environ.items() if re.match('MMSTVIT_|CUDA_|TRITON_|OMP_', name)}
-    with contextlib.suppress(Exception):
-        from mmengine.utils.dl_utils import collect_env
-
-        facts |= {name: str(value) for name, value in collect_env().items() if name != 'numpy_random_seed'}
-    return facts
+def print_environment() -> None:
+    """Print what a bug report needs, with the facts that MMEngine collects if it works."""
+    code = 'from mmengine.utils.dl_utils import collect_env; [print(k, v, sep=": ") for k, v in collect_env().items()]'
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
+    facts = [f'mmstvit: {__version__} in {PACKAGE}', f'platform: {platform.platform()}']
+    facts += [f'${key}: {value}' for key, value in os.environ.items() if re.match('MMSTVIT_|CUDA_|TRITON_|OMP_', key)]
+    facts += [] if done.returncode else done.stdout.splitlines()
+    print('\nenvironment', *facts, sep='\n  ')
 
 
 def main(args: list[str] | None = None) -> int:
     """Run the doctor; returns 1 if training could not start, else 0."""
     parser = argparse.ArgumentParser(
         prog='mmstvit doctor',
-        description='Check an installation: one line per check, and a remedy for each fault.',
+        description=__doc__.partition('\n')[0],
         epilog='Exit code 1 if training could not start, else 0. A library that is not installed is a warning as long '
         'as another one works.',
     )
@@ -375,13 +298,15 @@ def main(args: list[str] | None = None) -> int:
     if args.probe is not None:
         answer(*json.loads(args.probe))
         return 0
+    for pair in args.cfg_options:
+        if '=' not in pair:
+            parser.error(f'--cfg-options needs key=value, but got {pair!r}')
     sys.stdout.reconfigure(errors='replace')  # a terminal may not have the arrow
     statuses = []
     for finding in diagnose(args.config, args.cfg_options):
         statuses.append(finding.status)
         print(finding, flush=True)
-    facts = describe_environment()
-    print('\nenvironment', *(f'  {name}: {value}'.replace('\n', '\n    ') for name, value in facts.items()), sep='\n')
+    print_environment()
     counts = ', '.join(f'{statuses.count(status)} {status}' for status in (OK, WARNING, FAILED))
     print(f'\n{"Training cannot start" if FAILED in statuses else "Training can start"}: {counts}')
     return int(FAILED in statuses)

@@ -2,14 +2,13 @@
 
 import json
 import sys
-from pathlib import Path
 from types import ModuleType
 
 import pytest
 
 from mmstvit.dependencies import CORE, LIBRARIES, DependencyError, check_core, reinstall, require, require_library
 
-from .helpers import ROOT, run_python
+from .helpers import run_python
 
 # Prints a JSON object of everything that an import could change, before and after it.
 SIDE_EFFECTS = """
@@ -128,13 +127,3 @@ class TestRequireLibrary:
         with pytest.raises(DependencyError, match=r'mmdet needs mmcv with compiled operators.*mmcv\._ext') as caught:
             require_library('mmdet')
         assert CORE['mmcv'][1] in caught.value.remedy
-
-
-def test_the_command_for_mmcv_fills_this_environment(monkeypatch, tmp_path):
-    from mmstvit import dependencies
-
-    assert dependencies._mmcv_command() == f"make -C '{ROOT}' env VENV='{sys.prefix}'"
-    monkeypatch.setattr(dependencies, '_PACKAGE', Path(tmp_path))  # as a wheel
-    command = dependencies._mmcv_command()
-    assert 'CFLAGS="-O3 -DNDEBUG -g0"' in command and '--no-build-isolation' in command
-    assert '--force-reinstall --no-deps' in reinstall(command)

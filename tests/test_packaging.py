@@ -5,7 +5,6 @@ import os
 import re
 import subprocess
 import sys
-import sysconfig
 import venv
 import zipfile
 from pathlib import Path
@@ -59,7 +58,7 @@ def installed(wheel, tmp_path_factory) -> Path:
     venv.create(folder, symlinks=True)
     (packages,) = folder.glob('lib/python*/site-packages')
     # Added by a .pth file, a folder's own .pth files are not read, among them that of the editable mmstvit.
-    (packages / 'others.pth').write_text(sysconfig.get_path('purelib'))
+    (packages / 'others.pth').write_text('\n'.join(path for path in sys.path if path.endswith('site-packages')))
     command = [sys.executable, '-m', 'pip', '--python', folder / 'bin' / 'python', 'install', '--no-deps', wheel]
     subprocess.run(command, check=True, capture_output=True)
     return folder / 'bin'
@@ -98,7 +97,7 @@ def test_every_command_of_a_wheel_has_help(installed, tmp_path):
     """
     printed = run(installed, 'python', '-c', code, cwd=tmp_path)
     assert re.findall(r'^usage: (mmstvit \S+)', printed, re.MULTILINE) == [f'mmstvit {name}' for name in COMMANDS]
-    assert re.search(rf'^ok +installation +{installed.parent}', printed, re.MULTILINE)
+    assert printed.splitlines()[-1].startswith(str(installed.parent))
 
 
 def test_the_entry_lists_its_commands(capsys, monkeypatch):
@@ -160,6 +159,7 @@ def test_the_metadata_of_a_wheel(wheel):
         (name,) = (name for name in archive.namelist() if name.endswith('.dist-info/METADATA'))
         metadata = email.message_from_bytes(archive.read(name))
     assert (metadata['Version'], metadata['Requires-Python']) == (mmstvit.__version__, '>=3.10')
+    assert f'Paper, {PAPER}' in metadata.get_all('Project-URL')
     requirements = metadata.get_all('Requires-Dist')
     always = [r for r in requirements if 'extra ==' not in r]
     minimum = '.'.join(CORE['torch'][0].split('.')[:2])

@@ -16,6 +16,7 @@ GENERIC = (
     'engine',
     'errors',
     'fileio',
+    'install_mmcv',
     'nodes',
     'registry',
     'rules',

@@ -1,4 +1,4 @@
-"""``tools/misc/gpu_report.py`` on a machine without a GPU: its error, and its report of made-up steps."""
+"""``tools/misc/gpu_report.py`` on a machine without a GPU: its error, and a report of short steps."""
 
 import sys
 
@@ -13,23 +13,18 @@ def gpu_report():
     return load_tool('misc/gpu_report.py')
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason='there is a GPU')
 def test_without_a_gpu(gpu_report, monkeypatch, tmp_path):
-    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
     monkeypatch.setattr(sys, 'argv', ['gpu_report.py', '--work-dir', str(tmp_path / 'gpu')])
     with pytest.raises(SystemExit, match='finds no CUDA GPU'):
         gpu_report.main()
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(('code', 'words'), [(0, 'Every step passed.'), (3, 'Failed: second.')])
-def test_report(gpu_report, monkeypatch, tmp_path, code, words):
-    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
-    monkeypatch.setattr(torch.cuda, 'device_count', lambda: 1)
-    monkeypatch.setattr(torch.cuda, 'get_device_name', lambda index: 'NVIDIA X')
+@pytest.mark.parametrize(('code', 'words'), [(0, '2 of 2 steps passed.'), (3, 'Failed: second.')])
+def test_report(gpu_report, tmp_path, code, words):
     steps = [('first', ['echo', 'one']), ('second', ['sh', '-c', f'echo two >&2; exit {code}'])]
-    monkeypatch.setattr(gpu_report, 'list_steps', lambda *_: steps)
-    monkeypatch.setattr(sys, 'argv', ['gpu_report.py', '--work-dir', str(tmp_path)])
-    assert gpu_report.main() == bool(code)
+    assert gpu_report.write_report(tmp_path / 'report.md', 'NVIDIA X', steps) == (not code)
     report = (tmp_path / 'report.md').read_text()
     assert not [part for part in ('NVIDIA X', '| first | passed |', 'one', 'two', words) if part not in report]
 

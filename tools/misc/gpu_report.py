@@ -51,20 +51,19 @@ def list_steps(work_dir: Path, gpus: int) -> Iterator[tuple[str, list[str]]]:
         yield f'benchmark: {name}', [*benchmark, *ENTRIES.split(), *options.split()]
 
 
-def run_step(step: tuple[str, list[str]]) -> tuple[bool, float, str]:
-    """Run a command; returns True if it succeeded, the seconds, and the end of its output."""
+def run_step(step: tuple[str, list[str]]) -> tuple[str, float, str]:
+    """Run a command; returns ``'passed'`` or ``'FAILED'``, the seconds, and the end of its output."""
     name, command = step
     env = {**os.environ, 'PATH': f'{Path(sys.executable).parent}{os.pathsep}{os.environ["PATH"]}'}
+    pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors='replace')
     start = time.monotonic()
-    done = subprocess.run(
-        command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors='replace'
-    )
-    seconds = time.monotonic() - start
-    print(f'{name}: {"FAILED" if done.returncode else "passed"} in {seconds:.0f} s', flush=True)
-    return done.returncode == 0, seconds, '\n'.join(done.stdout.splitlines()[-TAIL:])
+    done = subprocess.run(command, cwd=ROOT, env=env, **pipes)
+    result, seconds = 'FAILED' if done.returncode else 'passed', time.monotonic() - start
+    print(f'{name}: {result} in {seconds:.0f} s', flush=True)
+    return result, seconds, '\n'.join(done.stdout.splitlines()[-TAIL:])
 
 
-def run_steps(steps: list[tuple[str, list[str]]]) -> Iterator[tuple[bool, float, str]]:
+def run_steps(steps: list[tuple[str, list[str]]]) -> Iterator[tuple[str, float, str]]:
     """Run the benchmarks one by one, after all other steps, which run at the same time; yields results in order."""
     others = [step for step in steps if not step[0].startswith('benchmark')]
     with ThreadPoolExecutor(len(others)) as pool:
@@ -72,11 +71,18 @@ def run_steps(steps: list[tuple[str, list[str]]]) -> Iterator[tuple[bool, float,
     yield from map(run_step, steps[len(others) :])
 
 
-def read_commit() -> str:
-    """Return the commit of the checkout, if that can be told."""
-    git = shutil.which('git')
-    done = git and subprocess.run([git, 'rev-parse', 'HEAD'], cwd=ROOT, capture_output=True, text=True)
-    return (done and done.stdout.strip()) or 'unknown'
+def write_report(report: Path, subject: str, steps: list[tuple[str, list[str]]]) -> bool:
+    """Run all steps and write the report, after each step anew; returns True if every step passed."""
+    head = f'# mmstvit on a GPU\n\n{subject}\n\n| step | result | seconds |\n|---|---|---|'
+    rows, outputs, failed = [], [], []
+    for (name, command), (result, seconds, output) in zip(steps, run_steps(steps), strict=True):
+        rows.append(f'| {name} | {result} | {seconds:.0f} |')
+        outputs.append(f'\n## {name}\n\n`{" ".join(command)}`\n\n```\n{output}\n```')
+        failed += [name] if result == 'FAILED' else []
+        verdict = f'Failed: {", ".join(failed)}.' if failed else f'{len(rows)} of {len(steps)} steps passed.'
+        report.write_text('\n'.join([head, *rows, f'\n{verdict}', *outputs, '']))
+    print(f'{verdict}\nreport: {report}')
+    return not failed
 
 
 def main() -> int:
@@ -88,24 +94,12 @@ def main() -> int:
         sys.exit('error: PyTorch finds no CUDA GPU on this machine. Run: python -m mmstvit.doctor')
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     args.work_dir.mkdir(parents=True, exist_ok=True)
-    report = args.work_dir / 'report.md'
-    head = [
-        '# mmstvit on a GPU\n',
-        f'{time.strftime("%Y-%m-%d")}: mmstvit {__version__} (commit {read_commit()}), '
-        f'{", ".join(gpus)}, torch {torch.__version__}\n',
-        '| step | result | seconds |\n|---|---|---|',
-    ]
-    rows, outputs, failed = [], [], []
+    git = ['git', 'describe', '--always', '--dirty']
+    commit = shutil.which('git') and subprocess.run(git, cwd=ROOT, capture_output=True, text=True).stdout.strip()
+    subject = f'{time.strftime("%Y-%m-%d")}: mmstvit {__version__} (commit {commit or "unknown"}), '
+    subject += f'{", ".join(gpus)}, torch {torch.__version__}'
     steps = list(list_steps(args.work_dir, len(gpus)))
-    for (name, command), (passed, seconds, output) in zip(steps, run_steps(steps), strict=True):
-        rows.append(f'| {name} | {"passed" if passed else "**FAILED**"} | {seconds:.0f} |')
-        outputs.append(f'\n## {name}\n\n`{" ".join(command)}`\n\n```\n{output}\n```')
-        failed += [] if passed else [name]
-        report.write_text('\n'.join([*head, *rows, *outputs, '']))  # an interrupted report has the steps so far
-    verdict = f'Failed: {", ".join(failed)}.' if failed else 'Every step passed.'
-    report.write_text('\n'.join([*head, *rows, f'\n{verdict}', *outputs, '']))
-    print(f'{verdict}\nreport: {report}')
-    return bool(failed)
+    return int(not write_report(args.work_dir / 'report.md', subject, steps))
 
 
 if __name__ == '__main__':
