@@ -1,6 +1,7 @@
 """The command ``mmstvit``: runs the scripts of ``tools/``, the page and the doctor from wherever they are installed."""
 
 import ast
+import difflib
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -46,7 +47,9 @@ def main() -> int:
     elif command == '--version':
         print(__version__)
     elif command not in COMMANDS:
-        print(f'error: mmstvit has no command {command!r}.\n{usage()}', file=sys.stderr)
+        near = difflib.get_close_matches(command, COMMANDS, n=1)
+        hint = f' Did you mean {near[0]}?' if near else ''
+        print(f'error: mmstvit has no command {command!r}.{hint}\n{usage()}', file=sys.stderr)
         return 2
     else:
         sys.argv = [f'mmstvit {command}', *arguments]

@@ -26,6 +26,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from .command_line import add_cfg_options
 from .dependencies import CORE, LIBRARIES, DependencyError, reinstall, require, require_library
 from .version import __version__
 
@@ -228,7 +229,7 @@ def probe_config(file: str, cfg_options: list[str]) -> Iterator[Finding]:
     from mmstvit.fileio import safe_loading
 
     parser = argparse.ArgumentParser()
-    apis.add_cfg_options(parser)
+    add_cfg_options(parser)
     options = parser.parse_args(['--cfg-options', *cfg_options] if cfg_options else []).cfg_options
 
     def attempt(name: str, good: str, action: Callable, *args: object) -> tuple[Finding, object]:

@@ -67,7 +67,7 @@ def test_a_broken_dependency_is_an_error_at_the_first_use(tmp_path):
     done = run_python("import mmstvit; print('imported'); mmstvit.STViT", tmp_path, path=tmp_path)
     assert (done.returncode, done.stdout) == (1, 'imported\n')
     last = done.stderr.strip().splitlines()[-1]
-    assert 'ImportError' in last and 'libcudart.so' in last and reinstall(CORE['torch'][1]) in last
+    assert 'DependencyError' in last and 'libcudart.so' in last and reinstall(CORE['torch'][1]) in last
 
 
 def module(name: str, version: object) -> ModuleType:

@@ -1,10 +1,11 @@
 """Functions behind the command-line tools."""
 
+from mmstvit.command_line import add_cfg_options, add_common_arguments, add_trust, user_errors
 from mmstvit.engine.runner import build_model, check_pretrained, check_weights, leave_process_group
 from mmstvit.errors import UserError
 from mmstvit.rules import check_data
 
-from .config import add_cfg_options, add_common_arguments, add_trust, load_config, read_config, user_errors
+from .config import load_config, read_config
 from .predict import predict
 from .prepare import check_model, check_trainable, prepare
 

@@ -13,18 +13,20 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from mmengine.config import Config
+from mmstvit.command_line import add_cfg_options, make_parser, user_errors
+from mmstvit.errors import UserError
 
-from mmstvit.apis import UserError, add_cfg_options, check_data, read_config, user_errors
-from mmstvit.rules import CHEAP, THOROUGH, check
+if TYPE_CHECKING:
+    from mmengine.config import Config
 
 SPLITS = ('train', 'val', 'test')
 
 
 def parse_args() -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument('config', help='config file path')
     parser.add_argument(
         '--split', nargs='+', choices=SPLITS, metavar='SPLIT', help='train, val, test (default: all in the config)'
@@ -43,7 +45,7 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def find_splits(cfg: Config, asked: list[str] | None) -> list[str]:
+def find_splits(cfg: 'Config', asked: list[str] | None) -> list[str]:
     """Find the splits to verify: those that were asked for, or all splits of the config."""
     splits = [split for split in SPLITS if cfg.get(f'{split}_dataloader') is not None]
     missing = [split for split in asked or () if split not in splits]
@@ -67,6 +69,9 @@ def main() -> None:
     """Verify the data sets, print the report and exit with 1 if there are faults."""
     args = parse_args()
     with user_errors():
+        from mmstvit.apis import check_data, read_config
+        from mmstvit.rules import CHEAP, THOROUGH, check
+
         check_arguments(args)
         cfg = read_config(args.config, args.cfg_options)
         splits = find_splits(cfg, args.split)

@@ -1,0 +1,108 @@
+"""The command lines of the tools: their parser, the options that they share, and their errors.
+
+Nothing here imports torch at once: a tool parses its arguments first, and then imports in ``main()`` what it needs.
+"""
+
+import argparse
+import contextlib
+import re
+import sys
+from collections.abc import Iterator, Sequence
+
+from .dependencies import COMMANDS, DependencyError, check_core
+from .errors import UserError
+
+
+def make_parser(doc: str, epilog: str | None = None) -> argparse.ArgumentParser:
+    """Return a parser whose help begins with the docstring of a tool.
+
+    Args:
+        doc: The docstring. Its examples, ``python tools/…``, become ``mmstvit …`` if that command was typed.
+        epilog: Text below the options.
+    """
+    doc = re.sub(r'::$', ':', doc.replace('``', ''), flags=re.MULTILINE)
+    if sys.argv[0].startswith('mmstvit '):
+        for name, script in COMMANDS.items():
+            doc = doc.replace(f'python tools/{script}', f'mmstvit {name}')
+    formatter = argparse.RawDescriptionHelpFormatter
+    return argparse.ArgumentParser(description=doc, epilog=epilog, formatter_class=formatter)
+
+
+def add_cfg_options(parser: argparse.ArgumentParser) -> None:
+    """Add OpenMMLab's ``--cfg-options``."""
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=_KeyValues,
+        help='override settings of the config, as key=value pairs. A list is key="[a,b]" or key=a,b; nested lists and '
+        'tuples such as key="[(a,b),(c,d)]" are allowed. The quotation marks are necessary; no white space is '
+        'allowed.',
+    )
+
+
+class _KeyValues(argparse.Action):
+    """MMEngine's action, with an error of argparse for a pair without a value and for a key that cannot be one."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Sequence[str],
+        option_string: str | None = None,
+    ) -> None:
+        for pair in values:
+            key, equals, _ = pair.partition('=')
+            if not equals:
+                parser.error(f'{option_string} needs key=value, but got {pair!r}')
+            if not re.fullmatch(r'[\w-]+(\.[\w-]+)*', key):
+                parser.error(f'{option_string} needs a key such as model.backbone.arch, without quotes, but got {key}')
+        with user_errors():
+            from mmengine.config import DictAction
+        DictAction(self.option_strings, self.dest)(parser, namespace, values, option_string)
+
+
+def add_common_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options that OpenMMLab's ``train.py`` and ``test.py`` have in common."""
+    add_cfg_options(parser)
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='job launcher')
+    # torch.distributed.launch passes --local-rank, torchrun sets LOCAL_RANK.
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """Add ``--device``."""
+    parser.add_argument('--device', default='auto', help='cpu, cuda, cuda:1, … (auto: a GPU if there is one)')
+
+
+def add_trust(parser: argparse.ArgumentParser) -> None:
+    """Add ``--trust-checkpoint``."""
+    parser.add_argument(
+        '--trust-checkpoint',
+        action='store_true',
+        help='load checkpoints even if that executes code in them: only from people whom you trust',
+    )
+
+
+def positive(text: str) -> int:
+    """Return a number of 1 or more: a type of argparse."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f'must be a number of 1 or more, but got {text}')
+    return int(text)
+
+
+@contextlib.contextmanager
+def user_errors() -> Iterator[None]:
+    """Check that PyTorch, MMEngine and mmcv can be imported; print errors that the user can fix.
+
+    These are :class:`UserError` and its subclasses, and ImportError. They end the process with
+    ``error: <problem> <remedy>`` and the exit code 1.
+    """
+    try:
+        check_core()
+        yield
+    except DependencyError as error:
+        sys.exit(f'error: {error}')
+    except (UserError, ImportError) as error:
+        from .compat import worker_message
+
+        sys.exit(f'error: {worker_message(error)}')
