@@ -11,13 +11,12 @@ import argparse
 import sys
 from pathlib import Path
 
-from mmstvit.apis import add_cfg_options, add_trust, user_errors
-from mmstvit.apis.super_tokens import UNTRAINED, draw_super_tokens
+from mmstvit.command_line import add_cfg_options, add_device, add_trust, make_parser, user_errors
 
 
 def parse_args() -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument('images', metavar='IMAGE', help='image, folder or glob pattern')
     parser.add_argument('model', metavar='MODEL', help='checkpoint with its config in it, or a config')
     parser.add_argument('--config', help='config of the checkpoint (the one in it)')
@@ -32,7 +31,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--grid', action='store_true', help='draw the initial grid too')
     parser.add_argument('--single', action='store_true', help='one PNG per drawing instead of a contact sheet')
     parser.add_argument('--gif', action='store_true', help='write an animation over the blocks too')
-    parser.add_argument('--device', default='auto', help='cpu, cuda, cuda:1, … (auto: a GPU if there is one)')
+    add_device(parser)
     add_cfg_options(parser)
     add_trust(parser)
     args = parser.parse_args()
@@ -55,6 +54,8 @@ def main() -> None:
     args = vars(parse_args())
     args['trust'] = args.pop('trust_checkpoint')
     with user_errors():
+        from mmstvit.apis.super_tokens import UNTRAINED, draw_super_tokens
+
         skipped = draw_super_tokens(**args)
     if args['checkpoint'] is None:
         print(f'{UNTRAINED}. Name a checkpoint with --checkpoint FILE.')
