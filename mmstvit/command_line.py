@@ -13,11 +13,12 @@ from .dependencies import COMMANDS, DependencyError, check_core
 from .errors import UserError
 
 
-def make_parser(doc: str, epilog: str | None = None) -> argparse.ArgumentParser:
+def make_parser(doc: str, prog: str | None = None, epilog: str | None = None) -> argparse.ArgumentParser:
     """Return a parser whose help begins with the docstring of a tool.
 
     Args:
         doc: The docstring. Its examples, ``python tools/…``, become ``mmstvit …`` if that command was typed.
+        prog: The command; by default the one that was typed.
         epilog: Text below the options.
     """
     doc = re.sub(r'::$', ':', doc.replace('``', ''), flags=re.MULTILINE)
@@ -25,7 +26,7 @@ def make_parser(doc: str, epilog: str | None = None) -> argparse.ArgumentParser:
         for name, script in COMMANDS.items():
             doc = doc.replace(f'python tools/{script}', f'mmstvit {name}')
     formatter = argparse.RawDescriptionHelpFormatter
-    return argparse.ArgumentParser(description=doc, epilog=epilog, formatter_class=formatter)
+    return argparse.ArgumentParser(prog, description=doc, epilog=epilog, formatter_class=formatter)
 
 
 def add_cfg_options(parser: argparse.ArgumentParser) -> None:

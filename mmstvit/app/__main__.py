@@ -7,21 +7,19 @@ import sys
 import tempfile
 from pathlib import Path
 
-from mmstvit.apis import user_errors
+from mmstvit.command_line import add_device, make_parser, user_errors
 from mmstvit.errors import UserError
-
-from .service import MAX_BYTES, MAX_PIXELS, Service
 
 
 def parse_args() -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(prog='mmstvit app', description=__doc__)
+    parser = make_parser(__doc__, prog='mmstvit app')
     parser.add_argument('--host', default='127.0.0.1', help='address of this machine at which the page is served')
     parser.add_argument('--port', type=int, default=7860, help='port (7860)')
     parser.add_argument('--dir', type=Path, default=Path('work_dirs'), help='folder of the checkpoints (work_dirs)')
-    parser.add_argument('--device', default='auto', help='cpu, cuda, cuda:1, … (auto: a GPU if there is one)')
-    parser.add_argument('--max-bytes', type=int, default=MAX_BYTES, help=f'largest image file ({MAX_BYTES})')
-    parser.add_argument('--max-pixels', type=int, default=MAX_PIXELS, help=f'largest image ({MAX_PIXELS})')
+    add_device(parser)
+    parser.add_argument('--max-bytes', type=int, default=20 << 20, help='largest image file (20 MiB)')
+    parser.add_argument('--max-pixels', type=int, default=16 << 20, help='largest image (16 million pixels)')
     return parser.parse_args()
 
 
@@ -40,6 +38,7 @@ def main() -> None:
     with user_errors(), tempfile.TemporaryDirectory(prefix='mmstvit-app-') as cache:
         try:
             from .page import serve
+            from .service import Service
         except ModuleNotFoundError as error:
             if error.name != 'gradio':
                 raise
