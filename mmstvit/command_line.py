@@ -85,9 +85,18 @@ def add_trust(parser: argparse.ArgumentParser) -> None:
 
 
 def positive(text: str) -> int:
-    """Return a number of 1 or more: a type of argparse."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f'must be a number of 1 or more, but got {text}')
+    """Return a whole number of 1 or more, as a type of argparse."""
+    return _whole(text, 1)
+
+
+def count(text: str) -> int:
+    """Return a whole number of 0 or more, as a type of argparse."""
+    return _whole(text, 0)
+
+
+def _whole(text: str, minimum: int) -> int:
+    if not text.isdecimal() or int(text) < minimum:
+        raise argparse.ArgumentTypeError(f'must be a whole number of {minimum} or more, but got {text}')
     return int(text)
 
 

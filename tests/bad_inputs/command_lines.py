@@ -68,7 +68,8 @@ def _() -> None:
     checkpoint()
 
 
-case('a negative number of processes', 'tools/misc/verify_dataset.py mine.py --num-workers -1', '-1')
+case('a negative number of processes', 'tools/misc/verify_dataset.py mine.py --num-workers -1', '-1', code=2)
+case('a negative number of examples', 'tools/misc/verify_dataset.py mine.py --show -1', '--show', '-1', code=2)
 case('a report into a missing folder', 'tools/misc/verify_dataset.py mine.py --out reports/a.json', 'reports/a.json')
 
 
@@ -77,7 +78,8 @@ def _() -> None:
     make('mmpretrain')
 
 
-case('an image without pixels', f'tools/analysis_tools/get_flops.py {CONFIG} --shape 0 224', '--shape', '0')
+case('an image without pixels', f'tools/analysis_tools/get_flops.py {CONFIG} --shape 0 224', '--shape', '0', code=2)
+case('a negative depth', f'tools/analysis_tools/get_flops.py {CONFIG} --depth -1', '--depth', '-1', code=2)
 case(
     'pictures of a model that is not a detector',
     f'tools/analysis_tools/contact_sheet.py {CONFIG} own.pth --out sheet.png',

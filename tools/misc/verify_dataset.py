@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mmstvit.command_line import add_cfg_options, make_parser, user_errors
+from mmstvit.command_line import add_cfg_options, count, make_parser, user_errors
 from mmstvit.errors import UserError
 
 if TYPE_CHECKING:
@@ -33,13 +33,13 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument(
         '--num-workers',
-        type=int,
+        type=count,
         default=min(8, os.cpu_count() or 1),
         help='number of processes; 0 is this process (%(default)s)',
     )
     parser.add_argument('--out', type=Path, help='write the whole report to this JSON file')
     parser.add_argument(
-        '--show', type=int, default=5, metavar='N', help='print the first N examples of each finding (%(default)s)'
+        '--show', type=count, default=5, metavar='N', help='print the first N examples of each finding (%(default)s)'
     )
     add_cfg_options(parser)
     return parser.parse_args()
@@ -56,11 +56,8 @@ def find_splits(cfg: 'Config', asked: list[str] | None) -> list[str]:
     return [split for split in splits if not asked or split in asked]
 
 
-def check_arguments(args: argparse.Namespace) -> None:
-    """Check the values of the arguments; raises UserError."""
-    for name in ('num_workers', 'show'):
-        if getattr(args, name) < 0:
-            raise UserError(f'--{name.replace("_", "-")} must be 0 or more, but got {getattr(args, name)}.')
+def check_output(args: argparse.Namespace) -> None:
+    """Check that the report can be written; raises UserError."""
     if args.out is not None and (args.out.is_dir() or not args.out.absolute().parent.is_dir()):
         raise UserError(f'--out {args.out} cannot be written.', 'Name a file in a folder that exists.')
 
@@ -72,7 +69,7 @@ def main() -> None:
         from mmstvit.apis import check_data, read_config
         from mmstvit.rules import CHEAP, THOROUGH, check
 
-        check_arguments(args)
+        check_output(args)
         cfg = read_config(args.config, args.cfg_options)
         splits = find_splits(cfg, args.split)
         check_data(cfg, *splits)
