@@ -8,6 +8,7 @@ import contextlib
 import re
 import sys
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from .dependencies import COMMANDS, DependencyError, check_core
 from .errors import UserError
@@ -82,6 +83,13 @@ def add_trust(parser: argparse.ArgumentParser) -> None:
         action='store_true',
         help='load checkpoints even if that executes code in them: only from people whom you trust',
     )
+
+
+def add_paths(parser: argparse.ArgumentParser, src: str, dst: str) -> None:
+    """Add the files of a converter, ``src`` and ``dst``, with these help texts, and ``--force``."""
+    parser.add_argument('src', type=Path, help=src)
+    parser.add_argument('dst', type=Path, help=dst)
+    parser.add_argument('--force', action='store_true', help='overwrite the file if it exists')
 
 
 def positive(text: str) -> int:
