@@ -8,25 +8,27 @@ Masks are half transparent, in one color per class. Example::
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-import torch
-from mmengine.config import Config
-from mmengine.runner import Runner
-from mmengine.structures import InstanceData
 
-from mmstvit.apis import UserError, add_common_arguments, prepare, user_errors
-from mmstvit.apis.drawing import class_colors, draw_instances
-from mmstvit.checkpoint import to_mmstvit
-from mmstvit.fileio import safe_loading
+from mmstvit.command_line import add_common_arguments, make_parser, positive, user_errors
+from mmstvit.errors import UserError
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
+    from mmengine.runner import Runner
+    from mmengine.structures import InstanceData
 
 CAPTION_HEIGHT = 28
 GAP = 8
 
 
-def draw(image: np.ndarray, instances: InstanceData, metainfo: dict) -> np.ndarray:
+def draw(image: np.ndarray, instances: 'InstanceData', metainfo: dict) -> np.ndarray:
     """Draw masks, boxes and class names on an RGB image that is shown larger or smaller than the original."""
+    from mmstvit.apis.drawing import class_colors, draw_instances
+
     masks = np.asarray(getattr(instances.masks, 'masks', instances.masks), np.uint8)  # BitmapMasks or a tensor
     scale = image.shape[1] / masks.shape[2]
     masks = [cv2.resize(mask, image.shape[1::-1], interpolation=cv2.INTER_NEAREST) for mask in masks]
@@ -39,8 +41,10 @@ def draw(image: np.ndarray, instances: InstanceData, metainfo: dict) -> np.ndarr
     return draw_instances(image, boxes, labels, np.array(masks), texts, colors)
 
 
-def draw_pairs(runner: Runner, count: int, side: int, score_thr: float) -> list[np.ndarray]:
+def draw_pairs(runner: 'Runner', count: int, side: int, score_thr: float) -> list[np.ndarray]:
     """Draw ground truth and prediction of the first ``count`` test images side by side: RGB, ``side`` pixels high."""
+    import torch
+
     dataset = runner.test_dataloader.dataset
     runner.model.eval()
     pairs = []
@@ -74,7 +78,7 @@ def tile(pairs: list[np.ndarray], columns: int, captions: tuple[str, str]) -> np
     return sheet
 
 
-def check_detector(cfg: Config, args: argparse.Namespace) -> None:
+def check_detector(cfg: 'Config', args: argparse.Namespace) -> None:
     """Check that the config is that of a detector with masks; raises UserError."""
     if cfg.default_scope != 'mmdet' or 'mask_head' not in cfg.model.get('roi_head', {}):
         raise UserError(f'{args.config} is not a detector with masks.')
@@ -82,21 +86,24 @@ def check_detector(cfg: Config, args: argparse.Namespace) -> None:
 
 def main() -> None:
     """Draw the sheet."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument('config', help='config file path of a detector with masks')
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument('--out', dest='sheet', metavar='OUT', type=Path, required=True, help='PNG file to write')
-    parser.add_argument('--num', type=int, default=12, help='images (12)')
-    parser.add_argument('--columns', type=int, default=3, help='pairs in a row (3)')
-    parser.add_argument('--side', type=int, default=320, help='height of an image on the sheet, in pixels (320)')
+    parser.add_argument('--num', type=positive, default=12, help='images (12)')
+    parser.add_argument('--columns', type=positive, default=3, help='pairs in a row (3)')
+    parser.add_argument('--side', type=positive, default=320, help='height of an image on the sheet, in pixels (320)')
     parser.add_argument('--score-thr', type=float, default=0.5, help='lowest score shown (0.5)')
     parser.add_argument('--work-dir', help='the dir to save logs')
     add_common_arguments(parser)
     args = parser.parse_args()
-    if min(args.num, args.columns, args.side) < 1:
-        parser.error('--num, --columns and --side must be at least 1')
-    with user_errors(), safe_loading(convert=to_mmstvit):
-        runner = prepare(args, 'test', check_detector)
+    with user_errors():
+        from mmstvit.apis import prepare
+        from mmstvit.checkpoint import to_mmstvit
+        from mmstvit.fileio import safe_loading
+
+        with safe_loading(convert=to_mmstvit):
+            runner = prepare(args, 'test', check_detector)
     sheet = tile(draw_pairs(runner, args.num, args.side, args.score_thr), args.columns, ('ground truth', 'prediction'))
     args.sheet.parent.mkdir(parents=True, exist_ok=True)
     if not cv2.imwrite(str(args.sheet), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR)):
