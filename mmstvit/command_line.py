@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from .dependencies import COMMANDS, DependencyError, check_core
+from .dependencies import COMMANDS, DependencyError, check_core, tool_command
 from .errors import UserError
 
 
@@ -24,8 +24,8 @@ def make_parser(doc: str, prog: str | None = None, epilog: str | None = None) ->
     """
     doc = re.sub(r'::$', ':', doc.replace('``', ''), flags=re.MULTILINE)
     if sys.argv[0].startswith('mmstvit '):
-        for name, script in COMMANDS.items():
-            doc = doc.replace(f'python tools/{script}', f'mmstvit {name}')
+        names = {script: f'mmstvit {name}' for name, script in COMMANDS.items()}
+        doc = re.sub(r'python tools/(\S+)', lambda found: names.get(found[1]) or tool_command(found[1]), doc)
     formatter = argparse.RawDescriptionHelpFormatter
     return argparse.ArgumentParser(prog, description=doc, epilog=epilog, formatter_class=formatter)
 

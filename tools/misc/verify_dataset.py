@@ -1,6 +1,6 @@
 """Verify the data sets of a config, of MMDetection, MMSegmentation or MMPreTrain, before training.
 
-The rules are those that train.py asks before it trains; in addition every file is read and decoded, and compared with
+The rules are those that are asked before a training run; in addition every file is read and decoded, and compared with
 its annotations. The exit code is 1 if there are faults, 0 if there are warnings only.
 
 Example::

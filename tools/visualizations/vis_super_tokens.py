@@ -1,4 +1,4 @@
-"""Draw the super tokens of images block by block, and the attention of a point.
+r"""Draw the super tokens of images block by block, and the attention of a point.
 
 Writes a contact sheet per image: a row per block with boundaries, mean colors and regions. Examples::
 
