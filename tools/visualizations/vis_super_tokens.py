@@ -11,7 +11,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from mmstvit.command_line import add_cfg_options, add_device, add_trust, make_parser, user_errors
+from mmstvit.command_line import add_cfg_options, add_device, add_trust, count, make_parser, user_errors
 
 
 def parse_args() -> argparse.Namespace:
@@ -22,8 +22,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--config', help='config of the checkpoint (the one in it)')
     parser.add_argument('--checkpoint', help='checkpoint of the config (none: the model is untrained)')
     parser.add_argument('--out-dir', type=Path, default='super_tokens', help='folder, new or empty (super_tokens)')
-    parser.add_argument('--stages', type=int, nargs='+', help='stages, from 0 (all)')
-    parser.add_argument('--blocks', type=int, nargs='+', help='blocks of each stage, from 0 (all)')
+    parser.add_argument('--stages', type=count, nargs='+', help='stages, from 0 (all)')
+    parser.add_argument('--blocks', type=count, nargs='+', help='blocks of each stage, from 0 (all)')
     parser.add_argument('--point', type=int, nargs=2, metavar=('X', 'Y'), help='attention of this pixel of the image')
     parser.add_argument(
         '--soft', nargs='?', const='point', metavar='INDEX', help='membership of a super token (that at the point)'
