@@ -88,6 +88,15 @@ case(
 )(checkpoint)
 
 
+case(
+    'ratios to an entry that is not measured',
+    'tools/analysis_tools/benchmark.py stvit-nano --baseline naive-nano',
+    '--baseline',
+    "'naive-nano'",
+    code=2,
+)
+
+
 @case('scenes into a folder with other files', 'tools/dataset_converters/scenes.py --out-dir photos', 'photos', code=2)
 def _() -> None:
     Path('photos').mkdir()
