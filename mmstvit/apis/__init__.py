@@ -1,6 +1,5 @@
 """Functions behind the command-line tools."""
 
-from mmstvit.command_line import add_cfg_options, add_common_arguments, add_trust, user_errors
 from mmstvit.engine.runner import build_model, check_pretrained, check_weights, leave_process_group
 from mmstvit.errors import UserError
 from mmstvit.rules import check_data
@@ -11,9 +10,6 @@ from .prepare import check_model, check_trainable, prepare
 
 __all__ = [
     'UserError',
-    'add_cfg_options',
-    'add_common_arguments',
-    'add_trust',
     'build_model',
     'check_data',
     'check_model',
@@ -25,5 +21,4 @@ __all__ = [
     'predict',
     'prepare',
     'read_config',
-    'user_errors',
 ]

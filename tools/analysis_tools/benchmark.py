@@ -5,6 +5,8 @@ Example::
     python tools/analysis_tools/benchmark.py stvit-small naive-small swin-tiny --batch-size 8
 """
 
+# ruff: noqa: E402
+
 import argparse
 import ast
 import contextlib

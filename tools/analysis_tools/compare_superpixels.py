@@ -13,6 +13,8 @@ Examples::
         work_dirs/mask-rcnn_stvit-nano_fpn_scenes/epoch_3.pth --out superpixels.jpg superpixels.json
 """
 
+# ruff: noqa: E402
+
 import argparse
 import contextlib
 import json
@@ -21,29 +23,8 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-import cv2
-import matplotlib.pyplot as plt
-import numpy as np
-from mmengine.config import Config
-from mmengine.logging import MMLogger
-from mmengine.registry import DefaultScope
-from torch import nn
-
-from mmstvit import rules
-from mmstvit.apis import UserError, add_cfg_options, read_config, user_errors
-from mmstvit.checkpoint import to_mmstvit
-from mmstvit.datasets.build import build_dataset
-from mmstvit.engine import runner as engine
-from mmstvit.fileio import load_weights, read_weights, safe_loading
-from mmstvit.visualization import SuperTokens, super_tokens
-from mmstvit.visualization.drawing import draw_boundaries, fill_means, image_of
-from mmstvit.visualization.superpixels import (
-    boundary_recall,
-    contour_density,
-    merge_masks,
-    slic,
-    undersegmentation_error,
-)
+from mmstvit.command_line import add_cfg_options, make_parser, user_errors
+from mmstvit.errors import UserError
 
 SEED = 0
 ROWS = 4  # images in the picture
@@ -59,7 +40,7 @@ COLUMNS = {
 
 def parse_args() -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument('config', help='config file path of a detector with masks')
     parser.add_argument('checkpoint', nargs='?', help='checkpoint of the trained model (none: before training)')
     parser.add_argument('--num-images', type=int, metavar='N', help='the first N validation images (all)')
@@ -82,6 +63,34 @@ def parse_args() -> argparse.Namespace:
         if file.suffix not in ('.json', '.png', '.jpg', '.pdf'):
             parser.error(f'--out needs files that end with .json, .png, .jpg or .pdf, but got {file}')
     return args
+
+
+if __name__ == '__main__':
+    parse_args()  # answers --help and refuses wrong options before the imports below, which take seconds
+
+import cv2
+import matplotlib.pyplot as plt
+import numpy as np
+from mmengine.config import Config
+from mmengine.logging import MMLogger
+from mmengine.registry import DefaultScope
+from torch import nn
+
+from mmstvit import rules
+from mmstvit.apis import read_config
+from mmstvit.checkpoint import to_mmstvit
+from mmstvit.datasets.build import build_dataset
+from mmstvit.engine import runner as engine
+from mmstvit.fileio import load_weights, read_weights, safe_loading
+from mmstvit.visualization import SuperTokens, super_tokens
+from mmstvit.visualization.drawing import draw_boundaries, fill_means, image_of
+from mmstvit.visualization.superpixels import (
+    boundary_recall,
+    contour_density,
+    merge_masks,
+    slic,
+    undersegmentation_error,
+)
 
 
 def load_models(cfg: Config, checkpoint: str | None) -> dict[str, nn.Module]:
