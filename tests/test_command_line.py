@@ -1,11 +1,11 @@
-"""Command lines: help and refusals without torch, settings of configs, and errors as the tools print them."""
+"""Command lines: settings of configs, numbers, and errors as the tools print them."""
 
 import argparse
 
 import pytest
 from torch.utils.data import DataLoader
 
-from mmstvit.command_line import add_cfg_options, user_errors
+from mmstvit.command_line import add_cfg_options, count, positive, user_errors
 from mmstvit.errors import DataError, UserError
 
 
@@ -27,6 +27,13 @@ def test_settings_are_read_as_mmengine_reads_them():
     assert parser.parse_args(['--cfg-options', *pairs]).cfg_options == {
         'a.b_1.0.c': 1, 'custom-key': [1, 2], 'path': 'a=b'
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(('kind', 'text'), [(positive, '0'), (positive, '1.5'), (count, '-1'), (count, 'x')])
+def test_a_number_below_the_minimum_is_refused(kind, text):
+    with pytest.raises(argparse.ArgumentTypeError, match=rf'whole number of [01] or more, but got {text}'):
+        kind(text)
+    assert (positive('1'), count('0')) == (1, 0)
 
 
 def test_errors_end_a_tool_with_problem_and_remedy():
