@@ -74,9 +74,9 @@ def test_training_beside_backbones_that_fail(run, tmp_path, monkeypatch):
 
 
 def test_the_table_adds_up(tmp_path):
-    ours = benchmark.Row('ours', (64, 64), 2_000_000, 4 * 2**20, [0.1, 0.3, 0.2])
-    other = benchmark.Row('other', (64, 64), 1, 6 * 2**20, [0.2, 0.3, 0.6])  # 2, 1 and 3 times as slow
-    failed = benchmark.Row('failed', (64, 64), error='no memory')
+    ours = benchmark.BenchmarkResult('ours', (64, 64), 2_000_000, 4 * 2**20, [0.1, 0.3, 0.2])
+    other = benchmark.BenchmarkResult('other', (64, 64), 1, 6 * 2**20, [0.2, 0.3, 0.6])  # 2, 1 and 3 times as slow
+    failed = benchmark.BenchmarkResult('failed', (64, 64), error='no memory')
     table = benchmark.format_table([ours, other, failed], ours, batch_size=8).splitlines()
     assert table[1].split() == ['ours', '2.00', '200.00', '100.00', '40.00', '1.000', '4', '1.000']
     assert table[2].split()[2:] == ['300.00', '200.00', '26.67', '2.000', '6', '1.500']
@@ -138,7 +138,7 @@ def test_options_of_an_entry():
     ],
 )
 def test_a_wrong_command_is_refused_before_anything_starts(run, monkeypatch, args, message):
-    monkeypatch.setattr(benchmark, 'start', None)
+    monkeypatch.setattr(benchmark, 'measure', None)
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
     with pytest.raises(SystemExit, match=f'^error: .*{message}') as caught:
         run(*args)

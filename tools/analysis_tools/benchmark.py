@@ -30,18 +30,14 @@ from math import nan, sqrt
 from pathlib import Path
 
 from mmstvit.arch import ARCHS, suggest
-from mmstvit.command_line import make_parser, positive, user_errors
-from mmstvit.dependencies import require_library
+from mmstvit.command_line import count, make_parser, positive, user_errors
 from mmstvit.errors import UserError
 from mmstvit.version import __version__
 
-# Other backbones as detectors use them: library and arguments.
+# Other backbones: configs that have them. They run without stochastic depth.
 OTHERS = {
-    'swin-tiny': ('mmdet', dict(type='SwinTransformer', drop_path_rate=0.0)),
-    'convnext-tiny': (
-        'mmpretrain',
-        dict(type='ConvNeXt', arch='tiny', out_indices=(0, 1, 2, 3), gap_before_final_norm=False, drop_path_rate=0.0),
-    ),
+    'swin-tiny': 'mmdet::swin/mask-rcnn_swin-t-p4-w7_fpn_1x_coco.py',
+    'convnext-tiny': 'mmdet::convnext/mask-rcnn_convnext-t-p4-w7_fpn_amp-ms-crop-3x_coco.py',
 }
 NAMES = [*(f'stvit-{arch}' for arch in ARCHS), *(f'naive-{arch}' for arch in ARCHS), *OTHERS]
 DTYPES = {'fp32': 'float32', 'bf16': 'bfloat16', 'fp16': 'float16'}
@@ -56,7 +52,7 @@ EPILOG = f"""\
 entries:
   {', '.join(NAMES)}
   CONFIG.py or mmdet::FOLDER/CONFIG.py for the backbone of a config
-  FILE.onnx, .xml or .pt2 of tools/deployment/export.py, in its own runtime on the CPU
+  FILE.onnx, .xml or .pt2, an exported file in its own runtime on the CPU
   naive-* is the published algorithm without optimization, on the weights of stvit-*.
 
 options follow the name, each with a plus sign:
@@ -86,7 +82,7 @@ def parse_args() -> argparse.Namespace:
     add('--batch-size', type=positive, default=1, help='images per step')
     add('--device', default='cpu', help='such as cpu or cuda:0')
     add('--rounds', type=positive, default=20, help='rounds to time')
-    add('--warmup', type=int, default=2, help='rounds before them')
+    add('--warmup', type=count, default=2, help='rounds before them')
     add('--steps', type=positive, help='steps in a row that a round times; default: 1, on a GPU 10')
     add('--threads', type=positive, help="threads of the CPU; default: PyTorch's")
     add('--baseline', metavar='ENTRY', help='entry that ratios refer to; default: the first')
@@ -117,7 +113,7 @@ from mmstvit.ops import describe
 
 
 @dataclass(frozen=True)
-class Entry:
+class BenchmarkEntry:
     """One thing to measure: ``NAME[+OPTION…]`` in its parts."""
 
     text: str
@@ -127,7 +123,7 @@ class Entry:
     switches: list[str] = field(default_factory=list)
 
 
-def parse_entry(text: str) -> Entry:
+def parse_entry(text: str) -> BenchmarkEntry:
     """Parse ``NAME[+OPTION…]``; raises UserError if the name or an option is unknown."""
     name, *options = text.split('+')
     if name not in NAMES and not name.endswith('.py') and not is_exported(name):
@@ -135,7 +131,7 @@ def parse_entry(text: str) -> Entry:
             f'Unknown backbone {name!r}.{suggest(name, NAMES)}',
             f'Choose from {", ".join(NAMES)}, or give a config: CONFIG.py or mmdet::FOLDER/CONFIG.py',
         )
-    entry = Entry(text, name)
+    entry = BenchmarkEntry(text, name, dict(drop_path_rate=0.0) if name in OTHERS else {})
     for option in options:
         key, _, value = option.partition('=')
         if not value:
@@ -143,47 +139,32 @@ def parse_entry(text: str) -> Entry:
         elif key.isupper():
             entry.variables[key] = value
         else:
-            try:
+            entry.arguments[key] = value
+            with contextlib.suppress(SyntaxError, ValueError):
                 entry.arguments[key] = ast.literal_eval(value)
-            except (SyntaxError, ValueError):
-                entry.arguments[key] = value
     if not set(entry.switches) <= set(SWITCHES) or len(set(entry.switches) & set(DTYPES)) > 1:
         raise UserError(f'{text}: an option is {", ".join(SWITCHES)} or key=value, with one precision at most.')
     return entry
 
 
-class FileModule(nn.Module):
-    """An exported file as a module, which gives its outputs as arrays."""
-
-    def __init__(self, path: str) -> None:
-        super().__init__()
-        self.file = load_exported(path, trust=True)
-
-    def forward(self, images: Tensor) -> list:
-        """Run the file on prepared images, (B, 3, H, W)."""
-        return list(self.file.run(images.numpy()).values())
-
-
-def build(entry: Entry) -> nn.Module:
+def build(entry: BenchmarkEntry) -> nn.Module:
     """Build the model of an entry with the weights of seed 0."""
     if is_exported(entry.name):
-        return FileModule(entry.name)
-    if entry.name in OTHERS:
-        scope, cfg = OTHERS[entry.name]
-        require_library(scope)
-    elif entry.name in NAMES:
-        scope, cfg = 'mmstvit', dict(type=STViT, arch=asdict(ARCHS[entry.name.partition('-')[2]]))
+        model, file = nn.Module(), load_exported(entry.name, trust=True)
+        model.forward = lambda images: list(file.run(images.numpy()).values())
+        return model
+    if entry.name in NAMES and entry.name not in OTHERS:
+        scope, cfg = 'mmstvit', dict(backbone=dict(type=STViT, arch=asdict(ARCHS[entry.name.partition('-')[2]])))
     else:
-        config = read_config(entry.name, None)
+        config = read_config(OTHERS.get(entry.name, entry.name), None)
         scope, cfg = config.default_scope, config.model
-    backbone = cfg if entry.name in NAMES else cfg['backbone']
-    backbone = {**backbone, 'init_cfg': None, **entry.arguments}
+    backbone = {**cfg['backbone'], 'init_cfg': None, **entry.arguments}
     torch.manual_seed(0)
     with DefaultScope.overwrite_default_scope(scope):
         return MODELS.build({**cfg, 'backbone': backbone} if 'whole' in entry.switches else backbone)
 
 
-def finish(entry: Entry, model: nn.Module) -> nn.Module:
+def finish(entry: BenchmarkEntry, model: nn.Module) -> nn.Module:
     """Turn a model as built into the one to measure: in deploy form, or the published algorithm on its weights."""
     if 'deploy' in entry.switches:
         if model.training or not hasattr(model, 'switch_to_deploy'):
@@ -232,12 +213,14 @@ def check_agreement(model: STViT, finish: Callable[[nn.Module], nn.Module], dtyp
         x, twin = image.clone().requires_grad_(model.training), copy.deepcopy(model)
         with torch.set_grad_enabled(model.training), autocast(dtype, device):
             maps = finish(twin)(x)
-        results = {f'feature map {i}': y.detach().double() for i, y in enumerate(maps)}
+        results = {f'feature map {i}': y for i, y in enumerate(maps)}
         if model.training:
             torch.autograd.backward(maps, random_gradients(maps))
-            for name, p in {'image': x, **dict(twin.named_parameters())}.items():
-                results[f'gradient of {name}'] = torch.zeros_like(p).double() if p.grad is None else p.grad.double()
-        return results
+            tensors = {'image': x, **dict(twin.named_parameters())}
+            results |= {
+                f'gradient of {k}': torch.zeros_like(p) if p.grad is None else p.grad for k, p in tensors.items()
+            }
+        return {name: y.detach().double() for name, y in results.items()}
 
     expected, rounded, actual = compute(PublishedSTViT, 'fp32'), compute(PublishedSTViT, dtype), compute(finish, dtype)
     for name, y in expected.items():
@@ -260,25 +243,20 @@ def prepare_detector(model: nn.Module, args: argparse.Namespace) -> Callable[[],
 
     def forward() -> Sequence[Tensor]:
         data = model.data_preprocessor(copy.deepcopy(batch), model.training)
-        if not model.training:
-            return model(**data, mode='predict')
-        return [model.parse_losses(model(**data, mode='loss'))[0]]
+        outputs = model(**data, mode='loss' if model.training else 'predict')
+        return [model.parse_losses(outputs)[0]] if model.training else outputs
 
     return forward
 
 
-def prepare(entry: Entry, args: argparse.Namespace) -> tuple[nn.Module, Callable[[], None]]:
+def prepare(entry: BenchmarkEntry, args: argparse.Namespace) -> tuple[nn.Module, Callable[[], None]]:
     """Build the model and images of an entry, and take a step; return the model and the step."""
     train = args.mode == 'train'
     built = build(entry).to(args.device)
     built.train(train)  # some backbones return None
     model = finish(entry, built)
-    if 'whole' in entry.switches:
-        forward = prepare_detector(model, args)
-    else:
-        generator = torch.Generator().manual_seed(0)
-        images = torch.randn(args.batch_size, 3, *args.shape, generator=generator).to(args.device)
-        forward = partial(model, images)
+    images = torch.randn(args.batch_size, 3, *args.shape, generator=torch.Generator().manual_seed(0)).to(args.device)
+    forward = prepare_detector(model, args) if 'whole' in entry.switches else partial(model, images)
     learned = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(learned, lr=1e-6, weight_decay=0.05, fused=True) if train else None
     gradients = []
@@ -316,28 +294,22 @@ def measure_memory(step: Callable[[], None], args: argparse.Namespace) -> int:
         return torch.cuda.max_memory_allocated(args.device) - before
     ctypes.CDLL(None).malloc_trim(0)
     Path('/proc/self/clear_refs').write_text('5')  # the peak starts from here
-    before = _peak_memory()
-    step()
-    return _peak_memory() - before
+    peaks = []
+    for run in (lambda: None, step):
+        run()
+        peaks.append(1024 * int(re.search(r'VmHWM:\s+(\d+)', Path('/proc/self/status').read_text())[1]))
+    return peaks[1] - peaks[0]
 
 
-def _peak_memory() -> int:
-    return 1024 * int(re.search(r'VmHWM:\s+(\d+)', Path('/proc/self/status').read_text())[1])
-
-
-def work(entry: Entry, args: argparse.Namespace, first: bool) -> Iterator[object]:
+def work(entry: BenchmarkEntry, args: argparse.Namespace, first: bool) -> Iterator[object]:
     """Check an entry and yield its parameters and memory if this is its first process; then yield times."""
     args.dtype = next((switch for switch in entry.switches if switch in DTYPES), args.dtype)
     if args.threads is not None:
         torch.set_num_threads(args.threads)
     torch.backends.cudnn.allow_tf32 = False  # fp32 means fp32
-    if first:
-        if args.device == 'cpu':
-            ctypes.CDLL(None).mallopt(-3, 64 * 1024)  # M_MMAP_THRESHOLD: larger blocks have pages of their own
-        model = build(entry)
-        if isinstance(model, STViT):
-            model = build(replace(entry, arguments=entry.arguments | NO_DROPOUT)).train(args.mode == 'train')
-            check_agreement(model, partial(finish, entry), args.dtype, args.device)
+    if first and isinstance(build(entry), STViT):
+        model = build(replace(entry, arguments=entry.arguments | NO_DROPOUT)).train(args.mode == 'train')
+        check_agreement(model, partial(finish, entry), args.dtype, args.device)
     model, step = prepare(entry, args)
     if first:
         yield sum(p.numel() for p in model.parameters()), measure_memory(step, args)
@@ -362,7 +334,7 @@ def serve(text: str, options: dict, first: bool) -> None:
 
 
 @dataclass
-class Row:
+class BenchmarkResult:
     """Results of an entry on images of one shape (height and width); times in seconds, memory in bytes."""
 
     label: str
@@ -372,22 +344,27 @@ class Row:
     seconds: list[float] = field(default_factory=list)  # one per round
     error: str | None = None
 
+    @property
+    def median(self) -> float:
+        """Median of the rounds; NaN without any."""
+        return statistics.median(self.seconds or [nan])
 
-def start(entry: Entry, row: Row, args: argparse.Namespace, first: bool) -> Iterator[object]:
+
+def ask(entry: BenchmarkEntry, row: BenchmarkResult, args: argparse.Namespace, first: bool) -> Iterator[object]:
     """Yield the results of :func:`work` in a process of its own; a failure goes into the row and ends them."""
     call = json.dumps([entry.text, {**vars(args), 'shape': row.shape}, first])
-    pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, **entry.variables})
-    process = subprocess.Popen([sys.executable, __file__, '--serve', call], text=True, **pipes)
+    # The process that measures memory gives large blocks pages of their own, which makes malloc slow.
+    variables = {**os.environ, **({'MALLOC_MMAP_THRESHOLD_': str(64 * 1024)} if first else {}), **entry.variables}
+    pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=variables, text=True)
+    process = subprocess.Popen([sys.executable, __file__, '--serve', call], **pipes)
     try:
         while not row.error:
             with contextlib.suppress(BrokenPipeError):
                 print(file=process.stdin, flush=True)
             line = process.stdout.readline()
-            if line:
-                result, row.error = json.loads(line)
-            else:
-                code = process.wait()
-                row.error = f'killed by signal {-code}; out of memory?' if code < 0 else f'exit code {code}'
+            code = 0 if line else process.wait()
+            died = f'killed by signal {-code}; out of memory?' if code < 0 else f'exit code {code}'
+            result, row.error = json.loads(line) if line else (None, died)
             if not row.error:
                 yield result
     finally:
@@ -395,20 +372,17 @@ def start(entry: Entry, row: Row, args: argparse.Namespace, first: bool) -> Iter
         process.communicate()
 
 
-def measure(entries: Sequence[Entry], args: argparse.Namespace, shape: Sequence[int]) -> list[Row]:
-    """Measure entries on images of one shape; an entry that fails has a row that says so."""
+def measure(entries: Sequence[BenchmarkEntry], args: argparse.Namespace, shape: Sequence[int]) -> list[BenchmarkResult]:
+    """Measure entries on images of one shape; an entry that fails has a result that says so."""
     texts = [entry.text for entry in entries]
-    rows = [Row(f'{t} ({texts[:i].count(t) + 1})' if t in texts[:i] else t, shape) for i, t in enumerate(texts)]
-    workers = []
+    labels = [f'{t} ({texts[:i].count(t) + 1})' if t in texts[:i] else t for i, t in enumerate(texts)]
+    rows = [BenchmarkResult(label, shape) for label in labels]
     for entry, row in zip(entries, rows, strict=True):
         print(f'{row.label} at {shape[0]}×{shape[1]}: check, memory', file=sys.stderr)
-        worker = start(entry, row, args, first=True)
-        row.parameters, row.memory = next(worker, (None, None))
-        if args.device == 'cpu':  # the malloc of this process is slow
-            worker.close()
-            worker = start(entry, row, args, first=False)
-        workers.append((row, worker))
+        with contextlib.closing(ask(entry, row, args, first=True)) as worker:
+            row.parameters, row.memory = next(worker, (None, None))
     print(f'time at {shape[0]}×{shape[1]}', file=sys.stderr)
+    workers = [(row, ask(entry, row, args, first=False)) for entry, row in zip(entries, rows, strict=True)]
     order = random.Random(0)
     for number in range(args.warmup + args.rounds):
         for row, worker in order.sample(workers, len(workers)):
@@ -420,7 +394,7 @@ def measure(entries: Sequence[Entry], args: argparse.Namespace, shape: Sequence[
     return rows
 
 
-def describe_environment(args: argparse.Namespace) -> dict[str, object]:
+def collect_environment(args: argparse.Namespace) -> dict[str, object]:
     """Return the versions, processors and variables that times depend on."""
     cpu = re.search(r'model name\s*: (.+)', Path('/proc/cpuinfo').read_text())
     pattern = re.compile('(G?OMP|KMP|MKL|ONEDNN|CUDA|TORCH|MMSTVIT)_')
@@ -435,37 +409,34 @@ def describe_environment(args: argparse.Namespace) -> dict[str, object]:
     }
 
 
-def format_table(rows: Sequence[Row], baseline: Row, batch_size: int) -> str:
-    """Return the rows of one shape as text."""
+def format_table(rows: Sequence[BenchmarkResult], baseline: BenchmarkResult, batch_size: int) -> str:
+    """Return the results of one shape as text."""
     lines = [('entry', 'M params', 'ms', '± ms', 'images/s', 'time ×', 'MiB', 'MiB ×')]
     for row in rows:
-        median = statistics.median(row.seconds or [nan])
         first, _, third = statistics.quantiles(row.seconds, method='inclusive') if len(row.seconds) > 1 else [nan] * 3
         ratio = statistics.median(map(float.__truediv__, row.seconds or [nan], baseline.seconds or [nan]))
         memory = row.memory or nan
-        values = f'{(row.parameters or nan) / 1e6:.2f} {median * 1e3:.2f} {(third - first) * 1e3:.2f} '
-        values += f'{batch_size / median:.2f} {ratio:.3f} {memory / MIB:.0f} {memory / (baseline.memory or nan):.3f}'
+        values = f'{(row.parameters or nan) / 1e6:.2f} {row.median * 1e3:.2f} {(third - first) * 1e3:.2f} '
+        values += (
+            f'{batch_size / row.median:.2f} {ratio:.3f} {memory / MIB:.0f} {memory / (baseline.memory or nan):.3f}'
+        )
         lines.append((row.label, *values.replace('nan', '–').split()))
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     text = ['  '.join([f'{n:<{widths[0]}}', *map('{:>{}}'.format, cells, widths[1:])]) for n, *cells in lines]
     return '\n'.join([*text, *(f'{row.label}: {row.error}' for row in rows if row.error)])
 
 
-def plot(table: Sequence[Sequence[Row]], title: str, file: str) -> None:
+def plot(table: Sequence[Sequence[BenchmarkResult]], title: str, file: str) -> None:
     """Draw time and memory over the side of the image."""
     from matplotlib.figure import Figure  # without pyplot: no display, no state
 
     figure = Figure(figsize=(12, 5), layout='constrained')
     figure.suptitle(title)
-    panels = figure.subplots(1, 2)
-    sides = [round(sqrt(rows[0].shape[0] * rows[0].shape[1])) for rows in table]
-    values = {
-        'time of a step, ms': lambda row: statistics.median(row.seconds or [nan]) * 1e3,
-        'peak memory of a step, MiB': lambda row: (row.memory or nan) / MIB,
-    }
-    for panel, (label, value) in zip(panels, values.items(), strict=True):
+    for panel, label in zip(figure.subplots(1, 2), ('time of a step, ms', 'peak memory of a step, MiB'), strict=True):
         for rows in zip(*table, strict=True):
-            panel.loglog(sides, [value(row) for row in rows], marker='o', label=rows[0].label)
+            sides = [round(sqrt(row.shape[0] * row.shape[1])) for row in rows]
+            values = [row.median * 1e3 if 'time' in label else (row.memory or nan) / MIB for row in rows]
+            panel.loglog(sides, values, marker='o', label=rows[0].label)
         panel.set_xticks(sides, map(str, sides))
         panel.minorticks_off()
         panel.set(xlabel='side of the image, √(H·W)', ylabel=label)
@@ -484,7 +455,7 @@ def main() -> int:
     for file in filter(None, (args.json, args.plot)):
         Path(file).absolute().parent.mkdir(parents=True, exist_ok=True)
     table = [measure(entries, args, shape) for shape in args.shape]
-    environment = describe_environment(args)
+    environment = collect_environment(args)
     for name, value in environment.items():
         print(f'{name:<10} {value}')
     title = f'batch of {args.batch_size}, {args.mode}, {args.dtype}, {args.device}'
