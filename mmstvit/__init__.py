@@ -1,36 +1,41 @@
 """STViT, "Vision Transformer with Super Token Sampling" (CVPR 2023), for the OpenMMLab family.
 
-Importing the package registers its classes and changes nothing else in the process. A config names them
+Importing the package lets MMEngine find its classes and changes nothing else in the process. A config names them
 ``mmstvit.STViT`` in any OpenMMLab scope. :func:`register_models` adds the models to the name lists of MMPreTrain.
 """
 
+import importlib
+import importlib.util
+import sys
+from typing import TYPE_CHECKING
+
+from .dependencies import check_core
 from .version import __version__
 
-try:
-    from .dependencies import check_core
-
-    check_core()
-
+if TYPE_CHECKING:
     from . import checkpoint
     from .hub import register_models
     from .models import STViT, STViTNeck
-except ImportError as error:
-    # Raised at the first use of a name, not here: `python -m mmstvit.doctor` has to start where a dependency is broken.
-    _cause = error
-
-    def __getattr__(name: str) -> object:
-        if name.startswith('__'):
-            raise AttributeError(name)
-        raise ImportError(str(_cause)) from _cause
-
-else:
-
-    def __getattr__(name: str) -> object:
-        if name == 'SuperTokenVisHook':  # not at the import of mmstvit: it imports Matplotlib
-            from .visualization import SuperTokenVisHook
-
-            return SuperTokenVisHook
-        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
-
+    from .visualization import SuperTokenVisHook
 
 __all__ = ['STViT', 'STViTNeck', 'SuperTokenVisHook', '__version__', 'checkpoint', 'register_models']
+
+# Public name -> the module that has it.
+_MODULES = {'STViT': 'models', 'STViTNeck': 'models', 'SuperTokenVisHook': 'visualization', 'register_models': 'hub'}
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name or a module of the package at its first use, because that imports torch, for seconds."""
+    module = f'{__name__}.{_MODULES.get(name, name)}'
+    if importlib.util.find_spec(module) is None:
+        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+    if name in _MODULES:
+        check_core()
+        return getattr(importlib.import_module(module), name)
+    return importlib.import_module(module)
+
+
+# Configs can then inherit from ours: _base_ = 'mmstvit::…'. A program that imports MMEngine later gets there with the
+# first name of mmstvit that it uses.
+if 'mmengine' in sys.modules:
+    importlib.import_module('.registry', __name__)

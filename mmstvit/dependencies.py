@@ -66,9 +66,6 @@ def require(name: str, minimum: str, command: str) -> ModuleType:
     Raises:
         DependencyError: The package is missing, broken or too old.
     """
-    # Imported here, so that the doctor can read the tables above where nothing is installed.
-    from packaging.version import InvalidVersion, Version
-
     needed, remedy = f'mmstvit needs {name} >= {minimum}', f'Run: {command}'
     try:
         module = importlib.import_module(name)
@@ -81,6 +78,9 @@ def require(name: str, minimum: str, command: str) -> ModuleType:
             f'{needed}. It is installed, but importing it fails: {type(error).__name__}: {error}.',
             f'Run: {reinstall(command)}',
         ) from error
+    # Imported here, so that the tables above can be read where nothing is installed.
+    from packaging.version import InvalidVersion, Version
+
     version = getattr(module, '__version__', None)
     try:
         parsed = Version(str(version))

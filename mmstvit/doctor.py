@@ -22,6 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from .command_line import add_cfg_options
 from .dependencies import CORE, LIBRARIES, DependencyError, reinstall, require, require_library
 from .errors import UserError
 from .install_mmcv import call_operators
@@ -179,15 +180,13 @@ def probe_library(name: str) -> str:
 
 def probe_config(file: str, cfg_options: list[str]) -> Iterator[Finding]:
     """Check the library, model, weights and data of a config."""
-    from mmengine.config import DictAction
-
     from mmstvit import apis
     from mmstvit.checkpoint import to_mmstvit
     from mmstvit.fileio import safe_loading
 
     parser = argparse.ArgumentParser()
-    parser.add_argument('--cfg-options', nargs='*', action=DictAction)
-    options = parser.parse_args(['--cfg-options', *cfg_options]).cfg_options
+    add_cfg_options(parser)
+    options = parser.parse_args(['--cfg-options', *cfg_options] if cfg_options else []).cfg_options
 
     def check_weights() -> None:
         with safe_loading(convert=to_mmstvit):

@@ -91,5 +91,5 @@ OPTIM_WRAPPERS = REGISTRIES['OPTIM_WRAPPERS']
 OPTIM_WRAPPER_CONSTRUCTORS = REGISTRIES['OPTIM_WRAPPER_CONSTRUCTORS']
 PARAM_SCHEDULERS = REGISTRIES['PARAM_SCHEDULERS']
 
-# Once mmstvit is imported, a config can inherit from ours: _base_ = 'mmstvit::…'
+# From here on, a config can inherit from ours: _base_ = 'mmstvit::…'
 MODULE2PACKAGE['mmstvit'] = 'mmstvit'

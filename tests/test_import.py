@@ -66,7 +66,15 @@ def test_a_broken_dependency_is_an_error_at_the_first_use(tmp_path):
     done = run_python("import mmstvit; print('imported'); mmstvit.STViT", tmp_path, path=tmp_path)
     assert (done.returncode, done.stdout) == (1, 'imported\n')
     last = done.stderr.strip().splitlines()[-1]
-    assert 'ImportError' in last and 'libcudart.so' in last and reinstall(CORE['torch'][1]) in last
+    assert 'DependencyError' in last and 'libcudart.so' in last and reinstall(CORE['torch'][1]) in last
+
+
+def test_a_tool_names_a_missing_package_in_one_line(tmp_path):
+    (tmp_path / 'torch.py').write_text("raise ModuleNotFoundError('No module named torch', name='torch')")
+    code = "import sys; from mmstvit.__main__ import main; sys.argv = ['mmstvit', 'train', 'mine.py']; main()"
+    done = run_python(code, tmp_path, path=tmp_path)
+    needed = f'error: mmstvit needs torch >= {CORE["torch"][0]}, which is not installed. Run: {CORE["torch"][1]}\n'
+    assert (done.returncode, done.stderr) == (1, needed)
 
 
 def module(name: str, version: object) -> ModuleType:

@@ -14,7 +14,6 @@ import modelindex
 import pytest
 
 import mmstvit
-from mmstvit.__main__ import main
 from mmstvit.dependencies import COMMANDS, CORE
 
 from .helpers import ROOT
@@ -84,7 +83,6 @@ def test_a_wheel_trains_without_a_checkout(installed, workspace):
 
 @pytest.mark.long
 def test_every_command_of_a_wheel_has_help(installed, tmp_path):
-    """All in one process, because importing the libraries takes seconds."""
     code = """if True:
         import contextlib, sys
         from mmstvit import doctor
@@ -98,18 +96,6 @@ def test_every_command_of_a_wheel_has_help(installed, tmp_path):
     printed = run(installed, 'python', '-c', code, cwd=tmp_path)
     assert re.findall(r'^usage: (mmstvit \S+)', printed, re.MULTILINE) == [f'mmstvit {name}' for name in COMMANDS]
     assert printed.splitlines()[-1].startswith(str(installed.parent))
-
-
-def test_the_entry_lists_its_commands(capsys, monkeypatch):
-    monkeypatch.setattr(sys, 'argv', ['mmstvit', '--help'])
-    assert main() == 0
-    printed = capsys.readouterr().out
-    for name, tool in COMMANDS.items():
-        assert re.search(rf'^  {name} +[A-Z]', printed, re.MULTILINE)
-        assert (ROOT / 'tools' / tool).is_file() or (ROOT / 'mmstvit' / tool).is_file()
-    monkeypatch.setattr(sys, 'argv', ['mmstvit', 'tain'])
-    assert main() == 2
-    assert "'tain'" in capsys.readouterr().err
 
 
 def test_an_editable_install_links_configs_and_tools_into_the_checkout():

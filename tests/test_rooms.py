@@ -8,6 +8,7 @@ import mmstvit
 PACKAGE = Path(mmstvit.__file__).parent
 GENERIC = (
     'analysis',
+    'command_line',
     'compat',
     'datasets',
     'dependencies',

@@ -13,13 +13,12 @@ Examples::
 import argparse
 from pathlib import Path
 
-from mmstvit.apis import user_errors
-from mmstvit.apis.new_config import Options, new_config
+from mmstvit.command_line import make_parser, user_errors
 
 
 def parse_args() -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument(
         'data', type=Path, help='folder of the data; or a COCO annotation file, or the YAML file of YOLO'
     )
@@ -62,6 +61,8 @@ def main() -> None:
     args = parse_args()
     dry_run = vars(args).pop('dry_run')
     with user_errors():
+        from mmstvit.apis.new_config import Options, new_config
+
         config = new_config(Options(**vars(args)))
         print('\n'.join(config.notes))
         if dry_run:

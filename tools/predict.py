@@ -1,34 +1,31 @@
 """Predict images, folders, glob patterns and videos with the model of a checkpoint; no annotations are needed.
 
 A detector writes ``predictions.json`` (COCO, masks as RLE), a segmentor maps and ``legend.csv``, a classifier
-``predictions.csv``; each also ``pictures/``. The config is that in the checkpoint, or ``--config``. A file of
-``tools/deployment/export.py`` (.onnx, .xml, .pt2) may take the place of a checkpoint.
+``predictions.csv``; each also ``pictures/``. The config is that in the checkpoint, or ``--config``. An
+exported file (.onnx, .xml, .pt2) may take the place of a checkpoint.
 """
 
 import argparse
 import sys
 
-from mmstvit.apis import add_cfg_options, add_trust, predict, user_errors
+from mmstvit.command_line import add_cfg_options, add_device, add_trust, make_parser, positive, user_errors
 from mmstvit.errors import one_line
 
 
 def parse_args() -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('checkpoint', help='checkpoint file, or one of deployment/export.py')
+    parser = make_parser(__doc__)
+    parser.add_argument('checkpoint', help='checkpoint file, or exported file')
     parser.add_argument('inputs', nargs='+', metavar='INPUT', help='image, folder, glob pattern or video')
     parser.add_argument('--out-dir', default='predictions', help='folder for the results, new or empty (predictions)')
     parser.add_argument('--config', help='config file path or name (the config in the checkpoint)')
     parser.add_argument('--score', type=float, help='lowest score of instances (0.3) or classes (0)')
     parser.add_argument('--tta', action='store_true', help='test-time augmentation')
-    parser.add_argument('--batch-size', type=int, default=1, help='images of equal size predicted together (1)')
-    parser.add_argument('--device', default='auto', help='cpu, cuda, cuda:1, … (auto: a GPU if there is one)')
+    parser.add_argument('--batch-size', type=positive, default=1, help='images of equal size predicted together (1)')
+    add_device(parser)
     add_cfg_options(parser)
     add_trust(parser)
-    args = parser.parse_args()
-    if args.batch_size < 1:
-        parser.error('--batch-size must be at least 1')
-    return args
+    return parser.parse_args()
 
 
 def main() -> None:
@@ -36,6 +33,8 @@ def main() -> None:
     args = vars(parse_args())
     args['trust'] = args.pop('trust_checkpoint')
     with user_errors():
+        from mmstvit.apis import predict
+
         summary = predict(**args)
     if summary.ignored:
         others = ', '.join(f'{count} {suffix}' for suffix, count in summary.ignored.most_common(5))

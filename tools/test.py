@@ -2,15 +2,12 @@
 
 import argparse
 
-from mmstvit.apis import add_common_arguments, add_trust, leave_process_group, prepare, user_errors
-from mmstvit.apis.prepare import print_metrics
-from mmstvit.checkpoint import to_mmstvit
-from mmstvit.fileio import safe_loading
+from mmstvit.command_line import add_common_arguments, add_trust, make_parser, user_errors
 
 
 def parse_args() -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = make_parser(__doc__)
     parser.add_argument('config', help='test config file path, or its name such as mmstvit::imagenet/NAME.py')
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument('--work-dir', help='the dir to save the file containing evaluation metrics')
@@ -31,11 +28,18 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Test a checkpoint and print its metrics."""
     args = parse_args()
-    with user_errors(), safe_loading(args.trust_checkpoint, to_mmstvit):
-        metrics = prepare(args, 'test').test()
+    with user_errors():
+        from mmstvit.apis.prepare import prepare, print_metrics
+        from mmstvit.checkpoint import to_mmstvit
+        from mmstvit.fileio import safe_loading
+
+        with safe_loading(args.trust_checkpoint, to_mmstvit):
+            metrics = prepare(args, 'test').test()
     print_metrics(metrics)
 
 
 if __name__ == '__main__':
     main()
+    from mmstvit.apis import leave_process_group
+
     leave_process_group()

@@ -2,14 +2,12 @@
 
 import argparse
 
-from mmstvit.apis import add_common_arguments, add_trust, leave_process_group, prepare, user_errors
-from mmstvit.checkpoint import to_mmstvit
-from mmstvit.fileio import safe_loading
+from mmstvit.command_line import add_common_arguments, add_trust, make_parser, user_errors
 
 
 def parse_args() -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = make_parser(__doc__)
     parser.add_argument('config', help='train config file path, or its name such as mmstvit::imagenet/NAME.py')
     parser.add_argument('--work-dir', help='the dir to save logs and models')
     parser.add_argument('--amp', action='store_true', help='enable automatic-mixed-precision training')
@@ -30,12 +28,19 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Train, unless the run to resume is finished."""
     args = parse_args()
-    with user_errors(), safe_loading(args.trust_checkpoint, to_mmstvit):
-        runner = prepare(args, 'train')
-        if runner is not None:
-            runner.train()
+    with user_errors():
+        from mmstvit.apis import prepare
+        from mmstvit.checkpoint import to_mmstvit
+        from mmstvit.fileio import safe_loading
+
+        with safe_loading(args.trust_checkpoint, to_mmstvit):
+            runner = prepare(args, 'train')
+            if runner is not None:
+                runner.train()
 
 
 if __name__ == '__main__':
     main()
+    from mmstvit.apis import leave_process_group
+
     leave_process_group()

@@ -4,15 +4,12 @@ from mmstvit.engine.runner import build_model, check_pretrained, check_weights, 
 from mmstvit.errors import UserError
 from mmstvit.rules import check_data
 
-from .config import add_cfg_options, add_common_arguments, add_trust, load_config, read_config, user_errors
+from .config import load_config, read_config
 from .predict import predict
 from .prepare import check_model, check_trainable, prepare
 
 __all__ = [
     'UserError',
-    'add_cfg_options',
-    'add_common_arguments',
-    'add_trust',
     'build_model',
     'check_data',
     'check_model',
@@ -24,5 +21,4 @@ __all__ = [
     'predict',
     'prepare',
     'read_config',
-    'user_errors',
 ]

@@ -1,90 +1,25 @@
-"""Arguments that the command-line tools share, and the config that they name."""
+"""The config that a command line names."""
 
 import argparse
-import contextlib
 import difflib
 import importlib.util
 import os
-import re
-import sys
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 
-from mmstvit.compat import worker_message
 from mmstvit.dependencies import LIBRARIES, require_library
-from mmstvit.errors import UserError, save_traceback
-
-
-@contextlib.contextmanager
-def user_errors() -> Iterator[None]:
-    """Print an error that the user can fix as ``error: <problem> <remedy>`` and exit with 1.
-
-    These are :class:`UserError` and its subclasses, and the ImportError of the dependency check. Of an error in code of
-    the user's own, the message names a file with the traceback.
-    """
-    try:
-        yield
-    except (UserError, ImportError) as error:
-        sys.exit(f'error: {worker_message(error)}{save_traceback(error)}')
-
-
-def add_cfg_options(parser: argparse.ArgumentParser) -> None:
-    """Add OpenMMLab's ``--cfg-options``."""
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=_KeyValues,
-        help='override settings of the config, as key=value pairs. A list is key="[a,b]" or key=a,b; nested lists and '
-        'tuples such as key="[(a,b),(c,d)]" are allowed. The quotation marks are necessary; no white space is '
-        'allowed.',
-    )
-
-
-class _KeyValues(DictAction):
-    """MMEngine's action, with an error of argparse for a pair without a value and for a key that cannot be one."""
-
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: Sequence[str],
-        option_string: str | None = None,
-    ) -> None:
-        for pair in values:
-            key, equals, _ = pair.partition('=')
-            if not equals:
-                parser.error(f'{option_string} needs key=value, but got {pair!r}')
-            if not re.fullmatch(r'[\w-]+(\.[\w-]+)*', key):
-                parser.error(f'{option_string} needs a key such as model.backbone.arch, without quotes, but got {key}')
-        super().__call__(parser, namespace, values, option_string)
-
-
-def add_common_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options that OpenMMLab's ``train.py`` and ``test.py`` have in common."""
-    add_cfg_options(parser)
-    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='job launcher')
-    # torch.distributed.launch passes --local-rank, torchrun sets LOCAL_RANK.
-    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
-
-
-def add_trust(parser: argparse.ArgumentParser) -> None:
-    """Add ``--trust-checkpoint``."""
-    parser.add_argument(
-        '--trust-checkpoint',
-        action='store_true',
-        help='load checkpoints even if that executes code in them: only from people whom you trust',
-    )
+from mmstvit.errors import UserError
 
 
 def load_config(args: argparse.Namespace) -> Config:
     """Read the config of a command line and apply the options that train.py and test.py share.
 
     Args:
-        args: Has ``config``, ``work_dir`` and the arguments of :func:`add_common_arguments`.
+        args: Has ``config``, ``work_dir`` and the arguments of :func:`mmstvit.command_line.add_common_arguments`.
 
     Returns:
         The config, with ``work_dir`` and ``launcher`` set.

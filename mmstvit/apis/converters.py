@@ -1,6 +1,5 @@
-"""Shared steps of ``tools/model_converters``: arguments, checking, writing, and the summary."""
+"""Shared steps of ``tools/model_converters``: checking, writing, and the summary."""
 
-import argparse
 import math
 import os
 import sys
@@ -14,13 +13,6 @@ from mmstvit.checkpoint import find_size, recognize_arch
 from mmstvit.errors import CheckpointError
 from mmstvit.fileio import Checkpoint, serialize, write_atomically
 from mmstvit.models import STViT, STViTNeck
-
-
-def add_paths(parser: argparse.ArgumentParser, src: str, dst: str) -> None:
-    """Add the arguments ``src``, ``dst`` and ``--force``; ``src`` and ``dst`` are their help texts."""
-    parser.add_argument('src', type=Path, help=src)
-    parser.add_argument('dst', type=Path, help=dst)
-    parser.add_argument('--force', action='store_true', help='overwrite the file if it exists')
 
 
 def verify_classifier(weights: Mapping[str, Tensor]) -> str:

@@ -6,14 +6,16 @@ import sys
 import tempfile
 from pathlib import Path
 
+from mmstvit.command_line import add_device, make_parser, user_errors
+
 
 def parse_args() -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(prog='mmstvit app', description=__doc__)
+    parser = make_parser(__doc__, prog='mmstvit app')
     parser.add_argument('--host', default='127.0.0.1', help='address of this machine at which the page is served')
     parser.add_argument('--port', type=int, default=7860, help='port (7860)')
     parser.add_argument('--dir', type=Path, default=Path('work_dirs'), help='folder of the checkpoints (work_dirs)')
-    parser.add_argument('--device', default='auto', help='cpu, cuda, cuda:1, … (auto: a GPU if there is one)')
+    add_device(parser)
     parser.add_argument('--max-bytes', type=int, default=20 << 20, help='largest image file (20 MiB)')
     parser.add_argument('--max-pixels', type=int, default=16 << 20, help='largest image (16 million pixels)')
     return parser.parse_args()
@@ -22,11 +24,10 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Serve until Ctrl+C."""
     args = parse_args()
-    from mmstvit.apis import user_errors  # imports torch, which --help does not need
-    from mmstvit.dependencies import require
-
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # so that the cache is removed, as with Ctrl+C
     with user_errors(), tempfile.TemporaryDirectory(prefix='mmstvit-app-') as cache:
+        from mmstvit.dependencies import require
+
         require('gradio', '6.31', 'pip install "gradio>=6.31,<7"')
         from .page import serve
 

@@ -71,7 +71,8 @@ def _() -> None:
     checkpoint()
 
 
-case('a negative number of processes', 'tools/misc/verify_dataset.py mine.py --num-workers -1', '-1')
+case('a negative number of processes', 'tools/misc/verify_dataset.py mine.py --num-workers -1', '-1', code=2)
+case('a negative number of examples', 'tools/misc/verify_dataset.py mine.py --show -1', '--show', '-1', code=2)
 case('a report into a missing folder', 'tools/misc/verify_dataset.py mine.py --out reports/a.json', 'reports/a.json')
 
 
@@ -80,13 +81,23 @@ def _() -> None:
     make_config('mmpretrain', Path('data/tiny')).dump('mine.py')
 
 
-case('an image without pixels', f'tools/analysis_tools/get_flops.py {CONFIG} --shape 0 224', '--shape', '0')
+case('an image without pixels', f'tools/analysis_tools/get_flops.py {CONFIG} --shape 0 224', '--shape', '0', code=2)
+case('a negative depth', f'tools/analysis_tools/get_flops.py {CONFIG} --depth -1', '--depth', '-1', code=2)
 case(
     'pictures of a model that is not a detector',
     f'tools/analysis_tools/contact_sheet.py {CONFIG} own.pth --out sheet.png',
     CONFIG,
     'detector',
 )(checkpoint)
+
+
+case(
+    'ratios to an entry that is not measured',
+    'tools/analysis_tools/benchmark.py stvit-nano --baseline naive-nano',
+    '--baseline',
+    "'naive-nano'",
+    code=2,
+)
 
 
 @case('scenes into a folder with other files', 'tools/dataset_converters/scenes.py --out-dir photos', 'photos', code=2)

@@ -134,7 +134,6 @@ def test_options_of_an_entry():
         (['stvit-nan'], "'stvit-nan'. Did you mean 'stvit-nano'"),
         (['stvit-nano+fast'], r'stvit-nano\+fast: an option is deploy'),
         (['stvit-nano+bf16+fp16'], 'one precision'),
-        (['stvit-nano', '--baseline', 'naive-nano'], "--baseline .* 'naive-nano'"),
         (['stvit-nano', '--device', 'cuda:99'], '--device cuda:99'),
         (['stvit-nano', '--shape', '64', '0'], '--shape must be 1 or more'),
         (['stvit-nano', '--steps', '0'], '--steps, .* must be 1 or more'),

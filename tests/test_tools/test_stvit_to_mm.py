@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mmstvit import STViT
+from mmstvit import STViT, checkpoint
 from mmstvit.apis.converters import print_summary, verify_classifier
 from mmstvit.checkpoint import adapt_stem, convert_official
 from mmstvit.errors import CheckpointError
@@ -148,9 +148,9 @@ class TestRefused:
 
     def test_a_wrong_conversion_is_noticed(self, weights, refused, tmp_path, monkeypatch):
         torch.save({'state_dict': convert_official(weights)}, tmp_path / 'ours.pth')
-        original = mm_to_stvit.convert_to_official
+        original = checkpoint.convert_to_official
         monkeypatch.setattr(
-            mm_to_stvit,
+            checkpoint,
             'convert_to_official',
             lambda state_dict: {key: value + (key == 'head.bias') for key, value in original(state_dict).items()},
         )

@@ -61,7 +61,6 @@ def test_faults_and_warnings(main, config, tmp_path):
 @pytest.mark.parametrize(
     ('args', 'words'),
     [
-        (['--show', '-1'], '--show must be 0 or more, but got -1'),
         (['--out', '.'], '--out . cannot be written'),
         (['--cfg-options', 'train_dataloader.dataset.data_root=nowhere'], 'nowhere does not exist'),
     ],

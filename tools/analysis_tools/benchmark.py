@@ -5,6 +5,8 @@ Example::
     python tools/analysis_tools/benchmark.py stvit-small naive-small swin-tiny --batch-size 8
 """
 
+# ruff: noqa: E402
+
 import argparse
 import ast
 import contextlib
@@ -27,18 +29,10 @@ from functools import partial
 from math import nan, sqrt
 from pathlib import Path
 
-import mmengine
-import torch
-from mmengine.registry import MODELS, DefaultScope
-from torch import Tensor, nn
-
-from mmstvit import STViT, __version__
-from mmstvit.apis import read_config, user_errors
 from mmstvit.arch import ARCHS, suggest
-from mmstvit.deployment import is_exported, load_exported
+from mmstvit.command_line import count, make_parser, positive, user_errors
 from mmstvit.errors import UserError
-from mmstvit.models.published import PublishedSTViT
-from mmstvit.ops import describe
+from mmstvit.version import __version__
 
 # Other backbones: configs that have them. They run without stochastic depth.
 OTHERS = {
@@ -46,7 +40,7 @@ OTHERS = {
     'convnext-tiny': 'mmdet::convnext/mask-rcnn_convnext-t-p4-w7_fpn_amp-ms-crop-3x_coco.py',
 }
 NAMES = [*(f'stvit-{arch}' for arch in ARCHS), *(f'naive-{arch}' for arch in ARCHS), *OTHERS]
-DTYPES = {'fp32': torch.float32, 'bf16': torch.bfloat16, 'fp16': torch.float16}
+DTYPES = {'fp32': 'float32', 'bf16': 'bfloat16', 'fp16': 'float16'}
 SWITCHES = ('deploy', 'whole', *DTYPES)
 # Rounding errors of features and of gradients.
 TOLERANCES = {'fp32': (1e-5, 1e-4), 'bf16': (0.02, 0.05), 'fp16': (0.003, 0.01)}
@@ -58,7 +52,7 @@ EPILOG = f"""\
 entries:
   {', '.join(NAMES)}
   CONFIG.py or mmdet::FOLDER/CONFIG.py for the backbone of a config
-  FILE.onnx, .xml or .pt2 of tools/deployment/export.py, in its own runtime on the CPU
+  FILE.onnx, .xml or .pt2, an exported file in its own runtime on the CPU
   naive-* is the published algorithm without optimization, on the weights of stvit-*.
 
 options follow the name, each with a plus sign:
@@ -75,6 +69,47 @@ stvit-* that disagrees with the published algorithm is not timed. Memory is what
 optimizer state and images. On CPU (Linux) it is resident memory of a separate process, whose malloc returns every freed
 block of 64 KiB or more, so that fragmentation (10-50 %) does not count. The exit code is 1 if an entry failed.
 """
+
+
+def parse_args() -> argparse.Namespace:
+    """Parse the command line."""
+    parser = make_parser(__doc__, epilog=EPILOG)
+    add = parser.add_argument
+    add('entries', nargs='+', metavar='ENTRY', help='what to measure; see below')
+    add('--mode', choices=['inference', 'train'], default='inference', help='what a step is')
+    add('--dtype', choices=[*DTYPES], default='fp32', help='autocast below fp32; no TF32')
+    add('--shape', type=positive, nargs=2, action='append', metavar=('H', 'W'), help='image (224 224); repeatable')
+    add('--batch-size', type=positive, default=1, help='images per step')
+    add('--device', default='cpu', help='such as cpu or cuda:0')
+    add('--rounds', type=positive, default=20, help='rounds to time')
+    add('--warmup', type=count, default=2, help='rounds before them')
+    add('--steps', type=positive, help='steps in a row that a round times; default: 1, on a GPU 10')
+    add('--threads', type=positive, help="threads of the CPU; default: PyTorch's")
+    add('--baseline', metavar='ENTRY', help='entry that ratios refer to; default: the first')
+    add('--json', metavar='FILE', help='write all results')
+    add('--plot', metavar='FILE', help='draw them over the size of the image')
+    args = parser.parse_args()
+    args.shape = args.shape or [[224, 224]]
+    args.steps = args.steps or (1 if args.device == 'cpu' else 10)
+    args.baseline = args.baseline or args.entries[0]
+    if args.baseline not in args.entries:
+        parser.error(f'--baseline must be one of {args.entries}, but got {args.baseline!r}')
+    return args
+
+
+if __name__ == '__main__' and sys.argv[1:2] != ['--serve']:
+    parse_args()  # answers --help and refuses wrong options before the imports below, which take seconds
+
+import mmengine
+import torch
+from mmengine.registry import MODELS, DefaultScope
+from torch import Tensor, nn
+
+from mmstvit import STViT
+from mmstvit.apis import read_config
+from mmstvit.deployment import is_exported, load_exported
+from mmstvit.models.published import PublishedSTViT
+from mmstvit.ops import describe
 
 
 @dataclass(frozen=True)
@@ -140,7 +175,7 @@ def finish(entry: BenchmarkEntry, model: nn.Module) -> nn.Module:
 
 def autocast(dtype: str, device: str) -> torch.autocast:
     """Return the context of a precision."""
-    return torch.autocast(torch.device(device).type, DTYPES[dtype], enabled=dtype != 'fp32')
+    return torch.autocast(torch.device(device).type, getattr(torch, DTYPES[dtype]), enabled=dtype != 'fp32')
 
 
 def random_gradients(maps: Sequence[Tensor]) -> list[Tensor]:
@@ -327,11 +362,9 @@ def ask(entry: BenchmarkEntry, row: BenchmarkResult, args: argparse.Namespace, f
             with contextlib.suppress(BrokenPipeError):
                 print(file=process.stdin, flush=True)
             line = process.stdout.readline()
-            if not line:
-                code = process.wait()
-                row.error = f'killed by signal {-code}; out of memory?' if code < 0 else f'exit code {code}'
-                return
-            result, row.error = json.loads(line)
+            code = 0 if line else process.wait()
+            died = f'killed by signal {-code}; out of memory?' if code < 0 else f'exit code {code}'
+            result, row.error = json.loads(line) if line else (None, died)
             if not row.error:
                 yield result
     finally:
@@ -372,7 +405,7 @@ def collect_environment(args: argparse.Namespace) -> dict[str, object]:
         'gpu': torch.cuda.get_device_name(args.device) if args.device != 'cpu' else 'not used',
         'threads': f'{args.threads or torch.get_num_threads()} of {os.cpu_count()}',
         'variables': ' '.join(f'{k}={v}' for k, v in sorted(os.environ.items()) if pattern.match(k)) or 'none',
-        'backend': describe(args.device, DTYPES[args.dtype]),
+        'backend': describe(args.device, getattr(torch, DTYPES[args.dtype])),
     }
 
 
@@ -382,9 +415,11 @@ def format_table(rows: Sequence[BenchmarkResult], baseline: BenchmarkResult, bat
     for row in rows:
         first, _, third = statistics.quantiles(row.seconds, method='inclusive') if len(row.seconds) > 1 else [nan] * 3
         ratio = statistics.median(map(float.__truediv__, row.seconds or [nan], baseline.seconds or [nan]))
-        memory, other = row.memory or nan, baseline.memory or nan
+        memory = row.memory or nan
         values = f'{(row.parameters or nan) / 1e6:.2f} {row.median * 1e3:.2f} {(third - first) * 1e3:.2f} '
-        values += f'{batch_size / row.median:.2f} {ratio:.3f} {memory / MIB:.0f} {memory / other:.3f}'
+        values += (
+            f'{batch_size / row.median:.2f} {ratio:.3f} {memory / MIB:.0f} {memory / (baseline.memory or nan):.3f}'
+        )
         lines.append((row.label, *values.replace('nan', '–').split()))
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     text = ['  '.join([f'{n:<{widths[0]}}', *map('{:>{}}'.format, cells, widths[1:])]) for n, *cells in lines]
@@ -410,46 +445,15 @@ def plot(table: Sequence[Sequence[BenchmarkResult]], title: str, file: str) -> N
     figure.savefig(file, dpi=120)
 
 
-def parse_args() -> argparse.Namespace:
-    """Parse the command line; raises UserError."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add = parser.add_argument
-    add('entries', nargs='+', metavar='ENTRY', help='what to measure; see below')
-    add('--mode', choices=['inference', 'train'], default='inference', help='what a step is')
-    add('--dtype', choices=[*DTYPES], default='fp32', help='autocast below fp32; no TF32')
-    add('--shape', type=int, nargs=2, action='append', metavar=('H', 'W'), help='image (224 224); repeatable')
-    add('--batch-size', type=int, default=1, help='images per step')
-    add('--device', default='cpu', help='such as cpu or cuda:0')
-    add('--rounds', type=int, default=20, help='rounds to time')
-    add('--warmup', type=int, default=2, help='rounds before them')
-    add('--steps', type=int, help='steps in a row that a round times; default: 1, on a GPU 10')
-    add('--threads', type=int, help="threads of the CPU; default: PyTorch's")
-    add('--baseline', metavar='ENTRY', help='entry that ratios refer to; default: the first')
-    add('--json', metavar='FILE', help='write all results')
-    add('--plot', metavar='FILE', help='draw them over the size of the image')
-    args = parser.parse_args()
-    args.shape = args.shape or [[224, 224]]
-    numbers = [args.batch_size, args.rounds, args.steps, args.threads, *map(min, args.shape)]
-    if any(number is not None and number < 1 for number in numbers):
-        raise UserError('--batch-size, --rounds, --steps, --threads and --shape must be 1 or more.')
-    args.steps = args.steps or (1 if args.device == 'cpu' else 10)
-    args.baseline = args.baseline or args.entries[0]
-    if args.baseline not in args.entries:
-        raise UserError(f'--baseline must be one of {args.entries}, but got {args.baseline!r}.')
-    if args.device != 'cpu' and not torch.cuda.is_available():
-        raise UserError(f'--device {args.device} needs a CUDA GPU, and PyTorch finds none.')
-    for file in filter(None, (args.json, args.plot)):
-        Path(file).absolute().parent.mkdir(parents=True, exist_ok=True)
-    return args
-
-
 def main() -> int:
     """Measure and report; returns 1 if an entry failed."""
+    args = parse_args()
     with user_errors():
-        args = parse_args()
         entries = [parse_entry(text) for text in args.entries]
+        if args.device != 'cpu' and not torch.cuda.is_available():
+            raise UserError(f'--device {args.device} needs a CUDA GPU, and PyTorch finds none.')
+    for file in filter(None, (args.json, args.plot)):
+        Path(file).absolute().parent.mkdir(parents=True, exist_ok=True)
     table = [measure(entries, args, shape) for shape in args.shape]
     environment = collect_environment(args)
     for name, value in environment.items():

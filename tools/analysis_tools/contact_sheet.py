@@ -8,24 +8,28 @@ Masks are half transparent, in one color per class. Example::
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-import torch
-from mmengine.config import Config
-from mmengine.runner import Runner
 from PIL import Image
 
-from mmstvit.apis import UserError, add_common_arguments, prepare, user_errors
-from mmstvit.checkpoint import to_mmstvit
-from mmstvit.drawing import Panel, class_colors, contact_sheet, draw_sample, to_rgb
-from mmstvit.fileio import safe_loading
+from mmstvit.command_line import add_common_arguments, make_parser, positive, user_errors
+from mmstvit.errors import UserError
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
+    from mmengine.runner import Runner
 
 TITLES = {'gt': 'ground truth', 'pred': 'prediction'}
 
 
-def draw(runner: Runner, count: int, columns: int, side: int, score_thr: float) -> np.ndarray:
+def draw(runner: 'Runner', count: int, columns: int, side: int, score_thr: float) -> np.ndarray:
     """Draw the first ``count`` test images with ground truth and prediction, ``columns`` pairs in a row."""
+    import torch
+
+    from mmstvit.drawing import Panel, class_colors, contact_sheet, draw_sample, to_rgb
+
     dataset = runner.test_dataloader.dataset
     classes = dataset.metainfo['classes']
     colors = class_colors(classes, dataset.metainfo.get('palette'))
@@ -44,7 +48,7 @@ def draw(runner: Runner, count: int, columns: int, side: int, score_thr: float) 
     return contact_sheet(rows, legend=dict(zip(classes, colors, strict=True)))
 
 
-def check_detector(cfg: Config, args: argparse.Namespace) -> None:
+def check_detector(cfg: 'Config', args: argparse.Namespace) -> None:
     """Check that the config is that of a detector with masks; raises UserError."""
     if cfg.default_scope != 'mmdet' or 'mask_head' not in cfg.model.get('roi_head', {}):
         raise UserError(f'{args.config} is not a detector with masks.')
@@ -52,21 +56,24 @@ def check_detector(cfg: Config, args: argparse.Namespace) -> None:
 
 def main() -> None:
     """Draw the sheet."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument('config', help='config file path of a detector with masks')
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument('--out', dest='sheet', metavar='OUT', type=Path, required=True, help='PNG file to write')
-    parser.add_argument('--num', type=int, default=12, help='images (12)')
-    parser.add_argument('--columns', type=int, default=3, help='pairs in a row (3)')
-    parser.add_argument('--side', type=int, default=320, help='height of an image on the sheet, in pixels (320)')
+    parser.add_argument('--num', type=positive, default=12, help='images (12)')
+    parser.add_argument('--columns', type=positive, default=3, help='pairs in a row (3)')
+    parser.add_argument('--side', type=positive, default=320, help='height of an image on the sheet, in pixels (320)')
     parser.add_argument('--score-thr', type=float, default=0.5, help='lowest score shown (0.5)')
     parser.add_argument('--work-dir', help='the dir to save logs')
     add_common_arguments(parser)
     args = parser.parse_args()
-    if min(args.num, args.columns, args.side) < 1:
-        parser.error('--num, --columns and --side must be at least 1')
-    with user_errors(), safe_loading(convert=to_mmstvit):
-        runner = prepare(args, 'test', check_detector)
+    with user_errors():
+        from mmstvit.apis import prepare
+        from mmstvit.checkpoint import to_mmstvit
+        from mmstvit.fileio import safe_loading
+
+        with safe_loading(convert=to_mmstvit):
+            runner = prepare(args, 'test', check_detector)
     sheet = draw(runner, args.num, args.columns, args.side, args.score_thr)
     args.sheet.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(sheet).save(args.sheet)

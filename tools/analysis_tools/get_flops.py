@@ -9,16 +9,18 @@ import argparse
 import contextlib
 import json
 import sys
+from typing import TYPE_CHECKING
 
-from mmstvit.analysis import NUM_BOXES, NUM_MASKS, Complexity, Cost, count_complexity, default_shape
-from mmstvit.apis import add_cfg_options, build_model, read_config, user_errors
-from mmstvit.errors import UserError
+from mmstvit.command_line import add_cfg_options, count, make_parser, positive, user_errors
+
+if TYPE_CHECKING:
+    from mmstvit.analysis import Complexity, Cost
 
 EVERYTHING = 'convolutions, linear layers, norms and all matrix products, attention and super tokens included'
 # The convention of the paper's FLOPs, by library.
 PAPER = {
-    'mmdet': f'convolutions, linear layers and norms alone; in two-stage detectors {NUM_BOXES} regions through the box '
-    f'heads, {NUM_MASKS} through the mask heads',
+    'mmdet': 'convolutions, linear layers and norms alone; in two-stage detectors {boxes} regions through the box '
+    'heads, {masks} through the mask heads',
     'mmseg': 'convolutions, linear layers and norms alone; without the auxiliary head, which inference does not run',
     'mmpretrain': 'everything',
 }
@@ -26,43 +28,38 @@ PAPER = {
 
 def parse_args() -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument('config', help='config file path, or its name such as mmstvit::imagenet/NAME.py')
     parser.add_argument(
         '--shape',
-        type=int,
+        type=positive,
         nargs=2,
         metavar=('H', 'W'),
         help="height and width of the image; default: the paper's, 800 1280 for detection and 512 2048 for "
         "segmentation, and the config's crop for classification",
     )
-    parser.add_argument('--depth', type=int, default=0, help='break down by module, this many levels deep')
+    parser.add_argument('--depth', type=count, default=0, help='break down by module, this many levels deep')
     parser.add_argument('--json', action='store_true', help='print JSON and nothing else')
     add_cfg_options(parser)
     return parser.parse_args()
 
 
-def check_args(args: argparse.Namespace) -> None:
-    """Check the options; raises UserError."""
-    if args.shape is not None and min(args.shape) < 1:
-        raise UserError(f'--shape must be two positive numbers, but got {args.shape[0]} {args.shape[1]}.')
-    if args.depth < 0:
-        raise UserError(f'--depth must be 0 (no breakdown) or more, but got {args.depth}.')
-
-
-def macs_by_convention(cost: Cost, scope: str) -> dict[str, int]:
+def macs_by_convention(cost: 'Cost', scope: str) -> dict[str, int]:
     """Return the multiply-accumulates in both conventions."""
     return {'everything': cost.everything, 'paper': cost.everything if PAPER[scope] == 'everything' else cost.layers}
 
 
-def as_dict(args: argparse.Namespace, scope: str, result: Complexity) -> dict:
+def as_dict(args: argparse.Namespace, scope: str, result: 'Complexity') -> dict:
     """Return the content of ``--json``; counts are single multiply-accumulates and parameters."""
+    from mmstvit.analysis import NUM_BOXES, NUM_MASKS
+
+    paper = PAPER[scope].format(boxes=NUM_BOXES, masks=NUM_MASKS)
     return {
         'config': args.config,
         'input_shape': [1, 3, *result.shape],
         'parameters': result.total.params,
         'macs': macs_by_convention(result.total, scope),
-        'conventions': {'everything': EVERYTHING, 'paper': PAPER[scope]},
+        'conventions': {'everything': EVERYTHING, 'paper': paper},
         'macs_by_kind': dict(result.total.kinds),
         'modules': [
             {'name': name, 'parameters': cost.params, 'macs': macs_by_convention(cost, scope)}
@@ -104,7 +101,9 @@ def main() -> None:
     args = parse_args()
     # Libraries log to standard output.
     with user_errors(), contextlib.redirect_stdout(sys.stderr):
-        check_args(args)
+        from mmstvit.analysis import count_complexity, default_shape
+        from mmstvit.apis import build_model, read_config
+
         cfg = read_config(args.config, args.cfg_options)
         result = count_complexity(build_model(cfg), args.shape or default_shape(cfg))
     content = as_dict(args, cfg.default_scope, result)

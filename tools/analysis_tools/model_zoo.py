@@ -5,20 +5,20 @@ The template ``docs/_templates/model_zoo.md.in`` is the page without what is cou
 25 of the paper's tables behind it, and ``{flops / 4.4}`` the difference, too.
 """
 
-import argparse
 import contextlib
 import functools
 import re
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
 import yaml
-from mmengine.config import Config
 
-from mmstvit.analysis import NUM_BOXES, NUM_MASKS, Complexity, count_complexity, default_shape
-from mmstvit.apis import build_model, read_config, user_errors
+from mmstvit.command_line import make_parser, user_errors
 from mmstvit.errors import UserError
+
+if TYPE_CHECKING:
+    from mmstvit.analysis import Complexity
 
 ROOT = Path(__file__).resolve().parents[2]
 TEMPLATE = ROOT / 'docs' / '_templates' / 'model_zoo.md.in'
@@ -41,12 +41,17 @@ FAMILIES = {
 DATA = {'_in1k': 'ImageNet-1k', '_coco': 'COCO', '_ade20k': 'ADE20K', '_scenes': 'bundled scenes'}
 
 # Several configs train one model.
-_COUNTED: dict[tuple[str, tuple[int, int]], Complexity] = {}
+_COUNTED: dict[tuple[str, tuple[int, int]], 'Complexity'] = {}
 
 
 @functools.cache
-def count(config: str) -> Complexity:
+def count(config: str) -> 'Complexity':
     """Count the model of a config below ``configs``, at the default shape of its kind."""
+    import torch
+
+    from mmstvit.analysis import count_complexity, default_shape
+    from mmstvit.apis import build_model, read_config
+
     with contextlib.redirect_stdout(sys.stderr):  # libraries log to standard output
         cfg = read_config(str(ROOT / 'configs' / config), None)
         key = str(cfg.model), default_shape(cfg)
@@ -82,6 +87,8 @@ def fill(line: str) -> str:
 
 def metafile(family: str) -> str:
     """Return the ``metafile.yml`` of a folder of configs, for mim, MMEngine's hub and MMPreTrain."""
+    from mmengine.config import Config
+
     collection = FAMILIES[family]
     models = []
     for path in sorted((ROOT / 'configs' / family).glob('*.py')):
@@ -109,6 +116,8 @@ def metafile(family: str) -> str:
 
 def document() -> str:
     """Return the text of ``docs/model_zoo.md``."""
+    from mmstvit.analysis import NUM_BOXES, NUM_MASKS
+
     text = ''.join(map(fill, TEMPLATE.read_text().splitlines(keepends=True)))
     return text.replace('{boxes}', str(NUM_BOXES)).replace('{masks}', str(NUM_MASKS))
 
@@ -121,7 +130,7 @@ def outputs() -> dict[Path, str]:
 
 def main() -> None:
     """Write the files, or check them."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = make_parser(__doc__)
     parser.add_argument('--check', action='store_true', help='write nothing; fail if a file is not up to date')
     args = parser.parse_args()
     with user_errors():

@@ -16,15 +16,14 @@ import itertools
 import json
 import statistics
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from mmengine.config import Config
-from mmengine.registry import DefaultScope
-from mmengine.runner import Runner
-
-from mmstvit import rules
-from mmstvit.apis import UserError, add_cfg_options, read_config, user_errors
 from mmstvit.arch import ARCHS
-from mmstvit.fileio import write_atomically
+from mmstvit.command_line import add_cfg_options, make_parser, positive, user_errors
+from mmstvit.errors import UserError
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs' / 'imagenet'
 NANO = CONFIGS / 'stvit-nano_scenes.py'
@@ -40,22 +39,21 @@ def models() -> dict[str, Path]:
 
 def parse_args() -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument('--only', nargs='+', choices=sorted(models()), metavar='NAME', help='these models (all)')
-    parser.add_argument('--epochs', type=int, default=1, help='length of each training run (1)')
+    parser.add_argument('--epochs', type=positive, default=1, help='length of each training run (1)')
     parser.add_argument('--seeds', nargs='+', type=int, default=[0, 1, 2], help='seeds (0 1 2)')
     parser.add_argument(
         '--work-dir', type=Path, default=Path('work_dirs/ablations'), help='the dir to save the results'
     )
     add_cfg_options(parser)
-    args = parser.parse_args()
-    if args.epochs < 1:
-        parser.error('--epochs must be at least 1')
-    return args
+    return parser.parse_args()
 
 
-def at_nano_size(config: Path, epochs: int) -> Config:
+def at_nano_size(config: Path, epochs: int) -> 'Config':
     """Return the config that trains a model of ImageNet on the scenes, with the channels and blocks of nano."""
+    from mmstvit.apis import read_config
+
     cfg, model = read_config(str(NANO), None), read_config(str(config), None).model
     channels = ARCHS['nano'].channels[-1]
     cfg.model.backbone = {**model.backbone, 'arch': 'nano', 'drop_path_rate': 0.0}
@@ -71,8 +69,11 @@ def at_nano_size(config: Path, epochs: int) -> Config:
     return cfg
 
 
-def train(cfg: Config, seed: int, folder: Path) -> tuple[float, float]:
+def train(cfg: 'Config', seed: int, folder: Path) -> tuple[float, float]:
     """Train a model; return its top-1 accuracy on the validation images before and after, in percent."""
+    from mmengine.registry import DefaultScope
+    from mmengine.runner import Runner
+
     cfg.randomness = dict(seed=seed)
     cfg.work_dir, cfg.experiment_name = str(folder), f'{folder.name}-{seed}'
     with DefaultScope.overwrite_default_scope('mmengine'):  # puts back what the runner changes
@@ -101,6 +102,9 @@ def main() -> None:
     """Train what has no result yet, and print the table."""
     args = parse_args()
     with user_errors():
+        from mmstvit.apis import check_data
+        from mmstvit.fileio import write_atomically
+
         path = args.work_dir / 'results.json'
         known = json.loads(path.read_text()) if path.is_file() else {'epochs': args.epochs, 'accuracy': {}}
         if known['epochs'] != args.epochs:
@@ -112,7 +116,7 @@ def main() -> None:
                 continue
             cfg = at_nano_size(config, args.epochs)
             cfg.merge_from_dict(args.cfg_options or {})
-            rules.check_data(cfg, 'train', 'val')
+            check_data(cfg, 'train', 'val')
             runs[seed] = train(cfg, int(seed), args.work_dir / name)
             gc.collect()  # runners refer to themselves
             write_atomically(json.dumps(known).encode(), path)

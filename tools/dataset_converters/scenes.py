@@ -20,7 +20,6 @@ Example::
     python tools/dataset_converters/scenes.py --out-dir data/scenes
 """
 
-import argparse
 import importlib.util
 import json
 import shutil
@@ -34,6 +33,8 @@ from PIL import Image
 from pycocotools import mask as rle
 from skimage import data as photos
 from tqdm import tqdm
+
+from mmstvit.command_line import make_parser, positive
 
 CLASSES = ('circle', 'square', 'triangle', 'star', 'digit')
 # Other photographs and other handwritten digits in each split.
@@ -298,18 +299,15 @@ def make_scenes(out_dir: Path, recipe: Recipe, force: bool = False) -> bool:
 
 def main() -> None:
     """Parse the command line and make the scenes."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument('--out-dir', type=Path, default=Path('data/scenes'), help='folder to make (data/scenes)')
-    parser.add_argument('--train', type=int, default=2500, help='training images (2500)')
-    parser.add_argument('--val', type=int, default=150, help='validation images (150)')
+    parser.add_argument('--train', type=positive, default=2500, help='training images (2500)')
+    parser.add_argument('--val', type=positive, default=150, help='validation images (150)')
     parser.add_argument('--size', type=int, default=192, help='side of an image in pixels, 64 to 400 (192)')
-    parser.add_argument('--max-objects', type=int, default=4, help='maximum number of objects in a scene (4)')
+    parser.add_argument('--max-objects', type=positive, default=4, help='maximum number of objects in a scene (4)')
     parser.add_argument('--seed', type=int, default=0, help='seed (0)')
     parser.add_argument('--force', action='store_true', help='replace scenes made with other arguments')
     args = parser.parse_args()
-    for name in ('train', 'val', 'max_objects'):
-        if getattr(args, name) < 1:
-            parser.error(f'--{name.replace("_", "-")} must be at least 1, but got {getattr(args, name)}')
     if not 64 <= args.size <= 400:  # the smallest photograph is 300 pixels high, larger crops only blur
         parser.error(f'--size must be 64 to 400, but got {args.size}')
     recipe = Recipe(args.train, args.val, args.size, args.max_objects, args.seed)

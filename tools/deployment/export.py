@@ -12,34 +12,29 @@ Example::
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from mmstvit.apis import add_cfg_options, add_trust, user_errors
-from mmstvit.apis.predict.predictor import load_predictor
-from mmstvit.checkpoint import to_mmstvit
-from mmstvit.deployment import FORMATS, ExportReport, check_suffix, export
-from mmstvit.fileio import check_target, safe_loading
+from mmstvit.command_line import add_cfg_options, add_trust, make_parser, positive, user_errors
 
-
-def parse_count(text: str) -> int:
-    """Return a number of 1 or more."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f'{text} is not a number of 1 or more')
-    return int(text)
+if TYPE_CHECKING:
+    from mmstvit.deployment import ExportReport
 
 
 def parse_batch(text: str) -> int:
     """Return a number of images; 0 for ``any``."""
-    return 0 if text == 'any' else parse_count(text)
+    return 0 if text == 'any' else positive(text)
 
 
 def parse_args() -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument('config', help='config file path or name')
     parser.add_argument('checkpoint', help='checkpoint file')
-    parser.add_argument('--format', choices=list(FORMATS), required=True, help='format of the file')
+    parser.add_argument(
+        '--format', choices=['onnx', 'openvino', 'torch-export'], required=True, help='format of the file'
+    )
     sizes = parser.add_mutually_exclusive_group()
-    sizes.add_argument('--shape', type=parse_count, nargs=2, metavar=('H', 'W'), help='height and width of all images')
+    sizes.add_argument('--shape', type=positive, nargs=2, metavar=('H', 'W'), help='height and width of all images')
     sizes.add_argument('--dynamic', action='store_true', help='images of any size (the default)')
     parser.add_argument(
         '--batch', type=parse_batch, metavar='N', help='images at once: a number or "any" (1 with --shape, else any)'
@@ -58,7 +53,7 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
-def print_report(report: ExportReport) -> None:
+def print_report(report: 'ExportReport') -> None:
     """Print what is in the file, and how well it agrees with PyTorch."""
     metadata = report.metadata
     shape = ', '.join(map(str, report.input))
@@ -81,14 +76,22 @@ def main() -> None:
     args = parse_args()
     checkpoint = Path(args.checkpoint)
     folder = Path() if '://' in args.checkpoint else checkpoint.parent
-    out = args.out or folder / (Path(args.config).stem + FORMATS[args.format].suffix)
-    with user_errors(), safe_loading(args.trust_checkpoint, to_mmstvit):
+    with user_errors():
+        from mmstvit.apis.predict.predictor import load_predictor
+        from mmstvit.checkpoint import to_mmstvit
+        from mmstvit.deployment import FORMATS, check_suffix, export
+        from mmstvit.fileio import check_target, safe_loading
+
+        out = args.out or folder / (Path(args.config).stem + FORMATS[args.format].suffix)
         check_suffix(out, args.format)
         for target in (out, out.with_suffix('.bin')) if args.format == 'openvino' else (out,):
             check_target(target, checkpoint, args.force)
-        with load_predictor(
-            args.checkpoint, args.config, args.cfg_options, False, 'cpu', args.trust_checkpoint
-        ) as predictor:
+        with (
+            safe_loading(args.trust_checkpoint, to_mmstvit),
+            load_predictor(
+                args.checkpoint, args.config, args.cfg_options, False, 'cpu', args.trust_checkpoint
+            ) as predictor,
+        ):
             report = export(
                 predictor.model,
                 predictor.scope,

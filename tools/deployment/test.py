@@ -7,15 +7,14 @@ Example::
 
 import argparse
 
-from mmstvit.apis import add_common_arguments, add_trust, user_errors
-from mmstvit.apis.prepare import prepare_exported, print_metrics
+from mmstvit.command_line import add_common_arguments, add_trust, make_parser, user_errors
 
 
 def parse_args() -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument('config', help='config file path or name')
-    parser.add_argument('file', help='file of tools/deployment/export.py')
+    parser.add_argument('file', help='exported file (.onnx, .xml, .pt2)')
     parser.add_argument('--work-dir', help='the dir to save the file containing evaluation metrics')
     add_trust(parser)
     add_common_arguments(parser)
@@ -24,8 +23,11 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     """Test the file and print its metrics."""
+    args = parse_args()
     with user_errors():
-        metrics = prepare_exported(parse_args()).test()
+        from mmstvit.apis.prepare import prepare_exported, print_metrics
+
+        metrics = prepare_exported(args).test()
     print_metrics(metrics)
 
 

@@ -5,7 +5,6 @@ the Triton kernels on the bundled scenes, all at the same time; with two GPUs al
 benchmarks, one after the other. The exit code is 1 if a step failed.
 """
 
-import argparse
 import os
 import shutil
 import subprocess
@@ -15,8 +14,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import torch
-
+from mmstvit.command_line import make_parser
 from mmstvit.version import __version__
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -87,9 +85,11 @@ def write_report(report: Path, subject: str, steps: list[tuple[str, list[str]]])
 
 def main() -> int:
     """Run all steps and write the report."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument('--work-dir', type=Path, default=ROOT / 'work_dirs' / 'gpu', help='folder of runs and report')
     args = parser.parse_args()
+    import torch
+
     if not torch.cuda.is_available():
         sys.exit('error: PyTorch finds no CUDA GPU on this machine. Run: python -m mmstvit.doctor')
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]

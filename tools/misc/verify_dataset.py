@@ -1,6 +1,6 @@
 """Verify the data sets of a config, of MMDetection, MMSegmentation or MMPreTrain, before training.
 
-The rules are those that train.py asks before it trains; in addition every file is read and decoded, and compared with
+The rules are those that are asked before a training run; in addition every file is read and decoded, and compared with
 its annotations. The exit code is 1 if there are faults, 0 if there are warnings only.
 
 Example::
@@ -13,37 +13,39 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from mmengine.config import Config
+from mmstvit.command_line import add_cfg_options, count, make_parser, user_errors
+from mmstvit.errors import UserError
 
-from mmstvit.apis import UserError, add_cfg_options, check_data, read_config, user_errors
-from mmstvit.rules import CHEAP, THOROUGH, check
+if TYPE_CHECKING:
+    from mmengine.config import Config
 
 SPLITS = ('train', 'val', 'test')
 
 
 def parse_args() -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument('config', help='config file path')
     parser.add_argument(
         '--split', nargs='+', choices=SPLITS, metavar='SPLIT', help='train, val, test (default: all in the config)'
     )
     parser.add_argument(
         '--num-workers',
-        type=int,
+        type=count,
         default=min(8, os.cpu_count() or 1),
         help='number of processes; 0 is this process (%(default)s)',
     )
     parser.add_argument('--out', type=Path, help='write the whole report to this JSON file')
     parser.add_argument(
-        '--show', type=int, default=5, metavar='N', help='print the first N examples of each finding (%(default)s)'
+        '--show', type=count, default=5, metavar='N', help='print the first N examples of each finding (%(default)s)'
     )
     add_cfg_options(parser)
     return parser.parse_args()
 
 
-def find_splits(cfg: Config, asked: list[str] | None) -> list[str]:
+def find_splits(cfg: 'Config', asked: list[str] | None) -> list[str]:
     """Find the splits to verify: those that were asked for, or all splits of the config."""
     splits = [split for split in SPLITS if cfg.get(f'{split}_dataloader') is not None]
     missing = [split for split in asked or () if split not in splits]
@@ -54,11 +56,8 @@ def find_splits(cfg: Config, asked: list[str] | None) -> list[str]:
     return [split for split in splits if not asked or split in asked]
 
 
-def check_arguments(args: argparse.Namespace) -> None:
-    """Check the values of the arguments; raises UserError."""
-    for name in ('num_workers', 'show'):
-        if getattr(args, name) < 0:
-            raise UserError(f'--{name.replace("_", "-")} must be 0 or more, but got {getattr(args, name)}.')
+def check_output(args: argparse.Namespace) -> None:
+    """Check that the report can be written; raises UserError."""
     if args.out is not None and (args.out.is_dir() or not args.out.absolute().parent.is_dir()):
         raise UserError(f'--out {args.out} cannot be written.', 'Name a file in a folder that exists.')
 
@@ -67,7 +66,10 @@ def main() -> None:
     """Verify the data sets, print the report and exit with 1 if there are faults."""
     args = parse_args()
     with user_errors():
-        check_arguments(args)
+        from mmstvit.apis import check_data, read_config
+        from mmstvit.rules import CHEAP, THOROUGH, check
+
+        check_output(args)
         cfg = read_config(args.config, args.cfg_options)
         splits = find_splits(cfg, args.split)
         check_data(cfg, *splits)

@@ -7,32 +7,35 @@ Example::
 The reverse of stvit_to_mm.py. Both directions keep every weight bit for bit.
 """
 
-import argparse
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-
-from mmstvit.apis import user_errors
-from mmstvit.apis.converters import add_paths, print_summary, verify_classifier, write_checkpoint
-from mmstvit.checkpoint import convert_official, convert_to_official, is_official
+from mmstvit.command_line import add_paths, make_parser, user_errors
 from mmstvit.errors import CheckpointError, prefix_errors
-from mmstvit.fileio import check_target, open_checkpoint
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
-def check_round_trip(published: dict[str, Tensor], ours: dict[str, Tensor]) -> None:
+def check_round_trip(published: dict[str, 'Tensor'], ours: dict[str, 'Tensor']) -> None:
     """Check that converting back gives every weight bit for bit; raises CheckpointError."""
+    from mmstvit.checkpoint import convert_official
+
     back = convert_official(published)
-    wrong = [key for key in ours if key not in back or not torch.equal(back[key], ours[key])]
+    wrong = [key for key in ours if key not in back or not back[key].equal(ours[key])]
     if wrong or len(back) != len(ours):
         raise CheckpointError(f'converting back gives other weights (first: {wrong[:3]}). Nothing was written.')
 
 
 def main() -> None:
     """Convert the checkpoint on the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     add_paths(parser, 'checkpoint of a classifier: STViT, STViTNeck, LinearClsHead', 'file to write')
     args = parser.parse_args()
     with user_errors():
+        from mmstvit.apis.converters import print_summary, verify_classifier, write_checkpoint
+        from mmstvit.checkpoint import convert_to_official, is_official
+        from mmstvit.fileio import check_target, open_checkpoint
+
         check_target(args.dst, args.src, args.force)
         checkpoint = open_checkpoint(args.src)
         checkpoint.check_finite()

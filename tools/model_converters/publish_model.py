@@ -9,21 +9,21 @@ download (``check_hash=True``). Checkpoints of every OpenMMLab model can be publ
 ``torch.load(path, weights_only=True)``.
 """
 
-import argparse
 import hashlib
 
-from mmstvit.apis import user_errors
-from mmstvit.apis.converters import add_paths, count_learned, print_summary, write_checkpoint
+from mmstvit.command_line import add_paths, make_parser, user_errors
 from mmstvit.errors import CheckpointError
-from mmstvit.fileio import check_target, open_checkpoint, plain_data, plain_meta, serialize
 
 
 def main() -> None:
     """Publish the checkpoint on the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     add_paths(parser, 'checkpoint of a training run', 'file to write; the hash is added to its name')
     args = parser.parse_args()
     with user_errors():
+        from mmstvit.apis.converters import count_learned, print_summary, write_checkpoint
+        from mmstvit.fileio import check_target, open_checkpoint, plain_data, plain_meta, serialize
+
         if args.dst.is_dir():
             raise CheckpointError(f'{args.dst} is a folder.', f'Name a file, such as {args.dst / args.src.name}.')
         checkpoint = open_checkpoint(args.src)

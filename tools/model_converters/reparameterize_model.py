@@ -8,23 +8,26 @@ Example::
 The first command prints the options that the second needs.
 """
 
-import argparse
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor, nn
+from mmstvit.command_line import add_cfg_options, add_paths, make_parser, user_errors
+from mmstvit.errors import UserError
 
-from mmstvit.apis import UserError, add_cfg_options, build_model, read_config, user_errors
-from mmstvit.apis.converters import add_paths, print_summary, shorten, write_checkpoint
-from mmstvit.checkpoint import to_mmstvit
-from mmstvit.fileio import Checkpoint, check_target, compare, open_checkpoint, plain_meta, safe_loading
-from mmstvit.models.deploy import Deployable
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from mmstvit.fileio import Checkpoint
+    from mmstvit.models.deploy import Deployable
 
 TOLERANCE = 1e-5
 
 
-def load_strictly(model: nn.Module, checkpoint: Checkpoint) -> None:
+def load_strictly(model: 'nn.Module', checkpoint: 'Checkpoint') -> None:
     """Load every weight; raises UserError if one is missing, unexpected or of another shape."""
+    from mmstvit.apis.converters import shorten
+    from mmstvit.fileio import compare
+
     compare(model, checkpoint, complete=True)  # its messages have remedies
     try:
         model.load_state_dict(checkpoint.weights)
@@ -32,8 +35,10 @@ def load_strictly(model: nn.Module, checkpoint: Checkpoint) -> None:
         raise UserError(f'{checkpoint.path} does not fit the model of the config: {shorten(error)}') from error
 
 
-def find_deployable(model: nn.Module) -> dict[str, Deployable]:
+def find_deployable(model: 'nn.Module') -> dict[str, 'Deployable']:
     """Return the modules that have a deploy form, by name; raises UserError if there are none in training form."""
+    from mmstvit.models.deploy import Deployable
+
     found = {name: module for name, module in model.named_modules() if isinstance(module, Deployable)}
     if not found:
         raise UserError('the model of the config has neither STViT nor STViTNeck; no other module has a deploy form.')
@@ -43,16 +48,18 @@ def find_deployable(model: nn.Module) -> dict[str, Deployable]:
     return found
 
 
-@torch.no_grad()
-def extract_features(model: nn.Module) -> Sequence[Tensor]:
+def extract_features(model: 'nn.Module') -> Sequence['Tensor']:
     """Return features of a random image, after the neck if there is one; odd sides make every padding take part."""
+    import torch
+
     side = getattr(model.backbone, 'img_size', None)  # of the ablations with a position embedding for one size
     size = (side, side) if side else (101, 135)
     image = torch.randn(1, model.backbone.in_channels, *size, generator=torch.Generator().manual_seed(0))
-    return model.extract_feat(image)
+    with torch.no_grad():
+        return model.extract_feat(image)
 
 
-def largest_error(actual: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
+def largest_error(actual: Sequence['Tensor'], expected: Sequence['Tensor']) -> float:
     """Return the largest difference, relative to the largest entry of its map; inf for NaN."""
     errors = [((a - b).abs().max() / b.abs().max()).item() for a, b in zip(actual, expected, strict=True)]
     return max(error if error == error else float('inf') for error in errors)
@@ -60,12 +67,17 @@ def largest_error(actual: Sequence[Tensor], expected: Sequence[Tensor]) -> float
 
 def main() -> None:
     """Convert the checkpoint on the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument('config', help='config of the training run')
     add_paths(parser, 'checkpoint of the training run', 'file to write')
     add_cfg_options(parser)
     args = parser.parse_args()
     with user_errors():
+        from mmstvit.apis import build_model, read_config
+        from mmstvit.apis.converters import print_summary, write_checkpoint
+        from mmstvit.checkpoint import to_mmstvit
+        from mmstvit.fileio import check_target, open_checkpoint, plain_meta, safe_loading
+
         check_target(args.dst, args.src, args.force)
         model = build_model(read_config(args.config, args.cfg_options)).eval()
         modules = find_deployable(model)

@@ -8,33 +8,26 @@ Files for 224² and 384² convert alike: no weight depends on the image size. A 
 init_cfg of STViT and in our tools; converted, it loads everywhere, and for other numbers of image channels.
 """
 
-import argparse
+from typing import TYPE_CHECKING
 
-from torch import Tensor
-
-from mmstvit.apis import user_errors
-from mmstvit.apis.converters import add_paths, print_summary, verify_classifier, write_checkpoint
-from mmstvit.checkpoint import (
-    adapt_stem,
-    backbone_weights,
-    check_training_form,
-    convert_official,
-    is_official,
-    recognize_arch,
-)
+from mmstvit.command_line import add_paths, make_parser, user_errors
 from mmstvit.dependencies import tool_command
 from mmstvit.errors import CheckpointError, prefix_errors
-from mmstvit.fileio import check_target, open_checkpoint, plain_meta
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 STEM = 'backbone.patch_embed.convs.0.weight'
 
 
-def to_ours(weights: dict[str, Tensor], adapts: bool) -> dict[str, Tensor]:
+def to_ours(weights: dict[str, 'Tensor'], adapts: bool) -> dict[str, 'Tensor']:
     """Convert weights to our layout; those in our layout are accepted only to adapt their stem (``adapts``).
 
     Raises:
         CheckpointError: There is nothing to convert, or the weights have no STViT.
     """
+    from mmstvit.checkpoint import check_training_form, convert_official, is_official, recognize_arch
+
     if is_official(weights):
         return convert_official(weights)
     arch = recognize_arch(weights)
@@ -52,8 +45,10 @@ def to_ours(weights: dict[str, Tensor], adapts: bool) -> dict[str, Tensor]:
     return weights
 
 
-def verifiable(weights: dict[str, Tensor], found: dict[str, Tensor]) -> dict[str, Tensor]:
+def verifiable(weights: dict[str, 'Tensor'], found: dict[str, 'Tensor']) -> dict[str, 'Tensor']:
     """Return the weights that can be loaded strictly: those of a published classifier, or the backbone of any model."""
+    from mmstvit.checkpoint import backbone_weights, is_official
+
     if is_official(found):
         return weights
     return {f'backbone.{key}': value for key, value in backbone_weights(weights)[0].items()}
@@ -61,7 +56,7 @@ def verifiable(weights: dict[str, Tensor], found: dict[str, Tensor]) -> dict[str
 
 def main() -> None:
     """Convert the checkpoint on the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     add_paths(parser, 'published checkpoint, or .safetensors file', 'file to write')
     parser.add_argument('--key', help='key of the weights in the file, such as model_ema; found by default')
     parser.add_argument(
@@ -73,6 +68,10 @@ def main() -> None:
     )
     args = parser.parse_args()
     with user_errors():
+        from mmstvit.apis.converters import print_summary, verify_classifier, write_checkpoint
+        from mmstvit.checkpoint import adapt_stem
+        from mmstvit.fileio import check_target, open_checkpoint, plain_meta
+
         check_target(args.dst, args.src, args.force)
         checkpoint = open_checkpoint(args.src, args.key)
         checkpoint.check_finite()

@@ -1,4 +1,4 @@
-"""Draw the super tokens of images block by block, and the attention of a point.
+r"""Draw the super tokens of images block by block, and the attention of a point.
 
 Writes a contact sheet per image: a row per block with boundaries, mean colors and regions. Examples::
 
@@ -11,20 +11,19 @@ import argparse
 import sys
 from pathlib import Path
 
-from mmstvit.apis import add_cfg_options, add_trust, user_errors
-from mmstvit.apis.super_tokens import UNTRAINED, draw_super_tokens
+from mmstvit.command_line import add_cfg_options, add_device, add_trust, count, make_parser, user_errors
 
 
 def parse_args() -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument('images', metavar='IMAGE', help='image, folder or glob pattern')
     parser.add_argument('model', metavar='MODEL', help='checkpoint with its config in it, or a config')
     parser.add_argument('--config', help='config of the checkpoint (the one in it)')
     parser.add_argument('--checkpoint', help='checkpoint of the config (none: the model is untrained)')
     parser.add_argument('--out-dir', type=Path, default='super_tokens', help='folder, new or empty (super_tokens)')
-    parser.add_argument('--stages', type=int, nargs='+', help='stages, from 0 (all)')
-    parser.add_argument('--blocks', type=int, nargs='+', help='blocks of each stage, from 0 (all)')
+    parser.add_argument('--stages', type=count, nargs='+', help='stages, from 0 (all)')
+    parser.add_argument('--blocks', type=count, nargs='+', help='blocks of each stage, from 0 (all)')
     parser.add_argument('--point', type=int, nargs=2, metavar=('X', 'Y'), help='attention of this pixel of the image')
     parser.add_argument(
         '--soft', nargs='?', const='point', metavar='INDEX', help='membership of a super token (that at the point)'
@@ -32,7 +31,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--grid', action='store_true', help='draw the initial grid too')
     parser.add_argument('--single', action='store_true', help='one PNG per drawing instead of a contact sheet')
     parser.add_argument('--gif', action='store_true', help='write an animation over the blocks too')
-    parser.add_argument('--device', default='auto', help='cpu, cuda, cuda:1, … (auto: a GPU if there is one)')
+    add_device(parser)
     add_cfg_options(parser)
     add_trust(parser)
     args = parser.parse_args()
@@ -55,6 +54,8 @@ def main() -> None:
     args = vars(parse_args())
     args['trust'] = args.pop('trust_checkpoint')
     with user_errors():
+        from mmstvit.apis.super_tokens import UNTRAINED, draw_super_tokens
+
         skipped = draw_super_tokens(**args)
     if args['checkpoint'] is None:
         print(f'{UNTRAINED}. Name a checkpoint with --checkpoint FILE.')

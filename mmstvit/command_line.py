@@ -1,0 +1,127 @@
+"""The command lines of the tools: their parser, the options that they share, and their errors.
+
+Nothing here imports torch at once: a tool parses its arguments first, and then imports in ``main()`` what it needs.
+"""
+
+import argparse
+import contextlib
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from .dependencies import COMMANDS, DependencyError, check_core, tool_command
+from .errors import UserError, save_traceback
+
+
+def make_parser(doc: str, prog: str | None = None, epilog: str | None = None) -> argparse.ArgumentParser:
+    """Return a parser whose help begins with the docstring of a tool.
+
+    Args:
+        doc: The docstring. Its examples, ``python tools/…``, become ``mmstvit …`` if that command was typed.
+        prog: The command; by default the one that was typed.
+        epilog: Text below the options.
+    """
+    doc = re.sub(r'::$', ':', doc.replace('``', ''), flags=re.MULTILINE)
+    if sys.argv[0].startswith('mmstvit '):
+        names = {script: f'mmstvit {name}' for name, script in COMMANDS.items()}
+        doc = re.sub(r'python tools/(\S+)', lambda found: names.get(found[1]) or tool_command(found[1]), doc)
+    formatter = argparse.RawDescriptionHelpFormatter
+    return argparse.ArgumentParser(prog, description=doc, epilog=epilog, formatter_class=formatter)
+
+
+def add_cfg_options(parser: argparse.ArgumentParser) -> None:
+    """Add OpenMMLab's ``--cfg-options``."""
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=_KeyValues,
+        help='override settings of the config, as key=value pairs. A list is key="[a,b]" or key=a,b; nested lists and '
+        'tuples such as key="[(a,b),(c,d)]" are allowed. The quotation marks are necessary; no white space is '
+        'allowed.',
+    )
+
+
+class _KeyValues(argparse.Action):
+    """MMEngine's action, with an error of argparse for a pair without a value and for a key that cannot be one."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Sequence[str],
+        option_string: str | None = None,
+    ) -> None:
+        for pair in values:
+            key, equals, _ = pair.partition('=')
+            if not equals:
+                parser.error(f'{option_string} needs key=value, but got {pair!r}')
+            if not re.fullmatch(r'[\w-]+(\.[\w-]+)*', key):
+                parser.error(f'{option_string} needs a key such as model.backbone.arch, without quotes, but got {key}')
+        with user_errors():
+            from mmengine.config import DictAction
+        DictAction(self.option_strings, self.dest)(parser, namespace, values, option_string)
+
+
+def add_common_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options that OpenMMLab's ``train.py`` and ``test.py`` have in common."""
+    add_cfg_options(parser)
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='job launcher')
+    # torch.distributed.launch passes --local-rank, torchrun sets LOCAL_RANK.
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """Add ``--device``."""
+    parser.add_argument('--device', default='auto', help='cpu, cuda, cuda:1, … (auto: a GPU if there is one)')
+
+
+def add_trust(parser: argparse.ArgumentParser) -> None:
+    """Add ``--trust-checkpoint``."""
+    parser.add_argument(
+        '--trust-checkpoint',
+        action='store_true',
+        help='load checkpoints even if that executes code in them: only from people whom you trust',
+    )
+
+
+def add_paths(parser: argparse.ArgumentParser, src: str, dst: str) -> None:
+    """Add the files of a converter, ``src`` and ``dst``, with these help texts, and ``--force``."""
+    parser.add_argument('src', type=Path, help=src)
+    parser.add_argument('dst', type=Path, help=dst)
+    parser.add_argument('--force', action='store_true', help='overwrite the file if it exists')
+
+
+def positive(text: str) -> int:
+    """Return a whole number of 1 or more, as a type of argparse."""
+    return _whole(text, 1)
+
+
+def count(text: str) -> int:
+    """Return a whole number of 0 or more, as a type of argparse."""
+    return _whole(text, 0)
+
+
+def _whole(text: str, minimum: int) -> int:
+    if not text.isdecimal() or int(text) < minimum:
+        raise argparse.ArgumentTypeError(f'must be a whole number of {minimum} or more, but got {text}')
+    return int(text)
+
+
+@contextlib.contextmanager
+def user_errors() -> Iterator[None]:
+    """Check that PyTorch, MMEngine and mmcv can be imported; print errors that the user can fix.
+
+    These are :class:`UserError` and its subclasses, and ImportError. They end the process with
+    ``error: <problem> <remedy>`` and the exit code 1. Of an error in code of the user's own, the message names a file
+    with the traceback.
+    """
+    try:
+        check_core()
+        yield
+    except DependencyError as error:
+        sys.exit(f'error: {error}')
+    except (UserError, ImportError) as error:
+        from .compat import worker_message
+
+        sys.exit(f'error: {worker_message(error)}{save_traceback(error)}')
