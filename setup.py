@@ -48,7 +48,7 @@ onedl = [
 ]
 scenes = ['scikit-learn>=1.3', 'scikit-image>=0.22', 'opencv-python', 'pycocotools', 'tqdm', 'tensorboard']
 safetensors = ['safetensors>=0.4']
-app = ['gradio>=6.31,<7', 'matplotlib']
+app = ['gradio>=6.31,<7']
 export = ['onnx>=1.16', 'onnxruntime>=1.18', 'openvino>=2024.4']
 docs = ['sphinx>=8.1,<9', 'myst-parser>=4', 'furo']
 tests = [
@@ -67,7 +67,7 @@ tests = [
 setup(
     # Without mmengine and mmcv: the original and the OneDL distributions have the same import names, and pip would
     # overwrite one with the other. `mmstvit.dependencies` checks what can be imported.
-    install_requires=['torch>=2.6', 'numpy', 'orjson>=3.10', 'packaging'],
+    install_requires=['torch>=2.6', 'numpy', 'defusedxml>=0.7', 'orjson>=3.10', 'packaging', 'pyyaml'],
     extras_require={
         'app': app,
         'docs': docs,

@@ -71,6 +71,16 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
 
 
+def add_ignore(parser: argparse.ArgumentParser) -> None:
+    """Add ``--ignore``."""
+    parser.add_argument(
+        '--ignore',
+        action='append',
+        metavar='KIND',
+        help='go on in spite of findings of this kind, such as "missing files"; may be repeated (docs/data.md)',
+    )
+
+
 def add_device(parser: argparse.ArgumentParser) -> None:
     """Add ``--device``."""
     parser.add_argument('--device', default='auto', help='cpu, cuda, cuda:1, … (auto: a GPU if there is one)')

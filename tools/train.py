@@ -2,7 +2,7 @@
 
 import argparse
 
-from mmstvit.command_line import add_common_arguments, add_trust, make_parser, user_errors
+from mmstvit.command_line import add_common_arguments, add_ignore, add_trust, make_parser, user_errors
 
 
 def parse_args() -> argparse.Namespace:
@@ -21,6 +21,7 @@ def parse_args() -> argparse.Namespace:
         help='resume from this checkpoint; without a path, from the latest one in the work dir',
     )
     add_trust(parser)
+    add_ignore(parser)
     add_common_arguments(parser)
     return parser.parse_args()
 

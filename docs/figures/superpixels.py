@@ -25,7 +25,7 @@ from skimage.segmentation import slic
 from mmstvit.apis import build_model, read_config
 from mmstvit.checkpoint import to_mmstvit
 from mmstvit.drawing import Panel, contact_sheet, draw_boundaries, fill_means, resize
-from mmstvit.fileio import load_weights, read_weights, safe_loading
+from mmstvit.fileio import load_weights, open_checkpoint, safe_loading
 from mmstvit.visualization import SuperTokens, image_of, super_tokens
 
 CONFIG = 'mmstvit::mask_rcnn/mask-rcnn_stvit-nano_fpn_scenes.py'
@@ -98,7 +98,7 @@ def main() -> None:
         models['before training'].init_weights()
         if args.checkpoint:
             models['after training'] = build_model(cfg)
-            load_weights(models['after training'], read_weights(args.checkpoint), complete=True)
+            load_weights(models['after training'], open_checkpoint(args.checkpoint), complete=True)
         for sample in DATASETS.build(cfg.val_dataloader.dataset):
             image, truth = image_of(sample), true_regions(sample['data_samples'].gt_instances.masks.masks)
             records = {name: super_tokens(model, sample) for name, model in models.items()}

@@ -57,7 +57,15 @@ PASSES: dict[str, tuple[Pass, ...]] = {
 }
 # Options that a tool need not have.
 _DEFAULTS = dict(
-    amp=False, auto_scale_lr=False, out=None, resume=None, show=False, show_dir=None, tta=False, wait_time=2.0
+    amp=False,
+    auto_scale_lr=False,
+    ignore=None,
+    out=None,
+    resume=None,
+    show=False,
+    show_dir=None,
+    tta=False,
+    wait_time=2.0,
 )
 
 
@@ -132,6 +140,7 @@ def _check_and_change(cfg: Config, args: argparse.Namespace, kind: str) -> rules
     Returns:
         The report of the rules; an empty one in all processes but the first.
     """
+    rules.ignore_kinds(cfg, args.ignore)
     for check in CHECKS[kind]:
         check(cfg, args)
     engine.start_processes(cfg, args)

@@ -10,7 +10,7 @@ from .facts import DatasetFacts, Facts
 from .files import check_data
 from .findings import Finding, refuse
 from .kinds import FAULT, KINDS, WARNING, check_kinds
-from .report import Report, Rule, check
+from .report import Report, Rule, check, ignore_kinds
 
 # No decoding of all files, at most a look at names and headers. The order is that of the report.
 CHEAP: tuple[Rule, ...] = (
@@ -72,5 +72,6 @@ __all__ = [
     'check',
     'check_data',
     'check_kinds',
+    'ignore_kinds',
     'refuse',
 ]

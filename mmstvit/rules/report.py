@@ -93,6 +93,13 @@ def check(cfg: Config, splits: Sequence[str], rules: Sequence[Rule], num_workers
     return Report(used, keep_causes([finding for finding in findings if finding.kind not in ignored]), waived)
 
 
+def ignore_kinds(cfg: Config, kinds: Sequence[str] | None) -> None:
+    """Add kinds to ``rules=dict(ignore=[…])`` of a config; raises UserError for a name that is not in the table."""
+    if kinds:
+        cfg.rules = dict(ignore=sorted({*ignored_kinds(cfg), *kinds}))
+        ignored_kinds(cfg)
+
+
 def ignored_kinds(cfg: Config) -> frozenset[str]:
     """Return the kinds that a config ignores; raises UserError for a name that is not in the table."""
     options = cfg.get('rules') or {}

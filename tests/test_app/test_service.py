@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from mmstvit.apis.predict.model import load_predictor
+from mmstvit.apis.predict.predictor import load_predictor
 
 from mmstvit.app import __main__ as command
 from mmstvit.app import pictures

@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mmstvit.command_line import add_cfg_options, count, make_parser, user_errors
+from mmstvit.command_line import add_cfg_options, add_ignore, count, make_parser, user_errors
 from mmstvit.errors import UserError
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--show', type=count, default=5, metavar='N', help='print the first N examples of each finding (%(default)s)'
     )
+    add_ignore(parser)
     add_cfg_options(parser)
     return parser.parse_args()
 
@@ -67,13 +68,14 @@ def main() -> None:
     args = parse_args()
     with user_errors():
         from mmstvit.apis import check_data, read_config
-        from mmstvit.rules import CHEAP, THOROUGH, check
+        from mmstvit.rules import CHEAP, THOROUGH, check, ignore_kinds
 
         check_output(args)
         cfg = read_config(args.config, args.cfg_options)
         splits = find_splits(cfg, args.split)
+        ignore_kinds(cfg, args.ignore)
         check_data(cfg, *splits)
-    report = check(cfg, splits, (*CHEAP, *THOROUGH), args.num_workers)
+        report = check(cfg, splits, (*CHEAP, *THOROUGH), args.num_workers)
     print('\n'.join(report.lines(args.show)))
     if args.out is not None:
         args.out.write_text(json.dumps(dict(config=args.config, **report.to_dict()), indent=2) + '\n')
