@@ -35,6 +35,11 @@ def __getattr__(name: str) -> object:
     return importlib.import_module(module)
 
 
+def __dir__() -> list[str]:
+    """Return the names that exist, with those that are not imported yet."""
+    return sorted({*globals(), *__all__})
+
+
 # Configs can then inherit from ours: _base_ = 'mmstvit::…'. A program that imports MMEngine later gets there with the
 # first name of mmstvit that it uses.
 if 'mmengine' in sys.modules:

@@ -66,7 +66,7 @@ def serve(args: argparse.Namespace, cache: Path) -> gr.Blocks:
     Raises:
         UserError: The page cannot be served there.
     """
-    # Gradio has no arguments for these. It serves what is in its caches, and what GRADIO_ALLOWED_PATHS names.
+    # Gradio 6.31 has no arguments for these. It serves what is in its caches, and what GRADIO_ALLOWED_PATHS names.
     os.environ.update(GRADIO_TEMP_DIR=str(cache), GRADIO_EXAMPLES_CACHE=str(cache), GRADIO_ALLOWED_PATHS='')
     page = Page(Service(args.dir, args.device, args.max_pixels), cache).blocks
     try:
@@ -149,7 +149,7 @@ class Page:
                 function,
                 inputs,
                 [*shown, self.block, self.point],
-                preprocess=False,  # Gradio would decode an image before its size is known
+                preprocess=False,  # Gradio 6.31 would decode an image before its size is known
                 trigger_mode='always_last',
                 show_progress=progress,
                 show_progress_on=pictures,

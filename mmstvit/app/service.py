@@ -1,4 +1,4 @@
-"""Models, limits, and what a model says about an image, without Gradio."""
+"""Models, limits and predictions of the page, without Gradio."""
 
 import contextlib
 import functools
@@ -35,7 +35,7 @@ Version = tuple[Path, int, int]  # checkpoint, time of its last change, size
 
 @dataclass(frozen=True)
 class Prediction:
-    """What one model says about an image.
+    """Prediction of one model for an image, with its super tokens.
 
     Args:
         checkpoint: The checkpoint, below the allowed folder.

@@ -16,6 +16,13 @@ case(
     'stvit-nano_scene.py',
     'Did you mean configs/imagenet/stvit-nano_scenes.py?',
 )
+case(
+    'a missing data set',
+    'tools/train.py configs/mask_rcnn/mask-rcnn_stvit-nano_fpn_scenes.py',
+    'data/scenes/coco/',
+    'train_dataloader.dataset.data_root',
+    'tools/dataset_converters/scenes.py',
+)
 case('a package without configs', 'tools/train.py mmpose::body/a.py', "'mmpose'", 'mmstvit::')
 case('a folder of configs', 'tools/train.py configs/imagenet', 'configs/imagenet is not a config file')
 

@@ -84,7 +84,7 @@ class Tab:
         self.attention, self.note = self.page.locator('#attention img'), self.page.locator('#attention-note')
         self.heading = self.page.locator('#lines h3')
         # The list of checkpoints comes after the page.
-        sync_api.expect(self.model).to_have_value('mmdet/epoch_1.pth')
+        sync_api.expect(self.model).to_have_value('mmdet/epoch_1.pth', timeout=30_000)
 
     def choose(self, model: str) -> None:
         self.model.fill(model)

@@ -43,6 +43,7 @@ assert {'STViT', 'STViTNeck', 'SuperTokenVisHook', 'checkpoint', 'register_model
 import mmstvit
 assert MODULE2PACKAGE['mmstvit'] == 'mmstvit' and 'mmstvit.models' not in sys.modules
 assert read("_base_ = 'mmstvit::imagenet/stvit-nano_scenes.py'").model.backbone.type == 'mmstvit.STViT'
+assert {'STViT', 'register_models'} <= set(dir(mmstvit))
 assert mmstvit.STViT is mmstvit.models.STViT
 assert mmstvit.ops.get_backend
 """,

@@ -82,7 +82,9 @@ def test_only_the_splits_asked_for_are_checked(data):
     check_data(config({**COCO, 'data_root': 'no'}, 'test'), 'train', 'val')
 
 
-@pytest.mark.parametrize(('root', 'remedy'), [('data/ade/x', 'ADE20K'), ('data/imagenet', 'ImageNet')])
+@pytest.mark.parametrize(
+    ('root', 'remedy'), [('data/ade/x', 'ADE20K'), ('data/imagenet', 'ImageNet'), ('data/coco', 'train2017/')]
+)
 def test_known_data_sets_come_with_their_remedy(tmp_path, monkeypatch, root, remedy):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=remedy):
