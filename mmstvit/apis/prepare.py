@@ -73,10 +73,10 @@ def prepare(args: argparse.Namespace, split: str, *checks: Pass) -> Runner | Non
     """Check the config of a command line, apply the options and build the runner.
 
     The model is built once, compared with every checkpoint and given to the runner. Call it inside
-    :func:`mmstvit.fileio.safe_loading` and :func:`user_errors`, with what follows.
+    :func:`mmstvit.fileio.safe_loading` and :func:`mmstvit.command_line.user_errors`, with what follows.
 
     Args:
-        args: Has ``config``, ``work_dir``, the arguments of :func:`add_common_arguments`, and for a test
+        args: Has ``config``, ``work_dir``, the arguments of :func:`mmstvit.command_line.add_common_arguments`, and for a test
             ``checkpoint``; other options of train.py and test.py are applied if it has them under their names.
         split: ``'train'`` or ``'test'``.
         checks: The tool's own checks, made before the others.
@@ -119,7 +119,7 @@ def prepare_exported(args: argparse.Namespace) -> Runner:
 
     Args:
         args: Has ``config``, ``file``, ``work_dir``, ``trust_checkpoint`` and the arguments of
-            :func:`add_common_arguments`.
+            :func:`mmstvit.command_line.add_common_arguments`.
 
     Raises:
         UserError: The command cannot be carried out, or the file is for another library.

@@ -13,7 +13,8 @@ from mmstvit.datasets.splitting import split_content
 from mmstvit.errors import DataError
 from mmstvit.rules.coco_files import ImageFolder
 from mmstvit.rules.coco_format import find_defects, repair
-from mmstvit.rules.findings import FAULT, Finding
+from mmstvit.rules.findings import Finding
+from mmstvit.rules.kinds import FAULT
 
 from .evidence import Evidence
 from .folder import ALL, Folder, assign_splits, check_single, find_split, relative
