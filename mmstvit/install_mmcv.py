@@ -145,7 +145,7 @@ def is_current(folder: Path) -> bool:
 
 
 def join_sources(folder: Path) -> None:
-    """Join 77 of the 78 C++ files into three that include them: each file alone reads torch's headers for ten seconds.
+    """Join 76 of the 78 C++ files into three that include them: each file alone reads torch's headers for ten seconds.
 
     Args:
         folder: ``mmcv/ops/csrc/pytorch`` of the source. Its own files pass an operator to the code of a device; those
