@@ -47,7 +47,7 @@ class STViTFFN(nn.Module):
         """Return True if one fused operator can take the place of the layers.
 
         It cannot if there is dropout, another type of layer, a hook of a layer or of all modules (FLOP counters have
-        these), or a ``forward`` that was set on a layer. ``torch.profiler`` shows the fused operator, which is what runs.
+        these), or a ``forward`` that was set on a layer. ``torch.profiler`` shows the fused operator, because it runs.
         """
         if (self.training and self.drop.p > 0) or has_module_hooks():
             return False
