@@ -349,7 +349,8 @@ def measure(entries: Sequence[BenchmarkEntry], args: argparse.Namespace, shape: 
         with contextlib.closing(ask(entry, row, args, first=True)) as worker:
             row.parameters, row.memory = next(worker, (None, None))
     print(f'time at {shape[0]}×{shape[1]}', file=sys.stderr)
-    workers = [(row, ask(entry, row, args, first=False)) for entry, row in zip(entries, rows, strict=True)]
+    sound = [(entry, row) for entry, row in zip(entries, rows, strict=True) if not row.error]
+    workers = [(row, ask(entry, row, args, first=False)) for entry, row in sound]
     order = random.Random(0)
     for number in range(args.warmup + args.rounds):
         for row, worker in order.sample(workers, len(workers)):
