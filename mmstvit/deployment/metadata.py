@@ -31,7 +31,7 @@ class Preprocessing:
         color_order: One of :data:`COLOR_ORDERS`, the order of the channels.
         mean: Per channel, subtracted.
         std: Per channel, the divisor after that.
-        size_divisor: The file pads the right and the bottom of its input to a multiple of it; no one else needs to.
+        size_divisor: The file pads the right and the bottom of its input to a multiple of it by itself.
         pad_value: Value of the padding.
     """
 

@@ -44,10 +44,10 @@ class STViTFFN(nn.Module):
         return self.drop(self.fc2(self.dwconv(self.drop(F.gelu(self.fc1(x))))))
 
     def _is_plain(self) -> bool:
-        """Return True if one fused operator equals calls of the layers, and no one waits for these calls.
+        """Return True if one fused operator can take the place of the layers.
 
-        Hooks may be those of a layer or of all modules, by which counters of FLOPs follow a forward pass. A layer may
-        also have a ``forward`` of its own, as some libraries set it to observe or to replace the layer.
+        It cannot if there is dropout, another type of layer, a hook of a layer or of all modules (FLOP counters have
+        these), or a ``forward`` that was set on a layer. ``torch.profiler`` shows the fused operator, because it runs.
         """
         if (self.training and self.drop.p > 0) or has_module_hooks():
             return False

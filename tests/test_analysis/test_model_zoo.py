@@ -126,7 +126,7 @@ def test_every_row_is_in_the_document_and_claims_no_accuracy_of_ours():
     assert {row[-2] for row in page.values()} == {'not trained'}
 
 
-def test_counts_stand_beside_the_numbers_of_the_paper(monkeypatch):
+def test_counts_are_compared_with_the_numbers_of_the_paper(monkeypatch):
     counts = {'params': 25.499, 'flops': 251.4, 'everything': 351.26}
     monkeypatch.setattr(zoo, 'count_all', lambda config: counts if config == 'a/b.py' else None)
     line = '| S ([1x](../configs/a/b.py), [3x](../configs/a/c.py)) | {params / 25} | {flops / 252} | {everything} |\n'

@@ -54,7 +54,7 @@ def run(monkeypatch, capsys) -> Callable[..., str]:
 
 
 @pytest.mark.slow
-def test_training_beside_backbones_that_fail(run, tmp_path, monkeypatch):
+def test_training_next_to_backbones_that_fail(run, tmp_path, monkeypatch):
     (tmp_path / 'fragile_backbones.py').write_text(BACKBONES)
     (tmp_path / 'config.py').write_text(CONFIG)
     monkeypatch.setenv('PYTHONPATH', str(tmp_path))

@@ -191,7 +191,7 @@ def check_agreement(model: STViT, finish: Callable[[nn.Module], nn.Module], dtyp
     """Compare a model with the published algorithm in fp32 on random weights, in training mode with all gradients.
 
     The error of a tensor is the norm of the difference over that of the expected value; of a bias, over that of the
-    weight beside it if that is larger: a bias before BatchNorm has no gradient but rounding errors. Allowed are
+    layer's weight if that is larger: a bias before BatchNorm has no gradient but rounding errors. Allowed are
     :data:`TOLERANCES` and, under autocast, twice the error of the published algorithm under the same autocast.
 
     Args:
@@ -210,13 +210,13 @@ def check_agreement(model: STViT, finish: Callable[[nn.Module], nn.Module], dtyp
     image = torch.randn(CHECKED_SHAPE, generator=torch.Generator().manual_seed(1)).to(device)
 
     def compute(finish: Callable[[nn.Module], nn.Module], dtype: str) -> dict[str, Tensor]:
-        x, twin = image.clone().requires_grad_(model.training), copy.deepcopy(model)
+        x, copied = image.clone().requires_grad_(model.training), copy.deepcopy(model)
         with torch.set_grad_enabled(model.training), autocast(dtype, device):
-            maps = finish(twin)(x)
+            maps = finish(copied)(x)
         results = {f'feature map {i}': y for i, y in enumerate(maps)}
         if model.training:
             torch.autograd.backward(maps, random_gradients(maps))
-            tensors = {'image': x, **dict(twin.named_parameters())}
+            tensors = {'image': x, **dict(copied.named_parameters())}
             results |= {
                 f'gradient of {k}': torch.zeros_like(p) if p.grad is None else p.grad for k, p in tensors.items()
             }
@@ -382,7 +382,8 @@ def measure(entries: Sequence[BenchmarkEntry], args: argparse.Namespace, shape: 
         with contextlib.closing(ask(entry, row, args, first=True)) as worker:
             row.parameters, row.memory = next(worker, (None, None))
     print(f'time at {shape[0]}×{shape[1]}', file=sys.stderr)
-    workers = [(row, ask(entry, row, args, first=False)) for entry, row in zip(entries, rows, strict=True)]
+    sound = [(entry, row) for entry, row in zip(entries, rows, strict=True) if not row.error]
+    workers = [(row, ask(entry, row, args, first=False)) for entry, row in sound]
     order = random.Random(0)
     for number in range(args.warmup + args.rounds):
         for row, worker in order.sample(workers, len(workers)):

@@ -40,7 +40,10 @@ def parse_args() -> argparse.Namespace:
         '--batch', type=parse_batch, metavar='N', help='images at once: a number or "any" (1 with --shape, else any)'
     )
     parser.add_argument(
-        '--out', type=Path, metavar='FILE', help='file to write (named like the config, beside the checkpoint)'
+        '--out',
+        type=Path,
+        metavar='FILE',
+        help='file to write (named like the config, in the folder of the checkpoint)',
     )
     parser.add_argument('--force', action='store_true', help='overwrite the file if it exists')
     parser.add_argument('--features', action='store_true', help='export the backbone alone: its feature maps')
