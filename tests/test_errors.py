@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 
-from mmstvit.apis import user_errors
+from mmstvit.command_line import user_errors
 from mmstvit.engine.runner import build_model
 
 MODEL = """

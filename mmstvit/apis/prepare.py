@@ -76,8 +76,8 @@ def prepare(args: argparse.Namespace, split: str, *checks: Pass) -> Runner | Non
     :func:`mmstvit.fileio.safe_loading` and :func:`mmstvit.command_line.user_errors`, with what follows.
 
     Args:
-        args: Has ``config``, ``work_dir``, the arguments of :func:`mmstvit.command_line.add_common_arguments`, and for a test
-            ``checkpoint``; other options of train.py and test.py are applied if it has them under their names.
+        args: Has ``config``, ``work_dir``, the arguments of :func:`mmstvit.command_line.add_common_arguments`, and for
+            a test ``checkpoint``; other options of train.py and test.py are applied if it has them under their names.
         split: ``'train'`` or ``'test'``.
         checks: The tool's own checks, made before the others.
 
@@ -126,6 +126,7 @@ def prepare_exported(args: argparse.Namespace) -> Runner:
         ImportError: The library of the config is missing or too old.
         SystemExit: See :func:`prepare`.
     """
+    args = argparse.Namespace(**{**_DEFAULTS, **vars(args)})
     cfg = load_config(args)
     model = ExportedModel(load_exported(args.file, args.trust_checkpoint))
     if model.metadata.library != cfg.default_scope:

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from mmstvit.apis.predict.predictor import load_predictor
 
+from mmstvit.apis.predict.predictor import load_predictor
 from mmstvit.app import __main__ as command
 from mmstvit.app import pictures
 from mmstvit.app import service as module
