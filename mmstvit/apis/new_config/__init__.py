@@ -19,9 +19,9 @@ from mmstvit.errors import UserError, one_line
 from mmstvit.fileio import write_atomically
 
 from .code import check_name
+from .image_kinds import look_at_images
 from .models import Model, choose_model
 from .options import Data, Options, first_names
-from .pixels import look_at_images
 from .plan import Plan, make_plan
 from .recognize import recognize
 from .template import expected_values, write_config

@@ -40,6 +40,8 @@ def write_list(names: Iterable[str]) -> bytes:
     names = list(names)
     for name in names:
         check_name(name)
+        if name != name.strip():
+            raise DataError(f'The name {name!r} begins or ends with a blank, which a list does not keep.', 'Rename it.')
     return ''.join(f'{name}\n' for name in names).encode()
 
 

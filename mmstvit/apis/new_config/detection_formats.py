@@ -13,9 +13,9 @@ from mmstvit.errors import DataError
 from mmstvit.fileio import IMAGE_SUFFIXES
 
 from .class_names import find_names, parse_names
-from .coco_files import Part, describe_instances
 from .evidence import Evidence
 from .folder import Folder, assign_splits, find_split, join, relative
+from .instances import Part, describe_instances
 from .options import Data, Options, first_names
 
 _SAMPLE = 30  # files that are looked at

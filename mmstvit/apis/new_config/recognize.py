@@ -9,16 +9,16 @@ from mmstvit.errors import DataError, UserError
 
 from . import detection_formats as formats
 from .class_folders import look_for_class_folders, read_class_folders
-from .coco_files import look_for_coco, read_coco
 from .evidence import Evidence
 from .folder import Folder
-from .label_maps import look_for_label_maps, read_label_maps
+from .instances import look_for_coco, read_coco
 from .options import Data, Options
 from .other_formats import look_for_other_formats
+from .segments import look_for_label_maps, read_label_maps
 
 
-class Kind(NamedTuple):
-    """A kind of data.
+class Layout(NamedTuple):
+    """A kind of data, with what recognizes and reads it.
 
     Args:
         task: ``'instances'``, ``'segments'`` or ``'classes'``.
@@ -33,13 +33,13 @@ class Kind(NamedTuple):
     read: Callable[[object, Folder, Options], Data]
 
 
-KINDS = (
-    Kind('instances', 'annotation files in COCO format', look_for_coco, read_coco),
-    Kind('instances', 'labels of YOLO', formats.look_for_yolo, formats.read_yolo_data),
-    Kind('instances', 'XML files of Pascal VOC', formats.look_for_voc, formats.read_voc_data),
-    Kind('instances', 'JSON files of labelme', formats.look_for_labelme, formats.read_labelme_data),
-    Kind('segments', 'images with label maps', look_for_label_maps, read_label_maps),
-    Kind('classes', 'a folder of images per class', look_for_class_folders, read_class_folders),
+LAYOUTS = (
+    Layout('instances', 'annotation files in COCO format', look_for_coco, read_coco),
+    Layout('instances', 'labels of YOLO', formats.look_for_yolo, formats.read_yolo_data),
+    Layout('instances', 'XML files of Pascal VOC', formats.look_for_voc, formats.read_voc_data),
+    Layout('instances', 'JSON files of labelme', formats.look_for_labelme, formats.read_labelme_data),
+    Layout('segments', 'images with label maps', look_for_label_maps, read_label_maps),
+    Layout('classes', 'a folder of images per class', look_for_class_folders, read_class_folders),
 )
 _ARCHIVES = ('.zip', '.tar', '.gz', '.tgz', '.7z', '.rar')
 # Option -> tasks to which it applies.
@@ -68,7 +68,7 @@ def recognize(options: Options) -> Data:
         raise UserError(f'{options.data} is an archive.', 'Unpack it, and name the folder.')
     if path.is_file() and path.suffix.lower() not in ('.json', '.yaml', '.yml'):
         raise UserError(f'{options.data} is not an annotation file.', 'Name a folder, or a .json or .yaml file.')
-    kinds = [kind for kind in KINDS if options.task in (None, kind.task)]
+    kinds = [kind for kind in LAYOUTS if options.task in (None, kind.task)]
     folder = Folder.scan(path.parent if path.is_file() else path)
     if path.suffix.lower() == '.json' and path.is_file():
         kinds, named = kinds[:1], Folder(path.parent, {'': [path.name]})
@@ -84,7 +84,7 @@ def recognize(options: Options) -> Data:
     return kind.read(seen[kind].found, folder, options)
 
 
-def _contradict(seen: dict[Kind, Evidence], others: Evidence) -> None:
+def _contradict(seen: dict[Layout, Evidence], others: Evidence) -> None:
     """Let evidence for another kind speak against a folder per class, for which any folder of images speaks."""
     for kind, evidence in seen.items():
         if kind.task == 'classes' and evidence.found:
@@ -93,7 +93,7 @@ def _contradict(seen: dict[Kind, Evidence], others: Evidence) -> None:
                     evidence.add_against((its.reasons or its.against)[0])
 
 
-def _decide(seen: dict[Kind, Evidence], others: Evidence, folder: Folder, options: Options) -> Kind:
+def _decide(seen: dict[Layout, Evidence], others: Evidence, folder: Folder, options: Options) -> Layout:
     """Return the only kind with evidence and nothing against it; raises DataError."""
     found = [kind for kind, evidence in seen.items() if evidence.found]
     clear = [kind for kind in found if not seen[kind].against]
@@ -127,7 +127,7 @@ def _decide(seen: dict[Kind, Evidence], others: Evidence, folder: Folder, option
     raise DataError(f'{options.data} is not clear:\n' + '\n'.join(dict.fromkeys(lines)) + '\n', ' '.join(remedies))
 
 
-def _check_options(kind: Kind, options: Options) -> None:
+def _check_options(kind: Layout, options: Options) -> None:
     """Refuse options that do not apply to the data; raises UserError."""
     for name, applies in _OPTIONS.items():
         if getattr(options, name) and kind.task not in applies and kind.name not in applies:
