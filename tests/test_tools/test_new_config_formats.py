@@ -107,6 +107,40 @@ def lvis(content: dict) -> None:
 
 
 AB = {'classes': ['a', 'b']}
+
+
+def darknet(root: Path) -> None:
+    """Images and labels in one folder, lists of both splits, and a picture that is no image of the data."""
+    for i in range(8):
+        photo(root / f'obj/{i}.jpg', i)
+    photo(root / 'chart.png', 50)
+    texts(root, {f'obj/{i}.txt': BOX for i in range(8)} | {'obj.names': 'fork\nspoon\n'})
+    lists = {'train.txt': range(6), 'val.txt': range(6, 8)}
+    texts(root, {name: ''.join(f'data/obj/{i}.jpg\n' for i in part) for name, part in lists.items()})
+
+
+def restarting_numbers(root: Path) -> None:
+    """Images and maps in folders for each place, in which the numbers begin again."""
+    for seed, place in enumerate(('a', 'b')):
+        for i in range(5):
+            photo(root / f'images/{place}/{i}.jpg', 10 * seed + i)
+            write(root / f'masks/{place}/{i}.png', np.full((HEIGHT, WIDTH), seed, np.uint8))
+
+
+def numbered_objects(root: Path) -> None:
+    for i in range(6):
+        photo(root / f'images/{i}.jpg', i)
+        labels = np.zeros((HEIGHT, WIDTH), np.uint8)
+        for value in range(1, 2 + i % 3 + 1):
+            labels[4 : 4 + 8, 12 * value : 12 * value + 8] = value
+        write(root / f'masks/{i}.png', labels)
+
+
+def listed(root: Path, build: Callable[[Path], object], **lists: str) -> None:
+    build(root)
+    texts(root, {f'{name}.txt': '\n'.join(text.split()) + '\n' for name, text in lists.items()})
+
+
 # Layout -> how to make it, options, task, classes.
 FOUND = {
     'yolo': (yolo, {}, 'instances', 'fork spoon'),
@@ -118,6 +152,7 @@ FOUND = {
     'yolo, no yaml': (
         lambda r: [yolo(r), (r / 'data.yaml').unlink()], {'classes': ['fork', 'spoon']}, 'instances', 'fork spoon',
     ),
+    'darknet': (darknet, {}, 'instances', 'fork spoon'),
     'voc': (voc, {}, 'instances', 'fork spoon'),
     'voc, no ImageSets': (lambda r: voc(r, sets=False), {}, 'instances', 'fork spoon'),
     'labelme': (labelme, {}, 'instances', 'fork spoon'),
@@ -131,6 +166,10 @@ FOUND = {
     'other first words': (lambda r: pairs(r, 'i/img_{}.jpg', 'm/mask_{}.png'), AB, 'segments', 'a b'),
     'leading zeros': (lambda r: pairs(r, 'a/{:03}.jpg', 'b/{}.png'), AB, 'segments', 'a b'),
     'in one folder': (lambda r: pairs(r, '{}.jpg', '{}_Mask.PNG'), AB, 'segments', 'a b'),
+    'numbers that begin again': (restarting_numbers, AB, 'segments', 'a b'),
+    'maps that number objects, as classes': (
+        numbered_objects, {'classes': ['a', 'b', 'c', 'd', 'e'], 'task': 'segments'}, 'segments', 'a b c d e',
+    ),
     'a folder in a folder': (lambda r: class_folders(r, 'train/train', 'val/val'), {}, 'classes', 'ant bee'),
     'classes with images/ inside': (
         lambda r: class_folders(r, names=('ant/images', 'bee/images')), {}, 'classes', 'ant bee',
@@ -188,6 +227,18 @@ REFUSED = {
     'yolo, half a polygon': (lambda r: yolo(r, '0 0.5 0.5 0.1 0.1 0.1 0.1 0.1'), {}, r'0.txt, line 1 has 7 numbers'),
     'voc, broken': (
         lambda r: [voc(r), texts(r, {'VOC2007/Annotations/0.xml': '<annotation><object>'})], {}, 'not a sound XML file',
+    ),
+    'maps that number objects': (numbered_objects, AB, 'seem to number objects'),
+    'a split in another form': (
+        lambda r: listed(r, class_folders, train_test_split='1 0 1'), {}, r'train_test_split.txt seems.*--val 0.2',
+    ),
+    'a table of classes': (
+        lambda r: [photo(r / 'train/x1.jpg', 1), texts(r, {'labels.csv': 'id,breed\nx1,pug\n'})], {},
+        r'labels.csv(?s:.*)Tables|column id names images \(others: breed with 1 values\)',
+    ),
+    'JSON lines': (
+        lambda r: [photo(r / 'a/0.jpg', 1), texts(r, {'a/metadata.jsonl': '{"file_name": "0.jpg", "text": "x"}\n'})],
+        {}, 'column file_name names images',
     ),
     'nothing': (lambda r: texts(r, {'a.doc': ''}), {}, r'1 .doc \(such as a.doc\)'),
     'an option for another task': (class_folders, AB, '--classes does not apply to a folder'),
@@ -334,3 +385,42 @@ def test_names_in_utf_16_are_read_and_others_named(tmp_path):
     assert list(cfg.classes) == ['Straße', 'Bäume']
     with pytest.raises(UserError, match=r'not in UTF-8.*latin-1.*iconv'):
         make(tmp_path / 'b', lambda root: build(root, 'latin-1'))
+
+
+def test_lists_divide_the_images(tmp_path):
+    cfg, notes = make(tmp_path / 'darknet', darknet)
+    assert 'train: the images that train.txt lists' in notes and 'not used: 1 images in folders without labels' in notes
+    names = {split: [i['file_name'] for i in annotations(cfg, split)['images']] for split in ('train', 'val')}
+    assert names == dict(train=[f'obj/{i}.jpg' for i in range(6)], val=['obj/6.jpg', 'obj/7.jpg'])
+    cfg, _ = make(
+        tmp_path / 'folders', lambda root: listed(root, class_folders, train='ant/0.jpg bee/1.jpg', val='ant/2.jpg')
+    )
+    lists = {split: Path(cfg[f'{split}_dataloader'].dataset.ann_file).read_text() for split in ('train', 'val')}
+    assert lists == dict(train='ant/0.jpg 0\nbee/1.jpg 1\n', val='ant/2.jpg 0\n')
+    cfg, _ = make(
+        tmp_path / 'maps',
+        lambda root: listed(root, lambda r: maps_folder(r, 'images/{}.jpg', 'masks/{}.png'), train='0 1 3', val='2'),
+        **AB,
+    )
+    lists = {split: Path(cfg[f'{split}_dataloader'].dataset.ann_file).read_text() for split in ('train', 'val')}
+    assert lists == dict(train='0\n1\n3\n', val='2\n')
+
+
+def test_a_map_belongs_to_one_image(tmp_path):
+    cfg, _ = make(tmp_path, restarting_numbers, **AB)
+    dataset = cfg.train_dataloader.dataset
+    assert (dataset.data_prefix.img_path, dataset.data_prefix.seg_map_path) == ('images', 'masks')
+    names = [
+        name
+        for split in ('train', 'val')
+        for name in Path(cfg[f'{split}_dataloader'].dataset.ann_file).read_text().split()
+    ]
+    assert sorted(names) == [f'{place}/{i}' for place in 'ab' for i in range(5)]
+
+
+def test_two_values_of_one_name_are_one_class(tmp_path):
+    build = lambda root: maps_folder(root, 'images/{}.jpg', 'masks/{}.png', values=(0, 1, 2))  # noqa: E731
+    cfg, _ = make(tmp_path, build, classes=['0=wall', '1=person', '2=person'])
+    assert list(cfg.classes) == ['wall', 'person']
+    maps = Path(cfg.train_dataloader.dataset.data_prefix.seg_map_path)
+    assert np.unique(cv2.imread(str(next(maps.glob('*.png'))), cv2.IMREAD_UNCHANGED)).tolist() == [0, 1]

@@ -14,6 +14,7 @@ from mmstvit.errors import DataError
 from .code import write_list
 from .evidence import Evidence
 from .folder import ALL, Folder, assign_splits, check_single, find_split, join, relative
+from .lists import find_lists, unread_lists
 from .options import NEXT_TO_CONFIG, Data, Options, first_names
 from .pairing import has_map_word
 
@@ -143,10 +144,16 @@ def read_class_folders(found: dict[str, list[str]], folder: Folder, options: Opt
     )
     # MMPreTrain numbers the folders of each split by itself: lists are exact where it would see others.
     listed = bool(lost or strays) or any(_folders_on_disk(folder, tops[split]) != classes for split in parts)
+    lists = find_lists(folder, folder.images) if set(parts) == {'train'} and options.val is None else {}
+    if lists:
+        parts, listed = _split_by_lists(parts['train'], tops['train'], lists), True
+        tops = dict.fromkeys(parts, tops['train'])
+        notes += [f'{split}: the images that {file} lists' for split, (file, _) in lists.items()]
     if 'val' not in parts:
         parts, line = _split(parts, folder, tops['train'], options)
         listed, tops['val'] = True, tops['train']
         notes.append(line)
+    notes += unread_lists(folder, lists, options)
     datasets = {}
     for split in parts:
         datasets[split] = dict(data_prefix=tops[split])
@@ -231,6 +238,14 @@ def _folders_on_disk(folder: Folder, top: str) -> list[str]:
 def _paths(part: Mapping[str, list[str]], top: Path) -> Iterator[Path]:
     for name, paths in part.items():
         yield from (top / name / path for path in paths)
+
+
+def _split_by_lists(part: Mapping[str, list[str]], top: str, lists: Mapping[str, tuple[str, list[str]]]) -> Classes:
+    """Divide the images of the classes by lists."""
+    return {
+        split: {name: [path for path in paths if join(top, name, path) in named] for name, paths in part.items()}
+        for split, named in ((split, set(images)) for split, (_, images) in lists.items())
+    }
 
 
 def _split(parts: Classes, folder: Folder, top: str, options: Options) -> tuple[Classes, str]:

@@ -16,6 +16,7 @@ from .class_names import find_names, parse_names
 from .evidence import Evidence
 from .folder import Folder, assign_splits, find_split, join, relative
 from .instances import Part, describe_instances
+from .lists import find_lists, unread_lists
 from .options import Data, Options, first_names
 
 _SAMPLE = 30  # files that are looked at
@@ -113,7 +114,12 @@ def look_for_yolo(folder: Folder, options: Options) -> Evidence:
                 f'{evidence.reasons[0]}, but no image has a file of labels', 'Name the folder with images and labels.'
             )
         return evidence
-    found = FileOfImage(labels)
+    # An image without a label is background in a folder of labeled images; others are something else.
+    tops = {image.rpartition('/')[0] for image, file in labels.items() if file is not None}
+    found = FileOfImage({image: file for image, file in labels.items() if image.rpartition('/')[0] in tops})
+    others = len(labels) - len(found.files)
+    if others:
+        found.notes.append(f'not used: {others} images in folders without labels')
     if described is not None:
         found.splits = _resolve_splits(folder, path, described, found.notes)
         found.names, found.keypoints = described.names, described.keypoints
@@ -123,6 +129,14 @@ def look_for_yolo(folder: Folder, options: Options) -> Evidence:
         if not found.names:
             evidence.add_against('no file has the names of the classes (data.yaml, classes.txt)')
             evidence.remedy = 'Name them in their order: --classes NAME NAME …'
+    if not found.splits:
+        lists = find_lists(folder, found.files)
+        found.splits = {
+            split: [image for image in images if image in found.files] for split, (_, images) in lists.items()
+        }
+        found.notes += [f'{split}: the images that {file} lists' for split, (file, _) in lists.items()]
+        texts = [path for path in texts if path not in {file for file, _ in lists.values()}]
+        found.notes += unread_lists(folder, lists, options)
     alone = set(texts) - set(named) - {path for path in texts if not is_label_file(folder.root / path)}
     if alone:
         found.notes.append(f'not used: {len(alone)} files of labels without an image (first: {min(alone)})')

@@ -20,6 +20,8 @@ SPLIT_NAMES = {
     'test': 'test', 'testing': 'test',
 }  # fmt: skip
 SPLITS = ('train', 'val', 'test')
+# Files that may have annotations.
+_TELLING = ('.csv', '.data', '.json', '.jsonl', '.mat', '.npy', '.tsv', '.xml', '.yaml', '.yml')
 ALL = 'all'  # a part that no name assigns to a split
 Part = TypeVar('Part')
 
@@ -95,6 +97,7 @@ class Folder:
         names = [(join(top, name), name) for top, names in self.files.items() for name in names]
         counts = Counter(PurePosixPath(name).suffix.lower() or 'without suffix' for _, name in names)
         listed = ', '.join(f'{count} {suffix}' for suffix, count in counts.most_common(6)) or 'no files'
+        names.sort(key=lambda both: not both[1].lower().endswith(_TELLING))
         return listed + (f' (such as {", ".join(path for path, _ in names[:3])})' if names else '')
 
 

@@ -200,17 +200,18 @@ def make_table(values: Values, entries: Sequence[Entry], ignore: Sequence[Value]
     if unnamed:
         raise DataError(f'The label maps have values without a name: {values.describe(unnamed)}.', _NAME_THEM)
     classes = {value: name for value, name in named.items() if value not in voids}
-    labels = {value: label for label, value in enumerate(classes)}
+    names = list(dict.fromkeys(classes.values()))
+    labels = {value: names.index(name) for value, name in classes.items()}
     reduced = (
         not values.colored
         and list(classes) == list(range(1, len(classes) + 1))
         and 0 in {*ignore, *([0] if zero else [])}
     )
     wrong = voids - {IGNORED} - ({0} if reduced else set())
-    exact = reduced or list(classes) == list(range(len(classes)))
+    exact = len(names) == len(classes) and (reduced or list(classes) == list(range(len(classes))))
     labels |= {value: IGNORED for value in {*voids, *values.pixels} if value not in labels}
     return Table(
-        classes=list(classes.values()),
+        classes=names,
         labels=labels,
         converts=not values.flat or not exact or bool(wrong & set(values.pixels)),
         reduce_zero_label=reduced and values.flat and not wrong & set(values.pixels),

@@ -1,8 +1,9 @@
 """Formats that are recognized to be refused by name, with the way out."""
 
 import csv
+import json
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from mmstvit.fileio import VIDEO_SUFFIXES
 
@@ -11,6 +12,7 @@ from .folder import Folder
 from .options import Options
 
 _COCO = 'Export the annotations in COCO format.'
+_TABLES = 'docs/own_data.md, "Tables", turns them into one folder per class, or into labels of YOLO.'
 _MOST_FILES = 20  # of a suffix are read
 _HEAD = 1 << 16
 # Suffix, what the text has, name of the format, way out.
@@ -27,12 +29,10 @@ _BY_TEXT: tuple[tuple[str, Callable[[str], bool], str, str], ...] = (
      'Use the annotations of instances (instances_*.json).'),
     ('.xml', lambda text: '<annotations' in text and ('<meta' in text or '<image ' in text or '<track ' in text),
      'XML of CVAT', 'Export from CVAT in the format "COCO 1.0".'),
-    ('.csv', lambda text: _header(text)[:4] == ['filename', 'width', 'height', 'class'], 'a table of boxes (CSV)',
-     _COCO),
     ('.csv', lambda text: _is_one_hot(text), 'a table with a column of 0 and 1 per class (CSV)',
      'Sort the images into one folder per class; several classes per image are not supported by new_config.py.'),
     ('.txt', lambda text: len(text.split('\n')[0].split()) in (15, 16) and not text[:1].isdigit(), 'labels of KITTI',
-     _COCO),
+     _TABLES),
     ('.ndjson', lambda text: True, 'an export of Labelbox', _COCO),
     ('.tfrecord', lambda text: True, 'TFRecord files', _COCO),
     ('.mat', lambda text: True, 'MATLAB files', 'Convert them to label maps in PNG format, or to COCO format.'),
@@ -42,7 +42,7 @@ _BY_TEXT: tuple[tuple[str, Callable[[str], bool], str, str], ...] = (
 def look_for_other_formats(folder: Folder, options: Options) -> Evidence:
     """Collect evidence for formats that cannot be used."""
     evidence = Evidence()
-    for name, remedy, example in _find(folder):
+    for name, remedy, example in (*_find(folder), *_find_tables(folder)):
         evidence.refuse(f'{name}, such as {example}', remedy)
         return evidence
     videos = list(folder.with_suffix(*VIDEO_SUFFIXES))
@@ -61,16 +61,41 @@ def _find(folder: Folder) -> Iterator[tuple[str, str, str]]:
                     yield name, remedy, path
 
 
+def _find_tables(folder: Folder) -> Iterator[tuple[str, str, str]]:
+    """Yield name, way out and file of tables with a row for an image or object: CSV with a header, or JSON lines."""
+    known = {name for path in folder.images for name in (path, PurePosixPath(path).name, PurePosixPath(path).stem)}
+    for file in list(folder.with_suffix('.csv', '.tsv', '.jsonl'))[:_MOST_FILES] if known else ():
+        rows = _read_rows(_read_head(folder.root / file), file)
+        columns = {name: [str(row.get(name) or '').strip() for row in rows] for name in (rows[0] if rows else ())}
+        images = [name for name, cells in columns.items() if sum(cell in known for cell in cells) > len(cells) / 2]
+        if images:
+            others = [f'{name} with {len(set(cells))} values' for name, cells in columns.items() if name not in images]
+            yield (
+                f'a table whose column {images[0]} names images (others: {", ".join(others[:6]) or "none"})',
+                _TABLES,
+                file,
+            )
+
+
+def _read_rows(text: str, file: str) -> list[dict]:
+    """Return the first rows of a table; none if it has no header."""
+    lines = text.splitlines()[:200]
+    if file.lower().endswith('.jsonl'):
+        try:
+            rows = [json.loads(line) for line in lines[:-1] or lines if line.strip()]
+        except ValueError:
+            return []
+        return [row for row in rows if isinstance(row, dict)]
+    mark = max('\t;,', key=lines[0].count) if lines else ','
+    return list(csv.DictReader(lines, delimiter=mark, skipinitialspace=True))
+
+
 def _read_head(path: Path) -> str:
     try:
         with open(path, encoding='utf-8', errors='ignore') as file:
             return file.read(_HEAD)
     except OSError:
         return ''
-
-
-def _header(text: str) -> list[str]:
-    return [cell.strip().lower() for cell in next(csv.reader(text.splitlines()[:1]), [])]
 
 
 def _is_one_hot(text: str) -> bool:

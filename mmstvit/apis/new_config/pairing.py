@@ -9,7 +9,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
-from itertools import combinations, permutations
+from itertools import permutations
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -70,18 +70,40 @@ class Pairs:
         return replace(self, files={name: self.files[name] for name in names})
 
 
-def find_pairs(folder: Folder, map_suffix: str | None = None) -> list[Pairs]:
+def find_pairs(folder: Folder, map_suffix: str | None = None, maps: str | None = None) -> list[Pairs]:
     """Find all pairs below a folder; an image may have several maps, in several results.
 
     Args:
         folder: The folder.
         map_suffix: Take only maps whose names end with it.
+        maps: Take only maps in this folder or below it.
     """
     candidates = [both for both in _candidates(folder) if len({find_split(f'{top}/x') for top in both} - {ALL}) < 2]
-    found = [pairs for images, maps in candidates for pairs in _pair(folder, images, maps, map_suffix)]
+    if maps is not None:
+        candidates = [both for both in candidates if both[1] == maps or both[1].startswith(f'{maps}/')]
+    found = [pairs for both in candidates for pairs in _pair(folder, *both, map_suffix)]
     accepted = [pairs for pairs in found if _is_accepted(folder, pairs)]
-    maps = {pairs.maps for pairs in accepted if pairs.images != pairs.maps}  # predictions beside maps are no images
-    return _join_nested([pairs for pairs in accepted if pairs.images not in maps or pairs.images == pairs.maps])
+    tops = {pairs.maps for pairs in accepted if pairs.images != pairs.maps}  # predictions beside maps are no images
+    accepted = [pairs for pairs in accepted if pairs.images not in tops or pairs.images == pairs.maps]
+    for side in ('maps', 'images'):
+        accepted = _keep_mirrored(accepted, side)
+    return _join_nested(accepted)
+
+
+def _keep_mirrored(found: Sequence[Pairs], side: str) -> list[Pairs]:
+    """Keep, for each folder on one side, the partners whose paths end in the same folders: images/a and masks/a."""
+    best: dict[str, int] = {}
+    for pairs in found:
+        best[getattr(pairs, side)] = max(best.get(getattr(pairs, side), 0), _common_ends(pairs))
+    return [pairs for pairs in found if _common_ends(pairs) == best[getattr(pairs, side)]]
+
+
+def _common_ends(pairs: Pairs) -> int:
+    if pairs.images == pairs.maps:
+        return 0
+    ours, theirs = pairs.images.split('/'), pairs.maps.split('/')
+    equal = [one == other for one, other in zip(reversed(ours), reversed(theirs), strict=False)]
+    return equal.index(False) if False in equal else len(equal)
 
 
 def has_map_word(path: str) -> bool:
@@ -298,12 +320,13 @@ def _outer(images: str, maps: str) -> tuple[str, str, str]:
     return '/'.join(ours), '/'.join(theirs), '/'.join(inner)
 
 
-def several_maps(found: Sequence[Pairs]) -> list[tuple[Pairs, Pairs]]:
-    """Return results that give the same images different maps."""
-    return [
-        (one, other)
-        for one, other in combinations(found, 2)
-        if one.images == other.images
-        and one.image_suffix == other.image_suffix
-        and not one.files.keys().isdisjoint(other.files)
-    ]
+def several_maps(found: Sequence[Pairs]) -> list[Pairs]:
+    """Return the results that give an image that another result has another map, or a map another image."""
+    of_image: dict[str, set[int]] = {}
+    of_map: dict[str, set[int]] = {}
+    for i, pairs in enumerate(found):
+        for name, path in pairs.files.items():
+            of_image.setdefault(join(pairs.images, name) + pairs.image_suffix, set()).add(i)
+            of_map.setdefault(join(pairs.maps, path), set()).add(i)
+    several = [group for group in (*of_image.values(), *of_map.values()) if len(group) > 1]
+    return [found[i] for i in sorted(set().union(*several))]

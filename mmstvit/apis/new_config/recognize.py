@@ -67,7 +67,9 @@ def recognize(options: Options) -> Data:
     if path.suffix.lower() in _ARCHIVES:
         raise UserError(f'{options.data} is an archive.', 'Unpack it, and name the folder.')
     if path.is_file() and path.suffix.lower() not in ('.json', '.yaml', '.yml'):
-        raise UserError(f'{options.data} is not an annotation file.', 'Name a folder, or a .json or .yaml file.')
+        raise UserError(
+            f'{options.data} is a {path.suffix} file, expected a folder, a .json or a .yaml file.', 'Name its folder.'
+        )
     kinds = [kind for kind in LAYOUTS if options.task in (None, kind.task)]
     folder = Folder.scan(path.parent if path.is_file() else path)
     if path.suffix.lower() == '.json' and path.is_file():

@@ -5,6 +5,10 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
 
+import cv2
+import numpy as np
+
+from mmstvit.datasets.images import MAP_READER, UnreadableError
 from mmstvit.datasets.splitting import split_images
 from mmstvit.errors import DataError
 
@@ -13,27 +17,32 @@ from .code import write_list
 from .evidence import Evidence
 from .folder import Folder, assign_splits, find_split, join, relative
 from .label_values import IGNORED, Table, Values, convert, make_table, read_values, write
+from .lists import find_lists, unread_lists
 from .options import NEXT_TO_CONFIG, Data, Options, first_names
 from .pairing import Pairs, find_pairs, look_at, several_maps
 
 _NAME_ONE = 'Name a folder with one folder of images and one of label maps, or with train and val of both.'
 _SHOWN = 4
+_LOOKED_AT = 24  # label maps
 
 
 def look_for_label_maps(folder: Folder, options: Options) -> Evidence:
     """Collect evidence for images with label maps."""
     evidence = Evidence()
-    found = find_pairs(folder, options.map_suffix)
-    if options.maps is not None:
-        top = relative(options.maps, folder.root)
-        found = [pairs for pairs in found if pairs.maps == top or pairs.maps.startswith(f'{top}/')]
-        if not found:
-            evidence.add_against(f'no image has a label map in --maps {options.maps}')
+    top = None if options.maps is None else relative(options.maps, folder.root)
+    found = find_pairs(folder, options.map_suffix, top)
+    if top is not None and not found:
+        evidence.add_against(f'no image has a label map in --maps {options.maps}')
     per_object = _maps_per_object(folder)
     if per_object:
         evidence.refuse(
             f'a mask file per object, such as {per_object}',
             'Draw the masks of an image into one label map, or export the objects in COCO format.',
+        )
+    elif options.task != 'segments' and (numbered := _numbers_objects(folder, found)):
+        evidence.refuse(
+            f'the label maps seem to number objects, not classes: {numbered}',
+            'For objects, export them in COCO format; if the values are classes, add --task segments --classes NAME …',
         )
     choices = several_maps(found)
     if choices:
@@ -51,11 +60,11 @@ def _by_split(found: Sequence[Pairs]) -> dict[str, list[Pairs]]:
     return splits
 
 
-def _explain_choice(evidence: Evidence, folder: Folder, choices: Sequence[tuple[Pairs, Pairs]]) -> None:
-    """Say why images have several maps, and how to choose."""
-    parts = {part.maps: part for choice in choices for part in choice}
+def _explain_choice(evidence: Evidence, folder: Folder, choices: Sequence[Pairs]) -> None:
+    """Say why images have several maps, or maps several images, and how to choose."""
+    parts = {part.maps: part for part in choices}
     if len(parts) == 1:
-        ends = sorted({str(part.map_suffix) for choice in choices for part in choice})
+        ends = sorted({str(part.map_suffix) for part in choices})
         evidence.add_against(f'images have several label maps, with the ends {", ".join(ends)}')
         evidence.remedy = 'Choose one: --map-suffix END'
         return
@@ -64,13 +73,35 @@ def _explain_choice(evidence: Evidence, folder: Folder, choices: Sequence[tuple[
     folders = ', '.join(f'{top}/' for top in parts)
     evidence.add_against(
         f'a mask for each class in a folder of its own ({folders})'
-        if binary and len(parts) > 2
+        if binary and len(parts) > 2 and len({part.images for part in choices}) == 1
         else f'images have label maps in several folders: {folders}'
     )
     evidence.remedy = (
         f'Choose one: --maps {folder.root / next(iter(parts))}; masks of several classes have to be joined into one '
         f'label map.'
     )
+
+
+def _numbers_objects(folder: Folder, found: Sequence[Pairs]) -> str:
+    """Describe maps in which each value from 1 is one region, up to another value in each map; empty for others."""
+    paths = [join(pairs.maps, path) for pairs in found for path in pairs.files.values()]
+    highest = {}
+    for path in paths[:: -(-len(paths) // _LOOKED_AT) or 1]:
+        try:
+            labels = MAP_READER.read(str(folder.root / path)).squeeze()
+        except UnreadableError:
+            return ''
+        values = np.unique(labels).tolist()
+        if labels.ndim != 2 or values != list(range(len(values))):
+            return ''
+        regions = (cv2.connectedComponents((labels == value).astype(np.uint8))[0] - 1 for value in values[1:])
+        if any(count > 1 for count in regions):
+            return ''
+        highest[path] = values[-1]
+    numbers = sorted(set(highest.values()))
+    if len(highest) < 3 or len(numbers) < 2 or numbers[-1] < 3:
+        return ''
+    return f'in each map every value from 1 is one region, and the highest is {numbers[0]} to {numbers[-1]}'
 
 
 def _maps_per_object(folder: Folder) -> str:
@@ -107,12 +138,19 @@ def read_label_maps(found: Mapping[str, list[Pairs]], folder: Folder, options: O
     entries, source = (parse_names(options.classes), '--classes') if options.classes else find_names(folder)
     table = make_table(values, entries, [parse_value(text) for text in options.ignore])
     notes += _describe(table, values, source)
+    images = [join(pairs.images, name) + pairs.image_suffix for pairs in every for name in pairs.names]
+    lists = find_lists(folder, images) if set(parts) == {'train'} and options.val is None else {}
+    if lists:
+        parts = _split_by_lists(parts['train'], lists)
+        notes += [f'{split}: the images that {file} lists' for split, (file, _) in lists.items()]
     if 'val' not in parts:
         parts, line = _split(parts, folder, options)
         notes.append(line)
+    notes += unread_lists(folder, lists, options)
     files, datasets = {}, {}
     listed = (
-        alone > 0
+        bool(lists)
+        or alone > 0
         or 'val' not in found
         or any(len(part) > 1 or part[0].images == part[0].maps for part in parts.values())
     )
@@ -184,6 +222,18 @@ def _count_alone(every: Sequence[Pairs], folder: Folder) -> int:
     used |= {str(folder.root / join(pairs.maps, path)) for pairs in every for path in pairs.files.values()}
     tops = {pairs.images for pairs in every}
     return sum(str(folder.root / join(top, path)) not in used for top in tops for path in folder.below(top))
+
+
+def _split_by_lists(every: Sequence[Pairs], lists: Mapping[str, tuple[str, list[str]]]) -> dict[str, list[Pairs]]:
+    """Divide pairs by the lists of images."""
+    parts: dict[str, list[Pairs]] = {}
+    for split, (_, images) in lists.items():
+        named = set(images)
+        for pairs in every:
+            names = [name for name in pairs.names if join(pairs.images, name) + pairs.image_suffix in named]
+            if names:
+                parts.setdefault(split, []).append(pairs.select(names))
+    return parts
 
 
 def _split(parts: Mapping[str, list[Pairs]], folder: Folder, options: Options) -> tuple[dict[str, list[Pairs]], str]:
