@@ -64,7 +64,9 @@ def unread_lists(folder: Folder, used: dict[str, tuple[str, list[str]]], options
     Raises:
         DataError: A file is called a split, and nothing else decides about the split.
     """
+    of_images = {PurePosixPath(path).stem for path in folder.images}
     files = [file for file in folder.with_suffix(*_SUFFIXES) if _names_a_split(file)]
+    files = [file for file in files if PurePosixPath(file).stem not in of_images]  # an image's own file
     unread = [file for file in files if file not in {file for file, _ in used.values()}]
     split = next((file for file in unread if 'split' in file.lower()), None)
     if split and not used and options.val is None:
