@@ -16,6 +16,7 @@ from mmcv.transforms import LoadAnnotations
 from mmengine.config import Config
 from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS as MMENGINE_DATASETS
+from mmengine.logging import MMLogger
 from mmengine.registry import DefaultScope
 from torch.utils.data import Dataset
 
@@ -178,6 +179,7 @@ def gather(cfg: Config, splits: Sequence[str], num_workers: int = 0) -> Facts:
 @contextlib.contextmanager
 def in_scope(cfg: Config) -> Iterator[None]:
     """Build datasets in the scope of a config, without the lines that pycocotools prints."""
+    MMLogger.get_current_instance()  # one that is made below would write into the redirected output for good
     with DefaultScope.overwrite_default_scope(cfg.default_scope), contextlib.redirect_stdout(io.StringIO()):
         yield
 
