@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from mmcv.transforms import LoadAnnotations
 from mmengine.config import Config
 from mmengine.dataset import BaseDataset
-from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from mmengine.logging import MMLogger
+from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from mmengine.registry import DefaultScope
 from torch.utils.data import Dataset
 

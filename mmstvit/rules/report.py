@@ -89,8 +89,9 @@ def check(cfg: Config, splits: Sequence[str], rules: Sequence[Rule], num_workers
         findings = [finding for rule in rules for finding in rule(facts)]
     used = [f'{data.split}: {_count_used(data)}' for data in facts.datasets]
     used += [f'{key.partition("_")[0]}: {key} has the same data as {first}' for key, first in facts.same.items()]
-    waived = [finding for finding in findings if finding.kind in ignored]
-    return Report(used, keep_causes([finding for finding in findings if finding.kind not in ignored]), waived)
+    causes = keep_causes(findings)  # what follows from an ignored cause is ignored, too
+    waived = [finding for finding in causes if finding.kind in ignored]
+    return Report(used, [finding for finding in causes if finding.kind not in ignored], waived)
 
 
 def ignore_kinds(cfg: Config, kinds: Sequence[str] | None) -> None:

@@ -155,6 +155,10 @@ FOUND = {
     'darknet': (darknet, {}, 'instances', 'fork spoon'),
     'voc': (voc, {}, 'instances', 'fork spoon'),
     'voc, no ImageSets': (lambda r: voc(r, sets=False), {}, 'instances', 'fork spoon'),
+    'voc with label maps': (
+        lambda r: [voc(r), maps_folder(r, 'VOC2007/JPEGImages/{}.jpg', 'VOC2007/SegmentationClass/{}.png')],
+        {'task': 'instances'}, 'instances', 'fork spoon',
+    ),
     'labelme': (labelme, {}, 'instances', 'fork spoon'),
     'lvis': (lambda r: coco_with(r, lvis, images='val2017/'), {}, 'instances', 'fork spoon'),
     'any two folders': (lambda r: pairs(r, 'frames/{}.jpg', 'x/{}.png'), AB, 'segments', 'a b'),
@@ -242,6 +246,7 @@ REFUSED = {
     ),
     'nothing': (lambda r: texts(r, {'a.doc': ''}), {}, r'1 .doc \(such as a.doc\)'),
     'an option for another task': (class_folders, AB, '--classes does not apply to a folder'),
+    'repairs of another format': (voc, {'fix': True}, '--fix does not apply to XML'),
     'another option': (voc, {'map_suffix': '.png'}, '--map-suffix does not apply to XML'),
     'names that mean no class': (
         lambda r: maps_folder(r, 'images/{}.jpg', 'masks/{}.png', values=(0, 1)), {'classes': ['void', 'bus', 'car']},

@@ -18,6 +18,7 @@ from .folder import Folder, assign_splits, find_split, join, relative
 from .instances import Part, describe_instances
 from .lists import find_lists, unread_lists
 from .options import Data, Options, first_names
+from .pairing import has_map_word
 
 _SAMPLE = 30  # files that are looked at
 _NAME_ONE = 'Name a folder in which train, val and test are folders, or which has no splits.'
@@ -66,7 +67,11 @@ class Images:
             named: Name of the image in it; may be empty or a path of another computer.
         """
         parent, stem = PurePosixPath(file).parent.as_posix().removeprefix('.'), PurePosixPath(file).stem
-        candidates = self._by_stem.get(PurePosixPath(named.replace('\\', '/')).stem) or self._by_stem.get(stem, [])
+        named = PurePosixPath(named.replace('\\', '/')).name
+        candidates = self._by_stem.get(PurePosixPath(named).stem) or self._by_stem.get(stem, [])
+        # Label maps have the same stem, as in Pascal VOC.
+        exact = [path for path in candidates if PurePosixPath(path).name == named]
+        candidates = exact or [path for path in candidates if not has_map_word(path.rpartition('/')[0])] or candidates
         if len(candidates) > 1:
             near = [
                 path for path in candidates if _distance(path, parent) == min(_distance(p, parent) for p in candidates)

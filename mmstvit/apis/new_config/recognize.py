@@ -49,7 +49,7 @@ _OPTIONS = {
     'map_suffix': ('segments',),
     'maps': ('segments',),
     'images': ('annotation files in COCO format',),
-    'fix': ('instances',),
+    'fix': ('annotation files in COCO format',),
     'skip_missing': ('instances',),
     'skip_stray': ('classes',),
 }
@@ -71,6 +71,8 @@ def recognize(options: Options) -> Data:
             f'{options.data} is a {path.suffix} file, expected a folder, a .json or a .yaml file.', 'Name its folder.'
         )
     kinds = [kind for kind in LAYOUTS if options.task in (None, kind.task)]
+    if path.is_file() and options.task not in (None, 'instances'):
+        raise UserError(f'{options.data} has instances, not {options.task}.', 'Omit --task, or name a folder.')
     folder = Folder.scan(path.parent if path.is_file() else path)
     if path.suffix.lower() == '.json' and path.is_file():
         kinds, named = kinds[:1], Folder(path.parent, {'': [path.name]})

@@ -39,7 +39,8 @@ def look_for_label_maps(folder: Folder, options: Options) -> Evidence:
             f'a mask file per object, such as {per_object}',
             'Draw the masks of an image into one label map, or export the objects in COCO format.',
         )
-    elif options.task != 'segments' and (numbered := _numbers_objects(folder, found)):
+        return evidence
+    if options.task != 'segments' and (numbered := _numbers_objects(folder, found)):
         evidence.refuse(
             f'the label maps seem to number objects, not classes: {numbered}',
             'For objects, export them in COCO format; if the values are classes, add --task segments --classes NAME …',
