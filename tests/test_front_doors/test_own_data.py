@@ -13,6 +13,8 @@ from mmengine.registry import DATASETS, DefaultScope
 
 from mmstvit import STViT
 from mmstvit.apis import build_model, read_config
+from mmstvit.apis.new_config import Options, new_config
+from mmstvit.errors import UserError
 from mmstvit.rules import CHEAP, check
 
 from ..fork_server import fork
@@ -164,6 +166,15 @@ def test_16_bits_become_8(tmp_path):
     cv2.imwrite(str(tmp_path / 'a.png'), np.array([[0, 1000, 2000, 4095]], np.uint16))
     names['to_8_bits'](str(tmp_path / 'a.png'), str(tmp_path / 'b.png'), 0, 4000)
     assert cv2.imread(str(tmp_path / 'b.png'), cv2.IMREAD_UNCHANGED).tolist() == [[0, 63, 127, 255]]
+
+
+def test_what_is_not_clear_is_refused_as_the_page_says(tmp_path):
+    for i, folder in enumerate(('circle/', 'star/', '')):
+        write(tmp_path / f'shapes/{folder}00000{i + 1}.jpg', draw(i, 64, 64, 3))
+    (message,) = re.findall(r'```\nerror: (.*?)```', section('What is refused'), re.DOTALL)
+    with restored(tmp_path), pytest.raises(UserError) as error:
+        new_config(Options(Path('shapes')))
+    assert str(error.value) == message.rstrip()
 
 
 def test_every_command_is_run():
