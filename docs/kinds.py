@@ -8,6 +8,7 @@
 """
 
 import re
+from dataclasses import astuple
 from pathlib import Path
 
 from mmstvit.rules.kinds import FAULT, KINDS, WARNING
@@ -18,9 +19,8 @@ PAGE = Path(__file__).with_name('data.md')
 def replace_tables(page: str) -> str:
     """Return the text of the page with the tables of today below its headings Faults and Warnings."""
     for severity, heading in ((FAULT, 'Faults'), (WARNING, 'Warnings')):
-        rows = [
-            f'| {name} | {kind.place} | {kind.meaning} |' for name, kind in KINDS.items() if kind.severity == severity
-        ]
+        found = {name: astuple(kind) for name, kind in KINDS.items() if kind.severity == severity}
+        rows = [f'| {name} | {where} | {meaning} |' for name, (_, where, meaning, *_) in found.items()]
         table = '\n'.join(['| kind | in | meaning |', '|---|---|---|', *rows, ''])
         before, mark, after = page.partition(f'\n### {heading}\n\n')
         page = before + mark + table + re.sub(r'\A(\|.*\n)*', '', after)
