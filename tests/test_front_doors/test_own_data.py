@@ -13,6 +13,8 @@ from mmengine.registry import DATASETS, DefaultScope
 
 from mmstvit import STViT
 from mmstvit.apis import build_model, read_config
+from mmstvit.apis.new_config import Options, new_config
+from mmstvit.errors import UserError
 from mmstvit.rules import CHEAP, check
 
 from ..fork_server import fork
@@ -21,6 +23,7 @@ from ..in_process import restored, run_main
 from ..test_datasets.tiny_data import draw, write
 
 DOCUMENT = (ROOT / 'docs' / 'own_data.md').read_text()
+OTHERS = ('YOLO', 'Pascal VOC', 'Start from weights', 'Boxes without masks', 'Cascade Mask R-CNN has three heads')
 EXAMPLES = {'Instances': 'predictions.json', 'Segments': 'legend.csv', 'Classes': 'predictions.csv'}
 
 
@@ -64,11 +67,48 @@ def written(scenes, tmp_path_factory) -> Path:
     demo.parent.mkdir(parents=True)
     state = {f'backbone.{key}': value for key, value in STViT('nano').state_dict().items()}
     torch.save(dict(state_dict=state), demo)
-    titles = ['Start from weights', 'Boxes without masks', 'Cascade Mask R-CNN has three heads']
-    for command in [line for title in titles for line in commands(title)]:
+    write_yolo(folder / 'data' / 'parts')
+    write_voc(folder / 'data' / 'birds')
+    for command in [line for title in OTHERS for line in commands(title) if 'verify_dataset' not in line]:
         tool, args = arguments(command, folder)
         run_main(tool, *args, cwd=folder)
     return folder
+
+
+def write_yolo(root: Path) -> None:
+    """Write a data set in the layout of the page: boxes of bolts in 1 to 4, nuts in 101 and 102; 4 has no labels."""
+    for split, numbers in dict(train=(1, 2, 3, 4), val=(101, 102)).items():
+        for i in numbers:
+            write(root / f'images/{split}/{i:03}.jpg', draw(i, 64, 64, 3))
+            label = root / f'labels/{split}/{i:03}.txt'
+            label.parent.mkdir(parents=True, exist_ok=True)
+            if i != 4:
+                label.write_text(f'{i % 2} 0.5 0.5 0.25 0.25\n')
+    (root / 'data.yaml').write_text('names: [bolt, nut]\ntrain: images/train\nval: images/val\n')
+
+
+def write_voc(root: Path) -> None:
+    """Write a data set in the layout of the page: a finch or a wren in each image."""
+    box = '<bndbox><xmin>8</xmin><ymin>8</ymin><xmax>40</xmax><ymax>32</ymax></bndbox>'
+    for folder in ('Annotations', 'ImageSets/Main'):
+        (root / folder).mkdir(parents=True)
+    for i in range(1, 7):
+        write(root / f'JPEGImages/{i:03}.jpg', draw(i, 64, 64, 3))
+        name = f'<object><name>{("finch", "wren")[i % 2]}</name>{box}</object>'
+        (root / f'Annotations/{i:03}.xml').write_text(f'<annotation><filename>{i:03}.jpg</filename>{name}</annotation>')
+    (root / 'ImageSets/Main/train.txt').write_text('001\n002\n003\n004\n')
+    (root / 'ImageSets/Main/val.txt').write_text('005\n006\n')
+
+
+@pytest.mark.parametrize(('name', 'classes'), [('parts', ('bolt', 'nut')), ('birds', ('finch', 'wren'))])
+def test_other_formats_are_found_as_the_page_says(name, classes, written):
+    with restored(written):
+        cfg = read_config(f'{name}.py', None)
+        assert tuple(cfg.classes) == classes
+        report = check(cfg, ('train', 'val'), CHEAP)
+    assert report.findings == []
+    objects = [line.split(' of ')[0] for line in report.used]
+    assert objects == [f'train: {3 if name == "parts" else 4}', 'val: 2']  # one bolt image has no labels
 
 
 @pytest.mark.parametrize('name', ['from_imagenet', 'from_demo', 'boxes', 'cascade'])
@@ -128,7 +168,16 @@ def test_16_bits_become_8(tmp_path):
     assert cv2.imread(str(tmp_path / 'b.png'), cv2.IMREAD_UNCHANGED).tolist() == [[0, 63, 127, 255]]
 
 
+def test_what_is_not_clear_is_refused_as_the_page_says(tmp_path):
+    for i, folder in enumerate(('circle/', 'star/', '')):
+        write(tmp_path / f'shapes/{folder}00000{i + 1}.jpg', draw(i, 64, 64, 3))
+    (message,) = re.findall(r'```\nerror: (.*?)```', section('What is refused'), re.DOTALL)
+    with restored(tmp_path), pytest.raises(UserError) as error:
+        new_config(Options(Path('shapes')))
+    assert str(error.value) == message.rstrip()
+
+
 def test_every_command_is_run():
-    titles = [*EXAMPLES, 'Start from weights', 'Boxes without masks', 'Cascade Mask R-CNN has three heads']
+    titles = [*EXAMPLES, *OTHERS]
     documented = re.findall(r'^python \S+', DOCUMENT, re.MULTILINE)
     assert len(documented) == 1 + sum(len(commands(title)) for title in titles)  # and the scenes

@@ -10,6 +10,7 @@ import functools
 import itertools
 import os
 import re
+import runpy
 import shlex
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from nbclient import NotebookClient
 from mmstvit import doctor, install_mmcv
 from mmstvit.apis import read_config
 from mmstvit.dependencies import COMMANDS
+from mmstvit.rules.kinds import KINDS, check_kinds
 
 from ..helpers import ROOT, load_tool
 from ..in_process import restored
@@ -158,6 +160,17 @@ def test_every_config_and_every_key_exists():
                 *parents, key = option.partition('=')[0].split('.')
                 node = functools.reduce(lambda node, key: node[int(key) if key.isdigit() else key], parents, cfg)
                 assert key in node or key in ('accumulative_counts', 'deploy'), (page, option)
+
+
+def test_every_kind_is_in_the_tables_of_the_page_about_data():
+    """``python docs/kinds.py`` refreshes the tables."""
+    text = (ROOT / 'docs' / 'data.md').read_text()
+    assert runpy.run_path(str(ROOT / 'docs' / 'kinds.py'))['replace_tables'](text) == text
+    assert len(re.findall(r'^\|', text, re.MULTILINE)) >= len(KINDS) + 4
+    for _, _, tool, args in TOOLS:
+        check_kinds(
+            value for option, value in itertools.pairwise(args) if option == '--ignore' and tool != 'new_config.py'
+        )
 
 
 def test_python_blocks_import_what_exists():
