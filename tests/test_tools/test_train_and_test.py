@@ -1,6 +1,5 @@
 """``tools/train.py``, ``tools/test.py`` and the contact sheet on the bundled scenes."""
 
-import json
 import math
 import pickle
 from pathlib import Path
@@ -9,21 +8,15 @@ import cv2
 import pytest
 
 from ..fork_server import fork
-from ..helpers import ROOT, free_port, link_scenes, metrics
+from ..helpers import NANO, config_path, free_port, link_scenes, metrics, scalars
 from ..in_process import run_main
 
-CONFIG = ROOT / 'configs' / 'mask_rcnn' / 'mask-rcnn_stvit-nano_fpn_scenes.py'
+CONFIG = config_path(NANO['mmdet'])
 SMALL = [
     f'{split}_dataloader.dataset.pipeline.{i}.scale=(128,128)' for split, i in (('train', 2), ('val', 1), ('test', 1))
 ]
 SHORT = [*SMALL, 'train_dataloader.batch_size=4', 'default_hooks.logger.interval=1', 'param_scheduler.0.end=4']
 SHORT += ['param_scheduler.1.T_max=8', 'param_scheduler.1.end=8', 'train_cfg.max_epochs=8', 'train_cfg.val_interval=8']
-
-
-def scalars(work_dir: Path) -> list[dict]:
-    """Read all that was logged, the newest run last."""
-    files = sorted(work_dir.glob('*/vis_data/scalars.json'))
-    return [json.loads(line) for file in files for line in file.read_text().splitlines()]
 
 
 @pytest.fixture(scope='module')

@@ -17,7 +17,7 @@ from mmengine.runner import Runner
 from mmstvit.errors import DataError
 
 from ...fork_server import fork
-from ...helpers import ROOT
+from ...helpers import NANO, load_config
 from ...in_process import restored
 from ...test_datasets.tiny_data import HEIGHT, LIBRARIES, WIDTH, write
 from ...test_rules.case import FOLDER, change_coco, good_config
@@ -134,7 +134,7 @@ def test_only_the_data_of_a_test_are_asked_about(config):
 @pytest.mark.parametrize('library', ['mmdet'], indirect=True)
 def test_the_tool_of_mmdetection(library, config, tmp_path):
     """With a detector that has the classes of the data."""
-    config.model = Config.fromfile(ROOT / 'configs/mask_rcnn/mask-rcnn_stvit-nano_fpn_scenes.py').model
+    config.model = load_config(NANO['mmdet']).model
     for head in ('bbox_head', 'mask_head'):
         config.model.roi_head[head].num_classes = 2
     config.train_dataloader.dataset.pipeline.insert(2, dict(type='Resize', scale=(128, 96)))
