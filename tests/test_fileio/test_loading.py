@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from mmengine.runner import CheckpointLoader, load_checkpoint
-from torch import nn
+from mmengine.runner import CheckpointLoader
 
 from mmstvit.errors import CheckpointError
 from mmstvit.fileio import loading, open_checkpoint, safe_loading
@@ -78,13 +77,6 @@ class TestOpen:
         assert not (tmp_path / 'made').exists()
         open_checkpoint(tmp_path / 'file.pth', trust=True)
         assert (tmp_path / 'made').exists()
-
-    @pytest.mark.parametrize('prefix', ['', 'module.module.'])
-    def test_mmengine_loads_every_wrapping(self, tmp_path, safe, prefix):
-        torch.save({'model': {f'{prefix}{key}': value for key, value in WEIGHTS.items()}}, tmp_path / 'file.pth')
-        model = nn.Linear(2, 2)
-        load_checkpoint(model, str(tmp_path / 'file.pth'))
-        assert_equal(model.state_dict(), WEIGHTS)
 
     def test_other_content_stays_for_a_run_to_resume(self, tmp_path, safe):
         rest = {'meta': {'epoch': 3}, 'optimizer': {'state': {}}}
