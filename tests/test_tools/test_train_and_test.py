@@ -65,7 +65,7 @@ def test_testing_prints_dumps_and_paints(trained, capsys, tmp_path):
 def test_two_processes_train_and_give_the_metrics_of_one(workspace, tool, tmp_path, capsys):
     folder, port = workspace, free_port()
     options = [*SMALL, 'train_cfg.max_epochs=1', 'train_dataloader.batch_size=4', 'default_hooks.logger.interval=1']
-    options += ['sync_bn=torch']  # as the COCO configs have it
+    options += ['sync_bn=torch', 'train_cfg.val_begin=9']  # as the COCO configs have it; validated below
     work_dir = tmp_path / 'dist'
     done = tool('dist_train.sh', CONFIG, 2, '--work-dir', work_dir, '--cfg-options', *options, cwd=folder, env=port)
     assert done.returncode == 0, done.stderr[-3000:]
