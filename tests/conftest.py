@@ -15,6 +15,8 @@ import pytest
 import torch
 from hypothesis import settings
 
+from mmstvit.fileio import loading
+
 from .helpers import ROOT, link_scenes
 from .in_process import shorten_logs
 
@@ -87,6 +89,19 @@ def trees(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
             folder.mkdir(parents=True)
             (folder / 'image.JPEG').symlink_to(crops[label % len(crops)])
     return root
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The checkpoints that are read, by their paths from the working directory."""
+    paths, read = [], loading.read_checkpoint
+
+    def record(path: str | Path, *args: object, **options: object) -> object:
+        paths.append(os.path.relpath(path))
+        return read(path, *args, **options)
+
+    monkeypatch.setattr(loading, 'read_checkpoint', record)
+    return paths
 
 
 @pytest.fixture

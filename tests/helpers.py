@@ -10,7 +10,7 @@ import re
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 
@@ -27,6 +27,13 @@ from mmstvit.ops import naive, super_token, use_backend
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT / 'tests' / 'data'
+# The config of each library for the bundled scenes, by its path below ``configs``.
+NANO = {
+    'mmdet': 'mask_rcnn/mask-rcnn_stvit-nano_fpn_scenes',
+    'mmseg': 'upernet/stvit-nano_upernet_scenes',
+    'mmpretrain': 'imagenet/stvit-nano_scenes',
+}
+TINY_CLASSIFIER = ROOT / 'tests' / 'test_training' / 'tiny_classifier.py'
 OPS = {'fast': super_token, 'naive': naive}
 
 # Small, yet with everything in it: padded cells, several super tokens, layer scale, more heads than one.
@@ -55,6 +62,11 @@ def official_shapes(size: str) -> dict[str, tuple[int, ...]]:
     return {key: tuple(shape) for key, shape in shapes.items()}
 
 
+def published_weights(size: str) -> dict[str, Tensor]:
+    """Return a state dict with the keys and shapes of a published checkpoint, on the meta device."""
+    return {key: torch.empty(shape, device='meta') for key, shape in official_shapes(size).items()}
+
+
 def tiny(seed: int = 0, **kwargs: object) -> STViT:
     """Build a TINY model whose weights depend on the seed alone, with BatchNorm statistics other than 0 and 1."""
     torch.manual_seed(seed)
@@ -76,6 +88,23 @@ def batch_norms(module: nn.Module) -> dict[str, _BatchNorm]:
 
 def gradients(module: nn.Module) -> dict[str, Tensor | None]:
     return {name: p.grad for name, p in module.named_parameters()}
+
+
+def not_learning(module: nn.Module) -> list[str]:
+    """Return the names of parameters without a gradient, or with one that is zero, NaN or Inf."""
+    return [
+        name for name, grad in gradients(module).items() if grad is None or not grad.isfinite().all() or not grad.any()
+    ]
+
+
+@contextlib.contextmanager
+def group_of_one() -> Iterator[None]:
+    """Join a process group of this process alone."""
+    torch.distributed.init_process_group('gloo', store=torch.distributed.HashStore(), rank=0, world_size=1)
+    try:
+        yield
+    finally:
+        torch.distributed.destroy_process_group()
 
 
 def cotangent_loss(outputs: tuple[Tensor, ...]) -> Tensor:
@@ -116,6 +145,19 @@ def use_ops(ops: ModuleType) -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def count_saved_numbers() -> Iterator[Callable[[], int]]:
+    """Count the numbers that operators keep for the backward pass, each memory once."""
+    kept: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes() // tensor.element_size()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        yield lambda: sum(kept.values())
+
+
 def run_python(code: str, cwd: Path, path: Path | None = None) -> subprocess.CompletedProcess[str]:
     """Run code in a fresh interpreter, with ``path`` in front of the installed packages."""
     env = {**os.environ, 'PYTHONWARNINGS': 'ignore'}
@@ -125,15 +167,20 @@ def run_python(code: str, cwd: Path, path: Path | None = None) -> subprocess.Com
     return subprocess.run([sys.executable, '-c', code], cwd=cwd, env=env, capture_output=True, text=True, timeout=120)
 
 
-def load_config(name: str) -> Config:
+def config_path(name: str) -> Path:
     """A config by its path below ``configs``, without the suffix."""
+    return ROOT / 'configs' / f'{name}.py'
+
+
+def load_config(name: str) -> Config:
+    """Read a config by its path below ``configs``, without the suffix."""
     return copy.deepcopy(_read_config(name))
 
 
 @functools.cache
 def _read_config(name: str) -> Config:
     """Read a config once: for every base of another package MMEngine reads the whole index of that package."""
-    return Config.fromfile(ROOT / 'configs' / f'{name}.py')
+    return Config.fromfile(config_path(name))
 
 
 def save_untrained(name: str, checkpoint: Path) -> nn.Module:
@@ -148,6 +195,12 @@ def save_untrained(name: str, checkpoint: Path) -> nn.Module:
 def metrics(output: str) -> dict[str, float]:
     """Read the table that test.py ends with."""
     return {name: float(value) for name, value in re.findall(r'^(\S+) +(-?\d+\.\d{4})$', output, re.MULTILINE)}
+
+
+def scalars(work_dir: Path) -> list[dict]:
+    """Read all that was logged in a work dir, the newest run last."""
+    files = sorted(work_dir.glob('*/vis_data/scalars.json'))
+    return [json.loads(line) for file in files for line in file.read_text().splitlines()]
 
 
 def load_tool(path: str) -> ModuleType:

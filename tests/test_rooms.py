@@ -66,6 +66,12 @@ def test_every_room_is_generic_or_knows_stvit():
     assert rooms <= {*GENERIC, *KNOWS_STVIT, '__main__', 'doctor', 'utils'}
 
 
+def test_every_room_has_tests_of_its_own():
+    rooms = {path.parent.name for path in PACKAGE.glob('*/__init__.py')}
+    assert rooms <= {*GENERIC, *KNOWS_STVIT}
+    assert [room for room in rooms if not list(Path(__file__).parent.glob(f'test_{room}/**/test_*.py'))] == []
+
+
 def test_imports_form_no_circle():
     # The package's own page stands above all modules; a module that imports `mmstvit` would wait for itself.
     remaining = read_imports()

@@ -16,8 +16,6 @@ def checkpoint() -> None:
     save(dict(state_dict=weights()), 'own.pth')
 
 
-case('a setting without a value', f'{TRAIN} --cfg-options model.backbone.arch', 'model.backbone.arch', code=2)
-case('a setting in quotes', f"""{TRAIN} --cfg-options '"model.backbone.arch"=small'""", 'without quotes', code=2)
 case('nothing to resume', f'{TRAIN} --resume', 'work_dirs/stvit-nano_scenes', '--work-dir')
 
 
@@ -47,17 +45,6 @@ case(
 
 
 @case(
-    'test-time augmentation of masks without a second stage',
-    'tools/test.py mine.py own.pth --tta',
-    '--tta',
-    'two-stage',
-)
-def _() -> None:
-    Path('mine.py').write_text("_base_ = 'mmdet::solo/solo_r50_fpn_1x_coco.py'\n")
-    checkpoint()
-
-
-@case(
     'test-time augmentation of another detector',
     f'tools/test.py {DETECTOR} own.pth --tta --cfg-options tta_model.type=mmstvit.InstanceSegTTAModel '
     'model.roi_head.mask_head=None',
@@ -72,7 +59,6 @@ def _() -> None:
 
 
 case('a negative number of processes', 'tools/misc/verify_dataset.py mine.py --num-workers -1', '-1', code=2)
-case('a negative number of examples', 'tools/misc/verify_dataset.py mine.py --show -1', '--show', '-1', code=2)
 case('a report into a missing folder', 'tools/misc/verify_dataset.py mine.py --out reports/a.json', 'reports/a.json')
 
 

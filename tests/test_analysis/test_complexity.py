@@ -8,17 +8,11 @@ from mmstvit.analysis import Complexity, count_complexity, default_shape
 from mmstvit.apis import build_model, read_config
 from mmstvit.errors import UserError
 
-from ..helpers import ROOT
-
-NANO = {
-    'mmdet': 'mask_rcnn/mask-rcnn_stvit-nano_fpn_scenes.py',
-    'mmseg': 'upernet/stvit-nano_upernet_scenes.py',
-    'mmpretrain': 'imagenet/stvit-nano_scenes.py',
-}
+from ..helpers import NANO, ROOT, config_path
 
 
 def nano(scope: str) -> Config:
-    return read_config(str(ROOT / 'configs' / NANO[scope]), None)
+    return read_config(str(config_path(NANO[scope])), None)
 
 
 def count(cfg: Config, shape: tuple[int, int] | None = None) -> Complexity:

@@ -1,6 +1,5 @@
 """From a command line to a runner: one model, each checkpoint read once, a finished or resumed run."""
 
-import os
 import re
 import shutil
 from pathlib import Path
@@ -13,14 +12,13 @@ from torch import Tensor
 
 from mmstvit.apis import build_model, read_config
 from mmstvit.engine.runner import build_runner, build_seeded
-from mmstvit.fileio import loading
 from mmstvit.models import STViT
 
 from ..fork_server import fork
-from ..helpers import ROOT, assert_equal, free_port, link_scenes
+from ..helpers import TINY_CLASSIFIER as CONFIG
+from ..helpers import assert_equal, free_port, link_scenes
 from ..in_process import restored, run_main
 
-CONFIG = ROOT / 'tests' / 'test_training' / 'tiny_classifier.py'
 # Two iterations of four images.
 SHORT = ['train_dataloader.dataset.indices=8', 'train_dataloader.batch_size=4', 'val_dataloader.dataset.indices=4']
 SHORT += [
@@ -42,20 +40,6 @@ def finished(folder) -> Path:
     """The work dir of a run of one epoch."""
     train('--work-dir', 'run', options=('train_cfg.max_epochs=1',), cwd=folder)
     return folder / 'run'
-
-
-@pytest.fixture
-def reads(monkeypatch) -> list[str]:
-    """The checkpoints that are read, below the working directory."""
-    names = []
-
-    def read(path, *args, **kwargs):
-        names.append(os.path.relpath(path))
-        return read_checkpoint(path, *args, **kwargs)
-
-    read_checkpoint = loading.read_checkpoint
-    monkeypatch.setattr(loading, 'read_checkpoint', read)
-    return names
 
 
 @pytest.fixture

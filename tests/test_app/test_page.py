@@ -44,8 +44,8 @@ def site(tmp_path_factory) -> Iterator[SimpleNamespace]:
     from mmstvit.app.page import serve
 
     root = tmp_path_factory.mktemp('site')
-    checkpoints = save_checkpoints(root / 'work_dirs')
-    os.utime(checkpoints['mmdet'], (2e9, 2e9))  # the newest
+    save_checkpoints(root / 'work_dirs')
+    os.utime(root / 'work_dirs/mmdet/epoch_1.pth', (2e9, 2e9))  # the newest
     (root / 'outside.pth').write_bytes(b'')
     for index in range(3):
         write(root / f'data/scenes/coco/val/{index}.jpg', np.kron(draw(index), np.ones((4, 4, 1), np.uint8)))

@@ -18,14 +18,9 @@ from mmstvit.checkpoint import (
 )
 from mmstvit.errors import CheckpointError
 
-from ..helpers import DATA, TINY, assert_equal, image, load_config, official_shapes, relative_error, tiny
+from ..helpers import DATA, TINY, assert_equal, image, load_config, published_weights, relative_error, tiny
 
 SIZES = ['small', 'base', 'large']
-
-
-def shapes(size: str) -> dict[str, Tensor]:
-    """Return a state dict with the keys and shapes of a published checkpoint."""
-    return {key: torch.empty(shape, device='meta') for key, shape in official_shapes(size).items()}
 
 
 @pytest.fixture
@@ -37,7 +32,7 @@ def published() -> dict[str, Tensor]:
 class TestRecognizeArch:
     @pytest.mark.parametrize('size', SIZES)
     def test_official_ours_and_with_other_prefixes(self, size):
-        published = shapes(size)
+        published = published_weights(size)
         ours = convert_official(published)
         bare, _ = backbone_weights(ours)
         detector = {f'detector.{key}': value for key, value in ours.items()}

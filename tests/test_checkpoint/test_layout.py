@@ -11,26 +11,21 @@ from mmstvit import STViT
 from mmstvit.checkpoint import convert_official, convert_to_official, is_deploy_form, is_official
 from mmstvit.errors import CheckpointError
 
-from ..helpers import DATA, assert_equal, meta_classifier, official_shapes, tiny
+from ..helpers import DATA, assert_equal, meta_classifier, official_shapes, published_weights, tiny
 
 SIZES = ['small', 'base', 'large']
 CONSTANT = re.compile(r'layers\.\d\.blocks\.\d+\.attn\.(unfold|fold)\.weights')
-
-
-def published(size: str, device: str = 'meta') -> dict[str, Tensor]:
-    """Return a state dict with the keys and shapes of a published checkpoint."""
-    return {key: torch.empty(shape, device=device) for key, shape in official_shapes(size).items()}
 
 
 @pytest.mark.parametrize('size', SIZES)
 class TestPublishedSizes:
     def test_converted_keys_and_shapes_are_the_classifiers(self, size):
         expected = {key: tuple(value.shape) for key, value in meta_classifier(size).state_dict().items()}
-        assert {key: tuple(value.shape) for key, value in convert_official(published(size)).items()} == expected
+        assert {key: tuple(value.shape) for key, value in convert_official(published_weights(size)).items()} == expected
 
     def test_only_constants_are_dropped(self, size):
-        dropped = {key for key, value in published(size).items() if not convert_official({key: value})}
-        assert dropped == {key for key in published(size) if CONSTANT.fullmatch(key)}
+        dropped = {key for key, value in published_weights(size).items() if not convert_official({key: value})}
+        assert dropped == {key for key in published_weights(size) if CONSTANT.fullmatch(key)}
 
 
 @pytest.fixture
@@ -40,14 +35,6 @@ def weights() -> dict[str, Tensor]:
 
 
 class TestConversion:
-    def test_values_are_equal_and_in_order(self, weights):
-        kept = [value for key, value in weights.items() if not CONSTANT.fullmatch(key)]
-        converted = list(convert_official(weights).values())
-        assert len(kept) == len(converted)
-        for old, new in zip(kept, converted, strict=True):
-            assert new.dtype == old.dtype
-            assert torch.equal(new.flatten(), old.flatten())
-
     def test_input_is_not_changed(self, weights):
         before = copy.deepcopy(weights)
         convert_official(weights)
@@ -121,7 +108,7 @@ class TestReverse:
 
 class TestForms:
     def test_official(self):
-        keys = list(published('small'))
+        keys = list(published_weights('small'))
         assert is_official(keys) and is_official(key for key in keys if key.startswith('layers.'))
         assert not is_official(meta_classifier('small').state_dict())
         assert not is_official(key for key in keys if 'stoken_refine' not in key)

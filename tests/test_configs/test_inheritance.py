@@ -10,6 +10,7 @@ from mmengine.runner import Runner
 from mmstvit import STViT
 from mmstvit.apis import read_config
 
+from ..helpers import NANO
 from ..in_process import restored
 
 CONFIG = """
@@ -24,14 +25,6 @@ optim_wrapper = dict(optimizer=dict(lr=0.25))
 default_hooks = dict(checkpoint=dict(save_last=False, interval=9))
 param_scheduler = []
 """
-# library -> base, what a run's length is counted in
-BASES = {
-    'mmdet': ('mask_rcnn/mask-rcnn_stvit-nano_fpn_scenes', 'max_epochs'),
-    'mmseg': ('upernet/stvit-nano_upernet_scenes', 'max_iters'),
-    'mmpretrain': ('imagenet/stvit-nano_scenes', 'max_epochs'),
-}
-
-
 LONG = [pytest.param(library, marks=pytest.mark.long) for library in ('mmdet', 'mmseg')]
 
 
@@ -42,8 +35,8 @@ def test_config_that_inherits_from_mmstvit_trains(library, workspace):
 
 
 def check_training(library, workspace):
-    base, length = BASES[library]
-    (workspace / 'own.py').write_text(CONFIG.format(base=base, length=length))
+    length = 'max_iters' if library == 'mmseg' else 'max_epochs'
+    (workspace / 'own.py').write_text(CONFIG.format(base=NANO[library], length=length))
     ours, theirs = read_config('own.py', None), Config.fromfile('own.py')
     assert theirs.train_dataloader.dataset._scope_ == 'mmstvit'
     # Our tools complete the dataloaders of MMPreTrain, as its own do; else both train the same config.

@@ -4,13 +4,12 @@ Only sizes are reduced, by ``--cfg-options``; pipelines, losses, hooks and evalu
 """
 
 import gc
-import json
 import math
 from pathlib import Path
 
 import pytest
 
-from ..helpers import ROOT
+from ..helpers import ROOT, scalars
 from ..in_process import run_main
 
 SMALL_DATA = [
@@ -133,7 +132,7 @@ def test_trains_two_iterations_and_validates(config, trees, tmp_path):
         options.append(SINGLE_SCALE if '_1x_' in config else MULTI_SCALE)
     run_main('train.py', ROOT / f'configs/{config}.py', '--work-dir', tmp_path, '--cfg-options', *options, cwd=trees)
     gc.collect()  # runners refer to themselves
-    rows = [json.loads(line) for line in next(tmp_path.glob('*/vis_data/scalars.json')).read_text().splitlines()]
+    rows = scalars(tmp_path)
     steps = [row for row in rows if 'loss' in row]
     assert len(steps) == 2
     assert all(math.isfinite(row['loss']) for row in steps)

@@ -15,7 +15,7 @@ from pathlib import Path
 import cv2
 import pytest
 
-from ..helpers import ROOT, link_scenes
+from ..helpers import NANO, ROOT, link_scenes, scalars
 
 DOCUMENT = (ROOT / 'docs' / 'libraries_tools.md').read_text()
 TITLES = {'mmdet': 'MMDetection', 'mmseg': 'MMSegmentation', 'mmpretrain': 'MMPreTrain'}
@@ -24,11 +24,7 @@ SHORT = {
     'mmseg': ['train_cfg.max_iters=2', 'train_cfg.val_interval=2', 'default_hooks.checkpoint.interval=2'],
     'mmpretrain': ['train_cfg.max_epochs=1'],
 }
-NAMES = {
-    'mmdet': 'mask-rcnn_stvit-nano_fpn_scenes',
-    'mmseg': 'stvit-nano_upernet_scenes',
-    'mmpretrain': 'stvit-nano_scenes',
-}
+NAMES = {library: Path(config).name for library, config in NANO.items()}
 DOORS = Path('work_dirs') / 'doors'
 
 # Appended to the Python blocks: compare the results with a forward pass on an image and weights that are read here.
@@ -147,12 +143,6 @@ class Doors:
         assert self.codes[name] == 0, (self.folder / f'{name}.log').read_text()[-3000:]
 
 
-def rows(folder: Path, pattern: str) -> list[dict]:
-    """Read the one log file that matches, one dict a line."""
-    (file,) = folder.glob(pattern)
-    return [json.loads(line) for line in file.read_text().splitlines()]
-
-
 @pytest.fixture(scope='module', params=TITLES)
 def doors(request, scenes, tmp_path_factory) -> Doors:
     library = request.param
@@ -208,7 +198,7 @@ def test_configs_exist():
 def test_train_logs_losses_and_saves(doors):
     doors.check('train')
     run_dir = doors.folder / 'work_dirs' / NAMES[doors.library]
-    losses = [row['loss'] for row in rows(run_dir, '*/vis_data/scalars.json') if 'loss' in row]
+    losses = [row['loss'] for row in scalars(run_dir) if 'loss' in row]
     assert len(losses) == 2
     assert all(math.isfinite(loss) and loss > 0 for loss in losses)
     assert (doors.folder / (run_dir / 'last_checkpoint').read_text()).is_file()
@@ -219,8 +209,8 @@ def test_test_repeats_the_validation(doors):
     """The same weights on the same data give the last metrics of the training log."""
     doors.check('test')
     library = doors.library
-    (tested,) = rows(doors.folder / DOORS / library, '*/[0-9]*.json')
-    validated = rows(doors.folder / 'work_dirs' / NAMES[library], '*/vis_data/scalars.json')[-1]
+    (tested,) = map(json.loads, next((doors.folder / DOORS / library).glob('*/[0-9]*.json')).read_text().splitlines())
+    validated = scalars(doors.folder / 'work_dirs' / NAMES[library])[-1]
     names = {name for name in validated if not name.endswith('time') and name != 'step'}
     assert {'mmdet': 'coco/segm_mAP', 'mmseg': 'mIoU', 'mmpretrain': 'accuracy/top1'}[library] in names
     assert {name: tested[name] for name in names} == pytest.approx({name: validated[name] for name in names})
@@ -246,5 +236,5 @@ def test_config_that_inherits_from_mmstvit_trains(doors):
     if doors.library != 'mmpretrain':
         pytest.skip('documented for MMPreTrain')
     doors.check('inherited')
-    (row,) = [row for row in rows(doors.folder / 'work_dirs' / 'inherited', '*/vis_data/scalars.json') if 'loss' in row]
+    (row,) = [row for row in scalars(doors.folder / 'work_dirs' / 'inherited') if 'loss' in row]
     assert math.isfinite(row['loss'])

@@ -13,7 +13,7 @@ from torch._subclasses import FakeTensorMode
 from mmstvit import STViT
 from mmstvit.arch import ARCHS
 
-from ..helpers import TINY, assert_equal, cotangent_loss, gradients, image, official_shapes, relative_error, tiny
+from ..helpers import TINY, assert_equal, cotangent_loss, image, not_learning, official_shapes, relative_error, tiny
 
 
 @pytest.mark.parametrize(('height', 'width'), [(32, 32), (64, 96), (33, 97), (63, 65), (333, 40)])
@@ -110,9 +110,7 @@ class TestGradients:
         torch.manual_seed(0)
         model = STViT(arch).eval()
         cotangent_loss(model(image(1, 3, 64, 64))).backward()
-        for name, grad in gradients(model).items():
-            assert grad is not None, name
-            assert grad.isfinite().all() and grad.abs().max() > 0, name
+        assert not_learning(model) == []
 
 
 class TestState:
@@ -203,13 +201,5 @@ class TestLayerDepth:
         assert layers == sorted(layers)
         assert set(layers) == set(range(num_layers - 1))
 
-    def test_blocks_follow_one_by_one_and_begin_with_their_downsampling(self):
-        model = tiny()
-        assert model.get_layer_depth('patch_embed.norms.3.bias') == (0, 7)
-        assert model.get_layer_depth('stages.0.0.attn.qkv.weight') == (1, 7)
-        assert model.get_layer_depth('stages.2.1.gamma1') == (4, 7)
-        assert model.get_layer_depth('downsamples.1.conv.weight') == model.get_layer_depth('stages.2.0.norm1.weight')
-
-    def test_other_parts_of_the_model_are_the_last_layer(self):
-        assert tiny().get_layer_depth('head.fc.weight', prefix='backbone.') == (6, 7)
+    def test_other_parts_are_the_last_layer_also_of_fewer_stages(self):
         assert tiny(out_indices=(1,)).get_layer_depth('neck.conv.weight', prefix='backbone.') == (3, 4)

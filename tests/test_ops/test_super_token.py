@@ -12,7 +12,16 @@ from torch import Tensor
 from mmstvit.layers import SuperTokenAttention
 from mmstvit.ops import naive, super_token
 
-from ..helpers import OPS, assert_near, gradients, image, relative_error, unwanted_super_token, use_ops
+from ..helpers import (
+    OPS,
+    assert_near,
+    count_saved_numbers,
+    gradients,
+    image,
+    relative_error,
+    unwanted_super_token,
+    use_ops,
+)
 
 # Errors are relative to the largest entry of each tensor; everything runs in fp64. With two iterations and a single
 # channel the order of sums alone makes 1e-12.
@@ -231,15 +240,9 @@ def test_only_the_association_is_kept_for_the_backward_pass():
     """No gathered neighborhood and no copy of the map: nine numbers a token, and one a super token."""
     b, side, c, s = 2, 24, 64, 4
     x = image(b, side, side, c).requires_grad_()
-    kept: dict[int, int] = {}
-
-    def keep(tensor: torch.Tensor) -> torch.Tensor:
-        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes() // tensor.element_size()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+    with count_saved_numbers() as count:
         tokens, affinity = super_token.sample_super_tokens(x, s)
         y = super_token.upsample_super_tokens(tokens, affinity, (side, side))
     assert y.requires_grad
     cells = b * (side // s) ** 2
-    assert sum(kept.values()) == 9 * b * side * side + cells
+    assert count() == 9 * b * side * side + cells

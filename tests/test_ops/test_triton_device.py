@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from mmstvit.ops import naive, super_token
 
-from ..helpers import assert_equal, assert_near, image, relative_error, unwanted_super_token
+from ..helpers import assert_equal, assert_near, count_saved_numbers, image, relative_error, unwanted_super_token
 
 pytest.importorskip('triton', reason='needs Triton')
 
@@ -236,16 +236,10 @@ class TestMemory:
 
     def test_only_the_association_is_kept_for_the_backward_pass(self):
         x = drawn(2, 24, 24, 16).requires_grad_()
-        kept: dict[int, int] = {}
-
-        def keep(tensor: Tensor) -> Tensor:
-            kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes() // tensor.element_size()
-            return tensor
-
-        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        with count_saved_numbers() as count:
             tokens, affinity = ops.sample_super_tokens(x, 4)
             ops.upsample_super_tokens(tokens, affinity, (24, 24))
-        assert sum(kept.values()) == 9 * 2 * 24 * 24 + 2 * 6 * 6
+        assert count() == 9 * 2 * 24 * 24 + 2 * 6 * 6
 
 
 class TestOperators:

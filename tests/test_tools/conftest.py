@@ -1,11 +1,38 @@
-"""Run converters in the process of the tests."""
+"""Run tools in the process of the tests."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+
+from ..in_process import restored, run_main
+
+
+@pytest.fixture
+def call(capsys: pytest.CaptureFixture) -> Callable[..., tuple[int, str, str]]:
+    """Run a tool; returns its exit code, its standard output, and its error message."""
+
+    def call(tool: str, *args: object) -> tuple[int, str, str]:
+        code: object = None
+        try:
+            run_main(tool, *args, cwd=Path.cwd())
+        except SystemExit as stop:
+            code = stop.code
+        captured = capsys.readouterr()
+        if isinstance(code, str):  # what Python prints as it ends, with exit code 1
+            return 1, captured.out, code
+        return code or 0, captured.out, captured.err
+
+    return call
+
+
+@pytest.fixture
+def in_folder(tmp_path: Path) -> Iterator[Path]:
+    """Work in an empty folder; afterwards the process is as before."""
+    with restored(tmp_path):
+        yield tmp_path
 
 
 @pytest.fixture

@@ -9,16 +9,14 @@ import torch
 from mmstvit.checkpoint import convert_to_official
 
 from ..fork_server import fork
-from ..helpers import ROOT, Harm, assert_equal, metrics, save_untrained
+from ..helpers import NANO, TINY_CLASSIFIER, Harm, assert_equal, config_path, metrics, save_untrained
 
-NANO = 'imagenet/stvit-nano_scenes'
-CONFIG = ROOT / 'configs' / f'{NANO}.py'
-TINY = ROOT / 'tests' / 'test_training' / 'tiny_classifier.py'
+CONFIG = config_path(NANO['mmpretrain'])
 
 
 @pytest.mark.long
 def test_test_py_loads_a_published_file_and_executes_a_trusted_one(workspace):
-    model = save_untrained(NANO, workspace / 'ours.pth')
+    model = save_untrained(NANO['mmpretrain'], workspace / 'ours.pth')
     published = convert_to_official(model.state_dict())
     torch.save(dict(model=published, args=Harm(os.mkdir, 'executed')), workspace / 'published.pth')
     done = fork('test.py', CONFIG, 'published.pth', '--trust-checkpoint', cwd=workspace)
@@ -34,8 +32,8 @@ def test_test_py_loads_a_published_file_and_executes_a_trusted_one(workspace):
 def test_averaged_weights_are_saved_and_resumed(workspace):
     """Resume a run with EMAHook: weights, average and log are those of a run without interruption."""
     (workspace / 'ema.py').write_text(
-        f"_base_ = '{TINY}'\ncustom_hooks = [dict(type='EMAHook', momentum=0.5)]\ntrain_cfg = dict(max_epochs=2)\n"
-        'default_hooks = dict(checkpoint=dict(max_keep_ckpts=-1))\n'
+        f"_base_ = '{TINY_CLASSIFIER}'\ncustom_hooks = [dict(type='EMAHook', momentum=0.5)]\n"
+        'train_cfg = dict(max_epochs=2)\ndefault_hooks = dict(checkpoint=dict(max_keep_ckpts=-1))\n'
     )
     whole = fork('train.py', 'ema.py', '--work-dir', 'whole', cwd=workspace)
     assert whole.returncode == 0, whole.stderr[-3000:]
@@ -55,7 +53,7 @@ def test_averaged_weights_are_saved_and_resumed(workspace):
 
 @pytest.mark.long
 def test_load_from_a_published_file_logs_other_shapes(workspace):
-    model = save_untrained(NANO, workspace / 'ours.pth')
+    model = save_untrained(NANO['mmpretrain'], workspace / 'ours.pth')
     published = convert_to_official(model.state_dict())
     published['head.weight'] = torch.zeros(1000, published['head.weight'].shape[1])
     published['head.bias'] = torch.zeros(1000)

@@ -1,6 +1,5 @@
 """``tools/deployment``: a checkpoint becomes a file that tests and predictions take in its place."""
 
-import copy
 import csv
 import dataclasses
 import json
@@ -9,29 +8,21 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-import torch
 
-from mmstvit.apis import UserError, build_model, predict
+from mmstvit.apis import UserError, predict
 from mmstvit.deployment import Metadata, Preprocessing
 
 from ..helpers import metrics
-from ..in_process import restored, run_main
+from ..in_process import run_main
+from ..nano import dump, make_config, save_model
 from ..test_datasets.tiny_data import MAKERS
-from .test_predict import dump, make_config
 
 pytest.importorskip('onnxruntime')
 
 
-@pytest.fixture
-def in_folder(tmp_path):
-    with restored(tmp_path):
-        yield tmp_path
-
-
 def write_run(library: str) -> None:
     """Write ``config.py`` with four test images, and ``model.pth``."""
-    torch.manual_seed(0)
-    cfg = copy.deepcopy(make_config(library))
+    cfg = make_config(library)
     data = MAKERS[library](Path('data'), 'val', 7)
     names = [chr(97 + i) for i in range(6 if library == 'mmseg' else 5)]
     data |= dict(classes=names) if library == 'mmpretrain' else dict(metainfo=dict(classes=names))
@@ -40,9 +31,7 @@ def write_run(library: str) -> None:
         Path('data/val', name).mkdir(exist_ok=True)  # a folder for each class
     cfg.test_dataloader.num_workers = 0
     Path('config.py').write_text(dump(cfg))
-    model = build_model(cfg)
-    model.init_weights()
-    torch.save(dict(state_dict=model.state_dict(), meta=dict(cfg=dump(cfg))), 'model.pth')
+    save_model(cfg, Path('model.pth'))
 
 
 def rows(folder: str) -> dict[str, list[str]]:

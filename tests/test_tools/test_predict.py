@@ -1,8 +1,6 @@
 """``tools/predict.py``: results of the three tasks, inputs of all kinds, and configs of strangers."""
 
-import copy
 import csv
-import functools
 import gc
 import json
 import sys
@@ -13,7 +11,6 @@ import mmcv
 import numpy as np
 import pytest
 import torch
-from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import DATASETS, DefaultScope
 from PIL import Image
@@ -25,57 +22,25 @@ from mmstvit.apis.predict.predictor import load_predictor
 from mmstvit.checkpoint import to_mmstvit
 from mmstvit.fileio import safe_loading
 
-from ..helpers import load_config
-from ..in_process import restored, run_main
+from ..helpers import NANO
+from ..in_process import run_main
+from ..nano import dump, make_config, save_model
 from ..test_datasets.tiny_data import HEIGHT, MAKERS, WIDTH, draw, images, write
 
-NAMES = {
-    'mmdet': 'mask_rcnn/mask-rcnn_stvit-nano_fpn_scenes',
-    'mmseg': 'upernet/stvit-nano_upernet_scenes',
-    'mmpretrain': 'imagenet/stvit-nano_scenes',
-}
 CLASSES = {
     'mmdet': ['circle', 'square', 'triangle', 'star', 'digit'],
     'mmseg': ['background', 'circle', 'square', 'triangle', 'star', 'digit'],
     'mmpretrain': ['circle', 'digit', 'square', 'star', 'triangle'],
 }
 SCORE = 0.1  # of an untrained detector
-
-
-@functools.cache
-def make_config(library: str) -> Config:
-    """The config of a nano model for small images."""
-    cfg = load_config(NAMES[library])
-    pipeline = cfg.test_dataloader.dataset.pipeline
-    pipeline[:] = [pipeline[0], dict(type='Resize', scale=(64, 64), keep_ratio=True), *pipeline[-2:]]
-    if library == 'mmpretrain':
-        pipeline.pop(2)
-    return cfg
-
-
-def dump(cfg: Config) -> str:
-    cfg = copy.deepcopy(cfg)
-    cfg._format_python_code = False  # slow, and changes the layout only
-    return cfg.dump()
+pytestmark = pytest.mark.usefixtures('in_folder')
 
 
 @pytest.fixture(scope='module')
 def checkpoints(tmp_path_factory) -> dict[str, Path]:
     """A checkpoint of an untrained model for each library, with its config as MMEngine stores it."""
     folder = tmp_path_factory.mktemp('checkpoints')
-    for library in NAMES:
-        torch.manual_seed(0)
-        cfg = make_config(library)
-        model = build_model(cfg)
-        model.init_weights()
-        torch.save(dict(state_dict=model.state_dict(), meta=dict(cfg=dump(cfg))), folder / f'{library}.pth')
-    return {library: folder / f'{library}.pth' for library in NAMES}
-
-
-@pytest.fixture(autouse=True)
-def in_folder(tmp_path, monkeypatch):
-    with restored(tmp_path):
-        yield tmp_path
+    return {library: save_model(make_config(library), folder / f'{library}.pth') for library in NANO}
 
 
 @pytest.fixture
@@ -336,7 +301,7 @@ def test_video_gives_a_video_and_results_of_every_frame(checkpoints, in_folder):
 
 def test_config_of_another_file_and_classes_of_the_checkpoint(change, in_folder):
     write(in_folder / 'a.png', draw(0))
-    cfg = copy.deepcopy(make_config('mmpretrain'))
+    cfg = make_config('mmpretrain')
     del cfg.test_dataloader.dataset['classes']
     Path('config.py').write_text(dump(cfg))
     names = ('k', 'l', 'm', 'n', 'ö')
@@ -380,7 +345,7 @@ HARM = "__import__('pathlib').Path('harmed').touch()"
 )
 def test_stored_config_that_would_execute_code_is_refused(key, value, change, in_folder):
     write(in_folder / 'a.png', draw(0))
-    cfg = copy.deepcopy(make_config('mmpretrain'))
+    cfg = make_config('mmpretrain')
     cfg.merge_from_dict({key: dict(value, _delete_=True) if isinstance(value, dict) else value})
     text = dump(cfg).replace(repr(value), value) if key == 'unused' else dump(cfg)
     with pytest.raises(UserError, match=r'Nothing was executed.*--config FILE'):
@@ -390,7 +355,7 @@ def test_stored_config_that_would_execute_code_is_refused(key, value, change, in
 
 def test_trusted_config_may_name_any_class(change, in_folder):
     write(in_folder / 'a.png', draw(0))
-    cfg = copy.deepcopy(make_config('mmpretrain'))
+    cfg = make_config('mmpretrain')
     cfg.model.backbone.type = 'mmstvit.models.stvit.STViT'
     with pytest.raises(UserError, match=r'model\.backbone\.type'):
         predict(change(cfg=dump(cfg)), ['a.png'], 'out')
@@ -403,7 +368,7 @@ def test_modules_are_not_imported_by_the_name_of_a_type(key, change, in_folder, 
     write(in_folder / 'a.png', draw(0))
     (in_folder / 'harmful.py').write_text(HARM)
     monkeypatch.syspath_prepend(in_folder)
-    cfg = copy.deepcopy(make_config('mmpretrain'))
+    cfg = make_config('mmpretrain')
     cfg.merge_from_dict({f'{key}.type': 'harmful'})
     with pytest.raises(UserError, match=r'harmful is not in .*--config FILE'):
         predict(change(cfg=dump(cfg)), ['a.png'], 'out')

@@ -22,11 +22,12 @@ from mmstvit.models import STViTAblation
 
 from ..fork_server import fork
 from ..helpers import (
-    ROOT,
+    NANO,
     TINY,
     Harm,
     assert_equal,
     batch_norms,
+    config_path,
     image,
     learned,
     load_config,
@@ -37,9 +38,7 @@ from ..helpers import (
 
 TOOL = 'model_converters/reparameterize_model.py'
 reparameterize = load_tool(TOOL)
-CLASSIFIER = 'imagenet/stvit-nano_scenes'
-DETECTOR = 'mask_rcnn/mask-rcnn_stvit-nano_fpn_scenes'
-SEGMENTOR = 'upernet/stvit-nano_upernet_scenes'
+DETECTOR, SEGMENTOR, CLASSIFIER = NANO.values()
 SHORT = """
 _base_ = {base!r}
 train_cfg = dict({unit}=1, val_interval=9)
@@ -47,10 +46,6 @@ train_dataloader = dict(batch_size=4, num_workers=0, persistent_workers=False, d
 default_hooks = dict(checkpoint=dict(interval=1))
 custom_hooks = [dict(type='EMAHook', momentum=0.1)]
 """
-
-
-def config(name: str) -> Path:
-    return ROOT / 'configs' / f'{name}.py'
 
 
 @functools.cache
@@ -100,7 +95,7 @@ def refused(refused) -> Callable[..., None]:
 def test_with_the_printed_options_the_features_are_the_same(name, changed, run, tmp_path):
     model = trained_model(name)
     torch.save({'state_dict': model.state_dict()}, tmp_path / 'trained.pth')
-    output = run(config(name), 'trained.pth', 'new/deployed.pth')
+    output = run(config_path(name), 'trained.pth', 'new/deployed.pth')
     assert os.listdir('new') == ['deployed.pth']
     cfg = load_config(name)
     options = printed_options(output)
@@ -124,9 +119,9 @@ def test_metadata_and_the_average_are_kept_without_what_resumes_a_run(weights, r
         message_hub=hub.state_dict(),
         optimizer=torch.optim.AdamW([nn.Parameter(torch.ones(1))]).state_dict(),
     )
-    run(config(CLASSIFIER), 'trained.pth', 'plain.pth')
+    run(config_path(CLASSIFIER), 'trained.pth', 'plain.pth')
     torch.save(content, 'trained.pth')
-    output = run(config(CLASSIFIER), 'trained.pth', 'deployed.pth')
+    output = run(config_path(CLASSIFIER), 'trained.pth', 'deployed.pth')
     assert 'averaged by EMAHook' in output
     assert re.search(r'left out +ema_state_dict, message_hub, optimizer, meta\.args \(argparse\.Namespace\)', output)
     plain, deployed = (torch.load(f'{name}.pth', weights_only=True) for name in ('plain', 'deployed'))
@@ -142,42 +137,43 @@ def test_an_image_of_the_size_of_the_model():
 
 
 def test_a_published_file(weights, run):
-    run(config(CLASSIFIER), 'trained.pth', 'ours.pth')
+    run(config_path(CLASSIFIER), 'trained.pth', 'ours.pth')
     torch.save({'model': convert_to_official(weights)}, 'published.pth')
-    assert "published.pth, weights: under 'model'" in run(config(CLASSIFIER), 'published.pth', 'theirs.pth')
+    assert "published.pth, weights: under 'model'" in run(config_path(CLASSIFIER), 'published.pth', 'theirs.pth')
     ours, theirs = (torch.load(f'{name}.pth', weights_only=True)['state_dict'] for name in ('ours', 'theirs'))
     assert_equal(ours, theirs)
 
 
-class TestRefused:
-    @pytest.mark.parametrize(
-        ('content', 'message'),
-        [
-            ({'state_dict': {}, 'meta': Harm(os.mkdir, 'made')}, r'would call \S*mkdir\. Nothing was executed'),
-            ({'state_dict': {'fc.weight': torch.ones(1)}}, r'strange\.pth is missing .* backbone weights'),
-        ],
-    )
-    def test_other_files(self, content, message, refused, tmp_path):
-        torch.save(content, tmp_path / 'strange.pth')
-        refused(message, config(CLASSIFIER), 'strange.pth', 'deployed.pth')
+NAN = 'backbone.stages.2.1.ffn.fc1.weight'
+NORM = 'neck.norm.running_mean'
+# Content of a file, made of the weights of a classifier, and the message.
+STRANGE = {
+    'code': (lambda w: {'state_dict': w, 'meta': Harm(os.mkdir, 'made')}, r'call \S*mkdir\. Nothing was executed'),
+    'another model': (lambda w: {'fc.weight': torch.ones(1)}, r'strange\.pth is missing .* backbone weights'),
+    'less': (lambda w: {key: w[key] for key in w if key != NORM}, r'strange\.pth does not fit .* key\(s\)'),
+    'more': (lambda w: {**w, 'extra': torch.ones(1)}, r'strange\.pth does not fit .* key\(s\)'),
+    'NaN': (lambda w: {**w, NAN: w[NAN] * torch.nan}, rf'strange\.pth has NaN or Inf in 1 of .*{re.escape(NAN)} '),
+}
 
-    def test_missing_and_unexpected_weights(self, weights, refused, tmp_path):
-        less = {key: value for key, value in weights.items() if key != 'neck.norm.running_mean'}
-        for strange in (less, {**weights, 'extra': torch.ones(1)}):
-            torch.save({'state_dict': strange}, tmp_path / 'strange.pth')
-            refused(r'strange\.pth does not fit .* key\(s\)', config(CLASSIFIER), 'strange.pth', 'deployed.pth')
+
+class TestRefused:
+    @pytest.mark.parametrize('kind', STRANGE)
+    def test_other_files(self, kind, weights, refused, tmp_path):
+        content, message = STRANGE[kind]
+        torch.save(content(weights), tmp_path / 'strange.pth')
+        refused(message, config_path(CLASSIFIER), 'strange.pth', 'deployed.pth')
 
     def test_an_existing_file_unless_forced(self, weights, run, refused, tmp_path):
         (tmp_path / 'deployed.pth').write_text('precious')
-        refused('deployed.pth exists.*--force', config(CLASSIFIER), 'trained.pth', 'deployed.pth')
-        refused('is the input file', config(CLASSIFIER), 'trained.pth', 'trained.pth', '--force')
-        run(config(CLASSIFIER), 'trained.pth', 'deployed.pth', '--force')
-        refused('weights are of the deploy form', config(CLASSIFIER), 'deployed.pth', 'again.pth')
+        refused('deployed.pth exists.*--force', config_path(CLASSIFIER), 'trained.pth', 'deployed.pth')
+        refused('is the input file', config_path(CLASSIFIER), 'trained.pth', 'trained.pth', '--force')
+        run(config_path(CLASSIFIER), 'trained.pth', 'deployed.pth', '--force')
+        refused('weights are of the deploy form', config_path(CLASSIFIER), 'deployed.pth', 'again.pth')
 
     @pytest.mark.parametrize('module', ['backbone', 'neck'])
     def test_a_config_of_the_deploy_form(self, module, weights, refused):
         option = f'model.{module}.deploy=True'
-        args = config(CLASSIFIER), 'trained.pth', 'deployed.pth', '--cfg-options', option
+        args = config_path(CLASSIFIER), 'trained.pth', 'deployed.pth', '--cfg-options', option
         refused(rf'Remove model\.{module}\.deploy', *args)
 
     def test_a_config_of_another_backbone(self, weights, refused, tmp_path):
@@ -186,17 +182,9 @@ class TestRefused:
         (tmp_path / 'lenet.py').write_text(f"default_scope = 'mmpretrain'\n{model}\n")
         refused('neither STViT nor STViTNeck', 'lenet.py', 'trained.pth', 'deployed.pth')
 
-    def test_nan(self, weights, refused, tmp_path):
-        name = 'backbone.stages.2.1.ffn.fc1.weight'
-        bad = weights[name].clone()
-        bad[3, 5] = torch.nan
-        torch.save({'state_dict': {**weights, name: bad}}, tmp_path / 'diverged.pth')
-        message = r'diverged\.pth has NaN or Inf in 1 of .*stages\.2\.1\.ffn\.fc1\.weight \(1 NaN'
-        refused(message, config(CLASSIFIER), 'diverged.pth', 'deployed.pth')
-
     def test_a_wrong_fold_is_noticed(self, weights, refused, monkeypatch):
         monkeypatch.setattr('mmstvit.models.neck.fold_after', lambda layer, scale, shift: None)
-        refused('the deploy form differs', config(CLASSIFIER), 'trained.pth', 'deployed.pth')
+        refused('the deploy form differs', config_path(CLASSIFIER), 'trained.pth', 'deployed.pth')
 
 
 @pytest.mark.parametrize(
@@ -210,7 +198,7 @@ class TestRefused:
 def test_a_run_is_converted_and_tested(name, workspace):
     """Train with EMAHook, convert, and test both checkpoints; a forgotten option is an error with a remedy."""
     short = workspace / 'short.py'
-    short.write_text(SHORT.format(base=str(config(name)), unit='max_iters' if name == SEGMENTOR else 'max_epochs'))
+    short.write_text(SHORT.format(base=str(config_path(name)), unit='max_iters' if name == SEGMENTOR else 'max_epochs'))
 
     def done(script: str, *args: object, code: int = 0) -> str:
         done = fork(script, *args, cwd=workspace)

@@ -1,8 +1,8 @@
 """``tools/dataset_converters/scenes.py``: the layouts that it writes, and the folders that it leaves alone."""
 
+import functools
 import hashlib
 import json
-import sys
 from pathlib import Path
 
 import cv2
@@ -29,20 +29,8 @@ def module():
 
 
 @pytest.fixture
-def main(module, monkeypatch, capsys):
-    """Run the tool in this process; returns the exit code and what it printed."""
-
-    def run(*args: object) -> tuple[int, str]:
-        monkeypatch.setattr(sys, 'argv', ['scenes.py', *map(str, args)])
-        try:
-            module.main()
-            code = 0
-        except SystemExit as done:
-            code = done.code
-        captured = capsys.readouterr()
-        return code, captured.out + captured.err
-
-    return run
+def main(call):
+    return functools.partial(call, 'dataset_converters/scenes.py')
 
 
 def load(scenes: Path, split: str) -> COCO:
@@ -101,8 +89,8 @@ def test_splits_share_no_photograph_and_no_digit(module):
 def test_output_depends_on_the_arguments_only(scenes, main, tmp_path):
     """More scenes begin with the same ones."""
     for name, *args in (('again', '--train', 16), ('more', '--train', 18), ('other', '--train', 1, '--seed', 1)):
-        code, out = main('--out-dir', tmp_path / name, '--val', 6, *args)
-        assert code == 0, out
+        code, _, error = main('--out-dir', tmp_path / name, '--val', 6, *args)
+        assert code == 0, error
     fewer, more = digest(scenes), digest(tmp_path / 'more')
     assert digest(tmp_path / 'again') == fewer
     images = [name for name in fewer if name.endswith(('.jpg', '.png'))]
@@ -113,7 +101,7 @@ def test_output_depends_on_the_arguments_only(scenes, main, tmp_path):
 
 def test_second_call_does_nothing(scenes, main):
     before = {p: p.stat().st_mtime_ns for p in scenes.rglob('*')}
-    code, out = main('--out-dir', scenes, '--train', 16, '--val', 6)
+    code, out, _ = main('--out-dir', scenes, '--train', 16, '--val', 6)
     assert code == 0 and 'already there' in out
     assert {p: p.stat().st_mtime_ns for p in scenes.rglob('*')} == before
 
@@ -122,8 +110,8 @@ def test_other_scenes_are_replaced_with_force_only(main, tmp_path):
     folder = tmp_path / 'scenes'
     assert main('--out-dir', folder, '--train', 2, '--val', 1)[0] == 0
     before = digest(folder)
-    code, out = main('--out-dir', folder, '--train', 3, '--val', 1)
-    assert code == 2 and '--force' in out
+    code, _, error = main('--out-dir', folder, '--train', 3, '--val', 1)
+    assert code == 2 and '--force' in error
     assert digest(folder) == before
     assert main('--out-dir', folder, '--train', 3, '--val', 1, '--force')[0] == 0
     assert json.loads((folder / 'scenes.json').read_text())['train'] == 3
@@ -132,13 +120,13 @@ def test_other_scenes_are_replaced_with_force_only(main, tmp_path):
 
 def test_other_folders_are_not_touched(main, tmp_path):
     (tmp_path / 'precious.txt').write_text('mine')
-    code, out = main('--out-dir', tmp_path, '--force')
-    assert code == 2 and 'was not made by this tool' in out
+    code, _, error = main('--out-dir', tmp_path, '--force')
+    assert code == 2 and 'was not made by this tool' in error
     assert [p.name for p in tmp_path.iterdir()] == ['precious.txt']
 
 
 @pytest.mark.parametrize(('option', 'value'), [('--train', 0), ('--val', -1), ('--max-objects', 0), ('--size', 1000)])
 def test_invalid_number(main, tmp_path, option, value):
-    code, out = main('--out-dir', tmp_path / 'scenes', option, value)
-    assert code == 2 and option in out and str(value) in out
+    code, _, error = main('--out-dir', tmp_path / 'scenes', option, value)
+    assert code == 2 and option in error and str(value) in error
     assert not (tmp_path / 'scenes').exists()

@@ -103,8 +103,6 @@ def strange(kind: str, weights: dict[str, Tensor]) -> object:
     """Return the content of a file that cannot be converted."""
     ours = convert_official(weights)
     return {
-        'other model': {'model': {'layer1.weight': torch.ones(1)}},
-        'missing block': {'model': {key: value for key, value in weights.items() if 'layers.0' not in key}},
         'another shape': {'model': {**weights, 'norm.weight': torch.ones(3)}},
         'detector': {'state_dict': {**ours, 'rpn_head.weight': torch.ones(1)}},
         'deploy form': {
@@ -114,36 +112,25 @@ def strange(kind: str, weights: dict[str, Tensor]) -> object:
 
 
 class TestRefused:
-    @pytest.mark.parametrize(
-        ('kind', 'message'),
-        [
-            ('other model', r"strange\.pth: not published STViT weights: .*'layer1\.weight'"),
-            ('missing block', r'strange\.pth: no STViT in the weights'),
-            ('another shape', r'strange\.pth: the weights do not fit .*size mismatch for neck\.norm\.weight'),
-            ('detector', r'strange\.pth: the weights are in our layout already'),
-        ],
-    )
-    def test_files_that_cannot_be_converted(self, kind, message, weights, refused, tmp_path):
-        torch.save(strange(kind, weights), tmp_path / 'strange.pth')
-        refused(message, stvit_to_mm, 'strange.pth', 'mm.pth')
+    """What tests/bad_inputs has no case for."""
 
     @pytest.mark.parametrize(
-        ('kind', 'message'),
+        ('tool', 'kind', 'message'),
         [
-            ('detector', r"strange\.pth: 1 of .* entries are not of an STViT classifier: 'rpn_head\.weight'"),
-            ('deploy form', r'strange\.pth: the weights are in deploy form'),
+            (stvit_to_mm, 'another shape', 'the weights do not fit .*size mismatch for neck\\.norm\\.weight'),
+            (mm_to_stvit, 'detector', r"1 of .* entries are not of an STViT classifier: 'rpn_head\.weight'"),
+            (mm_to_stvit, 'deploy form', 'the weights are in deploy form'),
         ],
     )
-    def test_files_that_cannot_be_converted_back(self, kind, message, weights, refused, tmp_path):
+    def test_files_that_cannot_be_converted(self, tool, kind, message, weights, refused, tmp_path):
         torch.save(strange(kind, weights), tmp_path / 'strange.pth')
-        refused(message, mm_to_stvit, 'strange.pth', 'published.pth')
+        refused(rf'strange\.pth: {message}', tool, 'strange.pth', 'new.pth')
 
-    @pytest.mark.parametrize('tool', [stvit_to_mm, mm_to_stvit], ids=['stvit_to_mm', 'mm_to_stvit'])
-    class TestByBoth:
-        def test_to_overwrite(self, tool, published, refused, tmp_path):
-            (tmp_path / 'mm.pth').write_text('precious')
-            refused(r'mm\.pth exists.*--force', tool, published, 'mm.pth')
-            refused(r'published\.pth is the input file', tool, published, published, '--force')
+    def test_to_overwrite(self, published, refused, tmp_path):
+        (tmp_path / 'taken.pth').write_text('precious')
+        refused(r'taken\.pth exists.*--force', mm_to_stvit, published, 'taken.pth')
+        refused(r'published\.pth is the input file', mm_to_stvit, published, published, '--force')
+        for tool in (stvit_to_mm, mm_to_stvit):
             refused('is a folder', tool, published, '.', '--force')
 
     def test_a_wrong_conversion_is_noticed(self, weights, refused, tmp_path, monkeypatch):

@@ -1,6 +1,5 @@
 """``tools/train.py``, ``tools/test.py`` and the contact sheet on the bundled scenes."""
 
-import json
 import math
 import pickle
 from pathlib import Path
@@ -9,21 +8,15 @@ import cv2
 import pytest
 
 from ..fork_server import fork
-from ..helpers import ROOT, free_port, link_scenes, metrics
+from ..helpers import NANO, config_path, free_port, link_scenes, metrics, scalars
 from ..in_process import run_main
 
-CONFIG = ROOT / 'configs' / 'mask_rcnn' / 'mask-rcnn_stvit-nano_fpn_scenes.py'
+CONFIG = config_path(NANO['mmdet'])
 SMALL = [
     f'{split}_dataloader.dataset.pipeline.{i}.scale=(128,128)' for split, i in (('train', 2), ('val', 1), ('test', 1))
 ]
 SHORT = [*SMALL, 'train_dataloader.batch_size=4', 'default_hooks.logger.interval=1', 'param_scheduler.0.end=4']
 SHORT += ['param_scheduler.1.T_max=8', 'param_scheduler.1.end=8', 'train_cfg.max_epochs=8', 'train_cfg.val_interval=8']
-
-
-def scalars(work_dir: Path) -> list[dict]:
-    """Read all that was logged, the newest run last."""
-    files = sorted(work_dir.glob('*/vis_data/scalars.json'))
-    return [json.loads(line) for file in files for line in file.read_text().splitlines()]
 
 
 @pytest.fixture(scope='module')
@@ -72,7 +65,7 @@ def test_testing_prints_dumps_and_paints(trained, capsys, tmp_path):
 def test_two_processes_train_and_give_the_metrics_of_one(workspace, tool, tmp_path, capsys):
     folder, port = workspace, free_port()
     options = [*SMALL, 'train_cfg.max_epochs=1', 'train_dataloader.batch_size=4', 'default_hooks.logger.interval=1']
-    options += ['sync_bn=torch']  # as the COCO configs have it
+    options += ['sync_bn=torch', 'train_cfg.val_begin=9']  # as the COCO configs have it; validated below
     work_dir = tmp_path / 'dist'
     done = tool('dist_train.sh', CONFIG, 2, '--work-dir', work_dir, '--cfg-options', *options, cwd=folder, env=port)
     assert done.returncode == 0, done.stderr[-3000:]

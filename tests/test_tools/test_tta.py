@@ -2,7 +2,6 @@
 
 import copy
 import pickle
-import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,16 +17,14 @@ from torch import Tensor, nn
 from mmstvit.apis import build_model
 
 from ..fork_server import fork
-from ..helpers import ROOT, load_config, save_untrained
+from ..helpers import NANO, TINY_CLASSIFIER, config_path, load_config, metrics, save_untrained
 from ..in_process import run_main
 
-MASK_RCNN = 'mask_rcnn/mask-rcnn_stvit-nano_fpn_scenes'
+MASK_RCNN, UPERNET, CLASSIFIER = NANO.values()
 CASCADE = 'cascade_mask_rcnn/cascade-mask-rcnn_stvit-nano_fpn_scenes'
-UPERNET = 'upernet/stvit-nano_upernet_scenes'
-CLASSIFIER = 'imagenet/stvit-nano_scenes'
 
 MULTI_SCALE = f"""
-_base_ = {str(ROOT / 'configs' / f'{MASK_RCNN}.py')!r}
+_base_ = {str(config_path(MASK_RCNN))!r}
 tta_model = dict(type='mmstvit.InstanceSegTTAModel', tta_cfg=dict(max_per_img=7))
 tta_pipeline = [
     dict(type='LoadImageFromFile'),
@@ -52,7 +49,7 @@ def run(workspace: Path) -> Callable[..., dict[str, float]]:
     def run(config: Path, *args: object) -> dict[str, float]:
         done = fork('test.py', config, 'untrained.pth', '--tta', '--work-dir', 'run', *args, cwd=workspace)
         assert done.returncode == 0, done.stderr[-3000:]
-        return {k: float(v) for k, v in re.findall(r'^(\S+) +(-?\d+\.\d{4})$', done.stdout, re.MULTILINE)}
+        return metrics(done.stdout)
 
     return run
 
@@ -74,22 +71,22 @@ def normalize(image: np.ndarray) -> Tensor:
 )
 def test_masks_are_on_the_original_images_and_evaluated(name, multi_scale, workspace, run):
     save_untrained(name, workspace / 'untrained.pth')  # detects something everywhere
-    config = ROOT / 'configs' / f'{name}.py'
+    config = config_path(name)
     if multi_scale:
         config = workspace / 'multi_scale.py'
         config.write_text(MULTI_SCALE)
-    metrics = run(config, '--out', 'predictions.pkl', '--show-dir', workspace / 'painted')
-    assert {'coco/bbox_mAP', 'coco/segm_mAP'} <= set(metrics)
+    found = run(config, '--out', 'predictions.pkl', '--show-dir', workspace / 'painted')
+    assert {'coco/bbox_mAP', 'coco/segm_mAP'} <= set(found)
     # Written by the command above, so that unpickling is safe.
     predictions = pickle.loads((workspace / 'predictions.pkl').read_bytes())
     assert len(predictions) == 6
     for prediction in predictions:
-        found = prediction['pred_instances']
-        assert len(found['masks']) == len(found['bboxes']) == (7 if multi_scale else 20)
-        assert {tuple(mask['size']) for mask in found['masks']} == {tuple(prediction['ori_shape'])}
-        assert rle.area(found['masks']).max() > 0
+        objects = prediction['pred_instances']
+        assert len(objects['masks']) == len(objects['bboxes']) == (7 if multi_scale else 20)
+        assert {tuple(mask['size']) for mask in objects['masks']} == {tuple(prediction['ori_shape'])}
+        assert rle.area(objects['masks']).max() > 0
         height, width = prediction['ori_shape']
-        assert (found['bboxes'] >= 0).all() and (found['bboxes'] <= torch.tensor([width, height] * 2) + 1e-3).all()
+        assert (objects['bboxes'] >= 0).all() and (objects['bboxes'] <= torch.tensor([width, height] * 2) + 1e-3).all()
     assert len(list((workspace / 'painted').rglob('*.jpg'))) == 6
 
 
@@ -107,8 +104,8 @@ def label_probabilities(model: nn.Module, image: np.ndarray, side: int, flip: bo
 def test_a_segmentor_averages_every_scale_flipped_and_not(workspace, run):
     """Compare the pipeline of the config with the same views made by hand."""
     model = save_untrained(UPERNET, workspace / 'untrained.pth')
-    metrics = run(ROOT / 'configs' / f'{UPERNET}.py', '--out', 'labels')
-    assert {'aAcc', 'mIoU'} <= set(metrics)
+    found = run(config_path(UPERNET), '--out', 'labels')
+    assert {'aAcc', 'mIoU'} <= set(found)
     files = sorted((workspace / 'data' / 'scenes' / 'ade20k' / 'images' / 'validation').iterdir())
     assert len(files) == 6
     right = plain = total = 0
@@ -131,7 +128,7 @@ def test_a_classifier_averages_an_image_and_its_mirror_image(workspace, run):
     model = save_untrained(CLASSIFIER, workspace / 'untrained.pth')
     model.head.fc.weight *= 50  # otherwise the scores hardly depend on the image
     torch.save(dict(state_dict=model.state_dict()), workspace / 'untrained.pth')
-    metrics = run(ROOT / 'configs' / f'{CLASSIFIER}.py', '--out', 'predictions.pkl')
+    found = run(config_path(CLASSIFIER), '--out', 'predictions.pkl')
     predictions = pickle.loads((workspace / 'predictions.pkl').read_bytes())
     images = [read(workspace / prediction['img_path']) for prediction in predictions]
     views = [torch.cat([image, image.flip(-1)]) for image in images]
@@ -140,12 +137,12 @@ def test_a_classifier_averages_an_image_and_its_mirror_image(workspace, run):
     torch.testing.assert_close(actual, scores.mean(1), rtol=1e-5, atol=1e-6)
     assert not torch.allclose(actual, scores[:, 0], atol=1e-4)  # the view that is not flipped differs
     truth = torch.cat([prediction['gt_label'] for prediction in predictions])
-    assert metrics['accuracy/top1'] == pytest.approx(100 * (actual.argmax(1) == truth).float().mean().item(), abs=1e-3)
+    assert found['accuracy/top1'] == pytest.approx(100 * (actual.argmax(1) == truth).float().mean().item(), abs=1e-3)
 
 
 @pytest.mark.parametrize('pipeline', ['own', 'tta_pipeline'])
 def test_each_part_of_a_concatenated_data_set_is_augmented(pipeline, workspace):
-    cfg = Config.fromfile(ROOT / 'tests' / 'test_training' / 'tiny_classifier.py')
+    cfg = Config.fromfile(TINY_CLASSIFIER)
     torch.manual_seed(0)
     torch.save(dict(state_dict=build_model(cfg).state_dict()), workspace / 'untrained.pth')
     data = cfg.test_dataloader.dataset

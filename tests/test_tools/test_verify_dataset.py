@@ -1,30 +1,17 @@
 """``verify_dataset.py`` as a command: its output, exit code, and invalid arguments."""
 
+import functools
 import json
-import sys
 
 import pytest
 
-from ..helpers import ROOT, load_tool
+from ..helpers import config_path
 from ..test_datasets.tiny_data import COUNT, images, make_config
-
-verify_dataset = load_tool('misc/verify_dataset.py')
 
 
 @pytest.fixture
-def main(monkeypatch, capsys):
-    """Run the tool in this process; returns the exit code, what it printed, and its error message."""
-
-    def run(*args: object) -> tuple[object, str, str]:
-        monkeypatch.setattr(sys, 'argv', ['verify_dataset.py', *map(str, args)])
-        with pytest.raises(SystemExit) as done:
-            verify_dataset.main()
-        captured = capsys.readouterr()
-        if isinstance(done.value.code, str):  # what Python prints as it ends, with exit code 1
-            return 1, captured.out, done.value.code
-        return done.value.code, captured.out, captured.err
-
-    return run
+def main(call):
+    return functools.partial(call, 'misc/verify_dataset.py')
 
 
 @pytest.fixture
@@ -82,7 +69,7 @@ def test_data_sets_of_the_recipes(main, trees, monkeypatch, tmp_path, name, coun
     """A few images in the layouts of COCO, ADE20K and ImageNet."""
     monkeypatch.chdir(trees)
     out = tmp_path / 'report.json'
-    code, printed, _ = main(ROOT / 'configs' / f'{name}.py', '--num-workers', 0, '--split', 'train', '--out', out)
+    code, printed, _ = main(config_path(name), '--num-workers', 0, '--split', 'train', '--out', out)
     assert code == 0, printed
     (line,) = json.loads(out.read_text())['used']
     assert f' {count} images' in line

@@ -1,6 +1,5 @@
 """``tools/visualizations/vis_super_tokens.py``: models of the three tasks, points, and what is skipped or refused."""
 
-import copy
 from pathlib import Path
 
 import numpy as np
@@ -15,30 +14,24 @@ from mmstvit.apis.super_tokens import draw_super_tokens
 from mmstvit.checkpoint import convert_to_official
 from mmstvit.visualization import panels
 
-from ..helpers import ROOT
-from ..in_process import restored, run_main
+from ..helpers import NANO, config_path
+from ..in_process import run_main
+from ..nano import make_config, save_model
 from ..test_datasets.tiny_data import draw, write
-from .test_predict import NAMES, dump, make_config
 
 TOOL = 'visualizations/vis_super_tokens.py'
-CONFIG = ROOT / 'configs' / f'{NAMES["mmpretrain"]}.py'
+CONFIG = config_path(NANO['mmpretrain'])
 
 
 @pytest.fixture(autouse=True)
-def in_folder(tmp_path, monkeypatch):
+def photo(in_folder, monkeypatch):
     monkeypatch.setattr(panels, 'SIDE', 240)  # saves time
-    with restored(tmp_path):
-        write(tmp_path / 'images' / 'a.png', draw(0, 48, 64, 3))
-        yield tmp_path
+    write(in_folder / 'images' / 'a.png', draw(0, 48, 64, 3))
 
 
-def save(library: str, change=lambda model: None, **meta: object) -> str:
+def save(library: str) -> str:
     """Write the checkpoint of an untrained model, with its config."""
-    cfg = copy.deepcopy(make_config(library))
-    model = build_model(cfg)
-    change(model)
-    torch.save(dict(state_dict=model.state_dict(), meta=dict(cfg=dump(cfg), **meta)), f'{library}.pth')
-    return f'{library}.pth'
+    return save_model(make_config(library), Path(f'{library}.pth')).name
 
 
 def files(folder: str = 'out') -> list[str]:
@@ -47,7 +40,7 @@ def files(folder: str = 'out') -> list[str]:
     )
 
 
-@pytest.mark.parametrize('library', NAMES)
+@pytest.mark.parametrize('library', NANO)
 def test_sheet_of_each_task(library, in_folder, capsys):
     run_main(TOOL, 'images', save(library), '--out-dir', 'out', '--point', 20, 30, cwd=in_folder)
     assert files() == ['a.png']

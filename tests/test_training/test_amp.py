@@ -1,8 +1,6 @@
 """Mixed precision without a GPU: the backbone in float16 or bfloat16, the weights in float32."""
 
-import json
 import math
-from pathlib import Path
 
 import pytest
 import torch
@@ -10,9 +8,8 @@ from mmengine.registry import OPTIM_WRAPPERS
 from torch import nn
 
 from ..fork_server import fork
-from ..helpers import ROOT, batch_norms, image, link_scenes, tiny
+from ..helpers import NANO, TINY_CLASSIFIER, batch_norms, config_path, image, link_scenes, scalars, tiny
 
-HERE = Path(__file__).parent
 DTYPES = {'bfloat16': torch.bfloat16, 'float16': torch.float16}
 
 
@@ -101,9 +98,9 @@ def test_bad_option(option, words):
 
 @pytest.mark.long
 @pytest.mark.parametrize(('config', 'dtype'), [
-    (HERE / 'tiny_classifier.py', 'float16'),
-    (ROOT / 'configs/mask_rcnn/mask-rcnn_stvit-nano_fpn_scenes.py', 'bfloat16'),
-    (ROOT / 'configs/upernet/stvit-nano_upernet_scenes.py', 'bfloat16'),
+    (TINY_CLASSIFIER, 'float16'),
+    (config_path(NANO['mmdet']), 'bfloat16'),
+    (config_path(NANO['mmseg']), 'bfloat16'),
 ])  # fmt: skip
 def test_every_library_trains(scenes, tmp_path, config, dtype):
     folder = link_scenes(tmp_path, scenes)
@@ -114,8 +111,7 @@ def test_every_library_trains(scenes, tmp_path, config, dtype):
         options += ['train_dataloader.dataset.indices=4', 'train_cfg.max_epochs=1']
     done = fork('train.py', config, '--amp', '--work-dir', 'run', '--cfg-options', *options, cwd=folder)
     assert done.returncode == 0, done.stderr[-3000:]
-    rows = [json.loads(line) for line in next(folder.glob('run/*/vis_data/scalars.json')).read_text().splitlines()]
-    losses = [row['loss'] for row in rows if 'loss' in row]
+    losses = [row['loss'] for row in scalars(folder / 'run') if 'loss' in row]
     assert len(losses) == 2 and all(map(math.isfinite, losses))
     path = folder / (folder / 'run' / 'last_checkpoint').read_text()
     checkpoint = torch.load(path, weights_only=False)

@@ -1,13 +1,12 @@
 """The same global batch gives the same training run, in one process or several, at once or accumulated."""
 
-import re
 from pathlib import Path
 
 import pytest
 import torch
 
 from ..fork_server import fork
-from ..helpers import assert_near, free_port, link_scenes
+from ..helpers import assert_near, free_port, link_scenes, metrics
 
 HERE = Path(__file__).parent
 # Evaluation mode, because BatchNorm depends on the batch of a process and drop path on the process. SGD, because Adam
@@ -79,10 +78,6 @@ def assert_gloo_is_gone(work_dir: Path) -> None:
     assert not [name for names in threads for name in names if 'gloo' in name]
 
 
-def accuracy(output: str) -> float:
-    return float(re.search(r'^accuracy/top1 +(\S+)$', output, re.MULTILINE).group(1))
-
-
 @pytest.mark.long
 def test_two_processes_train_as_one(one, two):
     """With augmentation."""
@@ -106,8 +101,9 @@ def test_four_processes_resume_what_two_began(run, one, two, folder):
 @pytest.mark.long
 def test_two_processes_give_the_metric_of_one(run, two, folder):
     """By the launcher's script."""
-    single = accuracy(run('test.py', 'plain.py', two / 'epoch_2.pth', '--work-dir', 'metric_1'))
-    assert accuracy(run('dist_test.sh', 'plain.py', two / 'epoch_2.pth', 2, '--work-dir', 'metric_2')) == single
+    single = metrics(run('test.py', 'plain.py', two / 'epoch_2.pth', '--work-dir', 'metric_1'))
+    double = metrics(run('dist_test.sh', 'plain.py', two / 'epoch_2.pth', 2, '--work-dir', 'metric_2'))
+    assert single == double and 'accuracy/top1' in single
     assert_gloo_is_gone(folder / 'metric_2')
 
 

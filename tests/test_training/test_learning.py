@@ -1,18 +1,15 @@
 """Every family learns on the bundled scenes."""
 
-import json
 from pathlib import Path
 
 import pytest
 
 from ..fork_server import fork
-from ..helpers import ROOT, link_scenes, metrics
+from ..helpers import NANO, config_path, link_scenes, metrics, scalars
 
 DETECTOR = ('coco/bbox_mAP', 'coco/segm_mAP')
-MASK_RCNN = 'mask_rcnn/mask-rcnn_stvit-nano_fpn_scenes'
+MASK_RCNN, UPERNET, CLASSIFIER = NANO.values()
 CASCADE = 'cascade_mask_rcnn/cascade-mask-rcnn_stvit-nano_fpn_scenes'
-UPERNET = 'upernet/stvit-nano_upernet_scenes'
-CLASSIFIER = 'imagenet/stvit-nano_scenes'
 
 
 SIDE = 96  # of a scene; half of the side in the configs
@@ -48,7 +45,7 @@ def length(unit: str, number: int) -> list[str]:
     ids=['classifier', 'mask_rcnn', 'upernet'],
 )
 def test_a_short_run_learns(config, options, floors, folder):
-    path, run = ROOT / 'configs' / f'{config}.py', folder / Path(config).name
+    path, run = config_path(config), folder / Path(config).name
     options = [*options, 'param_scheduler.0.end=20', 'randomness.seed=0']
     if 'rcnn' in config:
         options += [
@@ -58,8 +55,7 @@ def test_a_short_run_learns(config, options, floors, folder):
         options.append(f'model.data_preprocessor.size=({SIDE},{SIDE})')
     done = fork('train.py', path, '--work-dir', run, '--cfg-options', *options, cwd=folder, timeout=900)
     assert done.returncode == 0, done.stderr[-3000:]
-    (log,) = run.glob('*/vis_data/scalars.json')
-    reached = json.loads(log.read_text().splitlines()[-1])
+    reached = scalars(run)[-1]
     assert all(reached[name] > floor for name, floor in floors.items()), reached
 
 
@@ -78,7 +74,7 @@ def test_a_whole_run_reaches_its_floor(config, floors, tool, tmp_path):
     """The README states these floors; a model with a broken part stays below."""
     done = tool('dataset_converters/scenes.py', cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    path = ROOT / 'configs' / f'{config}.py'
+    path = config_path(config)
     done = tool('train.py', path, '--work-dir', 'run', cwd=tmp_path, timeout=3000)
     assert done.returncode == 0, done.stderr[-3000:]
     done = tool('test.py', path, Path((tmp_path / 'run/last_checkpoint').read_text()), cwd=tmp_path)

@@ -20,7 +20,7 @@ from mmstvit.layers.attention import SuperTokenAttention
 from mmstvit.ops import use_backend
 from mmstvit.visualization import attention_of, super_tokens
 
-from ..helpers import TINY, image, learned, load_config, tiny
+from ..helpers import NANO, TINY, image, learned, load_config, tiny
 
 TOLERANCE = 1e-5
 SIZE = 43, 70  # neither side is divisible by a stride or a cell
@@ -257,17 +257,12 @@ def test_a_recorder_of_the_user_sees_every_forward_pass():
     assert qkv.shape == (2, 4, 6, 24)
 
 
-@pytest.mark.parametrize('family', ['classifier', 'detector', 'segmentor'])
-def test_a_sample_of_the_test_pipeline(family):
-    name = {
-        'classifier': 'imagenet/stvit-nano_scenes',
-        'detector': 'mask_rcnn/mask-rcnn_stvit-nano_fpn_scenes',
-        'segmentor': 'upernet/stvit-nano_upernet_scenes',
-    }[family]
+@pytest.mark.parametrize('library', NANO)
+def test_a_sample_of_the_test_pipeline(library):
     torch.manual_seed(0)
-    model = build_model(load_config(name)).eval()
+    model = build_model(load_config(NANO[library])).eval()
     pixels = torch.randint(0, 256, (3, 70, 90), dtype=torch.uint8)
-    sample = dict(inputs=pixels, data_samples=data_sample(family))
+    sample = dict(inputs=pixels, data_samples=data_sample(library))
     seen = []
     model.backbone.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
     records = super_tokens(model, sample)
@@ -280,12 +275,12 @@ def test_a_sample_of_the_test_pipeline(family):
     assert [record.name for record in wrapped] == [record.name for record in records]
 
 
-def data_sample(family: str) -> BaseDataElement:
+def data_sample(library: str) -> BaseDataElement:
     from mmdet.structures import DetDataSample
     from mmpretrain.structures import DataSample
     from mmseg.structures import SegDataSample
 
-    kind = {'classifier': DataSample, 'detector': DetDataSample, 'segmentor': SegDataSample}[family]
+    kind = {'mmpretrain': DataSample, 'mmdet': DetDataSample, 'mmseg': SegDataSample}[library]
     return kind(metainfo=dict(img_shape=(70, 90), ori_shape=(70, 90)))
 
 

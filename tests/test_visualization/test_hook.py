@@ -10,7 +10,6 @@ from torch import nn
 
 import mmstvit
 from mmstvit.errors import UserError
-from mmstvit.registry import HOOKS
 from mmstvit.visualization import SuperTokenVisHook, panels
 
 from ..helpers import TINY, assert_equal
@@ -151,9 +150,3 @@ def test_no_stage_with_super_tokens(make_runner):  # noqa: F811
 def test_bad_arguments(bad):
     with pytest.raises(ValueError, match='positive integer'):
         SuperTokenVisHook(**bad)
-
-
-def test_names():
-    assert mmstvit.SuperTokenVisHook is SuperTokenVisHook is HOOKS.get('SuperTokenVisHook')
-    with pytest.raises(AttributeError, match='Nothing'):
-        mmstvit.Nothing  # noqa: B018

@@ -5,23 +5,9 @@ import pytest
 from PIL import Image
 
 from mmstvit.errors import UserError
-from mmstvit.visualization import attention_of, contact_sheet, draw_blocks, super_tokens, write_gif
+from mmstvit.visualization import contact_sheet, draw_blocks, super_tokens, write_gif
 
 from ..helpers import image, tiny
-
-SIZE = HEIGHT, WIDTH = 50, 70  # the last tokens and cells are cut off
-POINT = (41, 22)
-
-
-@pytest.fixture(scope='module')
-def records():
-    model, pixels = tiny(), image(3, *SIZE)
-    return super_tokens(model, pixels), attention_of(model, pixels, POINT)
-
-
-@pytest.fixture
-def picture():
-    return np.random.default_rng(0).integers(0, 256, (*SIZE, 3), np.uint8)
 
 
 def contains(sheet: np.ndarray, picture: np.ndarray) -> bool:

@@ -5,23 +5,10 @@ import numpy as np
 import pytest
 import torch
 
-from mmstvit.visualization import attention_of, image_of, super_tokens, token_maps
+from mmstvit.visualization import attention_of, image_of, token_maps
 
 from ..helpers import image, tiny
-
-SIZE = HEIGHT, WIDTH = 50, 70  # the last tokens and cells are cut off
-POINT = (41, 22)
-
-
-@pytest.fixture(scope='module')
-def records():
-    model, pixels = tiny(), image(3, *SIZE)
-    return super_tokens(model, pixels), attention_of(model, pixels, POINT)
-
-
-@pytest.fixture
-def picture():
-    return np.random.default_rng(0).integers(0, 256, (*SIZE, 3), np.uint8)
+from .conftest import HEIGHT, POINT, SIZE, WIDTH
 
 
 def test_image_of_a_sample_is_rgb():

@@ -98,58 +98,68 @@ def test_bad_image(diverge, tmp_path, wrapper):
     assert_equal(after, before)
 
 
-def test_bad_output_names_the_module(diverge):
-    error, before, after = diverge(change_output('backbone.stages.2.1.norm2', lambda output: output * INF))
-    assert 'First bad tensor: output of backbone.stages.2.1.norm2 (BatchNorm2d): ' in error.problem
-    assert_equal(after, before)
+def spoil_gradient_of_a_parameter(runner, batch) -> None:
+    runner.model.head.fc.weight.register_hook(lambda grad: grad * INF)
 
 
-def test_bad_gradient_that_clipping_spreads_to_all_parameters(diverge):
-    spoil = change_output('backbone.stages.2.0.ffn', BadGradient.apply)
-    error, before, after = diverge(spoil, optim_wrapper=dict(optimizer=SGD, clip_grad=dict(max_norm=1.0)))
-    assert 'a gradient is NaN or Inf' in error.problem
+def spoil_recomputed_block(runner, batch) -> None:
+    runner.model.backbone.with_cp = True
+    change_output('backbone.stages.2.0.attn.proj', BadGradient.apply)(runner, batch)
+
+
+STATISTICS = 'backbone.stages.0.0.norm2.running_var'
+# Where: (what spoils the run, options of the optimizer, words of the error).
+FIRST_BAD = {
+    'an output': (
+        change_output('backbone.stages.2.1.norm2', lambda output: output * INF),
+        {},
+        'First bad tensor: output of backbone.stages.2.1.norm2 (BatchNorm2d): ',
+    ),
     # The module before BadGradient receives its gradient.
-    assert 'First bad tensor: gradient of the output of backbone.stages.2.0.ffn' in error.problem
-    assert_equal(after, before)
-
-
-def test_bad_gradient_in_recomputed_blocks(diverge):
-    def spoil(runner, batch):
-        runner.model.backbone.with_cp = True
-        change_output('backbone.stages.2.0.attn.proj', BadGradient.apply)(runner, batch)
-
+    'a gradient that clipping spreads to all parameters': (
+        change_output('backbone.stages.2.0.ffn', BadGradient.apply),
+        dict(clip_grad=dict(max_norm=1.0)),
+        'a gradient is NaN or Inf',
+        'First bad tensor: gradient of the output of backbone.stages.2.0.ffn',
+    ),
     # The last module before proj whose output only the recomputation sees.
-    assert 'gradient of the output of backbone.stages.2.0.attn.qkv (Linear)' in diverge(spoil)[0].problem
+    'a gradient in a recomputed block': (
+        spoil_recomputed_block,
+        {},
+        'gradient of the output of backbone.stages.2.0.attn.qkv (Linear)',
+    ),
+    'a gradient of a parameter only': (
+        spoil_gradient_of_a_parameter,
+        {},
+        'First bad tensor: gradient of the parameter head.fc.weight: ',
+    ),
+    'a weight': (
+        change_tensor('head.fc.bias', NAN),
+        {},
+        'First bad tensor: bias of head.fc (Linear): 1 NaN and 0 Inf in 3 values',
+    ),
+    # BatchNorm does not read its statistics in training, but the model would be useless.
+    'statistics, though the loss is finite': (
+        change_tensor(STATISTICS, INF),
+        {},
+        f'the weights have NaN or Inf, though loss and gradients were finite; first in {STATISTICS}: 0 NaN and 1 Inf',
+    ),
+    'an image between steps of accumulated gradients': (
+        spoil_image,
+        dict(accumulative_counts=4),
+        'iteration 3 ',
+        'the loss is NaN or Inf',
+    ),
+}
 
 
-def test_bad_gradient_of_a_parameter_only(diverge):
-    def spoil(runner, batch):
-        runner.model.head.fc.weight.register_hook(lambda grad: grad * INF)
-
-    error, before, after = diverge(spoil)
-    assert 'First bad tensor: gradient of the parameter head.fc.weight: ' in error.problem
-    assert_equal(after, before)
-
-
-def test_bad_weight(diverge):
-    error, _, _ = diverge(change_tensor('head.fc.bias', NAN))
-    assert 'First bad tensor: bias of head.fc (Linear): 1 NaN and 0 Inf in 3 values' in error.problem
-
-
-def test_bad_statistics_though_the_loss_is_finite(diverge):
-    """BatchNorm does not read its statistics in training, but the model would be useless."""
-    name = 'backbone.stages.0.0.norm2.running_var'
-    error, _, _ = diverge(change_tensor(name, INF))
-    assert (
-        f'the weights have NaN or Inf, though loss and gradients were finite; first in {name}: 0 NaN and 1 Inf'
-        in error.problem
-    )
-
-
-def test_bad_loss_between_steps_of_accumulated_gradients(diverge):
-    error, before, after = diverge(spoil_image, optim_wrapper=dict(optimizer=SGD, accumulative_counts=4))
-    assert 'iteration 3 ' in error.problem and 'the loss is NaN or Inf' in error.problem
-    assert_equal(after, before)
+@pytest.mark.parametrize('where', FIRST_BAD)
+def test_the_first_bad_tensor_is_named(diverge, where):
+    spoil, options, *words = FIRST_BAD[where]
+    error, before, after = diverge(spoil, optim_wrapper=dict(optimizer=SGD, **options))
+    assert [word for word in words if word not in error.problem] == []
+    if where not in ('a weight', 'statistics, though the loss is finite'):
+        assert_equal(after, before)
 
 
 class Paths(Hook):

@@ -14,7 +14,7 @@ from mmstvit import STViT
 from mmstvit.engine.hooks import DropPathHook
 from mmstvit.errors import UserError
 
-from ...helpers import assert_equal, image, tiny
+from ...helpers import assert_equal, group_of_one, image, tiny
 
 NO_VALIDATION = dict(val_dataloader=None, val_cfg=None, val_evaluator=None)
 LARGE = dict(type='mmstvit.DropPathHook', milestones=[260], rates=[0.4, 0.6])
@@ -71,11 +71,8 @@ def test_resumed_run(make_runner):
 
 
 def test_backbone_inside_distributed_data_parallel():
-    torch.distributed.init_process_group('gloo', store=torch.distributed.HashStore(), rank=0, world_size=1)
-    try:
+    with group_of_one():
         assert at_epoch(DropPathHook([], [0.8]), MMDistributedDataParallel(tiny()), 0) == linear(0.8)
-    finally:
-        torch.distributed.destroy_process_group()
 
 
 class TestSetDropPathRate:

@@ -1,8 +1,6 @@
 """Layer-wise learning-rate decay gives each parameter its learning rate, in every library."""
 
 import pytest
-import torch
-from mmengine.config import Config
 from mmengine.model import MMDistributedDataParallel
 from mmengine.optim import OptimWrapper, build_optim_wrapper
 from mmengine.registry import MODELS, DefaultScope
@@ -10,7 +8,7 @@ from torch import nn
 
 from mmstvit.errors import UserError
 
-from ...helpers import ROOT, TINY
+from ...helpers import NANO, TINY, group_of_one, load_config
 
 BACKBONE = dict(type='mmstvit.STViT', arch=TINY)
 LR, RATE = 0.25, 0.5
@@ -47,7 +45,7 @@ def classifier() -> nn.Module:
 
 
 def detector() -> nn.Module:
-    cfg = Config.fromfile(ROOT / 'configs' / 'mask_rcnn' / 'mask-rcnn_stvit-nano_fpn_scenes.py')
+    cfg = load_config(NANO['mmdet'])
     cfg.model.backbone.arch = TINY
     cfg.model.neck.in_channels = list(TINY['channels'])
     with DefaultScope.overwrite_default_scope('mmdet'):
@@ -117,12 +115,9 @@ def test_backbone_without_a_model():
 
 def test_backbone_inside_distributed_data_parallel():
     model = classifier()
-    torch.distributed.init_process_group('gloo', store=torch.distributed.HashStore(), rank=0, world_size=1)
-    try:
+    with group_of_one():
         parallel = MMDistributedDataParallel(model)
         lrs = {g['param_name']: g['lr'] for g in build(parallel, layer_decay_rate=RATE).optimizer.param_groups}
-    finally:
-        torch.distributed.destroy_process_group()
     assert lrs == {name: LR * RATE ** exponent(name) for name, _ in model.named_parameters()}
 
 

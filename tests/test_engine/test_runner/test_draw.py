@@ -1,6 +1,5 @@
 """Pictures of predictions: one for each image, in the same place for the three libraries."""
 
-import argparse
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -8,16 +7,14 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from mmengine.config import Config
 from mmengine.registry import DATASETS, VISUALIZERS, DefaultScope
 from mmengine.structures import BaseDataElement, InstanceData, PixelData
 
-from mmstvit.engine.runner import DrawHook, check_draw
+from mmstvit.engine.runner import DrawHook
 from mmstvit.errors import UserError
 
 from ...test_datasets.tiny_data import images, make_config
 
-OPTIONS = argparse.Namespace(show=False, show_dir='out', wait_time=2)
 VISUALIZERS_OF = {'mmdet': 'DetLocalVisualizer', 'mmseg': 'SegLocalVisualizer', 'mmpretrain': 'UniversalVisualizer'}
 
 
@@ -100,10 +97,3 @@ def test_a_prediction_of_another_kind_is_refused(tmp_path):
     sample = BaseDataElement(metainfo={'img_path': str(images('mmdet', tmp_path, 'val')[0])}, depth=torch.zeros(3))
     with pytest.raises(UserError, match='depth'):
         DrawHook(cfg, 'out', show=False, wait_time=0).draw(sample, {})
-
-
-def test_several_processes_are_refused():
-    with pytest.raises(UserError, match='one process'):
-        check_draw(Config({'launcher': 'pytorch'}), OPTIONS)
-    check_draw(Config({'launcher': 'none'}), OPTIONS)
-    check_draw(Config({'launcher': 'pytorch'}), argparse.Namespace(show=False, show_dir=None))

@@ -12,9 +12,8 @@ from torch import distributed
 
 from mmstvit.engine.runner import build_runner, build_seeded, leave_process_group, start_processes
 
-from ...helpers import ROOT, free_port
+from ...helpers import TINY_CLASSIFIER, free_port
 
-TINY = ROOT / 'tests' / 'test_training' / 'tiny_classifier.py'
 ARGS = types.SimpleNamespace()
 
 
@@ -56,7 +55,7 @@ def group_of_one(monkeypatch):
     (dict(find_unused_parameters=True), True, True),  # the rest is PyTorch's
 ])  # fmt: skip
 def test_the_config_says_how_the_model_is_wrapped(group_of_one, tmp_path, wrapper, broadcast, unused):
-    cfg = Config.fromfile(TINY)
+    cfg = Config.fromfile(TINY_CLASSIFIER)
     cfg.update(launcher='pytorch', work_dir=str(tmp_path), model_wrapper_cfg=wrapper, experiment_name=tmp_path.name)
     cfg.sync_bn = 'torch'  # for GPUs only
     start_processes(cfg, ARGS)

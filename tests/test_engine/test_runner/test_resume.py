@@ -13,7 +13,7 @@ from torch import nn
 from mmstvit.engine.runner import ResumedValuesHook, apply_resume, check_resume, find_checkpoint, make_restartable
 from mmstvit.errors import CheckpointError, UserError
 
-from ...helpers import ROOT
+from ...helpers import TINY_CLASSIFIER
 
 MODEL = nn.Linear(2, 3)
 RUN = {'state_dict': MODEL.state_dict(), 'optimizer': {}, 'meta': {'epoch': 2, 'iter': 8}, 'message_hub': {}}
@@ -129,7 +129,7 @@ class TestCheck:
 class TestRestartable:
     @pytest.fixture
     def cfg(self) -> Config:
-        cfg = Config.fromfile(ROOT / 'tests' / 'test_training' / 'tiny_classifier.py')
+        cfg = Config.fromfile(TINY_CLASSIFIER)
         cfg.work_dir = 'run'
         return cfg
 
