@@ -26,7 +26,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
-from math import nan, sqrt
+from math import nan
 from pathlib import Path
 
 from mmstvit.arch import ARCHS, suggest
@@ -87,7 +87,6 @@ def parse_args() -> argparse.Namespace:
     add('--threads', type=positive, help="threads of the CPU; default: PyTorch's")
     add('--baseline', metavar='ENTRY', help='entry that ratios refer to; default: the first')
     add('--json', metavar='FILE', help='write all results')
-    add('--plot', metavar='FILE', help='draw them over the size of the image')
     args = parser.parse_args()
     args.shape = args.shape or [[224, 224]]
     args.steps = args.steps or (1 if args.device == 'cpu' else 10)
@@ -427,25 +426,6 @@ def format_table(rows: Sequence[BenchmarkResult], baseline: BenchmarkResult, bat
     return '\n'.join([*text, *(f'{row.label}: {row.error}' for row in rows if row.error)])
 
 
-def plot(table: Sequence[Sequence[BenchmarkResult]], title: str, file: str) -> None:
-    """Draw time and memory over the side of the image."""
-    from matplotlib.figure import Figure  # without pyplot: no display, no state
-
-    figure = Figure(figsize=(12, 5), layout='constrained')
-    figure.suptitle(title)
-    for panel, label in zip(figure.subplots(1, 2), ('time of a step, ms', 'peak memory of a step, MiB'), strict=True):
-        for rows in zip(*table, strict=True):
-            sides = [round(sqrt(row.shape[0] * row.shape[1])) for row in rows]
-            values = [row.median * 1e3 if 'time' in label else (row.memory or nan) / MIB for row in rows]
-            panel.loglog(sides, values, marker='o', label=rows[0].label)
-        panel.set_xticks(sides, map(str, sides))
-        panel.minorticks_off()
-        panel.set(xlabel='side of the image, √(H·W)', ylabel=label)
-        panel.grid(alpha=0.3)
-        panel.legend()
-    figure.savefig(file, dpi=120)
-
-
 def main() -> int:
     """Measure and report; returns 1 if an entry failed."""
     args = parse_args()
@@ -453,23 +433,21 @@ def main() -> int:
         entries = [parse_entry(text) for text in args.entries]
         if args.device != 'cpu' and not torch.cuda.is_available():
             raise UserError(f'--device {args.device} needs a CUDA GPU, and PyTorch finds none.')
-    for file in filter(None, (args.json, args.plot)):
-        Path(file).absolute().parent.mkdir(parents=True, exist_ok=True)
+    if args.json:
+        Path(args.json).absolute().parent.mkdir(parents=True, exist_ok=True)
     table = [measure(entries, args, shape) for shape in args.shape]
     environment = collect_environment(args)
     for name, value in environment.items():
         print(f'{name:<10} {value}')
-    title = f'batch of {args.batch_size}, {args.mode}, {args.dtype}, {args.device}'
-    for rows in table:
-        print(f'\n{rows[0].shape[0]}×{rows[0].shape[1]}, {title}, {args.rounds} rounds, ± interquartile range')
+    settings = f'batch of {args.batch_size}, {args.mode}, {args.dtype}, {args.device}, {args.rounds} rounds'
+    for (height, width), rows in zip(args.shape, table, strict=True):
+        print(f'\n{height}×{width}, {settings}, ± interquartile range')
         print(format_table(rows, rows[args.entries.index(args.baseline)], args.batch_size))
     print(f'\n×: relative to {args.baseline}; of time, the median over rounds of the ratio within a round')
     results = [asdict(row) for rows in table for row in rows]
     if args.json:
         content = {'environment': environment, 'baseline': args.baseline, 'results': results}
         Path(args.json).write_text(json.dumps(content, indent=2) + '\n')
-    if args.plot:
-        plot(table, title, args.plot)
     return int(any(row['error'] for row in results))
 
 
