@@ -9,7 +9,8 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from torch import Tensor
 
-from mmstvit.engine.runner import build_runner, build_seeded, make_restartable
+from mmstvit.engine.runner.factory import build_runner, build_seeded
+from mmstvit.engine.runner.resume import make_restartable
 
 from ..helpers import assert_equal
 

@@ -12,7 +12,7 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS, VISUALIZERS, DefaultScope
 from mmengine.structures import BaseDataElement, InstanceData, PixelData
 
-from mmstvit.engine.runner import DrawHook, check_draw
+from mmstvit.engine.runner.draw import DrawHook, check_draw
 from mmstvit.errors import UserError
 
 from ...test_datasets.tiny_data import images, make_config
