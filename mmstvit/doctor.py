@@ -35,7 +35,7 @@ OK, WARNING, FAILED = 'ok', 'warning', 'FAILED'
 
 
 @dataclass(frozen=True)
-class Finding:
+class CheckResult:
     """One line of the report; ``FAILED`` if training could not start."""
 
     name: str
@@ -52,18 +52,18 @@ class Doubt(UserError):
     """A problem that does not prevent training."""
 
 
-def check(name: str, remedy: str, function: Callable, *args: object, good: str = '') -> Finding:
+def check(name: str, remedy: str, function: Callable, *args: object, good: str = '') -> CheckResult:
     """Call a check, which returns what is good (or ``good`` says it) and raises what is wrong.
 
     ``remedy`` is for exceptions that do not have one of their own.
     """
     try:
         result = function(*args)
-        return Finding(name, OK, good or result)
+        return CheckResult(name, OK, good or result)
     except Exception as error:
         detail = error.problem if isinstance(error, UserError) else f'{type(error).__name__}: {error}'
         status = WARNING if isinstance(error, Doubt) else FAILED
-        return Finding(name, status, detail, getattr(error, 'remedy', '') or remedy)
+        return CheckResult(name, status, detail, getattr(error, 'remedy', '') or remedy)
 
 
 # Checks of installed files and limits: standard library only, in the process of the doctor.
@@ -178,7 +178,7 @@ def probe_library(name: str) -> str:
     return f"{library.__version__}, builds 'mmstvit.STViT'"
 
 
-def probe_config(file: str, cfg_options: list[str]) -> Iterator[Finding]:
+def probe_config(file: str, cfg_options: list[str]) -> Iterator[CheckResult]:
     """Check the library, model, weights and data of a config."""
     from mmstvit import apis
     from mmstvit.checkpoint import to_mmstvit
@@ -205,9 +205,9 @@ def probe_config(file: str, cfg_options: list[str]) -> Iterator[Finding]:
         yield as_warning(data) if split == 'test' else data  # training does not need the test data
 
 
-def as_warning(finding: Finding) -> Finding:
-    """Return a finding that does not prevent training."""
-    return replace(finding, status=WARNING) if finding.status == FAILED else finding
+def as_warning(result: CheckResult) -> CheckResult:
+    """Return a result that does not prevent training."""
+    return replace(result, status=WARNING) if result.status == FAILED else result
 
 
 _TORCH = 'Install torch and the torchvision that belongs to it: pip install --force-reinstall torch torchvision'
@@ -224,52 +224,52 @@ PROBES = {
 
 
 def answer(name: str, *arguments: object) -> None:
-    """Run a probe and print its findings as JSON lines: the other side of :func:`ask`."""
+    """Run a probe and print its results as JSON lines: the other side of :func:`ask`."""
     with os.fdopen(os.dup(1), 'w') as channel:
         os.dup2(2, 1)  # libraries print to the standard output, too
         probe, remedy = PROBES[name]
-        for finding in probe(*arguments) if name == 'config' else [check(name, remedy, probe)]:
-            print(json.dumps(vars(finding)), file=channel, flush=True)
+        for result in probe(*arguments) if name == 'config' else [check(name, remedy, probe)]:
+            print(json.dumps(vars(result)), file=channel, flush=True)
 
 
-def ask(name: str, *arguments: object) -> list[Finding]:
-    """Run a probe in a process of its own; a crash or a hang there is a finding."""
+def ask(name: str, *arguments: object) -> list[CheckResult]:
+    """Run a probe in a process of its own; a crash or a hang there is a result, too."""
     command = [sys.executable, '-m', 'mmstvit.doctor', '--probe', json.dumps([name, *arguments])]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT)
     except subprocess.TimeoutExpired:
-        return [Finding(name, FAILED, f'not finished after {TIMEOUT} s', PROBES[name][1])]
-    findings = [Finding(**json.loads(line)) for line in done.stdout.splitlines()]
+        return [CheckResult(name, FAILED, f'not finished after {TIMEOUT} s', PROBES[name][1])]
+    results = [CheckResult(**json.loads(line)) for line in done.stdout.splitlines()]
     if code := done.returncode:
         end = f'killed by {signal.Signals(-code).name}' if code < 0 else f'exit code {code}'
         detail = f'its process ended with {end}. Last output: {done.stderr.strip().rpartition(chr(10))[2]}'
-        findings.append(Finding(name, FAILED, detail, PROBES[name][1]))
-    return findings
+        results.append(CheckResult(name, FAILED, detail, PROBES[name][1]))
+    return results
 
 
-def diagnose(configs: list[str], cfg_options: list[str]) -> Iterator[Finding]:
+def diagnose(configs: list[str], cfg_options: list[str]) -> Iterator[CheckResult]:
     """Run all checks: those of the files, the probe of the core, the other probes side by side, then the configs."""
-    yield Finding('python', OK, f'{platform.python_version()} in {sys.prefix}')
+    yield CheckResult('python', OK, f'{platform.python_version()} in {sys.prefix}')
     for function in check_distributions, check_installation, check_shared_memory:
         yield check(function.__name__.removeprefix('check_').replace('_', ' '), '', function)
     core = ask('core')
     yield from core
     if core[-1].status == FAILED:
-        yield Finding('everything else', WARNING, 'not checked, because it needs torch, mmengine and mmcv')
+        yield CheckResult('everything else', WARNING, 'not checked, because it needs torch, mmengine and mmcv')
         return
     usable = False
     names = [name for name in PROBES if name not in ('core', 'config')]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for name, findings in zip(names, pool.map(ask, names), strict=True):
-            usable |= name in LIBRARIES and findings[-1].status == OK
+        for name, results in zip(names, pool.map(ask, names), strict=True):
+            usable |= name in LIBRARIES and results[-1].status == OK
             # With a config, its own probe decides which library is needed.
-            yield from map(as_warning, findings) if configs and name in LIBRARIES else findings
+            yield from map(as_warning, results) if configs and name in LIBRARIES else results
         if not usable:
             remedy = "Run: pip install -e '.[onedl]' in a clone of mmstvit (docs/install.md)"
-            yield Finding('libraries', FAILED, f'none of {", ".join(LIBRARIES)} works; a config needs one', remedy)
+            yield CheckResult('libraries', FAILED, f'none of {", ".join(LIBRARIES)} works; a config needs one', remedy)
             return
-        for findings in pool.map(lambda file: ask('config', file, cfg_options), configs):
-            yield from findings
+        for results in pool.map(lambda file: ask('config', file, cfg_options), configs):
+            yield from results
 
 
 def print_environment() -> None:
@@ -302,9 +302,9 @@ def main(args: list[str] | None = None) -> int:
             parser.error(f'--cfg-options needs key=value, but got {pair!r}')
     sys.stdout.reconfigure(errors='replace')  # a terminal may not have the arrow
     statuses = []
-    for finding in diagnose(args.config, args.cfg_options):
-        statuses.append(finding.status)
-        print(finding, flush=True)
+    for result in diagnose(args.config, args.cfg_options):
+        statuses.append(result.status)
+        print(result, flush=True)
     print_environment()
     counts = ', '.join(f'{statuses.count(status)} {status}' for status in (OK, WARNING, FAILED))
     print(f'\n{"Training cannot start" if FAILED in statuses else "Training can start"}: {counts}')

@@ -10,7 +10,7 @@ import torch
 
 from mmstvit import STViT, doctor
 from mmstvit.dependencies import CORE, LIBRARIES
-from mmstvit.doctor import Finding
+from mmstvit.doctor import CheckResult
 
 from .helpers import ROOT, link_scenes
 
@@ -18,7 +18,7 @@ NANO = str(ROOT / 'configs' / 'mask_rcnn' / 'mask-rcnn_stvit-nano_fpn_scenes.py'
 SMALL = str(ROOT / 'configs' / 'mask_rcnn' / 'mask-rcnn_stvit-small_fpn_1x_coco.py')
 
 
-def probe(name: str) -> Finding:
+def probe(name: str) -> CheckResult:
     """Run a probe in this process."""
     function, remedy = doctor.PROBES[name]
     return doctor.check(name, remedy, function)
