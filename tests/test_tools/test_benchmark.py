@@ -73,7 +73,7 @@ def test_training_next_to_backbones_that_fail(run, tmp_path, monkeypatch):
     assert '64×96, batch of 1, train, fp32' in text and code == 1
 
 
-def test_the_table_adds_up(tmp_path):
+def test_the_table_adds_up():
     ours = benchmark.BenchmarkResult('ours', (64, 64), 2_000_000, 4 * 2**20, [0.1, 0.3, 0.2])
     other = benchmark.BenchmarkResult('other', (64, 64), 1, 6 * 2**20, [0.2, 0.3, 0.6])  # 2, 1 and 3 times as slow
     failed = benchmark.BenchmarkResult('failed', (64, 64), error='no memory')
@@ -81,8 +81,6 @@ def test_the_table_adds_up(tmp_path):
     assert table[1].split() == ['ours', '2.00', '200.00', '100.00', '40.00', '1.000', '4', '1.000']
     assert table[2].split()[2:] == ['300.00', '200.00', '26.67', '2.000', '6', '1.500']
     assert table[3].split() == ['failed', *'–––––––'] and table[4] == 'failed: no memory'
-    benchmark.plot([[ours, failed], [other, failed]], 'title', str(tmp_path / 'plot.png'))
-    assert (tmp_path / 'plot.png').stat().st_size > 10_000
 
 
 @pytest.mark.parametrize(
