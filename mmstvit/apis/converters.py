@@ -1,8 +1,6 @@
 """Shared steps of ``tools/model_converters``: checking, writing, and the summary."""
 
 import math
-import os
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mmstvit.checkpoint import find_size, recognize_arch
+from mmstvit.command_line import print_rows
 from mmstvit.errors import CheckpointError
 from mmstvit.fileio import Checkpoint, serialize, write_atomically
 from mmstvit.models import STViT, STViTNeck
@@ -100,8 +99,4 @@ def write_checkpoint(content: Mapping, target: Path) -> dict[str, str]:
 def print_summary(checkpoint: Checkpoint, rows: Mapping[str, object]) -> None:
     """Print names and values in two columns, first the file that was read."""
     rows = {'read': f'{checkpoint.path}, weights: {checkpoint.where}', **rows}
-    width = max(map(len, rows))
-    try:
-        print('\n'.join(f'  {name:<{width}}  {value}' for name, value in rows.items()), flush=True)
-    except BrokenPipeError:  # the reader (head, less) has gone; Python would complain again when it exits
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    print_rows(rows)

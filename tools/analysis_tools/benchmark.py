@@ -29,9 +29,9 @@ from functools import partial
 from math import nan
 from pathlib import Path
 
-from mmstvit.arch import ARCHS, suggest
+from mmstvit.arch import ARCHS
 from mmstvit.command_line import count, make_parser, positive, user_errors
-from mmstvit.errors import UserError
+from mmstvit.errors import UserError, suggest
 from mmstvit.version import __version__
 
 # Other backbones: configs that have them. They run without stochastic depth.
