@@ -52,7 +52,7 @@ class Doubt(UserError):
     """A problem that does not prevent training."""
 
 
-def check(name: str, remedy: str, function: Callable, *args: object, good: str = '') -> CheckResult:
+def run_check(name: str, remedy: str, function: Callable, *args: object, good: str = '') -> CheckResult:
     """Call a check, which returns what is good (or ``good`` says it) and raises what is wrong.
 
     ``remedy`` is for exceptions that do not have one of their own.
@@ -193,15 +193,15 @@ def probe_config(file: str, cfg_options: list[str]) -> Iterator[CheckResult]:
             apis.check_pretrained(cfg)
             apis.check_weights(cfg, apis.check_model(cfg, True))
 
-    yield (read := check('config', '', apis.read_config, file, options, good=file))
+    yield (read := run_check('config', '', apis.read_config, file, options, good=file))
     if read.status == FAILED:
         return
     cfg = apis.read_config(file, options)
-    yield (model := check('model', '', apis.check_model, cfg, True, good='it can be built'))
+    yield (model := run_check('model', '', apis.check_model, cfg, True, good='it can be built'))
     if model.status == OK:
-        yield check('pretrained', '', check_weights, good='the files exist, and the weights fit the model')
+        yield run_check('pretrained', '', check_weights, good='the files exist, and the weights fit the model')
     for split in ('train', 'val', 'test'):
-        data = check(f'data, {split}', '', apis.check_data, cfg, split, good='every file and folder exists')
+        data = run_check(f'data, {split}', '', apis.check_data, cfg, split, good='every file and folder exists')
         yield as_warning(data) if split == 'test' else data  # training does not need the test data
 
 
@@ -223,16 +223,16 @@ PROBES = {
 }
 
 
-def answer(name: str, *arguments: object) -> None:
-    """Run a probe and print its results as JSON lines: the other side of :func:`ask`."""
+def serve_probe(name: str, *arguments: object) -> None:
+    """Run a probe and print its results as JSON lines: the other side of :func:`run_probe`."""
     with os.fdopen(os.dup(1), 'w') as channel:
         os.dup2(2, 1)  # libraries print to the standard output, too
         probe, remedy = PROBES[name]
-        for result in probe(*arguments) if name == 'config' else [check(name, remedy, probe)]:
+        for result in probe(*arguments) if name == 'config' else [run_check(name, remedy, probe)]:
             print(json.dumps(vars(result)), file=channel, flush=True)
 
 
-def ask(name: str, *arguments: object) -> list[CheckResult]:
+def run_probe(name: str, *arguments: object) -> list[CheckResult]:
     """Run a probe in a process of its own; a crash or a hang there is a result, too."""
     command = [sys.executable, '-m', 'mmstvit.doctor', '--probe', json.dumps([name, *arguments])]
     try:
@@ -251,8 +251,8 @@ def diagnose(configs: list[str], cfg_options: list[str]) -> Iterator[CheckResult
     """Run all checks: those of the files, the probe of the core, the other probes side by side, then the configs."""
     yield CheckResult('python', OK, f'{platform.python_version()} in {sys.prefix}')
     for function in check_distributions, check_installation, check_shared_memory:
-        yield check(function.__name__.removeprefix('check_').replace('_', ' '), '', function)
-    core = ask('core')
+        yield run_check(function.__name__.removeprefix('check_').replace('_', ' '), '', function)
+    core = run_probe('core')
     yield from core
     if core[-1].status == FAILED:
         yield CheckResult('everything else', WARNING, 'not checked, because it needs torch, mmengine and mmcv')
@@ -260,7 +260,7 @@ def diagnose(configs: list[str], cfg_options: list[str]) -> Iterator[CheckResult
     usable = False
     names = [name for name in PROBES if name not in ('core', 'config')]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for name, results in zip(names, pool.map(ask, names), strict=True):
+        for name, results in zip(names, pool.map(run_probe, names), strict=True):
             usable |= name in LIBRARIES and results[-1].status == OK
             # With a config, its own probe decides which library is needed.
             yield from map(as_warning, results) if configs and name in LIBRARIES else results
@@ -268,7 +268,7 @@ def diagnose(configs: list[str], cfg_options: list[str]) -> Iterator[CheckResult
             remedy = "Run: pip install -e '.[onedl]' in a clone of mmstvit (docs/install.md)"
             yield CheckResult('libraries', FAILED, f'none of {", ".join(LIBRARIES)} works; a config needs one', remedy)
             return
-        for results in pool.map(lambda file: ask('config', file, cfg_options), configs):
+        for results in pool.map(lambda file: run_probe('config', file, cfg_options), configs):
             yield from results
 
 
@@ -295,7 +295,7 @@ def main(args: list[str] | None = None) -> int:
     parser.add_argument('--probe', help=argparse.SUPPRESS)
     args = parser.parse_args(args)
     if args.probe is not None:
-        answer(*json.loads(args.probe))
+        serve_probe(*json.loads(args.probe))
         return 0
     for pair in args.cfg_options:
         if '=' not in pair:

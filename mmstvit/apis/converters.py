@@ -35,12 +35,12 @@ def verify_classifier(weights: Mapping[str, Tensor]) -> str:
         model = _build(weights, parts)
         model.load_state_dict(dict(weights), strict=True, assign=True)
     except (IndexError, KeyError, RuntimeError, ValueError) as error:
-        reason = f'{error} is missing' if isinstance(error, KeyError) else shorten(error)
+        reason = f'{error} is missing' if isinstance(error, KeyError) else shorten_error(error)
         raise CheckpointError(f'the weights do not fit STViT ({arch}): {reason}') from error
     return f'STViT, {arch}; {count_learned(weights):,} learned parameters in {", ".join(parts)}'
 
 
-def shorten(error: Exception) -> str:
+def shorten_error(error: Exception) -> str:
     """Return the message of an error on one line; that of ``load_state_dict`` lists all keys."""
     text = ' '.join(str(error).split())
     return text if len(text) < 500 else f'{text[:500]} …'

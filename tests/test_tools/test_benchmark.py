@@ -115,12 +115,12 @@ def test_steps(text, mode):
 def test_options_of_an_entry():
     entry = benchmark.parse_entry('stvit-nano+with_cp=True+stoken_size=8,4,2,1+deploy+bf16+OMP_NUM_THREADS=1')
     assert entry.switches == ['deploy', 'bf16'] and entry.variables == {'OMP_NUM_THREADS': '1'}
-    model = benchmark.build(entry).eval()
+    model = benchmark.build_entry(entry).eval()
     assert model.with_cp and model.stages[2][0].attn.stoken_size == 2
     assert benchmark.finish(entry, model).deploy
     assert isinstance(benchmark.finish(benchmark.parse_entry('naive-nano'), tiny()), PublishedSTViT)
     for name in benchmark.OTHERS:
-        model = benchmark.build(benchmark.parse_entry(name))
+        model = benchmark.build_entry(benchmark.parse_entry(name))
         model.eval()  # returns None for some
         maps = model(torch.zeros(1, 3, 64, 96))
         assert [tuple(x.shape[2:]) for x in maps] == [(16, 24), (8, 12), (4, 6), (2, 3)]

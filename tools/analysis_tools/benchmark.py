@@ -146,7 +146,7 @@ def parse_entry(text: str) -> BenchmarkEntry:
     return entry
 
 
-def build(entry: BenchmarkEntry) -> nn.Module:
+def build_entry(entry: BenchmarkEntry) -> nn.Module:
     """Build the model of an entry with the weights of seed 0."""
     if is_exported(entry.name):
         model, file = nn.Module(), load_exported(entry.name, trust=True)
@@ -248,10 +248,10 @@ def prepare_detector(model: nn.Module, args: argparse.Namespace) -> Callable[[],
     return forward
 
 
-def prepare(entry: BenchmarkEntry, args: argparse.Namespace) -> tuple[nn.Module, Callable[[], None]]:
+def prepare_step(entry: BenchmarkEntry, args: argparse.Namespace) -> tuple[nn.Module, Callable[[], None]]:
     """Build the model and images of an entry, and take a step; return the model and the step."""
     train = args.mode == 'train'
-    built = build(entry).to(args.device)
+    built = build_entry(entry).to(args.device)
     built.train(train)  # some backbones return None
     model = finish(entry, built)
     images = torch.randn(args.batch_size, 3, *args.shape, generator=torch.Generator().manual_seed(0)).to(args.device)
@@ -306,17 +306,17 @@ def work(entry: BenchmarkEntry, args: argparse.Namespace, first: bool) -> Iterat
     if args.threads is not None:
         torch.set_num_threads(args.threads)
     torch.backends.cudnn.allow_tf32 = False  # fp32 means fp32
-    if first and isinstance(build(entry), STViT):
-        model = build(replace(entry, arguments=entry.arguments | NO_DROPOUT)).train(args.mode == 'train')
+    if first and isinstance(build_entry(entry), STViT):
+        model = build_entry(replace(entry, arguments=entry.arguments | NO_DROPOUT)).train(args.mode == 'train')
         check_agreement(model, partial(finish, entry), args.dtype, args.device)
-    model, step = prepare(entry, args)
+    model, step = prepare_step(entry, args)
     if first:
         yield sum(p.numel() for p in model.parameters()), measure_memory(step, args)
     while True:
         yield measure_time(step, args)
 
 
-def serve(text: str, options: dict, first: bool) -> None:
+def serve_results(text: str, options: dict, first: bool) -> None:
     """Print a result of :func:`work`, or why there is none, as JSON for every line of standard input."""
     replies = os.fdopen(os.dup(1), 'w')
     os.dup2(2, 1)  # libraries print to standard output
@@ -349,7 +349,9 @@ class BenchmarkResult:
         return statistics.median(self.seconds or [nan])
 
 
-def ask(entry: BenchmarkEntry, row: BenchmarkResult, args: argparse.Namespace, first: bool) -> Iterator[object]:
+def request_results(
+    entry: BenchmarkEntry, row: BenchmarkResult, args: argparse.Namespace, first: bool
+) -> Iterator[object]:
     """Yield the results of :func:`work` in a process of its own; a failure goes into the row and ends them."""
     call = json.dumps([entry.text, {**vars(args), 'shape': row.shape}, first])
     # The process that measures memory gives large blocks pages of their own, which makes malloc slow.
@@ -373,16 +375,14 @@ def ask(entry: BenchmarkEntry, row: BenchmarkResult, args: argparse.Namespace, f
 
 def measure(entries: Sequence[BenchmarkEntry], args: argparse.Namespace, shape: Sequence[int]) -> list[BenchmarkResult]:
     """Measure entries on images of one shape; an entry that fails has a result that says so."""
-    texts = [entry.text for entry in entries]
-    labels = [f'{t} ({texts[:i].count(t) + 1})' if t in texts[:i] else t for i, t in enumerate(texts)]
-    rows = [BenchmarkResult(label, shape) for label in labels]
+    rows = [BenchmarkResult(entry.text, shape) for entry in entries]
     for entry, row in zip(entries, rows, strict=True):
         print(f'{row.label} at {shape[0]}×{shape[1]}: check, memory', file=sys.stderr)
-        with contextlib.closing(ask(entry, row, args, first=True)) as worker:
+        with contextlib.closing(request_results(entry, row, args, first=True)) as worker:
             row.parameters, row.memory = next(worker, (None, None))
     print(f'time at {shape[0]}×{shape[1]}', file=sys.stderr)
     sound = [(entry, row) for entry, row in zip(entries, rows, strict=True) if not row.error]
-    workers = [(row, ask(entry, row, args, first=False)) for entry, row in sound]
+    workers = [(row, request_results(entry, row, args, first=False)) for entry, row in sound]
     order = random.Random(0)
     for number in range(args.warmup + args.rounds):
         for row, worker in order.sample(workers, len(workers)):
@@ -453,6 +453,6 @@ def main() -> int:
 
 if __name__ == '__main__':
     if sys.argv[1:2] == ['--serve']:
-        serve(*json.loads(sys.argv[2]))
+        serve_results(*json.loads(sys.argv[2]))
     else:
         sys.exit(main())
