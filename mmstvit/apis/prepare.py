@@ -37,9 +37,7 @@ _DEFAULTS = dict(
 )
 
 
-def prepare(
-    args: argparse.Namespace, split: str, *checks: Callable[[Config, argparse.Namespace], None]
-) -> Runner | None:
+def prepare(args: argparse.Namespace, split: str) -> Runner | None:
     """Check the config of a command line, apply the options and build the runner.
 
     The model is built once, compared with every checkpoint and given to the runner. Call it inside
@@ -49,7 +47,6 @@ def prepare(
         args: Has ``config``, ``work_dir``, the arguments of :func:`mmstvit.command_line.add_common_arguments`, and for
             a test ``checkpoint``; other options of train.py and test.py are applied if it has them under their names.
         split: ``'train'`` or ``'test'``.
-        checks: The tool's own checks, made before the others.
 
     Returns:
         The runner, for a test with the weights of the checkpoint; None if the run to resume is finished.
@@ -61,8 +58,6 @@ def prepare(
     """
     args = argparse.Namespace(**{**_DEFAULTS, **vars(args)})
     cfg = load_config(args)
-    for check in checks:
-        check(cfg, args)
     return _prepare_training(cfg, args) if split == 'train' else _prepare_test(cfg, args)
 
 
