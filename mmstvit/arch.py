@@ -1,9 +1,10 @@
 """The architectures of STViT, and validation of custom ones."""
 
-import difflib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+
+from .errors import suggest
 
 NUM_STAGES = 4
 
@@ -39,12 +40,6 @@ ARCHS = {
 
 _REQUIRED = ('channels', 'depths', 'num_heads')
 _OPTIONAL = ('stoken_size', 'layer_scale_init_value', 'mlp_ratio')
-
-
-def suggest(name: str, known: Sequence[str]) -> str:
-    """Return ' Did you mean …?' if a known name is close to ``name``, else an empty string."""
-    close = difflib.get_close_matches(str(name).lower(), list(known), n=1, cutoff=0.5)
-    return f' Did you mean {close[0]!r}?' if close else ''
 
 
 def is_number(value: object, kind: type | tuple[type, ...]) -> bool:

@@ -5,9 +5,10 @@ Nothing here imports torch at once: a tool parses its arguments first, and then 
 
 import argparse
 import contextlib
+import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from .dependencies import COMMANDS, DependencyError, check_core, tool_command
@@ -116,6 +117,15 @@ def _whole(text: str, minimum: int) -> int:
     if not text.isdecimal() or int(text) < minimum:
         raise argparse.ArgumentTypeError(f'must be a whole number of {minimum} or more, but got {text}')
     return int(text)
+
+
+def print_rows(rows: Mapping[str, object]) -> None:
+    """Print names and values in two columns."""
+    width = max(map(len, rows))
+    try:
+        print('\n'.join(f'  {name:<{width}}  {value}' for name, value in rows.items()), flush=True)
+    except BrokenPipeError:  # the reader (head, less) has gone; Python would complain again when it exits
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @contextlib.contextmanager

@@ -35,7 +35,7 @@ OK, WARNING, FAILED = 'ok', 'warning', 'FAILED'
 
 
 @dataclass(frozen=True)
-class Finding:
+class CheckResult:
     """One line of the report; ``FAILED`` if training could not start."""
 
     name: str
@@ -52,18 +52,18 @@ class Doubt(UserError):
     """A problem that does not prevent training."""
 
 
-def check(name: str, remedy: str, function: Callable, *args: object, good: str = '') -> Finding:
+def run_check(name: str, remedy: str, function: Callable, *args: object, good: str = '') -> CheckResult:
     """Call a check, which returns what is good (or ``good`` says it) and raises what is wrong.
 
     ``remedy`` is for exceptions that do not have one of their own.
     """
     try:
         result = function(*args)
-        return Finding(name, OK, good or result)
+        return CheckResult(name, OK, good or result)
     except Exception as error:
         detail = error.problem if isinstance(error, UserError) else f'{type(error).__name__}: {error}'
         status = WARNING if isinstance(error, Doubt) else FAILED
-        return Finding(name, status, detail, getattr(error, 'remedy', '') or remedy)
+        return CheckResult(name, status, detail, getattr(error, 'remedy', '') or remedy)
 
 
 # Checks of installed files and limits: standard library only, in the process of the doctor.
@@ -178,7 +178,7 @@ def probe_library(name: str) -> str:
     return f"{library.__version__}, builds 'mmstvit.STViT'"
 
 
-def probe_config(file: str, cfg_options: list[str]) -> Iterator[Finding]:
+def probe_config(file: str, cfg_options: list[str]) -> Iterator[CheckResult]:
     """Check the library, model, weights and data of a config."""
     from mmstvit import apis
     from mmstvit.checkpoint import to_mmstvit
@@ -193,21 +193,21 @@ def probe_config(file: str, cfg_options: list[str]) -> Iterator[Finding]:
             apis.check_pretrained(cfg)
             apis.check_weights(cfg, apis.check_model(cfg, True))
 
-    yield (read := check('config', '', apis.read_config, file, options, good=file))
+    yield (read := run_check('config', '', apis.read_config, file, options, good=file))
     if read.status == FAILED:
         return
     cfg = apis.read_config(file, options)
-    yield (model := check('model', '', apis.check_model, cfg, True, good='it can be built'))
+    yield (model := run_check('model', '', apis.check_model, cfg, True, good='it can be built'))
     if model.status == OK:
-        yield check('pretrained', '', check_weights, good='the files exist, and the weights fit the model')
+        yield run_check('pretrained', '', check_weights, good='the files exist, and the weights fit the model')
     for split in ('train', 'val', 'test'):
-        data = check(f'data, {split}', '', apis.check_data, cfg, split, good='every file and folder exists')
+        data = run_check(f'data, {split}', '', apis.check_data, cfg, split, good='every file and folder exists')
         yield as_warning(data) if split == 'test' else data  # training does not need the test data
 
 
-def as_warning(finding: Finding) -> Finding:
-    """Return a finding that does not prevent training."""
-    return replace(finding, status=WARNING) if finding.status == FAILED else finding
+def as_warning(result: CheckResult) -> CheckResult:
+    """Return a result that does not prevent training."""
+    return replace(result, status=WARNING) if result.status == FAILED else result
 
 
 _TORCH = 'Install torch and the torchvision that belongs to it: pip install --force-reinstall torch torchvision'
@@ -223,53 +223,53 @@ PROBES = {
 }
 
 
-def answer(name: str, *arguments: object) -> None:
-    """Run a probe and print its findings as JSON lines: the other side of :func:`ask`."""
+def serve_probe(name: str, *arguments: object) -> None:
+    """Run a probe and print its results as JSON lines: the other side of :func:`run_probe`."""
     with os.fdopen(os.dup(1), 'w') as channel:
         os.dup2(2, 1)  # libraries print to the standard output, too
         probe, remedy = PROBES[name]
-        for finding in probe(*arguments) if name == 'config' else [check(name, remedy, probe)]:
-            print(json.dumps(vars(finding)), file=channel, flush=True)
+        for result in probe(*arguments) if name == 'config' else [run_check(name, remedy, probe)]:
+            print(json.dumps(vars(result)), file=channel, flush=True)
 
 
-def ask(name: str, *arguments: object) -> list[Finding]:
-    """Run a probe in a process of its own; a crash or a hang there is a finding."""
+def run_probe(name: str, *arguments: object) -> list[CheckResult]:
+    """Run a probe in a process of its own; a crash or a hang there is a result, too."""
     command = [sys.executable, '-m', 'mmstvit.doctor', '--probe', json.dumps([name, *arguments])]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT)
     except subprocess.TimeoutExpired:
-        return [Finding(name, FAILED, f'not finished after {TIMEOUT} s', PROBES[name][1])]
-    findings = [Finding(**json.loads(line)) for line in done.stdout.splitlines()]
+        return [CheckResult(name, FAILED, f'not finished after {TIMEOUT} s', PROBES[name][1])]
+    results = [CheckResult(**json.loads(line)) for line in done.stdout.splitlines()]
     if code := done.returncode:
         end = f'killed by {signal.Signals(-code).name}' if code < 0 else f'exit code {code}'
         detail = f'its process ended with {end}. Last output: {done.stderr.strip().rpartition(chr(10))[2]}'
-        findings.append(Finding(name, FAILED, detail, PROBES[name][1]))
-    return findings
+        results.append(CheckResult(name, FAILED, detail, PROBES[name][1]))
+    return results
 
 
-def diagnose(configs: list[str], cfg_options: list[str]) -> Iterator[Finding]:
+def diagnose(configs: list[str], cfg_options: list[str]) -> Iterator[CheckResult]:
     """Run all checks: those of the files, the probe of the core, the other probes side by side, then the configs."""
-    yield Finding('python', OK, f'{platform.python_version()} in {sys.prefix}')
+    yield CheckResult('python', OK, f'{platform.python_version()} in {sys.prefix}')
     for function in check_distributions, check_installation, check_shared_memory:
-        yield check(function.__name__.removeprefix('check_').replace('_', ' '), '', function)
-    core = ask('core')
+        yield run_check(function.__name__.removeprefix('check_').replace('_', ' '), '', function)
+    core = run_probe('core')
     yield from core
     if core[-1].status == FAILED:
-        yield Finding('everything else', WARNING, 'not checked, because it needs torch, mmengine and mmcv')
+        yield CheckResult('everything else', WARNING, 'not checked, because it needs torch, mmengine and mmcv')
         return
     usable = False
     names = [name for name in PROBES if name not in ('core', 'config')]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for name, findings in zip(names, pool.map(ask, names), strict=True):
-            usable |= name in LIBRARIES and findings[-1].status == OK
+        for name, results in zip(names, pool.map(run_probe, names), strict=True):
+            usable |= name in LIBRARIES and results[-1].status == OK
             # With a config, its own probe decides which library is needed.
-            yield from map(as_warning, findings) if configs and name in LIBRARIES else findings
+            yield from map(as_warning, results) if configs and name in LIBRARIES else results
         if not usable:
             remedy = "Run: pip install -e '.[onedl]' in a clone of mmstvit (docs/install.md)"
-            yield Finding('libraries', FAILED, f'none of {", ".join(LIBRARIES)} works; a config needs one', remedy)
+            yield CheckResult('libraries', FAILED, f'none of {", ".join(LIBRARIES)} works; a config needs one', remedy)
             return
-        for findings in pool.map(lambda file: ask('config', file, cfg_options), configs):
-            yield from findings
+        for results in pool.map(lambda file: run_probe('config', file, cfg_options), configs):
+            yield from results
 
 
 def print_environment() -> None:
@@ -295,16 +295,16 @@ def main(args: list[str] | None = None) -> int:
     parser.add_argument('--probe', help=argparse.SUPPRESS)
     args = parser.parse_args(args)
     if args.probe is not None:
-        answer(*json.loads(args.probe))
+        serve_probe(*json.loads(args.probe))
         return 0
     for pair in args.cfg_options:
         if '=' not in pair:
             parser.error(f'--cfg-options needs key=value, but got {pair!r}')
     sys.stdout.reconfigure(errors='replace')  # a terminal may not have the arrow
     statuses = []
-    for finding in diagnose(args.config, args.cfg_options):
-        statuses.append(finding.status)
-        print(finding, flush=True)
+    for result in diagnose(args.config, args.cfg_options):
+        statuses.append(result.status)
+        print(result, flush=True)
     print_environment()
     counts = ', '.join(f'{statuses.count(status)} {status}' for status in (OK, WARNING, FAILED))
     print(f'\n{"Training cannot start" if FAILED in statuses else "Training can start"}: {counts}')

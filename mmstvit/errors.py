@@ -1,10 +1,11 @@
 """Errors that tell the user what is wrong and how to fix it."""
 
 import contextlib
+import difflib
 import sysconfig
 import tempfile
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 _PACKAGE = Path(__file__).parent
@@ -33,6 +34,12 @@ def printable(text: str) -> str:
 def one_line(text: str) -> str:
     """As :func:`printable`, but escape line breaks and tabs, too: a name cannot look like another line."""
     return printable(text.translate(_OBEYED))
+
+
+def suggest(name: str, known: Sequence[str]) -> str:
+    """Return ' Did you mean …?' if a known name is close to ``name``, else an empty string."""
+    close = difflib.get_close_matches(str(name).lower(), list(known), n=1, cutoff=0.5)
+    return f' Did you mean {close[0]!r}?' if close else ''
 
 
 class UserError(Exception):

@@ -160,7 +160,7 @@ def join_sources(folder: Path) -> None:
         path.write_text(''.join(f'#include "{name}.inc"\n' for name in names))
 
 
-def download(source: Path) -> None:
+def download_source(source: Path) -> None:
     """Download the source of mmcv, and make it compile with every torch, in a quarter of the time."""
     log(f'downloading the source of {NAME} {VERSION}')
     with tempfile.TemporaryDirectory(dir=source.parent) as scratch:
@@ -175,7 +175,7 @@ def download(source: Path) -> None:
         unpacked.rename(source)
 
 
-def build(folder: Path) -> Path:
+def build_wheel(folder: Path) -> Path:
     """Compile mmcv; after an interruption, ninja skips the files that are compiled. Returns the wheel."""
     check_compiler()
     pip('install', '--quiet', *BUILD_TOOLS)
@@ -183,7 +183,7 @@ def build(folder: Path) -> Path:
     source = work / f'onedl_mmcv-{VERSION}'
     work.mkdir(parents=True, exist_ok=True)
     if not source.exists():
-        download(source)
+        download_source(source)
     jobs = os.environ.get('MAX_JOBS') or str(len(os.sched_getaffinity(0)))
     log(f'compiling mmcv {VERSION} with {jobs} jobs; this takes minutes, once')
     path = f'{Path(sys.executable).parent}{os.pathsep}{os.environ["PATH"]}'  # the environment's ninja
@@ -228,7 +228,7 @@ def install(force: bool) -> None:
             'torch finds a GPU, but nvcc is missing, which compiles the CUDA operators of mmcv. Install the CUDA '
             f'toolkit for torch {torch}, or a compiled mmcv if one exists: pip install onedl-mim && mim install {NAME}'
         )
-    wheel = wheel or build(folder)
+    wheel = wheel or build_wheel(folder)
     log(f'installing {wheel}')
     pip('install', '--quiet', '--force-reinstall', '--no-deps', wheel)
     if fault := find_fault():

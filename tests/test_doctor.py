@@ -10,7 +10,7 @@ import torch
 
 from mmstvit import STViT, doctor
 from mmstvit.dependencies import CORE, LIBRARIES
-from mmstvit.doctor import Finding
+from mmstvit.doctor import CheckResult
 
 from .helpers import ROOT, link_scenes
 
@@ -18,10 +18,10 @@ NANO = str(ROOT / 'configs' / 'mask_rcnn' / 'mask-rcnn_stvit-nano_fpn_scenes.py'
 SMALL = str(ROOT / 'configs' / 'mask_rcnn' / 'mask-rcnn_stvit-small_fpn_1x_coco.py')
 
 
-def probe(name: str) -> Finding:
+def probe(name: str) -> CheckResult:
     """Run a probe in this process."""
     function, remedy = doctor.PROBES[name]
-    return doctor.check(name, remedy, function)
+    return doctor.run_check(name, remedy, function)
 
 
 def stub(monkeypatch: pytest.MonkeyPatch, folder: Path, name: str, body: str) -> None:
@@ -46,7 +46,7 @@ class TestProcesses:
     def test_a_crash_is_a_finding(self, tmp_path, monkeypatch):
         body = 'import os, signal, sys; print("noise"); sys.stderr.write("last"); os.kill(os.getpid(), signal.SIGSEGV)'
         stub(monkeypatch, tmp_path, 'torchvision', body)
-        (found,) = doctor.ask('torchvision')
+        (found,) = doctor.run_probe('torchvision')
         assert found.status == 'FAILED' and 'killed by SIGSEGV' in found.detail and found.detail.endswith('last')
         assert 'force-reinstall' in found.remedy
 
@@ -126,17 +126,17 @@ class TestInstalledFiles:
             (info / 'METADATA').write_text(f'Name: {name}\nVersion: 9.9\n')
             (info / 'top_level.txt').write_text('mmengine\n')
         monkeypatch.setattr(sys, 'path', [str(tmp_path)])
-        found = doctor.check('distributions', '', doctor.check_distributions)
+        found = doctor.run_check('distributions', '', doctor.check_distributions)
         assert found.status == 'warning' and 'mmengine and onedl-mmengine both install mmengine' in found.detail
         assert 'pip uninstall -y mmengine onedl-mmengine, then: pip install' in found.remedy
 
     def test_tools_that_would_import_another_mmstvit(self, tmp_path, monkeypatch):
         assert doctor.check_installation() == str(ROOT / 'mmstvit')
         monkeypatch.setattr(doctor, 'PACKAGE', tmp_path / 'mmstvit')
-        found = doctor.check('installation', '', doctor.check_installation)
+        found = doctor.run_check('installation', '', doctor.check_installation)
         assert found.status == 'warning' and str(ROOT / 'mmstvit') in found.detail
         monkeypatch.setattr(sys, 'executable', str(Path(sys.executable).resolve()))  # not that of the environment
-        found = doctor.check('installation', '', doctor.check_installation)
+        found = doctor.run_check('installation', '', doctor.check_installation)
         assert found.status == 'FAILED' and '-m pip install' in found.remedy
 
 

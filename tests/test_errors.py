@@ -8,7 +8,7 @@ import pytest
 from mmengine.config import Config
 
 from mmstvit.command_line import user_errors
-from mmstvit.engine.runner import build_model
+from mmstvit.engine.runner.factory import build_model
 
 MODEL = """
 from mmengine.registry import MODELS

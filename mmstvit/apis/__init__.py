@@ -1,6 +1,9 @@
 """Functions behind the command-line tools."""
 
-from mmstvit.engine.runner import build_model, check_pretrained, check_weights, leave_process_group
+from mmstvit.engine.runner.factory import build_model
+from mmstvit.engine.runner.initial_weights import check_weights
+from mmstvit.engine.runner.processes import leave_process_group
+from mmstvit.engine.runner.requirements import check_pretrained
 from mmstvit.errors import UserError
 from mmstvit.rules import check_data
 

@@ -1,8 +1,6 @@
 """Shared steps of ``tools/model_converters``: checking, writing, and the summary."""
 
 import math
-import os
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mmstvit.checkpoint import find_size, recognize_arch
+from mmstvit.command_line import print_rows
 from mmstvit.errors import CheckpointError
 from mmstvit.fileio import Checkpoint, serialize, write_atomically
 from mmstvit.models import STViT, STViTNeck
@@ -36,12 +35,12 @@ def verify_classifier(weights: Mapping[str, Tensor]) -> str:
         model = _build(weights, parts)
         model.load_state_dict(dict(weights), strict=True, assign=True)
     except (IndexError, KeyError, RuntimeError, ValueError) as error:
-        reason = f'{error} is missing' if isinstance(error, KeyError) else shorten(error)
+        reason = f'{error} is missing' if isinstance(error, KeyError) else shorten_error(error)
         raise CheckpointError(f'the weights do not fit STViT ({arch}): {reason}') from error
     return f'STViT, {arch}; {count_learned(weights):,} learned parameters in {", ".join(parts)}'
 
 
-def shorten(error: Exception) -> str:
+def shorten_error(error: Exception) -> str:
     """Return the message of an error on one line; that of ``load_state_dict`` lists all keys."""
     text = ' '.join(str(error).split())
     return text if len(text) < 500 else f'{text[:500]} …'
@@ -100,8 +99,4 @@ def write_checkpoint(content: Mapping, target: Path) -> dict[str, str]:
 def print_summary(checkpoint: Checkpoint, rows: Mapping[str, object]) -> None:
     """Print names and values in two columns, first the file that was read."""
     rows = {'read': f'{checkpoint.path}, weights: {checkpoint.where}', **rows}
-    width = max(map(len, rows))
-    try:
-        print('\n'.join(f'  {name:<{width}}  {value}' for name, value in rows.items()), flush=True)
-    except BrokenPipeError:  # the reader (head, less) has gone; Python would complain again when it exits
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    print_rows(rows)

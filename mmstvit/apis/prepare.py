@@ -7,7 +7,7 @@ with every checkpoint; the runner.
 """
 
 import argparse
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from numbers import Number
 
 from mmengine.config import Config
@@ -17,44 +17,12 @@ from torch import nn
 
 from mmstvit import rules
 from mmstvit.deployment import ExportedModel, load_exported
-from mmstvit.engine import runner as engine
+from mmstvit.engine.runner import command_options, data, draw, factory, initial_weights, processes, requirements, resume
 from mmstvit.errors import UserError
 from mmstvit.fileio import compare, load_weights, open_checkpoint
 
 from .config import load_config
 
-Pass = Callable[[Config, argparse.Namespace], None]
-
-# What is checked before the rules read the data, which may take minutes; none of it changes what the rules look at.
-# For a training run, for the test of a checkpoint, and for that of an exported file.
-CHECKS: dict[str, tuple[Pass, ...]] = {
-    'train': (
-        engine.check_train_parts,
-        engine.check_train_loop,
-        engine.apply_amp,
-        engine.apply_resume,
-        engine.check_pretrained,  # also of a resumed run: MMEngine initializes the weights before it loads others
-    ),
-    'test': (engine.check_test_parts, engine.check_test_checkpoint, engine.check_draw, engine.check_tta),
-    'exported': (engine.check_test_parts,),
-}
-# Changes of the config, in the order in which they are made.
-PASSES: dict[str, tuple[Pass, ...]] = {
-    'train': (
-        engine.allow_no_workers,
-        engine.scale_learning_rate,
-        engine.guard_train_data,
-        engine.make_restartable,
-    ),
-    'test': (
-        engine.allow_no_workers,
-        engine.apply_tta,
-        engine.apply_out,
-        engine.leave_out_training,
-        engine.guard_test_data,
-    ),
-    'exported': (engine.allow_no_workers, engine.leave_out_training, engine.guard_test_data),
-}
 # Options that a tool need not have.
 _DEFAULTS = dict(
     amp=False,
@@ -69,7 +37,7 @@ _DEFAULTS = dict(
 )
 
 
-def prepare(args: argparse.Namespace, split: str, *checks: Pass) -> Runner | None:
+def prepare(args: argparse.Namespace, split: str) -> Runner | None:
     """Check the config of a command line, apply the options and build the runner.
 
     The model is built once, compared with every checkpoint and given to the runner. Call it inside
@@ -79,7 +47,6 @@ def prepare(args: argparse.Namespace, split: str, *checks: Pass) -> Runner | Non
         args: Has ``config``, ``work_dir``, the arguments of :func:`mmstvit.command_line.add_common_arguments`, and for
             a test ``checkpoint``; other options of train.py and test.py are applied if it has them under their names.
         split: ``'train'`` or ``'test'``.
-        checks: The tool's own checks, made before the others.
 
     Returns:
         The runner, for a test with the weights of the checkpoint; None if the run to resume is finished.
@@ -91,26 +58,50 @@ def prepare(args: argparse.Namespace, split: str, *checks: Pass) -> Runner | Non
     """
     args = argparse.Namespace(**{**_DEFAULTS, **vars(args)})
     cfg = load_config(args)
-    for check in checks:
-        check(cfg, args)
-    report = _check_and_change(cfg, args, split)
-    model, get_model = engine.build_seeded(cfg)
-    if split == 'test':
-        source = open_checkpoint(args.checkpoint)
-        compare(model, source, complete=True)
-        runner = _build_runner(cfg, get_model, report)
-        # Not with the runner's own method: it calls the hooks, and EMAHook is not ready before the run begins.
-        load_weights(runner.model, source, complete=True)
-        if args.show or args.show_dir:
-            runner.register_hook(engine.DrawHook(cfg, args.show_dir, args.show, args.wait_time))
-        return runner
+    return _prepare_training(cfg, args) if split == 'train' else _prepare_test(cfg, args)
+
+
+def _prepare_training(cfg: Config, args: argparse.Namespace) -> Runner | None:
+    requirements.check_train_parts(cfg)
+    requirements.check_train_loop(cfg)
+    command_options.apply_amp(cfg, args)
+    resume.apply_resume(cfg, args)
+    requirements.check_pretrained(cfg)  # also of a resumed run: MMEngine initializes the weights before it loads others
+    report = _ask_rules(cfg, args, 'train', 'val')
+    command_options.allow_no_workers(cfg)
+    command_options.scale_learning_rate(cfg, args)
+    data.guard_data(cfg, 'train', 'val')
+    resume.make_restartable(cfg)
+    model, get_model = factory.build_seeded(cfg)
     check_trainable(model)
-    engine.check_weights(cfg, model)
-    if cfg.get('resume') and not engine.check_resume(cfg, model):
+    initial_weights.check_weights(cfg, model)
+    if cfg.get('resume') and not resume.check_resume(cfg, model):
         return None
     runner = _build_runner(cfg, get_model, report)
     if cfg.get('resume'):
-        runner.register_hook(engine.ResumedValuesHook())
+        runner.register_hook(resume.ResumedValuesHook())
+    return runner
+
+
+def _prepare_test(cfg: Config, args: argparse.Namespace) -> Runner:
+    requirements.check_test_parts(cfg)
+    requirements.check_checkpoint(args.checkpoint)
+    draw.check_draw(cfg, args)
+    command_options.check_tta(cfg, args)
+    report = _ask_rules(cfg, args, 'test')
+    command_options.allow_no_workers(cfg)
+    command_options.apply_tta(cfg, args)
+    command_options.apply_out(cfg, args)
+    command_options.leave_out_training(cfg)
+    data.guard_data(cfg, 'test')
+    model, get_model = factory.build_seeded(cfg)
+    source = open_checkpoint(args.checkpoint)
+    compare(model, source, complete=True)
+    runner = _build_runner(cfg, get_model, report)
+    # Not with the runner's own method: it calls the hooks, and EMAHook is not ready before the run begins.
+    load_weights(runner.model, source, complete=True)
+    if args.show or args.show_dir:
+        runner.register_hook(draw.DrawHook(cfg, args.show_dir, args.show, args.wait_time))
     return runner
 
 
@@ -131,37 +122,39 @@ def prepare_exported(args: argparse.Namespace) -> Runner:
     model = ExportedModel(load_exported(args.file, args.trust_checkpoint))
     if model.metadata.library != cfg.default_scope:
         raise UserError(f'{args.file} is a model of {model.metadata.library}, but the config of {cfg.default_scope}.')
-    report = _check_and_change(cfg, args, 'exported')
+    requirements.check_test_parts(cfg)
+    report = _ask_rules(cfg, args, 'test')
+    command_options.allow_no_workers(cfg)
+    command_options.leave_out_training(cfg)
+    data.guard_data(cfg, 'test')
     return _build_runner(cfg, lambda: model, report)
 
 
-def _check_and_change(cfg: Config, args: argparse.Namespace, kind: str) -> rules.Report:
-    """Make all checks of a config that need no model, join the processes, and make the changes.
+def _ask_rules(cfg: Config, args: argparse.Namespace, *splits: str) -> rules.Report:
+    """Join the processes, and ask the rules about a config and its data; this may take minutes.
 
     Returns:
-        The report of the rules; an empty one in all processes but the first.
+        The report; an empty one in all processes but the first.
+
+    Raises:
+        DataError: There are faults; it lists all of them.
+        SystemExit: See :func:`prepare`.
     """
+
+    def ask() -> rules.Report:
+        rules.check_data(cfg, *splits)
+        report = rules.check(cfg, splits, rules.CHEAP)
+        rules.refuse(report.faults)
+        return report
+
     rules.ignore_kinds(cfg, args.ignore)
-    for check in CHECKS[kind]:
-        check(cfg, args)
-    engine.start_processes(cfg, args)
-    report = engine.on_main_process(lambda: _ask_rules(cfg, ('train', 'val') if kind == 'train' else ('test',)))
-    for change in PASSES[kind]:
-        change(cfg, args)
-    return report or rules.Report()
-
-
-def _ask_rules(cfg: Config, splits: Sequence[str]) -> rules.Report:
-    """Ask the rules about a config and its data; raises DataError, which lists all faults."""
-    rules.check_data(cfg, *splits)
-    report = rules.check(cfg, splits, rules.CHEAP)
-    rules.refuse(report.faults)
-    return report
+    processes.start_processes(cfg)
+    return processes.on_main_process(ask) or rules.Report()
 
 
 def _build_runner(cfg: Config, get_model: Callable[[], nn.Module], report: rules.Report) -> Runner:
     """Build the runner, and log what the rules report: a line for each dataset and each warning."""
-    runner = engine.build_runner(cfg, get_model)
+    runner = factory.build_runner(cfg, get_model)
     report.log(runner.logger)
     return runner
 
@@ -172,7 +165,7 @@ def check_model(cfg: Config, train: bool = False) -> nn.Module:
     Raises:
         UserError: See :func:`build_model` and :func:`check_trainable`.
     """
-    model = engine.build_model(cfg)
+    model = factory.build_model(cfg)
     if train:
         check_trainable(model)
     return model

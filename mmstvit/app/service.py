@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 from mmengine.registry import DefaultScope
-from PIL import Image
 
 from mmstvit.apis.predict.inputs import Source
 from mmstvit.apis.predict.predictor import Predictor, load_predictor
@@ -19,7 +18,7 @@ from mmstvit.compat import registered_types_only
 from mmstvit.datasets.images import UnreadableError
 from mmstvit.drawing import resize
 from mmstvit.errors import UserError
-from mmstvit.fileio import IMAGE_SUFFIXES, safe_loading
+from mmstvit.fileio import IMAGE_SUFFIXES, image_size, safe_loading
 from mmstvit.visualization import Attention, SuperTokens, attention_of, image_of, super_tokens
 
 from .pictures import SIDE, ClassScore, draw_prediction
@@ -111,13 +110,9 @@ class Service:
         """Return (width, height) of an image from its header; raises UserError if it is no image or too large."""
         if path.suffix.lower() not in IMAGE_SUFFIXES:
             raise UserError(f'{path.name} is not an image file.', f'Use one of {", ".join(IMAGE_SUFFIXES)}.')
-        try:
-            with Image.open(path) as header:
-                size = header.size
-        except Image.DecompressionBombError:
-            size = self.max_pixels, 2
-        except Exception as error:  # Pillow raises all kinds of errors for damaged files
-            raise UserError(f'{path.name} is damaged, or not an image.', 'Use a JPEG or PNG file.') from error
+        size = image_size(path)
+        if size is None:
+            raise UserError(f'{path.name} is not an image, damaged, or of too many pixels.', 'Use a JPEG or PNG file.')
         if size[0] * size[1] > self.max_pixels:
             raise UserError(f'{path.name} has more than {self.max_pixels:,} pixels.', 'Use a smaller image.')
         return size

@@ -20,6 +20,7 @@ from mmengine.fileio import LocalBackend, register_backend
 from PIL import Image
 
 from mmstvit.dependencies import LIBRARIES
+from mmstvit.fileio import find_placeholder
 
 _JPEG = b'\xff\xd8\xff'
 _PNG = b'\x89PNG\r\n\x1a\n'
@@ -198,11 +199,8 @@ def find_damage(content: bytes) -> str | None:
     """Find a reason, without decoding, why a file cannot be an image: empty, another format or truncated."""
     if not content:
         return 'the file is empty (0 bytes)'
-    start = content[:64].lstrip().lower()
-    if start.startswith((b'<!doctype html', b'<html')):
-        return 'the file is a web page (HTML), probably of a failed download'
-    if start.startswith(b'version https://git-lfs'):
-        return 'the file is a Git LFS pointer; fetch the content with: git lfs pull'
+    if placeholder := find_placeholder(content[:64]):
+        return f'the file is {placeholder[0]}. {placeholder[1]}'
     if content.startswith(_JPEG) and not content.endswith(_JPEG_END) and not _has_jpeg_end(content):
         return 'the file is truncated (JPEG without end marker)'
     if content.startswith(_PNG) and _PNG_END not in content:

@@ -7,6 +7,7 @@ from pathlib import Path
 import orjson
 
 from mmstvit.errors import DataError
+from mmstvit.fileio import find_placeholder
 
 
 def read_json(path: str | Path) -> object:
@@ -38,13 +39,10 @@ def parse_json(data: bytes, path: object) -> object:
 
 def _parse_slowly(data: bytes, path: object) -> object:
     """Parse what orjson refuses, or raise the error that names the reason."""
-    start = data[:64].lstrip().lower()
-    if not start:
+    if not data[:64].strip():
         raise DataError(f'{path} is empty.', 'Export it again.')
-    if start.startswith(b'version https://git-lfs'):
-        raise DataError(f'{path} is a pointer of Git LFS, not the file itself.', 'Fetch it with: git lfs pull')
-    if start.startswith((b'<!doctype', b'<html')):
-        raise DataError(f'{path} is a web page (HTML), as a failed download leaves it.', 'Download it again.')
+    if placeholder := find_placeholder(data[:64]):
+        raise DataError(f'{path} is {placeholder[0]}.', placeholder[1])
     try:
         text = data.decode('utf-8-sig')
     except UnicodeDecodeError as error:

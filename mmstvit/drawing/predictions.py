@@ -111,8 +111,9 @@ def draw_sample(
     if f'{kind}_panoptic_seg' in sample:
         objects = read_map(sample.get(f'{kind}_panoptic_seg'))
         return draw_boundaries(draw_map(image, objects % _INSTANCE_OFFSET, classes, colors), objects)
-    if 'bboxes' in sample.get(f'{kind}_instances', ()):  # of augmented images the ground truth is empty
-        return draw_objects(image, read_objects(sample.get(f'{kind}_instances'), score), classes, colors, scale)
+    instances = sample.get(f'{kind}_instances', ())
+    if 'bboxes' in instances:  # the truth has none if the pipeline loads no annotations
+        return draw_objects(image, read_objects(instances, score), classes, colors, scale)
     if f'{kind}_sem_seg' in sample:
         return draw_map(image, read_map(sample.get(f'{kind}_sem_seg')), classes, colors)
     if f'{kind}_score' in sample:

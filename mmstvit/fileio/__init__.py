@@ -4,7 +4,7 @@ from .comparing import OTHER_CONFIG, LoadReport, compare, load_weights, unwrap
 from .configs import check_config, parse_config
 from .image_files import IMAGE_SUFFIXES, VIDEO_SUFFIXES, image_size, mark_results, walk_folder
 from .loading import is_local, open_checkpoint, resumable_checkpoints, safe_loading
-from .reading import read_checkpoint
+from .reading import find_placeholder, read_checkpoint
 from .weights import Checkpoint, add_dot, describe_content
 from .writing import check_target, plain_data, plain_meta, serialize, write_atomically
 
@@ -19,6 +19,7 @@ __all__ = [
     'check_target',
     'compare',
     'describe_content',
+    'find_placeholder',
     'image_size',
     'is_local',
     'load_weights',

@@ -64,12 +64,24 @@ def image_size(path: str | Path, backend: str = 'cv2', turns: bool = True) -> tu
     """
     try:
         with Image.open(path) as image:
-            size, kind, orientation = image.size, image.format, image.getexif().get(_ORIENTATION)
+            size, kind, orientation = image.size, image.format, None
             if kind == 'TIFF':  # Pillow (tried: 12.3) exchanges the sides itself
                 size, turns = (image.tag_v2[_WIDTH], image.tag_v2[_HEIGHT]), True  # also of `unchanged`
-            elif backend != 'pillow' and 'exif' not in image.info:
-                orientation = None  # from XMP, which only Pillow reads
+            # Only Pillow reads an orientation from XMP. Of a PNG without EXIF, its getexif decodes the image.
+            if backend == 'pillow' or kind == 'TIFF' or 'exif' in image.info or (kind == 'PNG' and _has_exif(path)):
+                orientation = image.getexif().get(_ORIENTATION)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         return None
     turned = turns and orientation in _EXCHANGED and (backend == 'pillow' or kind in _TURNED_BY_OPENCV)
     return size[::-1] if turned else size
+
+
+def _has_exif(path: str | Path) -> bool:
+    """Return True if a PNG file has a chunk with EXIF, which may stand behind the pixels."""
+    with open(path, 'rb') as file:
+        file.seek(8)
+        while len(head := file.read(8)) == 8:
+            if head[4:] == b'eXIf':
+                return True
+            file.seek(int.from_bytes(head[:4], 'big') + 4, os.SEEK_CUR)
+    return False

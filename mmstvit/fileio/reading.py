@@ -96,16 +96,30 @@ def find_format(path: Path, verify: bool) -> str:
         return 'safetensors'
     if head.startswith(b'\x80'):
         return 'pickle'
-    text = head.lstrip(b'\xef\xbb\xbf \t\r\n').lower()
-    if text.startswith((b'<!doctype', b'<html')):
-        raise CheckpointError(f'{path} is a web page (HTML), as a failed download leaves it.', _DOWNLOAD)
-    if text.startswith(b'version https://git-lfs'):
-        raise CheckpointError(f'{path} is a pointer of Git LFS, not the file itself.', 'Fetch it with: git lfs pull')
+    if placeholder := find_placeholder(head):
+        raise CheckpointError(f'{path} is {placeholder[0]}.', placeholder[1])
     raise CheckpointError(
         f'{path} is not a checkpoint (expected a file of torch.save or .safetensors): '
         + (f'it begins with {head[:8]!r}.' if head else 'it is empty.'),
         _DOWNLOAD,
     )
+
+
+def find_placeholder(start: bytes) -> tuple[str, str] | None:
+    """Recognize a file that stands where another one should be: a web page or a pointer of Git LFS.
+
+    Args:
+        start: The first bytes of the file, 64 or more.
+
+    Returns:
+        What the file is, and the remedy; None for any other file.
+    """
+    text = start.lstrip(b'\xef\xbb\xbf \t\r\n').lower()
+    if text.startswith((b'<!doctype', b'<html')):
+        return 'a web page (HTML), as a failed download leaves it', 'Download it again.'
+    if text.startswith(b'version https://git-lfs'):
+        return 'a pointer of Git LFS, not the file itself', 'Fetch it with: git lfs pull'
+    return None
 
 
 def _read_safetensors(path: Path, map_location: Location) -> dict[str, Tensor]:

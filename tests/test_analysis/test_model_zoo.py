@@ -63,7 +63,7 @@ def test_a_row_agrees_with_the_paper(name):
     if name in RECOMPUTED:
         assert (round(counts['params'], 2), round(counts['flops'], 1)) == RECOMPUTED[name]
     if name.startswith('Mask R-CNN'):
-        assert round(zoo.count(config).modules['backbone'].layers / 1e9, 1) == BACKBONES[name[-1]]
+        assert round(zoo.count_model(config).modules['backbone'].layers / 1e9, 1) == BACKBONES[name[-1]]
 
 
 @pytest.mark.long
@@ -102,7 +102,7 @@ def test_the_paper_seems_to_count_the_convolutions_that_gather_neighbors(monkeyp
     with use_backend('naive'):
         for name in ('grids 8, 4, 2, 1', 'two iterations'):
             (config,) = configs(ABLATIONS[name])
-            macs = zoo.count.__wrapped__(config).total.everything
+            macs = zoo.count_model.__wrapped__(config).total.everything
             assert f'{macs / 1e9:.2f}' == printed(ABLATIONS[name])['flops']
 
 

@@ -11,7 +11,7 @@ from mmengine.registry import MODELS, RUNNERS
 from torch import Tensor
 
 from mmstvit.apis import build_model, read_config
-from mmstvit.engine.runner import build_runner, build_seeded
+from mmstvit.engine.runner.factory import build_runner, build_seeded
 from mmstvit.models import STViT
 
 from ..fork_server import fork
@@ -155,9 +155,9 @@ def test_a_fault_ends_two_processes_with_one_message(broken):
 
 ERROR_IN_ONE = """
 from mmengine.config import Config
-from mmstvit.engine.runner import on_main_process, start_processes
+from mmstvit.engine.runner.processes import on_main_process, start_processes
 
-start_processes(Config(dict(launcher='pytorch')), None)
+start_processes(Config(dict(launcher='pytorch')))
 print('the function returns', on_main_process(lambda: 'its value'))
 on_main_process(lambda: 1 / 0)
 """

@@ -99,3 +99,8 @@ def test_classes_of_an_image_are_listed():
 
 def test_a_sample_without_a_prediction():
     assert draw() is None and draw('gt') is None
+
+
+def test_a_pipeline_that_loads_no_annotations_leaves_no_truth():
+    """MMDetection then packs an empty InstanceData."""
+    assert draw('gt', gt_instances=InstanceData()) is None

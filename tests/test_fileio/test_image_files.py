@@ -55,6 +55,20 @@ class TestSize:
                 decoded = mmcv.imfrombytes(path.read_bytes(), flag=color, backend=backend)
                 assert image_size(path, backend, turns=color != 'unchanged') == decoded.shape[1::-1], (backend, color)
 
+    def test_a_png_is_not_decoded_and_its_exif_may_stand_behind_the_pixels(self, tmp_path, monkeypatch):
+        exif = Image.Exif()
+        exif[274] = 6
+        path = tmp_path / 'image.png'
+        PICTURE.save(path, exif=exif)
+        start, _, rest = path.read_bytes().partition(b'IDAT')
+        chunk = start[start.index(b'eXIf') - 4 : -4]
+        content = start.replace(chunk, b'') + b'IDAT' + rest
+        path.write_bytes(content[:-12] + chunk + content[-12:])
+        assert image_size(path) == mmcv.imread(path).shape[1::-1] == (24, 40)
+        PICTURE.save(path)
+        monkeypatch.setattr('PIL.PngImagePlugin.PngImageFile.load', None)
+        assert image_size(path) == (40, 24)
+
     def test_a_file_that_is_no_image_has_no_size(self, tmp_path):
         (tmp_path / 'a.jpg').write_text('text')
         assert image_size(tmp_path / 'a.jpg') is None

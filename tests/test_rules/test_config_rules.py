@@ -1,6 +1,5 @@
 """Good configs and data of which the rules about configs say nothing."""
 
-import argparse
 import os
 import shutil
 
@@ -10,7 +9,7 @@ from mmengine.config import Config
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from mmstvit.engine.runner import allow_no_workers
+from mmstvit.engine.runner.command_options import allow_no_workers
 from mmstvit.rules import CHEAP, THOROUGH, check
 
 from ..helpers import load_config
@@ -118,5 +117,5 @@ def test_missing_images_are_left_to_another_rule(tmp_path):
 
 def test_no_workers():
     cfg = Config(dict(train_dataloader=dict(num_workers=0, persistent_workers=True, prefetch_factor=2)))
-    allow_no_workers(cfg, argparse.Namespace())
+    allow_no_workers(cfg)
     assert list(DataLoader([1, 2], **cfg.train_dataloader)) == [1, 2]

@@ -73,7 +73,7 @@ def test_training_next_to_backbones_that_fail(run, tmp_path, monkeypatch):
     assert '64×96, batch of 1, train, fp32' in text and code == 1
 
 
-def test_the_table_adds_up(tmp_path):
+def test_the_table_adds_up():
     ours = benchmark.BenchmarkResult('ours', (64, 64), 2_000_000, 4 * 2**20, [0.1, 0.3, 0.2])
     other = benchmark.BenchmarkResult('other', (64, 64), 1, 6 * 2**20, [0.2, 0.3, 0.6])  # 2, 1 and 3 times as slow
     failed = benchmark.BenchmarkResult('failed', (64, 64), error='no memory')
@@ -81,8 +81,6 @@ def test_the_table_adds_up(tmp_path):
     assert table[1].split() == ['ours', '2.00', '200.00', '100.00', '40.00', '1.000', '4', '1.000']
     assert table[2].split()[2:] == ['300.00', '200.00', '26.67', '2.000', '6', '1.500']
     assert table[3].split() == ['failed', *'–––––––'] and table[4] == 'failed: no memory'
-    benchmark.plot([[ours, failed], [other, failed]], 'title', str(tmp_path / 'plot.png'))
-    assert (tmp_path / 'plot.png').stat().st_size > 10_000
 
 
 @pytest.mark.parametrize(
@@ -117,12 +115,12 @@ def test_steps(text, mode):
 def test_options_of_an_entry():
     entry = benchmark.parse_entry('stvit-nano+with_cp=True+stoken_size=8,4,2,1+deploy+bf16+OMP_NUM_THREADS=1')
     assert entry.switches == ['deploy', 'bf16'] and entry.variables == {'OMP_NUM_THREADS': '1'}
-    model = benchmark.build(entry).eval()
+    model = benchmark.build_entry(entry).eval()
     assert model.with_cp and model.stages[2][0].attn.stoken_size == 2
     assert benchmark.finish(entry, model).deploy
     assert isinstance(benchmark.finish(benchmark.parse_entry('naive-nano'), tiny()), PublishedSTViT)
     for name in benchmark.OTHERS:
-        model = benchmark.build(benchmark.parse_entry(name))
+        model = benchmark.build_entry(benchmark.parse_entry(name))
         model.eval()  # returns None for some
         maps = model(torch.zeros(1, 3, 64, 96))
         assert [tuple(x.shape[2:]) for x in maps] == [(16, 24), (8, 12), (4, 6), (2, 3)]

@@ -65,11 +65,11 @@ def test_layouts(scenes, split):
 
 
 def test_masks_cover_the_painted_pixels(module):
-    recipe = module.Recipe(train=1, val=1, size=128, max_objects=1, seed=0)
+    options = module.SceneOptions(train=1, val=1, size=128, max_objects=1, seed=0)
     black = [np.zeros((200, 200, 3), np.uint8)]
     digits = module.load_digits()
     for seed in range(12):
-        image, objects = module.draw_scene(np.random.default_rng(seed), black, digits, recipe)
+        image, objects = module.draw_scene(np.random.default_rng(seed), black, digits, options)
         ((_, mask),) = objects
         painted = image.max(axis=2)
         assert (painted[mask] > 0).all()

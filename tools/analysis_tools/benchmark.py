@@ -26,12 +26,12 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
-from math import nan, sqrt
+from math import nan
 from pathlib import Path
 
-from mmstvit.arch import ARCHS, suggest
+from mmstvit.arch import ARCHS
 from mmstvit.command_line import count, make_parser, positive, user_errors
-from mmstvit.errors import UserError
+from mmstvit.errors import UserError, suggest
 from mmstvit.version import __version__
 
 # Other backbones: configs that have them. They run without stochastic depth.
@@ -87,7 +87,6 @@ def parse_args() -> argparse.Namespace:
     add('--threads', type=positive, help="threads of the CPU; default: PyTorch's")
     add('--baseline', metavar='ENTRY', help='entry that ratios refer to; default: the first')
     add('--json', metavar='FILE', help='write all results')
-    add('--plot', metavar='FILE', help='draw them over the size of the image')
     args = parser.parse_args()
     args.shape = args.shape or [[224, 224]]
     args.steps = args.steps or (1 if args.device == 'cpu' else 10)
@@ -147,7 +146,7 @@ def parse_entry(text: str) -> BenchmarkEntry:
     return entry
 
 
-def build(entry: BenchmarkEntry) -> nn.Module:
+def build_entry(entry: BenchmarkEntry) -> nn.Module:
     """Build the model of an entry with the weights of seed 0."""
     if is_exported(entry.name):
         model, file = nn.Module(), load_exported(entry.name, trust=True)
@@ -249,10 +248,10 @@ def prepare_detector(model: nn.Module, args: argparse.Namespace) -> Callable[[],
     return forward
 
 
-def prepare(entry: BenchmarkEntry, args: argparse.Namespace) -> tuple[nn.Module, Callable[[], None]]:
+def prepare_step(entry: BenchmarkEntry, args: argparse.Namespace) -> tuple[nn.Module, Callable[[], None]]:
     """Build the model and images of an entry, and take a step; return the model and the step."""
     train = args.mode == 'train'
-    built = build(entry).to(args.device)
+    built = build_entry(entry).to(args.device)
     built.train(train)  # some backbones return None
     model = finish(entry, built)
     images = torch.randn(args.batch_size, 3, *args.shape, generator=torch.Generator().manual_seed(0)).to(args.device)
@@ -307,17 +306,17 @@ def work(entry: BenchmarkEntry, args: argparse.Namespace, first: bool) -> Iterat
     if args.threads is not None:
         torch.set_num_threads(args.threads)
     torch.backends.cudnn.allow_tf32 = False  # fp32 means fp32
-    if first and isinstance(build(entry), STViT):
-        model = build(replace(entry, arguments=entry.arguments | NO_DROPOUT)).train(args.mode == 'train')
+    if first and isinstance(build_entry(entry), STViT):
+        model = build_entry(replace(entry, arguments=entry.arguments | NO_DROPOUT)).train(args.mode == 'train')
         check_agreement(model, partial(finish, entry), args.dtype, args.device)
-    model, step = prepare(entry, args)
+    model, step = prepare_step(entry, args)
     if first:
         yield sum(p.numel() for p in model.parameters()), measure_memory(step, args)
     while True:
         yield measure_time(step, args)
 
 
-def serve(text: str, options: dict, first: bool) -> None:
+def serve_results(text: str, options: dict, first: bool) -> None:
     """Print a result of :func:`work`, or why there is none, as JSON for every line of standard input."""
     replies = os.fdopen(os.dup(1), 'w')
     os.dup2(2, 1)  # libraries print to standard output
@@ -350,7 +349,9 @@ class BenchmarkResult:
         return statistics.median(self.seconds or [nan])
 
 
-def ask(entry: BenchmarkEntry, row: BenchmarkResult, args: argparse.Namespace, first: bool) -> Iterator[object]:
+def request_results(
+    entry: BenchmarkEntry, row: BenchmarkResult, args: argparse.Namespace, first: bool
+) -> Iterator[object]:
     """Yield the results of :func:`work` in a process of its own; a failure goes into the row and ends them."""
     call = json.dumps([entry.text, {**vars(args), 'shape': row.shape}, first])
     # The process that measures memory gives large blocks pages of their own, which makes malloc slow.
@@ -374,16 +375,14 @@ def ask(entry: BenchmarkEntry, row: BenchmarkResult, args: argparse.Namespace, f
 
 def measure(entries: Sequence[BenchmarkEntry], args: argparse.Namespace, shape: Sequence[int]) -> list[BenchmarkResult]:
     """Measure entries on images of one shape; an entry that fails has a result that says so."""
-    texts = [entry.text for entry in entries]
-    labels = [f'{t} ({texts[:i].count(t) + 1})' if t in texts[:i] else t for i, t in enumerate(texts)]
-    rows = [BenchmarkResult(label, shape) for label in labels]
+    rows = [BenchmarkResult(entry.text, shape) for entry in entries]
     for entry, row in zip(entries, rows, strict=True):
         print(f'{row.label} at {shape[0]}×{shape[1]}: check, memory', file=sys.stderr)
-        with contextlib.closing(ask(entry, row, args, first=True)) as worker:
+        with contextlib.closing(request_results(entry, row, args, first=True)) as worker:
             row.parameters, row.memory = next(worker, (None, None))
     print(f'time at {shape[0]}×{shape[1]}', file=sys.stderr)
     sound = [(entry, row) for entry, row in zip(entries, rows, strict=True) if not row.error]
-    workers = [(row, ask(entry, row, args, first=False)) for entry, row in sound]
+    workers = [(row, request_results(entry, row, args, first=False)) for entry, row in sound]
     order = random.Random(0)
     for number in range(args.warmup + args.rounds):
         for row, worker in order.sample(workers, len(workers)):
@@ -427,25 +426,6 @@ def format_table(rows: Sequence[BenchmarkResult], baseline: BenchmarkResult, bat
     return '\n'.join([*text, *(f'{row.label}: {row.error}' for row in rows if row.error)])
 
 
-def plot(table: Sequence[Sequence[BenchmarkResult]], title: str, file: str) -> None:
-    """Draw time and memory over the side of the image."""
-    from matplotlib.figure import Figure  # without pyplot: no display, no state
-
-    figure = Figure(figsize=(12, 5), layout='constrained')
-    figure.suptitle(title)
-    for panel, label in zip(figure.subplots(1, 2), ('time of a step, ms', 'peak memory of a step, MiB'), strict=True):
-        for rows in zip(*table, strict=True):
-            sides = [round(sqrt(row.shape[0] * row.shape[1])) for row in rows]
-            values = [row.median * 1e3 if 'time' in label else (row.memory or nan) / MIB for row in rows]
-            panel.loglog(sides, values, marker='o', label=rows[0].label)
-        panel.set_xticks(sides, map(str, sides))
-        panel.minorticks_off()
-        panel.set(xlabel='side of the image, √(H·W)', ylabel=label)
-        panel.grid(alpha=0.3)
-        panel.legend()
-    figure.savefig(file, dpi=120)
-
-
 def main() -> int:
     """Measure and report; returns 1 if an entry failed."""
     args = parse_args()
@@ -453,28 +433,26 @@ def main() -> int:
         entries = [parse_entry(text) for text in args.entries]
         if args.device != 'cpu' and not torch.cuda.is_available():
             raise UserError(f'--device {args.device} needs a CUDA GPU, and PyTorch finds none.')
-    for file in filter(None, (args.json, args.plot)):
-        Path(file).absolute().parent.mkdir(parents=True, exist_ok=True)
+    if args.json:
+        Path(args.json).absolute().parent.mkdir(parents=True, exist_ok=True)
     table = [measure(entries, args, shape) for shape in args.shape]
     environment = collect_environment(args)
     for name, value in environment.items():
         print(f'{name:<10} {value}')
-    title = f'batch of {args.batch_size}, {args.mode}, {args.dtype}, {args.device}'
-    for rows in table:
-        print(f'\n{rows[0].shape[0]}×{rows[0].shape[1]}, {title}, {args.rounds} rounds, ± interquartile range')
+    settings = f'batch of {args.batch_size}, {args.mode}, {args.dtype}, {args.device}, {args.rounds} rounds'
+    for (height, width), rows in zip(args.shape, table, strict=True):
+        print(f'\n{height}×{width}, {settings}, ± interquartile range')
         print(format_table(rows, rows[args.entries.index(args.baseline)], args.batch_size))
     print(f'\n×: relative to {args.baseline}; of time, the median over rounds of the ratio within a round')
     results = [asdict(row) for rows in table for row in rows]
     if args.json:
         content = {'environment': environment, 'baseline': args.baseline, 'results': results}
         Path(args.json).write_text(json.dumps(content, indent=2) + '\n')
-    if args.plot:
-        plot(table, title, args.plot)
     return int(any(row['error'] for row in results))
 
 
 if __name__ == '__main__':
     if sys.argv[1:2] == ['--serve']:
-        serve(*json.loads(sys.argv[2]))
+        serve_results(*json.loads(sys.argv[2]))
     else:
         sys.exit(main())

@@ -6,7 +6,6 @@ Masks are half transparent, in one color per class. Example::
         work_dirs/mask-rcnn_stvit-nano_fpn_scenes/epoch_3.pth --out sheet.png
 """
 
-import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,10 +47,10 @@ def draw(runner: 'Runner', count: int, columns: int, side: int, score_thr: float
     return contact_sheet(rows, legend=dict(zip(classes, colors, strict=True)))
 
 
-def check_detector(cfg: 'Config', args: argparse.Namespace) -> None:
+def check_detector(cfg: 'Config', name: str) -> None:
     """Check that the config is that of a detector with masks; raises UserError."""
     if cfg.default_scope != 'mmdet' or 'mask_head' not in cfg.model.get('roi_head', {}):
-        raise UserError(f'{args.config} is not a detector with masks.')
+        raise UserError(f'{name} is not a detector with masks.')
 
 
 def main() -> None:
@@ -68,12 +67,13 @@ def main() -> None:
     add_common_arguments(parser)
     args = parser.parse_args()
     with user_errors():
-        from mmstvit.apis import prepare
+        from mmstvit.apis import prepare, read_config
         from mmstvit.checkpoint import to_mmstvit
         from mmstvit.fileio import safe_loading
 
         with safe_loading(convert=to_mmstvit):
-            runner = prepare(args, 'test', check_detector)
+            check_detector(read_config(args.config, args.cfg_options), args.config)
+            runner = prepare(args, 'test')
     sheet = draw(runner, args.num, args.columns, args.side, args.score_thr)
     args.sheet.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(sheet).save(args.sheet)

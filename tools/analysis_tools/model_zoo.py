@@ -45,7 +45,7 @@ _COUNTED: dict[tuple[str, tuple[int, int]], 'Complexity'] = {}
 
 
 @functools.cache
-def count(config: str) -> 'Complexity':
+def count_model(config: str) -> 'Complexity':
     """Count the model of a config below ``configs``, at the default shape of its kind."""
     import torch
 
@@ -64,7 +64,7 @@ def count(config: str) -> 'Complexity':
 
 def count_all(config: str) -> dict[str, float]:
     """Return the counts that a row shows: parameters in M; FLOPs in the paper's convention, and of everything, in G."""
-    total = count(config).total
+    total = count_model(config).total
     # The paper counts everything in classifiers, and layers alone in detectors and segmentors.
     flops = total.everything if config.startswith('imagenet/') else total.layers
     return {'params': total.params / 1e6, 'flops': flops / 1e9, 'everything': total.everything / 1e9}
@@ -94,7 +94,7 @@ def metafile(family: str) -> str:
     for path in sorted((ROOT / 'configs' / family).glob('*.py')):
         train_cfg = Config.fromfile(path).train_cfg
         length = {'Epochs': 'max_epochs', 'Iterations': 'max_iters'}
-        result = count(f'{family}/{path.name}')
+        result = count_model(f'{family}/{path.name}')
         metadata = {'Training Data': next(data for part, data in DATA.items() if part in path.stem)}
         metadata.update({name: train_cfg[key] for name, key in length.items() if key in train_cfg})
         metadata.update({'FLOPs': result.total.everything, 'Parameters': result.total.params})
@@ -105,7 +105,7 @@ def metafile(family: str) -> str:
         'Collections': [{'Name': collection, 'Metadata': architecture, 'Paper': PAPER}],
         'Models': models,
     }
-    shapes = sorted({count(f'{family}/{Path(model["Config"]).name}').shape for model in models})
+    shapes = sorted({count_model(f'{family}/{Path(model["Config"]).name}').shape for model in models})
     sizes = ' or '.join(f'{height}x{width}' for height, width in shapes)
     head = (
         '# Written by tools/analysis_tools/model_zoo.py. No weights are published.\n'

@@ -53,7 +53,7 @@ CROP_SIDE = 64
 
 
 @dataclass(frozen=True)
-class Recipe:
+class SceneOptions:
     """Arguments that decide the content of the folder.
 
     Args:
@@ -151,14 +151,14 @@ def draw_paint(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
 
 
 def draw_scene(
-    rng: np.random.Generator, pool: list[np.ndarray], digits: np.ndarray, recipe: Recipe
+    rng: np.random.Generator, pool: list[np.ndarray], digits: np.ndarray, options: SceneOptions
 ) -> tuple[np.ndarray, list[tuple[int, np.ndarray]]]:
     """Draw an image (size, size, 3) RGB uint8 and its objects: class index and visible mask (size, size) bool."""
-    size = recipe.size
+    size = options.size
     image = draw_background(rng, pool, size).astype(np.float32)
     objects: list[tuple[int, np.ndarray]] = []
     areas: list[int] = []
-    wanted = int(rng.integers(1, recipe.max_objects + 1))
+    wanted = int(rng.integers(1, options.max_objects + 1))
     for _ in range(4 * wanted):  # four tries per object; a crowded scene may get fewer
         if len(objects) == wanted:
             break
@@ -210,7 +210,7 @@ def link_or_copy(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
-def write_split(root: Path, split: str, count: int, recipe: Recipe) -> None:
+def write_split(root: Path, split: str, count: int, options: SceneOptions) -> None:
     """Draw one split and write it in the three layouts below ``root``."""
     pool = [load_photo(name) for name in PHOTOS[split]]
     digits = load_digits()[DIGITS[split]]
@@ -224,12 +224,12 @@ def write_split(root: Path, split: str, count: int, recipe: Recipe) -> None:
     images, annotations = [], []
     for index in tqdm(range(1, count + 1), disable=None):
         # A generator per image, so that an image does not depend on the number of images.
-        rng = np.random.default_rng([recipe.seed, len(split), index])
-        image, objects = draw_scene(rng, pool, digits, recipe)
+        rng = np.random.default_rng([options.seed, len(split), index])
+        image, objects = draw_scene(rng, pool, digits, options)
         stem = f'{index:06d}'
         save(coco_dir / f'{stem}.jpg', image)
         link_or_copy(coco_dir / f'{stem}.jpg', image_dir / f'{stem}.jpg')
-        images.append(dict(id=index, file_name=f'{stem}.jpg', width=recipe.size, height=recipe.size))
+        images.append(dict(id=index, file_name=f'{stem}.jpg', width=options.size, height=options.size))
         labels = np.zeros(image.shape[:2], np.uint8)
         for number, (label, mask) in enumerate(objects):
             labels[mask] = label + 1
@@ -255,7 +255,7 @@ def write_split(root: Path, split: str, count: int, recipe: Recipe) -> None:
     target.write_text(json.dumps(dict(images=images, annotations=annotations, categories=categories)))
 
 
-def make_scenes(out_dir: Path, recipe: Recipe, force: bool = False) -> bool:
+def make_scenes(out_dir: Path, options: SceneOptions, force: bool = False) -> bool:
     """Make the folder, unless it is already there.
 
     The folder is written under a temporary name and renamed when it is complete, so that an interruption does not leave
@@ -263,8 +263,8 @@ def make_scenes(out_dir: Path, recipe: Recipe, force: bool = False) -> bool:
 
     Args:
         out_dir: The folder.
-        recipe: Its content.
-        force: Replace scenes of another recipe.
+        options: What decides its content.
+        force: Replace scenes of other options.
 
     Returns:
         True if scenes were made, False if they were already there.
@@ -272,7 +272,7 @@ def make_scenes(out_dir: Path, recipe: Recipe, force: bool = False) -> bool:
     Raises:
         FileExistsError: ``out_dir`` holds something else; the message has the remedy.
     """
-    manifest = json.dumps(dict(asdict(recipe), classes=CLASSES), indent=2)
+    manifest = json.dumps(dict(asdict(options), classes=CLASSES), indent=2)
     made_by = out_dir / 'scenes.json'
     if out_dir.exists():
         if made_by.exists() and json.loads(made_by.read_text()) == json.loads(manifest):
@@ -288,8 +288,8 @@ def make_scenes(out_dir: Path, recipe: Recipe, force: bool = False) -> bool:
     with tempfile.TemporaryDirectory(dir=out_dir.parent, prefix=f'.{out_dir.name}-') as scratch:
         root = Path(scratch) / 'scenes'
         for split in ('train', 'val'):
-            print(f'{split}: {getattr(recipe, split)} scenes')
-            write_split(root, split, getattr(recipe, split), recipe)
+            print(f'{split}: {getattr(options, split)} scenes')
+            write_split(root, split, getattr(options, split), options)
         (root / 'scenes.json').write_text(manifest)
         if out_dir.exists():
             out_dir.rename(Path(scratch) / 'old')
@@ -310,9 +310,9 @@ def main() -> None:
     args = parser.parse_args()
     if not 64 <= args.size <= 400:  # the smallest photograph is 300 pixels high, larger crops only blur
         parser.error(f'--size must be 64 to 400, but got {args.size}')
-    recipe = Recipe(args.train, args.val, args.size, args.max_objects, args.seed)
+    options = SceneOptions(args.train, args.val, args.size, args.max_objects, args.seed)
     try:
-        made = make_scenes(args.out_dir, recipe, args.force)
+        made = make_scenes(args.out_dir, options, args.force)
     except FileExistsError as error:
         parser.error(str(error))
     print(f'{args.out_dir}: {"made" if made else "already there, nothing to do"}')

@@ -14,7 +14,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mmstvit.command_line import add_cfg_options, add_trust, make_parser, positive, user_errors
+from mmstvit.command_line import add_cfg_options, add_trust, make_parser, positive, print_rows, user_errors
 
 if TYPE_CHECKING:
     from mmstvit.deployment import ExportReport
@@ -70,8 +70,7 @@ def print_report(report: 'ExportReport') -> None:
         + (f', {report.objects} objects' if metadata.task == 'detection' else ''),
         'largest error': ', '.join(f'{name} {error:.1g}' for name, error in report.errors.items()),
     }
-    width = max(map(len, rows))
-    print('\n'.join(f'  {name:<{width}}  {value}' for name, value in rows.items()))
+    print_rows(rows)
 
 
 def main() -> None:

@@ -25,14 +25,14 @@ TOLERANCE = 1e-5
 
 def load_strictly(model: 'nn.Module', checkpoint: 'Checkpoint') -> None:
     """Load every weight; raises UserError if one is missing, unexpected or of another shape."""
-    from mmstvit.apis.converters import shorten
+    from mmstvit.apis.converters import shorten_error
     from mmstvit.fileio import compare
 
     compare(model, checkpoint, complete=True)  # its messages have remedies
     try:
         model.load_state_dict(checkpoint.weights)
     except RuntimeError as error:
-        raise UserError(f'{checkpoint.path} does not fit the model of the config: {shorten(error)}') from error
+        raise UserError(f'{checkpoint.path} does not fit the model of the config: {shorten_error(error)}') from error
 
 
 def find_deployable(model: 'nn.Module') -> dict[str, 'Deployable']:

@@ -19,7 +19,7 @@ from mmstvit.compat import registered_types_only
 from mmstvit.datasets.images import UnreadableError, find_readers
 from mmstvit.datasets.wrappers import inner_datasets
 from mmstvit.drawing import Color, class_colors, to_rgb
-from mmstvit.engine import runner as engine
+from mmstvit.engine.runner import command_options, factory, requirements
 from mmstvit.errors import CheckpointError, UserError
 from mmstvit.fileio import Checkpoint, check_config, load_weights, open_checkpoint
 from mmstvit.nodes import as_list, type_name
@@ -152,7 +152,7 @@ def load_predictor(
     device = _find_device(device)
     source = Checkpoint('', {})
     if checkpoint is not None:
-        engine.check_checkpoint(checkpoint)
+        requirements.check_checkpoint(checkpoint)
         source = open_checkpoint(checkpoint, trust=trust)
     with contextlib.ExitStack() as stack:
         if config is None:
@@ -163,9 +163,9 @@ def load_predictor(
             cfg = read_config(config, cfg_options)
             _set_test_data(cfg, config)
         stack.enter_context(DefaultScope.overwrite_default_scope(cfg.default_scope))
-        engine.apply_tta(cfg, SimpleNamespace(tta=tta))
+        command_options.apply_tta(cfg, SimpleNamespace(tta=tta))
         try:
-            model = engine.build_model(cfg)
+            model = factory.build_model(cfg)
         except UserError as error:
             if config is not None:
                 raise

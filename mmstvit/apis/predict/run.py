@@ -110,15 +110,7 @@ def skip_reason(error: Exception) -> str:
 
 
 class _Run:
-    """One prediction of many images.
-
-    Args:
-        predictor: The model.
-        files: The inputs.
-        out_dir: Folder for the results.
-        batch_size: Images of equal size that are predicted together.
-        score: Lowest score.
-    """
+    """One prediction of many images; the arguments are those of :func:`predict`."""
 
     def __init__(
         self, predictor: Predictor, files: InputFiles, out_dir: Path, batch_size: int, score: float | None

@@ -1,13 +1,12 @@
 """Layer-wise learning-rate decay for backbones with ``get_layer_depth``."""
 
-import difflib
 from collections import Counter
 
 from mmengine.logging import print_log
 from mmengine.optim import DefaultOptimWrapperConstructor
 from torch import nn
 
-from mmstvit.errors import UserError
+from mmstvit.errors import UserError, suggest
 from mmstvit.registry import OPTIM_WRAPPER_CONSTRUCTORS
 
 # The options of DefaultOptimWrapperConstructor, and ours.
@@ -55,10 +54,9 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         super().__init__(optim_wrapper_cfg, paramwise_cfg)
         for option in self.paramwise_cfg:
             if option not in _OPTIONS:
-                close = difflib.get_close_matches(option, _OPTIONS, n=1)
-                hint = f'Did you mean {close[0]!r}? ' if close else ''
                 raise UserError(
-                    f'Unknown option {option!r} of paramwise_cfg.', f'{hint}Known options: {", ".join(_OPTIONS)}.'
+                    f'Unknown option {option!r} of paramwise_cfg.{suggest(option, _OPTIONS)}',
+                    f'Known options: {", ".join(_OPTIONS)}.',
                 )
         rate = self.paramwise_cfg.get('layer_decay_rate')
         if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not 0 < rate <= 1:

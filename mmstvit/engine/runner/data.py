@@ -1,6 +1,5 @@
 """Unreadable files and data sets without annotations: what the config says about them."""
 
-import argparse
 from collections.abc import Mapping
 
 from mmengine.config import Config, ConfigDict
@@ -10,16 +9,6 @@ from mmstvit.errors import UserError
 
 _GUARD = 'mmstvit.GuardedDataset'
 _HOOK = 'mmstvit.DataFaultHook'
-
-
-def guard_train_data(cfg: Config, _args: argparse.Namespace) -> None:
-    """Guard the data for training and validation; see :func:`guard_data`."""
-    guard_data(cfg, 'train', 'val')
-
-
-def guard_test_data(cfg: Config, _args: argparse.Namespace) -> None:
-    """Guard the data for testing; see :func:`guard_data`."""
-    guard_data(cfg, 'test')
 
 
 def guard_data(cfg: Config, *splits: str) -> None:

@@ -1,17 +1,15 @@
 """Build the model of a config once: it is compared with checkpoints, then given to the runner."""
 
 import copy
-import random
 from collections.abc import Callable
 
-import numpy as np
-import torch
 from mmengine.config import Config
 from mmengine.dist import sync_random_seed
 from mmengine.registry import MODELS, RUNNERS, DefaultScope
 from mmengine.runner import FlexibleRunner, Runner, set_random_seed
 from torch import nn
 
+from mmstvit.datasets import record_random
 from mmstvit.errors import UserError
 
 
@@ -44,12 +42,10 @@ def build_seeded(cfg: Config) -> tuple[nn.Module, Callable[[], nn.Module]]:
     cfg.randomness = randomness
     set_random_seed(**randomness)
     model = build_model(cfg)
-    python, numpy, pytorch = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    reset = record_random()
 
     def get_model() -> nn.Module:
-        random.setstate(python)
-        np.random.set_state(numpy)
-        torch.set_rng_state(pytorch)
+        reset()
         return model
 
     return model, get_model

@@ -1,6 +1,5 @@
 """The processes of a distributed run: join them at the start, work in one of them, leave them at the end."""
 
-import argparse
 import gc
 import sys
 from collections.abc import Callable
@@ -20,7 +19,7 @@ from mmstvit.errors import UserError
 T = TypeVar('T')
 
 
-def start_processes(cfg: Config, _args: argparse.Namespace) -> None:
+def start_processes(cfg: Config) -> None:
     """Join the processes of the launcher before the runner does: with the config's backend, or gloo without a GPU.
 
     What follows knows the number of processes and the rank. MMEngine's runners leave a group that exists as it

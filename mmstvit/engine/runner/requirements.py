@@ -1,6 +1,5 @@
 """Requirements of a run that its config alone shows: parts, loops and pretrained weights."""
 
-import argparse
 import os
 from collections.abc import Iterator
 
@@ -16,7 +15,7 @@ DOWNLOAD = 'Where to download weights: docs/checkpoints.md, "Download the weight
 _FOREIGN_LENGTHS = {'EpochBasedTrainLoop': 'max_iters', 'IterBasedTrainLoop': 'max_epochs'}
 
 
-def check_train_parts(cfg: Config, _args: argparse.Namespace) -> None:
+def check_train_parts(cfg: Config) -> None:
     """Check that a config has what training needs; raises UserError."""
     _check_parts(cfg, 'train_dataloader', 'train_cfg', 'optim_wrapper')
     parts = ('val_dataloader', 'val_cfg', 'val_evaluator')
@@ -28,7 +27,7 @@ def check_train_parts(cfg: Config, _args: argparse.Namespace) -> None:
         )
 
 
-def check_test_parts(cfg: Config, _args: argparse.Namespace) -> None:
+def check_test_parts(cfg: Config) -> None:
     """Check that a config has what testing needs; raises UserError."""
     _check_parts(cfg, 'test_dataloader', 'test_cfg', 'test_evaluator')
 
@@ -39,7 +38,7 @@ def _check_parts(cfg: Config, *keys: str) -> None:
             raise UserError(f'the config has no {key}, which this run needs.')
 
 
-def check_train_loop(cfg: Config, _args: argparse.Namespace) -> None:
+def check_train_loop(cfg: Config) -> None:
     """Check that the train loop, its length and its schedulers all count in epochs, or all in iterations.
 
     Raises:
@@ -74,7 +73,7 @@ def check_train_loop(cfg: Config, _args: argparse.Namespace) -> None:
             )
 
 
-def check_pretrained(cfg: Config, _args: argparse.Namespace | None = None) -> None:
+def check_pretrained(cfg: Config) -> None:
     """Check that the files of pretrained weights, and of ``load_from``, exist.
 
     Raises:
@@ -105,11 +104,6 @@ def find_pretrained(node: object, key: str) -> Iterator[tuple[str, ConfigDict]]:
         return
     for name, child in children:
         yield from find_pretrained(child, f'{key}.{name}')
-
-
-def check_test_checkpoint(_cfg: Config, args: argparse.Namespace) -> None:
-    """Check that the checkpoint of a test exists; raises UserError."""
-    check_checkpoint(args.checkpoint)
 
 
 def check_checkpoint(path: str, remedy: str = '') -> None:

@@ -30,7 +30,7 @@ _PROGRESS = ('params', 'param_names', 'last_step', '_global_step', '_last_value'
 _NEW_RUN = 'For a new run from these weights: without --resume, with --cfg-options load_from={}'
 
 
-def make_restartable(cfg: Config, _args: argparse.Namespace | None = None) -> None:
+def make_restartable(cfg: Config) -> None:
     """Change a config so that its run can be killed at any moment and resumed.
 
     Checkpoints are written so that a kill cannot damage one. With a seed (``randomness.seed``), random numbers depend

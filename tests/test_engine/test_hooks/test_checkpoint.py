@@ -13,7 +13,7 @@ from mmengine.registry import METRICS
 
 from mmstvit.engine.hooks import CheckpointHook
 from mmstvit.engine.hooks.checkpoint import UNFINISHED
-from mmstvit.engine.runner import ResumedValuesHook
+from mmstvit.engine.runner.resume import ResumedValuesHook
 from mmstvit.errors import UserError
 
 NO_VALIDATION = dict(val_dataloader=None, val_cfg=None, val_evaluator=None)

@@ -137,7 +137,7 @@ class TestErrors:
     def test_unknown_option(self):
         with pytest.raises(UserError, match="'norm_decay_mul' of paramwise_cfg") as error:
             build(nn.Linear(2, 2), layer_decay_rate=RATE, norm_decay_mul=0.0)
-        assert "Did you mean 'norm_decay_mult'?" in error.value.remedy
+        assert "Did you mean 'norm_decay_mult'?" in error.value.problem
 
     def test_missing_rate_and_learning_rate(self):
         cfg = dict(optimizer=dict(type='SGD', lr=LR), constructor='mmstvit.LayerDecayOptimWrapperConstructor')

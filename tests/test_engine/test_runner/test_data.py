@@ -9,7 +9,8 @@ from mmengine.config import Config, ConfigDict
 from mmengine.registry import DATASETS, DefaultScope
 
 from mmstvit.engine.hooks import DataFaultHook
-from mmstvit.engine.runner import guard_data, make_restartable
+from mmstvit.engine.runner.data import guard_data
+from mmstvit.engine.runner.resume import make_restartable
 from mmstvit.errors import UserError
 
 from ...test_datasets.tiny_data import images, make_config

@@ -10,7 +10,7 @@ import torch
 from mmengine.registry import DATASETS, VISUALIZERS, DefaultScope
 from mmengine.structures import BaseDataElement, InstanceData, PixelData
 
-from mmstvit.engine.runner import DrawHook
+from mmstvit.engine.runner.draw import DrawHook
 from mmstvit.errors import UserError
 
 from ...test_datasets.tiny_data import images, make_config

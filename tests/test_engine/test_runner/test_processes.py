@@ -1,6 +1,5 @@
 """The process group of a distributed run."""
 
-import types
 from collections import OrderedDict
 
 import pytest
@@ -10,11 +9,10 @@ from mmengine.model import MMDistributedDataParallel
 from mmengine.registry import DefaultScope
 from torch import distributed
 
-from mmstvit.engine.runner import build_runner, build_seeded, leave_process_group, start_processes
+from mmstvit.engine.runner.factory import build_runner, build_seeded
+from mmstvit.engine.runner.processes import leave_process_group, start_processes
 
 from ...helpers import TINY_CLASSIFIER, free_port
-
-ARGS = types.SimpleNamespace()
 
 
 @pytest.mark.parametrize(('gpu', 'backend'), [(True, 'nccl'), (False, 'gloo')])
@@ -32,7 +30,7 @@ def test_processes_communicate_through(monkeypatch, gpu, backend):
         monkeypatch.setenv(name, '0')
     cfg = Config({'launcher': 'pytorch', 'env_cfg': {'dist_cfg': {'backend': 'nccl'}}})
     with pytest.raises(Asked, match=backend):
-        start_processes(cfg, ARGS)
+        start_processes(cfg)
 
 
 @pytest.fixture
@@ -58,7 +56,7 @@ def test_the_config_says_how_the_model_is_wrapped(group_of_one, tmp_path, wrappe
     cfg = Config.fromfile(TINY_CLASSIFIER)
     cfg.update(launcher='pytorch', work_dir=str(tmp_path), model_wrapper_cfg=wrapper, experiment_name=tmp_path.name)
     cfg.sync_bn = 'torch'  # for GPUs only
-    start_processes(cfg, ARGS)
+    start_processes(cfg)
     model = build_runner(cfg, build_seeded(cfg)[1]).model
     assert type(model) is MMDistributedDataParallel and model.device_ids is None
     assert (model.broadcast_buffers, model.find_unused_parameters) == (broadcast, unused)

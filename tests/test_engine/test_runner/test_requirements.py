@@ -6,7 +6,8 @@ from mmengine.config import Config
 from mmengine.model import BaseModule
 from torch import nn
 
-from mmstvit.engine.runner import check_pretrained, check_train_loop, check_train_parts, check_weights
+from mmstvit.engine.runner.initial_weights import check_weights
+from mmstvit.engine.runner.requirements import check_pretrained, check_train_loop, check_train_parts
 from mmstvit.errors import CheckpointError, UserError
 
 from ...helpers import assert_equal, tiny
@@ -46,7 +47,7 @@ ITERATIONS = {'type': 'IterBasedTrainLoop', 'max_iters': 20}
 
 class TestTrainLoop:
     def check(self, train_cfg: dict, *schedulers: dict) -> None:
-        check_train_loop(Config({'train_cfg': train_cfg, 'param_scheduler': [*schedulers]}), None)
+        check_train_loop(Config({'train_cfg': train_cfg, 'param_scheduler': [*schedulers]}))
 
     @pytest.mark.parametrize(
         ('train_cfg', 'scheduler'),
@@ -118,6 +119,6 @@ class TestWeights:
 def test_half_of_a_validation_is_refused():
     cfg = Config({key: {} for key in ('train_dataloader', 'train_cfg', 'optim_wrapper', 'val_dataloader')})
     with pytest.raises(UserError, match=r'no val_cfg and no val_evaluator.*val_dataloader=None'):
-        check_train_parts(cfg, None)
+        check_train_parts(cfg)
     cfg.val_dataloader = None
-    check_train_parts(cfg, None)
+    check_train_parts(cfg)

@@ -10,7 +10,13 @@ from mmengine.config import Config
 from mmengine.optim import OptimWrapper
 from torch import nn
 
-from mmstvit.engine.runner import ResumedValuesHook, apply_resume, check_resume, find_checkpoint, make_restartable
+from mmstvit.engine.runner.resume import (
+    ResumedValuesHook,
+    apply_resume,
+    check_resume,
+    find_checkpoint,
+    make_restartable,
+)
 from mmstvit.errors import CheckpointError, UserError
 
 from ...helpers import TINY_CLASSIFIER

@@ -14,7 +14,7 @@ from mmstvit.errors import UserError
 from mmstvit.nodes import as_list
 
 
-def allow_no_workers(cfg: Config, _args: argparse.Namespace) -> None:
+def allow_no_workers(cfg: Config) -> None:
     """Let ``num_workers=0`` load data in this process: PyTorch refuses it with the options of workers."""
     for split in ('train', 'val', 'test'):
         loader = cfg.get(f'{split}_dataloader')
@@ -161,7 +161,7 @@ def apply_out(cfg: Config, args: argparse.Namespace) -> None:
         cfg.test_evaluator = [*evaluators, dump]
 
 
-def leave_out_training(cfg: Config, _args: argparse.Namespace) -> None:
+def leave_out_training(cfg: Config) -> None:
     """Drop what only training uses: ``load_from``, ``resume`` and the strategy."""
     cfg.load_from, cfg.resume = None, False
     if cfg.pop('strategy', None) is not None:

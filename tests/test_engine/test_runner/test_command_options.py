@@ -7,7 +7,13 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from mmstvit.engine.runner import apply_amp, apply_out, apply_tta, leave_out_training, scale_learning_rate
+from mmstvit.engine.runner.command_options import (
+    apply_amp,
+    apply_out,
+    apply_tta,
+    leave_out_training,
+    scale_learning_rate,
+)
 from mmstvit.errors import UserError
 
 
@@ -88,7 +94,7 @@ def test_out_is_a_folder_for_segmentation_and_a_pickle_file_elsewhere():
 
 def test_a_test_needs_no_strategy_and_no_other_weights():
     cfg = config('mmdet', load_from='other.pth', resume=True, strategy={'type': 'DDPStrategy'}, runner_type='Flexible')
-    leave_out_training(cfg, options())
+    leave_out_training(cfg)
     assert (cfg.load_from, cfg.resume) == (None, False) and 'strategy' not in cfg and 'runner_type' not in cfg
 
 
@@ -118,7 +124,7 @@ def test_amp_refuses_what_would_fail_in_the_first_step(monkeypatch):
 
 
 def scaled(world_size: int, monkeypatch, args=SCALE, **fields: object) -> Config:
-    monkeypatch.setattr('mmstvit.engine.runner.options.get_world_size', lambda: world_size)
+    monkeypatch.setattr('mmstvit.engine.runner.command_options.get_world_size', lambda: world_size)
     cfg = config('mmdet', **{'auto_scale_lr': {'enable': False, 'base_batch_size': 16}, **fields})
     cfg.train_dataloader = {'batch_size': 4}
     scale_learning_rate(cfg, args)
