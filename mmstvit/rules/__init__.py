@@ -5,7 +5,20 @@ of :data:`CHEAP` before they build the model; verify_dataset.py asks those of :d
 mmdet, mmseg, mmpretrain and pycocotools inside functions only: a config needs one of them.
 """
 
-from . import classes, coco, decoding, evaluation, files, heads, images, keys, label_maps, loaders, schedule, usable
+from . import (
+    annotations,
+    channels,
+    classes,
+    decoding,
+    evaluation,
+    files,
+    heads,
+    keys,
+    loaders,
+    map_labels,
+    schedule,
+    usable,
+)
 from .facts import DatasetFacts, Facts
 from .files import check_data
 from .findings import Finding, refuse
@@ -19,28 +32,29 @@ CHEAP: tuple[Rule, ...] = (
     classes.check_known_names,
     classes.check_class_folders,
     usable.datasets_that_cannot_be_built,
-    coco.check_format,
-    coco.check_categories,
+    annotations.check_format,
+    annotations.check_categories,
     classes.check_splits_agree,
     heads.check_heads,
     heads.check_labels,
     heads.check_topk,
     classes.check_palettes,
-    coco.check_masks,
-    coco.check_rle_sizes,
-    coco.check_mask_heads,
-    coco.check_boxes,
-    coco.check_evaluated,
+    annotations.check_masks,
+    annotations.check_rle_sizes,
+    annotations.check_mask_heads,
+    annotations.check_boxes,
+    annotations.check_polygons,
+    annotations.check_evaluated,
     files.check_missing_files,
     files.check_duplicates,
     files.check_splits,
     files.check_copies,
     classes.check_suffixes,
-    images.check_channels,
-    images.check_bits,
-    label_maps.check_map_sizes,
-    label_maps.check_label_sample,
-    label_maps.check_ignore_index,
+    channels.check_channels,
+    channels.check_bits,
+    map_labels.check_map_sizes,
+    map_labels.check_label_sample,
+    map_labels.check_ignore_index,
     loaders.check_batch_sizes,
     loaders.check_slide,
     loaders.check_batch_norm,
@@ -53,7 +67,7 @@ CHEAP: tuple[Rule, ...] = (
 # Read and decode every file, in addition.
 THOROUGH: tuple[Rule, ...] = (
     decoding.check_verifiable,
-    coco.find_dropped,
+    annotations.find_dropped,
     decoding.check_files,
     decoding.check_look_alikes,
 )

@@ -9,27 +9,17 @@ from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS
 
 from mmstvit.datasets.coco import first_names
+from mmstvit.fileio.image_files import IMAGE_SUFFIXES
 
-from .coco import nearest
+from .annotations import nearest
 from .facts import DatasetFacts, Facts, find_class
-from .findings import Finding, shorten
+from .findings import Finding
 
 # Folders that operating systems, archivers and editors make.
 _SYSTEM_FOLDERS = ('__MACOSX', '__pycache__', '@eaDir', '$RECYCLE.BIN', 'System Volume Information', 'lost+found')
 _SPLIT_FOLDERS = ('train', 'training', 'val', 'valid', 'validation', 'test', 'testing')
-# fmt: off
-_IMAGE_SUFFIXES = (
-    '.avif', '.bmp', '.dib', '.gif', '.heic', '.heif', '.j2k', '.jfif', '.jp2', '.jpe', '.jpeg', '.jpg', '.jxl', '.mpo',
-    '.pgm', '.png', '.pnm', '.ppm', '.tif', '.tiff', '.webp',
-)
-# fmt: on
-_CONSEQUENCES = (
-    'class names of the splits differ',
-    'class without samples',
-    'classes and heads disagree',
-    'label out of range',
-    'unusable dataset',
-)
+# Images that OpenCV does not decode, but that people take for images.
+_SUFFIXES = (*IMAGE_SUFFIXES, '.heic', '.heif', '.j2k', '.jxl')
 
 
 def check_class_strings(facts: Facts) -> Iterator[Finding]:
@@ -41,7 +31,7 @@ def check_class_strings(facts: Facts) -> Iterator[Finding]:
                 key = f'{data.key}.{name}'
                 message = f'{key} is a string, {value!r}, of which each letter would be a class.'
                 remedy = f'Write a tuple with a comma: ({value!r},)'
-                yield Finding('class names are a string', message, remedy, key, explains=_CONSEQUENCES)
+                yield data.finding('class names are a string', message, remedy, key)
 
 
 def check_splits_agree(facts: Facts) -> Iterator[Finding]:
@@ -73,8 +63,7 @@ def check_known_names(facts: Facts) -> Iterator[Finding]:
             key = f'{data.key}.metainfo.classes'
             message = f'{key} has {first_names(unknown)}, which {data.cfg["type"]} does not know.'
             near = nearest(unknown[0], known)
-            remedy = f'Did you mean {near!r}?' if near else 'For classes of your own use BaseSegDataset.'
-            yield Finding('unknown class', message, remedy, key, split=data.split, explains=_CONSEQUENCES)
+            yield data.finding('unknown class', message, f'Did you mean {near!r}?' if near else '', key)
 
 
 def check_class_folders(facts: Facts) -> Iterator[Finding]:
@@ -86,7 +75,7 @@ def check_class_folders(facts: Facts) -> Iterator[Finding]:
         root = dataset.img_prefix
         folders = sorted(fileio.list_dir_or_file(root, list_dir=True, list_file=False))
         for kind, message, remedy in _judge_folders(root, folders, dataset.CLASSES, data.key):
-            yield Finding(kind, message, remedy, root, explains=_CONSEQUENCES)  # in every split
+            yield Finding(kind, message, remedy, root)  # explains findings of every split
 
 
 def _judge_folders(
@@ -105,13 +94,12 @@ def _judge_folders(
     if classes is None or list(classes) == folders:
         return
     if len(classes) != len(folders):
-        absent = [name for name in classes if name not in folders] if set(classes) & set(folders) else []
-        more = [name for name in folders if name not in classes] if set(classes) & set(folders) else folders
-        message = (
-            f'{key}.classes has {len(classes)} names, but {root} has {len(folders)} folders'
-            f'{f"; no folder for {first_names(absent)}" if absent else ""}'
-            f'{f"; no class for {first_names(more)}" if more else ""}.'
-        )
+        common = set(classes) & set(folders)
+        absent = [name for name in classes if common and name not in folders]
+        more = [name for name in folders if not common or name not in classes]
+        message = f'{key}.classes has {len(classes)} names, but {root} has {len(folders)} folders'
+        message += f'; no folder for {first_names(absent)}' if absent else ''
+        message += f'; no class for {first_names(more)}.' if more else '.'
         remedy = f'Make a folder for each class, which may be empty, or correct {key}.classes.'
         yield 'class folders and classes differ', message, remedy
         return
@@ -146,17 +134,13 @@ def check_suffixes(facts: Facts) -> Iterator[Finding]:
             skipped = [name for name in files if not name.endswith((read, dataset.seg_map_suffix))]
         else:
             continue
-        skipped = [name for name in skipped if _suffix(name) in _IMAGE_SUFFIXES]
-        if not skipped:
-            continue
-        counts = ', '.join(f'{count} {suffix}' for suffix, count in Counter(map(_suffix, skipped)).most_common())
-        message = (
-            f'{len(skipped)} of {len(files)} files in {root} are not read because of their suffix: {counts} (for '
-            f'example {skipped[0]}); {option} is {_write(read) if isinstance(read, tuple) else repr(read)}.'
-        )
-        remedy = f'Convert them, or set {data.key}.{option} if OpenCV reads the format (not .heic).'
-        examples = shorten(skipped)
-        yield Finding('file with another suffix', message, remedy, root, len(skipped), len(files), examples, data.split)
+        skipped = [name for name in skipped if _suffix(name) in _SUFFIXES]
+        if skipped:
+            counts = ', '.join(f'{count} {suffix}' for suffix, count in Counter(map(_suffix, skipped)).most_common())
+            reads = _write(read) if isinstance(read, tuple) else repr(read)
+            message = f'files in {root} are not read because of their suffix: {counts}; {option} is {reads}.'
+            remedy = f'Convert them, or set {data.key}.{option} if OpenCV reads the format (not .heic).'
+            yield data.some('file with another suffix', skipped, len(files), message, root, remedy=remedy)
 
 
 def _list_files(root: str) -> list[str]:
@@ -174,13 +158,14 @@ def check_palettes(facts: Facts) -> Iterator[Finding]:
         classes = _classes(data)
         if not classes or not isinstance(palette, (list, tuple)) or len(palette) >= len(classes):
             continue
-        key = f'{data.key}.metainfo.palette'
+        key, lacks = f'{data.key}.metainfo.palette', len(classes) - len(palette)
         message = f'{key} has {len(palette)} colors for {len(classes)} classes; pictures need one color for each.'
-        remedy = f'Add {len(classes) - len(palette)} colors, '
-        remedy += 'or leave the palette of a base config out: metainfo=dict(_delete_=True, classes=…).'
+        remedy = (
+            f'Add {lacks} colors, or leave the palette of a base config out: metainfo=dict(_delete_=True, classes=…).'
+        )
         if facts.cfg.get('default_scope') == 'mmdet':
-            remedy = f'Set --cfg-options {key}=random, or add {len(classes) - len(palette)} colors.'
-        yield Finding('palette too short', message, remedy, key, split=data.split, explains=('unusable dataset',))
+            remedy = f'Set --cfg-options {key}=random, or add {lacks} colors.'
+        yield data.finding('palette too short', message, remedy, key)
 
 
 def _metainfo(data: DatasetFacts) -> dict:

@@ -35,17 +35,12 @@ def check_labels(facts: Facts) -> Iterator[Finding]:
             seen.update(labels)
             wrong += [f'{info.get("img_path")}: label {label}' for label in labels if not 0 <= label < count]
         if wrong:
-            message = f'{len(wrong)} of {seen.total()} labels are not 0 to {count - 1} ({wrong[0]}).'
-            remedy = 'Make the labels and metainfo.classes agree; labels begin at 0.'
-            yield Finding(
-                'label out of range', message, remedy, source, len(wrong), seen.total(), tuple(wrong), data.split
-            )
-        absent = [label for label in range(count) if label not in seen]
+            message = f'labels are not 0 to {count - 1} ({wrong[0]}).'
+            yield data.some('label out of range', wrong, seen.total(), message, source, shown=None)
+        absent = [str(data.classes[label]) for label in range(count) if label not in seen]
         if absent and seen:
-            names = first_names(data.classes[label] for label in absent)
-            message = f'{len(absent)} of {count} classes have no sample: {names}.'
-            remedy = 'Add samples of the class, or remove it.'
-            yield Finding('class without samples', message, remedy, source, len(absent), count, (), data.split)
+            message = f'classes have no sample: {first_names(absent)}.'
+            yield data.some('class without samples', absent, count, message, source)
 
 
 def labels_of(info: Mapping) -> list[int]:

@@ -7,6 +7,7 @@ from logging import Logger
 
 from mmengine.config import Config
 
+from mmstvit.datasets.build import paused_garbage_collection
 from mmstvit.errors import UserError, one_line
 
 from .decoding import check_files
@@ -83,14 +84,22 @@ def check(cfg: Config, splits: Sequence[str], rules: Sequence[Rule], num_workers
         UserError: ``rules`` of the config names an unknown kind, or has another option.
     """
     ignored = ignored_kinds(cfg)
+    with paused_garbage_collection():  # until the facts are freed: a collection would look at all of them
+        used, findings = _ask(cfg, splits, rules, num_workers)
+    waived = [finding for finding in findings if finding.kind in ignored]
+    return Report(used, keep_causes([finding for finding in findings if finding.kind not in ignored]), waived)
+
+
+def _ask(
+    cfg: Config, splits: Sequence[str], rules: Sequence[Rule], num_workers: int
+) -> tuple[list[str], list[Finding]]:
     facts = gather(cfg, splits, num_workers)
     facts.decodes = check_files in rules
     with in_scope(cfg):
         findings = [finding for rule in rules for finding in rule(facts)]
     used = [f'{data.split}: {_count_used(data)}' for data in facts.datasets]
     used += [f'{key.partition("_")[0]}: {key} has the same data as {first}' for key, first in facts.same.items()]
-    waived = [finding for finding in findings if finding.kind in ignored]
-    return Report(used, keep_causes([finding for finding in findings if finding.kind not in ignored]), waived)
+    return used, findings
 
 
 def ignore_kinds(cfg: Config, kinds: Sequence[str] | None) -> None:

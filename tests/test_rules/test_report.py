@@ -8,7 +8,6 @@ from collections import Counter
 import pytest
 from mmcv.transforms import LoadImageFromFile
 
-from mmstvit.datasets import coco
 from mmstvit.errors import UserError
 from mmstvit.rules import CHEAP, Finding, check, facts
 from mmstvit.rules.findings import refuse
@@ -33,22 +32,14 @@ def test_what_is_built_for_facts_is_freed_and_the_config_stays(library, tmp_path
     assert cfg.to_dict() == before
 
 
-def test_each_annotation_is_looked_at_a_fixed_number_of_times(tmp_path, monkeypatch):
-    """COCO has 860,000 of them."""
-    looks = []
-    judge = coco.drop_reason
-    monkeypatch.setattr(coco, 'drop_reason', lambda *args: looks.append(1) or judge(*args))
-    cfg = make_config('mmdet', tmp_path)
-    counts = []
-    for times in (1, 10):
-        content = coco_content()
-        first = content['annotations'][1]
-        content['annotations'] = [{**first, 'id': i + 1} for i in range(40 * times)]
-        (tmp_path / 'train.json').write_text(json.dumps(content))
-        looks.clear()
-        assert check(cfg, ('train',), CHEAP).faults == []
-        counts.append(len(looks))
-    assert counts[1] == 10 * counts[0] <= 10 * 40
+def test_what_is_parsed_once_is_summarized_once(tmp_path, monkeypatch):
+    """COCO has 860,000 annotations: each rule that counts them again costs seconds."""
+    calls = Counter()
+    for name in ('summarize', 'find_defects', 'read_annotations'):
+        real = getattr(facts, name)
+        monkeypatch.setattr(facts, name, lambda *a, real=real, name=name, **k: calls.update([name]) or real(*a, **k))
+    assert check(make_config('mmdet', tmp_path), SPLITS, CHEAP).faults == []
+    assert set(calls.values()) == {len(SPLITS)} and len(calls) == 3
 
 
 def test_a_test_set_without_annotations_is_predicted_only(tmp_path):
