@@ -18,7 +18,10 @@ from .segmentation_labels import find_labels
 from .wrappers import inner_datasets
 
 # Errors of datasets for a bad file or a bad option.
-_BUILD_ERRORS = (AssertionError, AttributeError, IndexError, KeyError, OSError, RuntimeError, TypeError, ValueError)
+_BUILD_ERRORS = (
+    *(AssertionError, AttributeError, ImportError, IndexError, KeyError, OSError, RuntimeError, SyntaxError),
+    *(TypeError, ValueError),
+)
 
 
 @contextlib.contextmanager

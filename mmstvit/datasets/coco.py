@@ -25,9 +25,13 @@ REASONS = (
 
 
 def is_coco(dataset: BaseDataset | type) -> bool:
-    """Return True if a dataset, or a class of datasets, reads COCO annotation files as MMDetection's CocoDataset."""
-    load = getattr(dataset, 'load_data_list', None)
-    return getattr(load, '__module__', '') == 'mmdet.datasets.coco' and load.__qualname__.startswith('CocoDataset.')
+    """Return True if a dataset, or a class of datasets, reads COCO annotation files as MMDetection's CocoDataset.
+
+    CocoPanopticDataset lists its samples in the same way, but reads other annotations.
+    """
+    methods = [getattr(dataset, name, None) for name in ('load_data_list', 'parse_data_info')]
+    names = [(getattr(method, '__module__', ''), getattr(method, '__qualname__', '')) for method in methods]
+    return all(module == 'mmdet.datasets.coco' and name.startswith('CocoDataset.') for module, name in names)
 
 
 def read_annotations(dataset: BaseDataset) -> object:

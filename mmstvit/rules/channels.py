@@ -3,7 +3,6 @@
 import copy
 import inspect
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 from mmengine.config import Config
@@ -19,27 +18,18 @@ from .headers import Header
 _KIND = 'channels of images'
 
 
-@dataclass(frozen=True)
-class Inputs:
-    """An image after the pipeline.
+def load_inputs(data: DatasetFacts, header: Header) -> tuple[tuple[int, int, int] | None, str]:
+    """Run the pipeline of a dataset on one image.
 
-    Args:
-        shape: (C, H, W); None if it is unknown.
-        error: The error that the pipeline raised.
+    Returns:
+        Shape (C, H, W), None if it is unknown; and the error that the pipeline raised, else empty.
     """
-
-    shape: tuple[int, int, int] | None
-    error: str = ''
-
-
-def load_inputs(data: DatasetFacts, header: Header) -> Inputs:
-    """Run the pipeline of a dataset on one image."""
     try:
         results = data.dataset.pipeline(copy.deepcopy(header.info))
     except Exception as error:  # transforms raise anything
-        return Inputs(None, f'{type(error).__name__}: {" ".join(str(error).split())}')
+        return None, f'{type(error).__name__}: {" ".join(str(error).split())}'
     inputs = results.get('inputs') if isinstance(results, dict) else None
-    return Inputs(tuple(inputs.shape) if isinstance(inputs, Tensor) and inputs.ndim == 3 else None)
+    return (tuple(inputs.shape) if isinstance(inputs, Tensor) and inputs.ndim == 3 else None), ''
 
 
 def check_channels(facts: Facts) -> Iterator[Finding]:
@@ -55,15 +45,15 @@ def check_channels(facts: Facts) -> Iterator[Finding]:
             modes.setdefault((header.mode, header.bits), header)
         found: dict[int, str] = {}
         for header in modes.values():
-            inputs = load_inputs(data, header)
-            channels = inputs.shape[0] if inputs.shape else _decoded_channels(reader, header.path)
+            shape, error = load_inputs(data, header)
+            channels = shape[0] if shape else _decoded_channels(reader, header.path)
             if channels is None:
                 continue
             name = f'{header.path} has {channels} channels ({header.mode}, color_type={reader.color_type!r})'
             found.setdefault(channels, name)
-            if inputs.error and channels != 3:
+            if error and channels != 3:
                 remedy = "Load three channels (color_type='color'), or remove the transform that needs them."
-                message = f'{name}, with which the pipeline fails: {inputs.error}.'
+                message = f'{name}, with which the pipeline fails: {error}.'
                 yield data.finding(_KIND, message, remedy, header.path)
                 break
         else:

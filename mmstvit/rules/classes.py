@@ -3,10 +3,11 @@
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from xml.etree import ElementTree
 
 from mmengine import fileio
 from mmengine.dataset import BaseDataset
-from mmengine.registry import DATASETS
+from mmengine.fileio import list_from_file
 
 from mmstvit.datasets.coco import first_names
 from mmstvit.fileio.image_files import IMAGE_SUFFIXES
@@ -14,9 +15,13 @@ from mmstvit.fileio.image_files import IMAGE_SUFFIXES
 from .annotations import nearest
 from .facts import DatasetFacts, Facts, find_class
 from .findings import Finding
+from .headers import choose_spread
+from .kinds import KINDS
 
 # Folders that operating systems, archivers and editors make.
 _SYSTEM_FOLDERS = ('__MACOSX', '__pycache__', '@eaDir', '$RECYCLE.BIN', 'System Volume Information', 'lost+found')
+_XML_KIND = 'unknown name in XML files'
+_XML_FILES = 5000  # of which the names are read
 _SPLIT_FOLDERS = ('train', 'training', 'val', 'valid', 'validation', 'test', 'testing')
 # Images that OpenCV does not decode, but that people take for images.
 _SUFFIXES = (*IMAGE_SUFFIXES, '.heic', '.heif', '.j2k', '.jxl')
@@ -64,6 +69,34 @@ def check_known_names(facts: Facts) -> Iterator[Finding]:
             message = f'{key} has {first_names(unknown)}, which {data.cfg["type"]} does not know.'
             near = nearest(unknown[0], known)
             yield data.finding('unknown class', message, f'Did you mean {near!r}?' if near else '', key)
+
+
+def check_xml_names(facts: Facts) -> Iterator[Finding]:
+    """Warn of names in XML files (XMLDataset of MMDetection) that ``metainfo.classes`` has not, or in another case."""
+    for data in facts.datasets:
+        dataset = data.unloaded if data.is_read_by('mmdet.datasets.xml_style') else None
+        known = None if dataset is None else dataset.metainfo.get('classes')
+        if not known or not os.path.isfile(dataset.ann_file):
+            continue
+        folder = os.path.join(dataset.sub_data_root, dataset.ann_subdir)
+        files = [os.path.join(folder, f'{name}.xml') for name in list_from_file(dataset.ann_file)]
+        counts = Counter(name for path in choose_spread(files, _XML_FILES) for name in _read_names(path))
+        unknown = [name for name in counts if name not in known]
+        if unknown:
+            near = {name: other for name in unknown if (other := nearest(name, list(known)))}
+            remedy = ''.join(f'Did you mean {name!r} for {other!r}? ' for name, other in near.items())
+            message = f'names in {folder} are not in metainfo.classes ({first_names(known)}): objects are dropped.'
+            remedy += KINDS[_XML_KIND].remedy
+            found = [f'{name!r}: {counts[name]} objects' for name in unknown]
+            yield data.some(_XML_KIND, found, len(counts), message, remedy=remedy)
+
+
+def _read_names(path: str) -> list[str]:
+    """Return the names of the objects in an XML file; none if it cannot be read, which the dataset says."""
+    try:
+        return [str(node.text) for node in ElementTree.parse(path).iterfind('object/name')]
+    except (OSError, ElementTree.ParseError):
+        return []
 
 
 def check_class_folders(facts: Facts) -> Iterator[Finding]:
@@ -182,12 +215,9 @@ def _with_class_folders(data: DatasetFacts) -> BaseDataset | None:
     """Return a dataset that takes its labels from the names of folders, without its files if need be; else None."""
     if not hasattr(find_class(data.cfg), 'is_valid_file'):  # MMPreTrain's CustomDataset and its subclasses
         return None
-    dataset = data.dataset
-    if dataset is None:
-        if isinstance(data.cfg.get('classes'), str) or isinstance(_metainfo(data).get('classes'), str):
-            return None
-        dataset = DATASETS.build({**data.cfg, 'lazy_init': True})
-    return dataset if dataset.with_label and not dataset.ann_file and os.path.isdir(dataset.img_prefix) else None
+    dataset = data.unloaded
+    labeled = dataset is not None and dataset.with_label and not dataset.ann_file
+    return dataset if labeled and os.path.isdir(dataset.img_prefix) else None
 
 
 def _suggest(expected: list, classes: list) -> str:

@@ -65,9 +65,9 @@ def check_max_per_img(facts: Facts) -> Iterator[Finding]:
                 f'{annotations.used} cannot be found, recall is at most {1 - lost / annotations.used:.2f}.'
             )
             remedy = f'Set --cfg-options {key}={max(100, 2 * largest)}'
-            write = lambda row, images=images, counts=counts: f'{images[row]["file_name"]}: {counts[row]} objects'  # noqa: E731
+            found = [f'{images[row]["file_name"]}: {counts[row]} objects' for row in crowded]
             kind = 'more objects than max_per_img'
-            yield data.some(kind, crowded, len(images), message, key, remedy=remedy, write=write)
+            yield data.some(kind, found, len(images), message, key, remedy=remedy)
 
 
 def _find_limit(cfg: Config) -> tuple[str, int] | None:

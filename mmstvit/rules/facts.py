@@ -30,7 +30,7 @@ from mmstvit.nodes import find_parts
 
 from .coco_format import find_defects
 from .findings import Finding
-from .headers import CocoInfos, Header, read_headers
+from .headers import Header, choose_spread, read_headers
 from .kinds import FAULT
 
 # Heads that classify the labels of the dataset; the region proposals of rpn_head have no class.
@@ -92,17 +92,31 @@ class DatasetFacts:
         readers = find_readers(getattr(self.dataset, 'pipeline', ()))
         return next((reader for reader in readers if reader.key == IMAGE_READER.key), IMAGE_READER)
 
+    @functools.cached_property
+    def headers(self) -> list[Header]:
+        """Headers of a sample of the images, with their samples before the pipeline (of COCO without objects)."""
+        if self.annotations is None:
+            return read_headers(choose_spread([] if self.content is not None else self.infos))
+        images = choose_spread(list(self.annotations.images.values()))
+        raw = [dict(raw_img_info={**image, 'img_id': image['id']}, raw_ann_info=[]) for image in images]
+        return read_headers([self.dataset.parse_data_info(info) for info in raw])
+
     @property
     def infos(self) -> Sequence[Mapping]:
-        """Samples before the pipeline; those of a COCO dataset without objects; empty if they are unknown."""
-        if self.annotations is not None:
-            return CocoInfos(self.dataset, list(self.annotations.images.values()))
+        """Samples before the pipeline; empty for COCO datasets, and if they are unknown."""
         return [] if self.content is not None else getattr(self.dataset, 'data_list', [])
 
     @functools.cached_property
-    def headers(self) -> list[Header]:
-        """Headers of a sample of the images."""
-        return read_headers(self.infos)
+    def unloaded(self) -> BaseDataset | None:
+        """The dataset, without samples if they cannot be loaded; None if it cannot be built at all."""
+        if self.dataset is None and self.error is not None:
+            with contextlib.suppress(DataError):
+                return build_dataset({**copy.deepcopy(self.cfg), 'lazy_init': True}, self.key)
+        return self.dataset
+
+    def is_read_by(self, module: str) -> bool:
+        """Return True if the samples are listed by a module of the libraries, such as ``mmdet.datasets.xml_style``."""
+        return getattr(getattr(find_class(self.cfg), 'load_data_list', None), '__module__', '') == module
 
     @functools.cached_property
     def files(self) -> list[str]:
@@ -118,8 +132,7 @@ class DatasetFacts:
         return self._paths('seg_map_path')
 
     def _paths(self, key: str) -> list[str]:
-        infos = [] if self.content is not None else getattr(self.dataset, 'data_list', [])
-        return [info[key] for info in infos if isinstance(info.get(key), str)]
+        return [info[key] for info in self.infos if isinstance(info.get(key), str)]
 
     @property
     def annotated(self) -> bool:

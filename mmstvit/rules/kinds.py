@@ -159,12 +159,13 @@ _TABLE: dict[tuple[str, str], dict[str, tuple]] = {
             'If the model should learn it, add it to metainfo.classes and set num_classes.'),
     },
     (WARNING, 'XML'): {
-        'names in XML files': ('a class of the files that metainfo.classes lacks, or writes in another case',
+        'unknown name in XML files': ('a class of the files that metainfo.classes lacks, or writes in another case',
             'Make metainfo.classes and the names in the files equal, also in upper and lower case.'),
     },
     (FAULT, 'lists'): {
         'invalid list of files': ('a line of ann_file is not a path, a blank and a label (MMPreTrain)',
-            'Write one image per line: its path, one blank, and the number of its class from 0.', _UNUSABLE),
+            'Write one image per line: its path, one blank, and the number of its class from 0.',
+            (*_UNUSABLE, 'missing files', 'missing file', 'class without samples')),
     },
     (FAULT, 'label maps'): {
         'picture of labels': ('more than one channel: colors in place of labels',

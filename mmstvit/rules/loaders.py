@@ -30,7 +30,7 @@ def check_batch_sizes(facts: Facts) -> Iterator[Finding]:
             for header in data.headers:
                 sizes.setdefault(header.size, header)
             for header in list(sizes.values())[:8] if len(sizes) > 1 or shapes else []:
-                shape = load_inputs(data, header).shape
+                shape, _ = load_inputs(data, header)
                 if shape is not None:
                     shapes.setdefault(shape[-2:], header.path)
         if len(shapes) > 1:

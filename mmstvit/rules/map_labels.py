@@ -4,14 +4,13 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from mmstvit.datasets.images import UnreadableError, find_map_reader
 from mmstvit.datasets.segmentation_labels import Labels, Values, count_values, find_ignore_index, find_labels
 from mmstvit.nodes import find_parts
 
 from .facts import DatasetFacts, Facts
 from .findings import Finding
+from .headers import choose_spread
 from .kinds import WARNING
 
 SAMPLE = 12  # maps of a dataset that are decoded before training, evenly spaced
@@ -66,10 +65,10 @@ def check_label_sample(facts: Facts) -> Iterator[Finding]:
     for data in facts.datasets:
         labels = data.dataset is not None and find_labels(data.dataset, find_ignore_index(facts.cfg.model))
         reader = labels and find_map_reader(data.dataset.pipeline)
-        infos = data.dataset.data_list if reader else []
-        paths = [info['seg_map_path'] for info in infos if info.get('seg_map_path')]
+        paths = data.maps if reader else []
         histogram, count = Histogram(), 0
-        for count, path in enumerate(_spread(paths), 1):
+        spread = dict.fromkeys([*choose_spread(paths, SAMPLE), *choose_spread(paths, SEARCHED)])
+        for count, path in enumerate(spread, 1):
             try:
                 histogram.add(path, count_values(reader.read(path)))
             except UnreadableError:  # GuardedDataset names it
@@ -77,16 +76,6 @@ def check_label_sample(facts: Facts) -> Iterator[Finding]:
             if count >= SAMPLE and len(histogram.pixels.keys() & labels.learned.keys()) > 1:
                 break
         yield from judge_labels(facts, data, histogram, complete=count == len(paths))
-
-
-def _spread(paths: list[str]) -> Iterator[str]:
-    """Yield a few evenly spaced paths, then more of them, each once."""
-    seen = set()
-    for number in (SAMPLE, SEARCHED):
-        for index in np.linspace(0, len(paths) - 1, min(number, len(paths))).astype(int).tolist():
-            if index not in seen:
-                seen.add(index)
-                yield paths[index]
 
 
 def judge_labels(facts: Facts, data: DatasetFacts, histogram: Histogram, complete: bool) -> Iterator[Finding]:

@@ -4,6 +4,7 @@ import copy
 import json
 import weakref
 from collections import Counter
+from random import Random
 
 import pytest
 from mmcv.transforms import LoadImageFromFile
@@ -125,3 +126,49 @@ def test_kinds_that_do_not_exist_are_refused(value, message, tmp_path):
     cfg.rules = value
     with pytest.raises(UserError, match=message):
         check(cfg, SPLITS, CHEAP)
+
+
+def shuffle(content: dict, seed: int) -> dict:
+    """Permute images, annotations and their ids."""
+    random = Random(seed)
+    images, annotations = ([dict(entry) for entry in content[name]] for name in ('images', 'annotations'))
+    for entries, name in ((images, 'images'), (annotations, 'annotations')):
+        ids = [entry['id'] for entry in entries]
+        random.shuffle(ids)
+        new = dict(zip((entry['id'] for entry in entries), ids, strict=True))
+        if name == 'images':
+            for annotation in annotations:
+                annotation['image_id'] = new.get(annotation['image_id'], annotation['image_id'])
+        for entry in entries:
+            entry['id'] = new[entry['id']]
+        random.shuffle(entries)
+    return {**content, 'images': images, 'annotations': annotations}
+
+
+PLANTED = {
+    'nothing': lambda c: None,
+    'a box outside': lambda c: c['annotations'][1].update(bbox=[4, 5, 40, 6]),
+    'boxes by corners': lambda c: [a.update(bbox=[4, 5, 14, 11]) for a in c['annotations']],
+    'no mask': lambda c: c['annotations'][1].update(segmentation=[]),
+    'area 0': lambda c: c['annotations'][1].update(area=0, bbox=[1, 2, 3, 0]),
+    'an unknown category': lambda c: c['annotations'][0].update(category_id=9),
+    'an unknown image': lambda c: c['annotations'][0].update(image_id=9),
+    'a flat polygon': lambda c: c['annotations'][1].update(segmentation=[4, 5, 14, 5, 14, 11]),
+    'a wrong size': lambda c: c['images'][1].update(height=25),
+    'a crowd without mask': lambda c: c['annotations'][1].update(iscrowd=1, segmentation=[]),
+}
+
+
+@pytest.mark.parametrize('what', PLANTED)
+def test_the_order_of_images_annotations_and_ids_changes_no_kind(what, tmp_path):
+    cfg = make_config('mmdet', tmp_path)
+    content, found = coco_content(), set()
+    PLANTED[what](content)
+    for seed in range(4):
+        permuted = shuffle(content, seed) if seed else content
+        for split in SPLITS:
+            (tmp_path / f'{split}.json').write_text(json.dumps(permuted))
+        findings = check(cfg, SPLITS, CHEAP).findings
+        found.add(tuple(sorted((f.split, f.kind, f.severity, f.count, f.total or 0) for f in findings)))
+    assert len(found) == 1
+    assert (found == {()}) is (what == 'nothing')
