@@ -4,7 +4,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import chain, compress
+from itertools import chain, compress, repeat
+from operator import itemgetter
 
 import numpy as np
 from mmengine import fileio
@@ -146,16 +147,16 @@ def summarize(content: Mapping, dataset: BaseDataset, checked: bool = False) -> 
     entries = content.get('annotations') or []
     count = len(entries)
     index = {key: row for row, key in enumerate(images)}
-    rows = np.fromiter((index.get(entry['image_id'], -1) for entry in entries), np.int64, count)
+    rows = np.fromiter(map(index.get, map(itemgetter('image_id'), entries), repeat(-1)), np.int64, count)
     known = entries if (rows >= 0).all() else [entry for entry in entries if entry['image_id'] in index]
     boxes, areas = np.zeros((count, 4)), np.zeros(count)
-    boxes[rows >= 0] = np.fromiter(chain.from_iterable(e['bbox'] for e in known), float, 4 * len(known)).reshape(-1, 4)
-    areas[rows >= 0] = np.fromiter((entry['area'] for entry in known), float, len(known))
+    boxes[rows >= 0] = np.fromiter(chain.from_iterable(map(itemgetter('bbox'), known)), float).reshape(-1, 4)
+    areas[rows >= 0] = np.fromiter(map(itemgetter('area'), known), float, len(known))
     by_image = [(image['width'], image['height']) for image in images.values()]
     sizes = np.array([*by_image, (np.inf, np.inf)], float)[rows]
     conditions = [
         rows < 0,
-        np.fromiter((entry['category_id'] not in learned for entry in entries), bool, count),
+        ~np.fromiter(map(learned.__contains__, map(itemgetter('category_id'), entries)), bool, count),
         np.fromiter((bool(entry.get('ignore')) for entry in entries), bool, count),
         areas <= 0,
         (boxes[:, 2:] < 1).any(1),

@@ -173,7 +173,7 @@ DEFECTS = [Defect(*row) for row in [
     ('a polygon of strings', masks([[str(v) for v in POLYGON]]), 'number is a string', ("'10'",),
      entry(segmentation=[POLYGON])),
     ('an empty polygon', masks([[]]), 'empty polygon', ('[[]]',), entry(segmentation=[])),
-    ('a line beside a polygon', masks([POLYGON, [1, 2, 3, 4]]), 'polygon below 3 points', ('6 numbers',),
+    ('a line next to a polygon', masks([POLYGON, [1, 2, 3, 4]]), 'polygon below 3 points', ('6 numbers',),
      entry(segmentation=[POLYGON])),
     ('a line', masks([[1, 2, 3, 4]]), 'polygon below 3 points', ('[[1, 2, 3, 4]]',), None),
     ('an odd polygon', masks([[*POLYGON, 1]]), 'odd polygon', ('odd',), None),
