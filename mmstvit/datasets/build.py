@@ -1,18 +1,39 @@
-"""Build datasets, with errors that name the key of the config and the reason."""
+"""Build datasets and check that they have something to learn from, with errors that name the key of the config."""
 
-from collections.abc import Mapping
+import contextlib
+import gc
+from collections.abc import Iterator, Mapping
 
+import numpy as np
+from mmcv.transforms import LoadAnnotations
 from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from torch.utils.data import Dataset
 
 from mmstvit.errors import DataError
 
-from .coco import explain_unusable, is_coco, paused_garbage_collection, read_json, summarize
+from .coco import explain_unusable, is_coco, is_polygon, read_annotations, summarize
+from .images import MAP_READER, UnreadableError, find_loaders, find_map_reader
+from .segmentation_labels import find_labels
 from .wrappers import inner_datasets
 
 # Errors of datasets for a bad file or a bad option.
-_BUILD_ERRORS = (AssertionError, AttributeError, IndexError, KeyError, OSError, RuntimeError, TypeError, ValueError)
+_BUILD_ERRORS = (
+    *(AssertionError, AttributeError, ImportError, IndexError, KeyError, OSError, RuntimeError, SyntaxError),
+    *(TypeError, ValueError),
+)
+
+
+@contextlib.contextmanager
+def paused_garbage_collection() -> Iterator[None]:
+    """Pause garbage collection, which looks at all of a large annotation file again and again."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def build_dataset(cfg: Mapping | Dataset, key: str) -> Dataset:
@@ -54,13 +75,17 @@ def _build_unserialized(cfg: object) -> Dataset | None:
         return None
 
 
+def _explain(dataset: BaseDataset) -> tuple[str, str]:
+    """Explain why a COCO dataset has no usable object; returns the problem and a remedy."""
+    return explain_unusable(summarize(read_annotations(dataset), dataset), dataset.metainfo['classes'])
+
+
 def check_not_empty(dataset: Dataset | None, key: str) -> None:
     """Check that a dataset has samples; raises DataError."""
     if not isinstance(dataset, BaseDataset) or len(dataset):
         return
     if is_coco(dataset):
-        annotations = summarize(read_json(dataset), dataset)
-        problem, remedy = explain_unusable(annotations, dataset.metainfo['classes'])
+        problem, remedy = _explain(dataset)
     elif dataset.ann_file:
         problem, remedy = f'{dataset.ann_file} lists no files.', 'Set ann_file to a file with samples.'
     else:
@@ -68,3 +93,52 @@ def check_not_empty(dataset: Dataset | None, key: str) -> None:
         suffix = f' with the suffix {dataset.img_suffix}' if hasattr(dataset, 'img_suffix') else ''
         problem, remedy = f'the folder {folder} has no images{suffix}.', 'Set data_root and data_prefix to the images.'
     raise DataError(f'{key} has no samples: {problem}', remedy)
+
+
+def check_usable(dataset: BaseDataset, key: str) -> None:
+    """Check that a dataset has an object or a labeled pixel to learn from; a model would train on a loss of 0.
+
+    The search ends at the first sample that has one: on good data it is short.
+
+    Args:
+        dataset: The dataset, after its own filtering.
+        key: Dotted key of the dataset in the config, for the message.
+
+    Raises:
+        DataError: There is none; the message gives the reason.
+    """
+    if not any(isinstance(loader, LoadAnnotations) for loader in find_loaders(dataset.pipeline)):
+        return  # classification, or samples without annotations
+    for index in range(len(dataset)):
+        info = dataset.get_data_info(index)
+        if 'instances' in info:
+            if any(map(_is_usable, info['instances'])):
+                return
+        elif not info.get('seg_map_path') or _has_labels(dataset, info['seg_map_path']):
+            return
+    if 'instances' not in info:
+        reduced = info.get('reduce_zero_label', False)
+        raise DataError(
+            f'{key}: every pixel of its {len(dataset)} segmentation maps is ignored (reduce_zero_label={reduced}), for '
+            f'example in {info["seg_map_path"]}.',
+            'Correct the labels in the maps, or set reduce_zero_label of the dataset.',
+        )
+    unusable = 'its annotations are empty or unusable.', 'Correct the annotations, or set ann_file to other ones.'
+    problem, remedy = _explain(dataset) if is_coco(dataset) else unusable
+    raise DataError(f'{key}: none of its {len(dataset)} images has a usable object: {problem}', remedy)
+
+
+def _is_usable(instance: Mapping) -> bool:
+    """Return True if MMDetection learns from an object: it is not ignored and has a valid mask or none at all."""
+    mask = instance.get('mask')
+    return not instance.get('ignore_flag') and (not isinstance(mask, list) or any(map(is_polygon, mask)))
+
+
+def _has_labels(dataset: BaseDataset, path: str) -> bool:
+    """Return True if a segmentation map has a pixel that is not ignored; an unreadable map has none."""
+    try:
+        labels = (find_map_reader(dataset.pipeline) or MAP_READER).read(path)
+    except UnreadableError:
+        return False
+    known = find_labels(dataset)
+    return bool((~np.isin(labels, list(known.ignored if known else {255}))).any())

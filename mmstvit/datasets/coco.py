@@ -1,64 +1,53 @@
 """COCO annotation files as MMDetection reads them, with the annotations that it drops without a message."""
 
-import contextlib
-import gc
-import json
-import math
-import operator
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from numbers import Real
+from functools import cached_property
+from itertools import chain, compress, repeat
+from operator import itemgetter
 
-import orjson
+import numpy as np
 from mmengine import fileio
 from mmengine.dataset import BaseDataset
 
 from mmstvit.errors import DataError
 
 from .images import find_loaders
+from .json_files import parse_json
+
+_BYTE_ORDER_MARK = b'\xef\xbb\xbf'
+CROWD = 'crowd'
+# Reasons for which MMDetection does not learn from an annotation; the first one that applies is counted.
+REASONS = (
+    *('', 'unknown image_id', 'category not in classes', 'ignore=1', 'area 0', 'box below 1 pixel'),
+    *('outside the image', CROWD, 'no valid polygon'),
+)
 
 
 def is_coco(dataset: BaseDataset | type) -> bool:
-    """Return True if a dataset, or a class of datasets, reads COCO annotation files as MMDetection's CocoDataset."""
-    load = getattr(dataset, 'load_data_list', None)
-    return getattr(load, '__module__', '') == 'mmdet.datasets.coco' and load.__qualname__.startswith('CocoDataset.')
+    """Return True if a dataset, or a class of datasets, reads COCO annotation files as MMDetection's CocoDataset.
+
+    CocoPanopticDataset lists its samples in the same way, but reads other annotations.
+    """
+    methods = [getattr(dataset, name, None) for name in ('load_data_list', 'parse_data_info')]
+    names = [(getattr(method, '__module__', ''), getattr(method, '__qualname__', '')) for method in methods]
+    return all(module == 'mmdet.datasets.coco' and name.startswith('CocoDataset.') for module, name in names)
 
 
-def read_json(dataset: BaseDataset) -> object:
+def read_annotations(dataset: BaseDataset) -> object:
     """Read the annotation file of a dataset.
 
     Raises:
-        DataError: The file is not JSON.
+        DataError: The file cannot be read as JSON, or starts with a byte order mark, which pycocotools refuses.
     """
     try:
         content = fileio.get(dataset.ann_file, backend_args=dataset.backend_args)
-        with paused_garbage_collection():
-            return parse_json(content)
-    except (OSError, ValueError) as error:
-        raise DataError(
-            f'{dataset.ann_file} is not valid JSON: {error}.', 'Use a JSON file in the COCO format (instances).'
-        ) from error
-
-
-def parse_json(content: bytes) -> object:
-    """Parse JSON as Python's own parser does, several times faster; raises ValueError."""
-    try:
-        return orjson.loads(content)
-    except orjson.JSONDecodeError:  # not valid, or with NaN, Infinity or half a surrogate pair, which Python accepts
-        return json.loads(content.decode())
-
-
-@contextlib.contextmanager
-def paused_garbage_collection() -> Iterator[None]:
-    """Pause garbage collection, which takes a third of the time of parsing a large annotation file."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
+    except OSError as error:
+        raise DataError(f'{dataset.ann_file} cannot be read: {error}.') from error
+    if content.startswith(_BYTE_ORDER_MARK):
+        raise DataError(f'{dataset.ann_file} starts with a byte order mark.', 'Save it in UTF-8 without the mark.')
+    return parse_json(content, dataset.ann_file)
 
 
 def first_names(names: Iterable[object], shown: int = 5) -> str:
@@ -67,66 +56,25 @@ def first_names(names: Iterable[object], shown: int = 5) -> str:
     return ', '.join(map(repr, names[:shown])) + (', …' if len(names) > shown else '')
 
 
-def is_box(box: object) -> bool:
-    """Return True if a ``bbox`` is a list of four finite numbers."""
-    return isinstance(box, (list, tuple)) and len(box) == 4 and all(map(is_finite, box))
-
-
-def is_finite(value: object) -> bool:
-    """Return True for a finite real number."""
-    return isinstance(value, Real) and math.isfinite(value)
-
-
 def is_polygon(polygon: object) -> bool:
     """Return True if MMDetection uses a polygon: pairs of numbers, three or more."""
     return isinstance(polygon, (list, tuple)) and len(polygon) >= 6 and len(polygon) % 2 == 0
 
 
-def drop_reason(annotation: Mapping, image: Mapping | None, learned: bool, with_mask: bool) -> str:
-    """Return the first reason why MMDetection does not learn from an annotation; empty if it does.
-
-    Args:
-        annotation: The annotation.
-        image: The entry of its image; None if the file has none.
-        learned: True if its category is in ``metainfo.classes``.
-        with_mask: True if the pipeline loads masks.
-    """
-    if image is None:
-        return 'unknown image_id'
-    if not learned:
-        return 'category not in classes'
-    if annotation.get('ignore'):
-        return 'ignore=1'
-    x, y, width, height = annotation['bbox']
-    if annotation['area'] <= 0:
-        return 'area 0'
-    if width < 1 or height < 1:
-        return 'box below 1 pixel'
-    if x >= image['width'] or y >= image['height'] or x + width <= 0 or y + height <= 0:
-        return 'outside the image'
-    if annotation.get('iscrowd'):
-        return 'crowd'
-    if with_mask:
-        mask = annotation.get('segmentation')
-        if isinstance(mask, list) and mask and not any(map(is_polygon, mask)):
-            return 'no valid polygon'
-    return ''
-
-
 @dataclass
 class Annotations:
-    """Content of a COCO annotation file, and the part of it that MMDetection uses.
+    """Content of a COCO annotation file, in columns, and the part of it that MMDetection uses.
 
     Args:
         path: The file.
         images: Entries of the images by id.
         names: Names of the categories by id.
-        entries: The annotations.
+        entries: The N annotations.
         learned: Ids of the categories that are in ``metainfo.classes``.
-        with_mask: True if the pipeline loads masks.
-        per_category: Number of annotations of each category id.
-        objects: Number of objects of each image that is used.
-        dropped: Number of annotations by the reason why they are dropped.
+        rows: (N,), position in ``images``; -1 for an image that is not there.
+        boxes: (N, 4), ``bbox``.
+        sizes: (N, 2), width and height of the image.
+        reasons: (N,), position in :data:`REASONS`; 0 for an annotation that is used.
         dropped_images: Number of images by the reason why they are dropped.
     """
 
@@ -135,76 +83,113 @@ class Annotations:
     names: dict[object, str]
     entries: list[Mapping]
     learned: set
-    with_mask: bool
-    per_category: Counter = field(default_factory=Counter)
-    objects: Counter = field(default_factory=Counter)
-    dropped: Counter[str] = field(default_factory=Counter)
+    rows: np.ndarray
+    boxes: np.ndarray
+    sizes: np.ndarray
+    reasons: np.ndarray
     dropped_images: Counter[str] = field(default_factory=Counter)
+
+    @cached_property
+    def dropped(self) -> Counter[str]:
+        """Number of annotations by the reason why they are dropped."""
+        counts = np.bincount(self.reasons, minlength=len(REASONS)).tolist()
+        return Counter({reason: count for reason, count in zip(REASONS, counts, strict=True) if count and reason})
+
+    @cached_property
+    def objects(self) -> np.ndarray:
+        """Number of used objects of each image, in the order of ``images``."""
+        return np.bincount(self.rows[self.reasons == 0], minlength=len(self.images))
+
+    @property
+    def learned_entries(self) -> int:
+        """Number of annotations whose category is in ``metainfo.classes``."""
+        return len(self.entries) - int(self.having('unknown image_id', 'category not in classes').sum())
 
     @property
     def used(self) -> int:
         """Number of annotations that are used."""
-        return self.objects.total()
+        return int(self.objects.sum())
 
-    def drop_reason(self, annotation: Mapping) -> str:
-        """Return the reason why an annotation is dropped, apart from its whole image; empty if it is used."""
-        image, learned = self.images.get(annotation['image_id']), annotation['category_id'] in self.learned
-        return drop_reason(annotation, image, learned, self.with_mask)
+    def having(self, *reasons: str) -> np.ndarray:
+        """Return (N,), True for annotations that are dropped for one of these reasons; ``''``: that are used."""
+        return np.isin(self.reasons, [REASONS.index(reason) for reason in reasons])
+
+    def choose(self, chosen: np.ndarray) -> list[Mapping]:
+        """Return the annotations for which an array (N,) is True."""
+        return list(compress(self.entries, chosen.tolist()))
 
     def summary(self) -> str:
         """Write what is used, and what is dropped for which reason, in one line."""
         images = len(self.images)
         used = f'{self.used} of {len(self.entries)} annotations'
         used += f' in {images - self.dropped_images.total()} of {images} images'
-        dropped = ', '.join(f'{count} {reason}' for reason, count in self.dropped.most_common())
-        lost = ', '.join(f'{count} {reason}' for reason, count in self.dropped_images.most_common())
-        lost = lost and f'images: {lost}'
-        return used + (f' (dropped: {"; ".join(filter(None, (dropped, lost)))})' if dropped or lost else '')
+        dropped, lost = _counts(self.dropped), _counts(self.dropped_images)
+        parts = [part for part in (dropped, lost and f'images: {lost}') if part]
+        return used + (f' (dropped: {"; ".join(parts)})' if parts else '')
 
 
-def summarize(content: Mapping, dataset: BaseDataset) -> Annotations:
-    """Count what MMDetection uses of an annotation file whose entries have all fields.
+def _counts(counter: Counter[str]) -> str:
+    return ', '.join(f'{count} {reason}' for reason, count in counter.most_common())
+
+
+def summarize(content: Mapping, dataset: BaseDataset, checked: bool = False) -> Annotations:
+    """Find what MMDetection uses of an annotation file whose entries have all fields.
 
     Args:
         content: The file.
         dataset: The dataset, for its classes, filters and pipeline; its samples need not be loaded.
+        checked: True if all polygons are known to be valid.
     """
     classes = set(dataset.metainfo.get('classes', ()))
     names = {category['id']: category['name'] for category in content['categories']}
     learned = {key for key, name in names.items() if name in classes}
-    with_mask = any(getattr(loader, 'with_mask', False) for loader in find_loaders(dataset.pipeline))
     images = {image['id']: image for image in content['images']}
-    found = Annotations(dataset.ann_file, images, names, content.get('annotations') or [], learned, with_mask)
-    found.per_category.update(map(operator.itemgetter('category_id'), found.entries))
-    with_objects = set()  # of a category in classes, even if MMDetection drops them
-    used = []
-    for annotation in found.entries:
-        image_id, is_learned = annotation['image_id'], annotation['category_id'] in learned
-        if is_learned:
-            with_objects.add(image_id)
-        if reason := drop_reason(annotation, images.get(image_id), is_learned, with_mask):
-            found.dropped[reason] += 1
-        else:
-            used.append(image_id)
-    found.objects.update(used)
-    _filter_images(found, dataset, with_objects)
+    entries = content.get('annotations') or []
+    count = len(entries)
+    index = {key: row for row, key in enumerate(images)}
+    rows = np.fromiter(map(index.get, map(itemgetter('image_id'), entries), repeat(-1)), np.int64, count)
+    known = entries if (rows >= 0).all() else [entry for entry in entries if entry['image_id'] in index]
+    boxes, areas = np.zeros((count, 4)), np.zeros(count)
+    boxes[rows >= 0] = np.fromiter(chain.from_iterable(map(itemgetter('bbox'), known)), float).reshape(-1, 4)
+    areas[rows >= 0] = np.fromiter(map(itemgetter('area'), known), float, len(known))
+    by_image = [(image['width'], image['height']) for image in images.values()]
+    sizes = np.array([*by_image, (np.inf, np.inf)], float)[rows]
+    conditions = [
+        rows < 0,
+        ~np.fromiter(map(learned.__contains__, map(itemgetter('category_id'), entries)), bool, count),
+        np.fromiter((bool(entry.get('ignore')) for entry in entries), bool, count),
+        areas <= 0,
+        (boxes[:, 2:] < 1).any(1),
+        ((boxes[:, :2] >= sizes) | (boxes[:, :2] + boxes[:, 2:] <= 0)).any(1),
+        np.fromiter((bool(entry.get('iscrowd')) for entry in entries), bool, count),
+    ]
+    if not checked and any(getattr(loader, 'with_mask', False) for loader in find_loaders(dataset.pipeline)):
+        conditions.append(np.fromiter((_lacks_polygon(entry.get('segmentation')) for entry in entries), bool, count))
+    reasons = np.select(conditions, np.arange(1, len(conditions) + 1), 0)
+    found = Annotations(dataset.ann_file, images, names, entries, learned, rows, boxes, sizes, reasons)
+    # An image with objects of a class is not empty, even if MMDetection drops all of them.
+    _filter_images(found, dataset, np.bincount(rows[(rows >= 0) & ~conditions[1]], minlength=len(images)))
     return found
 
 
-def _filter_images(found: Annotations, dataset: BaseDataset, with_objects: set) -> None:
+def _lacks_polygon(mask: object) -> bool:
+    return isinstance(mask, list) and bool(mask) and not is_polygon(mask[0]) and not any(map(is_polygon, mask))
+
+
+def _filter_images(found: Annotations, dataset: BaseDataset, objects: np.ndarray) -> None:
     """Drop the images that ``filter_cfg`` drops, with their objects."""
     options = None if dataset.test_mode else dataset.filter_cfg
     if options is None:
         return
     min_size = options.get('min_size', 0)
     small = f'below {min_size} pixels (filter_cfg.min_size)'
-    for key, image in found.images.items():
-        if options.get('filter_empty_gt') and key not in with_objects:
+    for row, (image, count) in enumerate(zip(found.images.values(), objects.tolist(), strict=True)):
+        if options.get('filter_empty_gt') and not count:
             found.dropped_images['without annotations'] += 1
         elif min(image['width'], image['height']) < min_size:
             found.dropped_images[small] += 1
-            if count := found.objects.pop(key, 0):
-                found.dropped[f'in images {small}'] += count
+            found.dropped += Counter({f'in images {small}': int(found.objects[row])})
+            found.objects[row] = 0
 
 
 def explain_unusable(annotations: Annotations, classes: Iterable[str]) -> tuple[str, str]:
@@ -219,6 +204,5 @@ def explain_unusable(annotations: Annotations, classes: Iterable[str]) -> tuple[
             f'({first_names(classes)}).'
         )
         return problem, 'Set metainfo=dict(classes=(...)) of the dataset to the names in the file, in their order.'
-    counts = ', '.join(f'{count} {reason}' for reason, count in annotations.dropped.most_common())
-    problem = f'none of the {total} annotations in {path} is used: {counts}.'
+    problem = f'none of the {total} annotations in {path} is used: {_counts(annotations.dropped)}.'
     return problem, 'Correct the annotations, or set ann_file to other ones.'

@@ -14,10 +14,9 @@ from mmstvit.compat import no_sample_found
 from mmstvit.errors import DataError
 from mmstvit.registry import DATASETS
 
-from .build import build_dataset
+from .build import build_dataset, check_usable
 from .images import MISSING, Reader, UnreadableError, find_loaders, find_readers, may_read_keys, refuse_damaged_files
-from .label_maps import Labels, count_values, find_labels
-from .usable import check_usable
+from .segmentation_labels import Labels, count_values, find_labels
 from .wrappers import DatasetWrapper, inner_datasets
 
 _REPAIR = 'Repair or remove the file; tools/misc/verify_dataset.py CONFIG finds all unreadable files.'

@@ -20,7 +20,7 @@ from mmengine.fileio import LocalBackend, register_backend
 from PIL import Image
 
 from mmstvit.dependencies import LIBRARIES
-from mmstvit.fileio import find_placeholder
+from mmstvit.fileio import find_placeholder, image_size
 
 _JPEG = b'\xff\xd8\xff'
 _PNG = b'\x89PNG\r\n\x1a\n'
@@ -115,6 +115,10 @@ class Reader:
     def read(self, path: str) -> np.ndarray:
         """Read and decode a file; raises UnreadableError."""
         return self.decode(self.read_bytes(path))
+
+    def size(self, path: str) -> tuple[int, int] | None:
+        """Read (width, height) of a local file, as it is decoded, from its header; None if it cannot be read."""
+        return image_size(path, self.backend or 'cv2', self.turns)
 
 
 @register_backend(_CHECKED, force=True)

@@ -5,73 +5,60 @@ of :data:`CHEAP` before they build the model; verify_dataset.py asks those of :d
 mmdet, mmseg, mmpretrain and pycocotools inside functions only: a config needs one of them.
 """
 
-from . import classes, coco, decoding, evaluation, files, heads, images, keys, label_maps, loaders, schedule, usable
+# fmt: off
+from .annotations import (
+    check_boxes,
+    check_categories,
+    check_evaluated,
+    check_format,
+    check_mask_heads,
+    check_masks,
+    check_polygons,
+    check_rle_sizes,
+    find_dropped,
+)
+from .channels import check_bits, check_channels
+from .classes import (
+    check_class_folders,
+    check_class_strings,
+    check_known_names,
+    check_palettes,
+    check_splits_agree,
+    check_suffixes,
+    check_xml_names,
+)
+
+# fmt: on
+from .decoding import check_files, check_look_alikes, check_verifiable
+from .evaluation import check_annotation_files, check_max_per_img, check_unannotated
 from .facts import DatasetFacts, Facts
-from .files import check_data
+from .files import check_copies, check_data, check_duplicates, check_missing_files, check_splits
 from .findings import Finding, refuse
+from .heads import check_heads, check_labels, check_lists, check_topk
+from .keys import check_keys
 from .kinds import FAULT, KINDS, WARNING, check_kinds
+from .loaders import check_batch_norm, check_batch_sizes, check_slide
+from .map_labels import check_ignore_index, check_label_sample, check_map_sizes
 from .report import Report, Rule, check, ignore_kinds
+from .schedule import check_schedule
+from .usable import datasets_that_cannot_be_built, datasets_without_annotations
 
 # No decoding of all files, at most a look at names and headers. The order is that of the report.
 CHEAP: tuple[Rule, ...] = (
-    keys.check_keys,
-    classes.check_class_strings,
-    classes.check_known_names,
-    classes.check_class_folders,
-    usable.datasets_that_cannot_be_built,
-    coco.check_format,
-    coco.check_categories,
-    classes.check_splits_agree,
-    heads.check_heads,
-    heads.check_labels,
-    heads.check_topk,
-    classes.check_palettes,
-    coco.check_masks,
-    coco.check_rle_sizes,
-    coco.check_mask_heads,
-    coco.check_boxes,
-    coco.check_evaluated,
-    files.check_missing_files,
-    files.check_duplicates,
-    files.check_splits,
-    files.check_copies,
-    classes.check_suffixes,
-    images.check_channels,
-    images.check_bits,
-    label_maps.check_map_sizes,
-    label_maps.check_label_sample,
-    label_maps.check_ignore_index,
-    loaders.check_batch_sizes,
-    loaders.check_slide,
-    loaders.check_batch_norm,
-    schedule.check_schedule,
-    evaluation.check_annotation_files,
-    evaluation.check_unannotated,
-    evaluation.check_max_per_img,
-    usable.datasets_without_annotations,
+    *(check_keys, check_class_strings, check_known_names, check_class_folders, check_lists, check_xml_names),
+    *(datasets_that_cannot_be_built, check_format, check_categories, check_splits_agree, check_heads, check_labels),
+    *(check_topk, check_palettes, check_masks, check_rle_sizes, check_mask_heads, check_boxes, check_polygons),
+    *(check_evaluated, check_missing_files, check_duplicates, check_splits, check_copies, check_suffixes),
+    *(check_channels, check_bits, check_map_sizes, check_label_sample, check_ignore_index, check_batch_sizes),
+    *(check_slide, check_batch_norm, check_schedule, check_annotation_files, check_unannotated, check_max_per_img),
+    datasets_without_annotations,
 )
 # Read and decode every file, in addition.
-THOROUGH: tuple[Rule, ...] = (
-    decoding.check_verifiable,
-    coco.find_dropped,
-    decoding.check_files,
-    decoding.check_look_alikes,
-)
+THOROUGH: tuple[Rule, ...] = (check_verifiable, find_dropped, check_files, check_look_alikes)
 
+# fmt: off
 __all__ = [
-    'CHEAP',
-    'FAULT',
-    'KINDS',
-    'THOROUGH',
-    'WARNING',
-    'DatasetFacts',
-    'Facts',
-    'Finding',
-    'Report',
-    'Rule',
-    'check',
-    'check_data',
-    'check_kinds',
-    'ignore_kinds',
-    'refuse',
+    'CHEAP', 'FAULT', 'KINDS', 'THOROUGH', 'WARNING', 'DatasetFacts', 'Facts', 'Finding', 'Report', 'Rule', 'check',
+    'check_data', 'check_kinds', 'ignore_kinds', 'refuse',
 ]
+# fmt: on

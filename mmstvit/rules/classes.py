@@ -3,33 +3,28 @@
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from xml.etree import ElementTree
 
 from mmengine import fileio
 from mmengine.dataset import BaseDataset
-from mmengine.registry import DATASETS
+from mmengine.fileio import list_from_file
 
 from mmstvit.datasets.coco import first_names
+from mmstvit.fileio.image_files import IMAGE_SUFFIXES
 
-from .coco import nearest
+from .annotations import nearest
 from .facts import DatasetFacts, Facts, find_class
-from .findings import Finding, shorten
+from .findings import Finding
+from .headers import choose_spread
+from .kinds import KINDS
 
 # Folders that operating systems, archivers and editors make.
 _SYSTEM_FOLDERS = ('__MACOSX', '__pycache__', '@eaDir', '$RECYCLE.BIN', 'System Volume Information', 'lost+found')
+_XML_KIND = 'unknown name in XML files'
+_XML_FILES = 5000  # of which the names are read
 _SPLIT_FOLDERS = ('train', 'training', 'val', 'valid', 'validation', 'test', 'testing')
-# fmt: off
-_IMAGE_SUFFIXES = (
-    '.avif', '.bmp', '.dib', '.gif', '.heic', '.heif', '.j2k', '.jfif', '.jp2', '.jpe', '.jpeg', '.jpg', '.jxl', '.mpo',
-    '.pgm', '.png', '.pnm', '.ppm', '.tif', '.tiff', '.webp',
-)
-# fmt: on
-_CONSEQUENCES = (
-    'class names of the splits differ',
-    'class without samples',
-    'classes and heads disagree',
-    'label out of range',
-    'unusable dataset',
-)
+# Images that OpenCV does not decode, but that people take for images.
+_SUFFIXES = (*IMAGE_SUFFIXES, '.heic', '.heif', '.j2k', '.jxl')
 
 
 def check_class_strings(facts: Facts) -> Iterator[Finding]:
@@ -41,7 +36,7 @@ def check_class_strings(facts: Facts) -> Iterator[Finding]:
                 key = f'{data.key}.{name}'
                 message = f'{key} is a string, {value!r}, of which each letter would be a class.'
                 remedy = f'Write a tuple with a comma: ({value!r},)'
-                yield Finding('class names are a string', message, remedy, key, explains=_CONSEQUENCES)
+                yield data.finding('class names are a string', message, remedy, key)
 
 
 def check_splits_agree(facts: Facts) -> Iterator[Finding]:
@@ -73,8 +68,35 @@ def check_known_names(facts: Facts) -> Iterator[Finding]:
             key = f'{data.key}.metainfo.classes'
             message = f'{key} has {first_names(unknown)}, which {data.cfg["type"]} does not know.'
             near = nearest(unknown[0], known)
-            remedy = f'Did you mean {near!r}?' if near else 'For classes of your own use BaseSegDataset.'
-            yield Finding('unknown class', message, remedy, key, split=data.split, explains=_CONSEQUENCES)
+            yield data.finding('unknown class', message, f'Did you mean {near!r}?' if near else '', key)
+
+
+def check_xml_names(facts: Facts) -> Iterator[Finding]:
+    """Warn of names in XML files (XMLDataset of MMDetection) that ``metainfo.classes`` has not, or in another case."""
+    for data in facts.datasets:
+        dataset = data.unloaded if data.is_read_by('mmdet.datasets.xml_style') else None
+        known = None if dataset is None else dataset.metainfo.get('classes')
+        if not known or not os.path.isfile(dataset.ann_file):
+            continue
+        folder = os.path.join(dataset.sub_data_root, dataset.ann_subdir)
+        files = [os.path.join(folder, f'{name}.xml') for name in list_from_file(dataset.ann_file)]
+        counts = Counter(name for path in choose_spread(files, _XML_FILES) for name in _read_names(path))
+        unknown = [name for name in counts if name not in known]
+        if unknown:
+            near = {name: other for name in unknown if (other := nearest(name, list(known)))}
+            remedy = ''.join(f'Did you mean {name!r} for {other!r}? ' for name, other in near.items())
+            message = f'names in {folder} are not in metainfo.classes ({first_names(known)}): objects are dropped.'
+            remedy += KINDS[_XML_KIND].remedy
+            found = [f'{name!r}: {counts[name]} objects' for name in unknown]
+            yield data.some(_XML_KIND, found, len(counts), message, remedy=remedy)
+
+
+def _read_names(path: str) -> list[str]:
+    """Return the names of the objects in an XML file; none if it cannot be read, which the dataset says."""
+    try:
+        return [str(node.text) for node in ElementTree.parse(path).iterfind('object/name')]
+    except (OSError, ElementTree.ParseError):
+        return []
 
 
 def check_class_folders(facts: Facts) -> Iterator[Finding]:
@@ -86,7 +108,7 @@ def check_class_folders(facts: Facts) -> Iterator[Finding]:
         root = dataset.img_prefix
         folders = sorted(fileio.list_dir_or_file(root, list_dir=True, list_file=False))
         for kind, message, remedy in _judge_folders(root, folders, dataset.CLASSES, data.key):
-            yield Finding(kind, message, remedy, root, explains=_CONSEQUENCES)  # in every split
+            yield Finding(kind, message, remedy, root)  # explains findings of every split
 
 
 def _judge_folders(
@@ -105,13 +127,12 @@ def _judge_folders(
     if classes is None or list(classes) == folders:
         return
     if len(classes) != len(folders):
-        absent = [name for name in classes if name not in folders] if set(classes) & set(folders) else []
-        more = [name for name in folders if name not in classes] if set(classes) & set(folders) else folders
-        message = (
-            f'{key}.classes has {len(classes)} names, but {root} has {len(folders)} folders'
-            f'{f"; no folder for {first_names(absent)}" if absent else ""}'
-            f'{f"; no class for {first_names(more)}" if more else ""}.'
-        )
+        common = set(classes) & set(folders)
+        absent = [name for name in classes if common and name not in folders]
+        more = [name for name in folders if not common or name not in classes]
+        message = f'{key}.classes has {len(classes)} names, but {root} has {len(folders)} folders'
+        message += f'; no folder for {first_names(absent)}' if absent else ''
+        message += f'; no class for {first_names(more)}.' if more else '.'
         remedy = f'Make a folder for each class, which may be empty, or correct {key}.classes.'
         yield 'class folders and classes differ', message, remedy
         return
@@ -146,17 +167,13 @@ def check_suffixes(facts: Facts) -> Iterator[Finding]:
             skipped = [name for name in files if not name.endswith((read, dataset.seg_map_suffix))]
         else:
             continue
-        skipped = [name for name in skipped if _suffix(name) in _IMAGE_SUFFIXES]
-        if not skipped:
-            continue
-        counts = ', '.join(f'{count} {suffix}' for suffix, count in Counter(map(_suffix, skipped)).most_common())
-        message = (
-            f'{len(skipped)} of {len(files)} files in {root} are not read because of their suffix: {counts} (for '
-            f'example {skipped[0]}); {option} is {_write(read) if isinstance(read, tuple) else repr(read)}.'
-        )
-        remedy = f'Convert them, or set {data.key}.{option} if OpenCV reads the format (not .heic).'
-        examples = shorten(skipped)
-        yield Finding('file with another suffix', message, remedy, root, len(skipped), len(files), examples, data.split)
+        skipped = [name for name in skipped if _suffix(name) in _SUFFIXES]
+        if skipped:
+            counts = ', '.join(f'{count} {suffix}' for suffix, count in Counter(map(_suffix, skipped)).most_common())
+            reads = _write(read) if isinstance(read, tuple) else repr(read)
+            message = f'files in {root} are not read because of their suffix: {counts}; {option} is {reads}.'
+            remedy = f'Convert them, or set {data.key}.{option} if OpenCV reads the format (not .heic).'
+            yield data.some('file with another suffix', skipped, len(files), message, root, remedy=remedy)
 
 
 def _list_files(root: str) -> list[str]:
@@ -174,13 +191,14 @@ def check_palettes(facts: Facts) -> Iterator[Finding]:
         classes = _classes(data)
         if not classes or not isinstance(palette, (list, tuple)) or len(palette) >= len(classes):
             continue
-        key = f'{data.key}.metainfo.palette'
+        key, lacks = f'{data.key}.metainfo.palette', len(classes) - len(palette)
         message = f'{key} has {len(palette)} colors for {len(classes)} classes; pictures need one color for each.'
-        remedy = f'Add {len(classes) - len(palette)} colors, '
-        remedy += 'or leave the palette of a base config out: metainfo=dict(_delete_=True, classes=…).'
+        remedy = (
+            f'Add {lacks} colors, or leave the palette of a base config out: metainfo=dict(_delete_=True, classes=…).'
+        )
         if facts.cfg.get('default_scope') == 'mmdet':
-            remedy = f'Set --cfg-options {key}=random, or add {len(classes) - len(palette)} colors.'
-        yield Finding('palette too short', message, remedy, key, split=data.split, explains=('unusable dataset',))
+            remedy = f'Set --cfg-options {key}=random, or add {lacks} colors.'
+        yield data.finding('palette too short', message, remedy, key)
 
 
 def _metainfo(data: DatasetFacts) -> dict:
@@ -197,12 +215,9 @@ def _with_class_folders(data: DatasetFacts) -> BaseDataset | None:
     """Return a dataset that takes its labels from the names of folders, without its files if need be; else None."""
     if not hasattr(find_class(data.cfg), 'is_valid_file'):  # MMPreTrain's CustomDataset and its subclasses
         return None
-    dataset = data.dataset
-    if dataset is None:
-        if isinstance(data.cfg.get('classes'), str) or isinstance(_metainfo(data).get('classes'), str):
-            return None
-        dataset = DATASETS.build({**data.cfg, 'lazy_init': True})
-    return dataset if dataset.with_label and not dataset.ann_file and os.path.isdir(dataset.img_prefix) else None
+    dataset = data.unloaded
+    labeled = dataset is not None and dataset.with_label and not dataset.ann_file
+    return dataset if labeled and os.path.isdir(dataset.img_prefix) else None
 
 
 def _suggest(expected: list, classes: list) -> str:

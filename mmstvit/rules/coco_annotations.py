@@ -4,7 +4,7 @@ import contextlib
 from functools import cached_property
 
 from .coco_defects import MISSING, Notes, short
-from .coco_values import INF, are_polygons, area_of, is_rle, mend_box, mend_polygons, mend_rle, to_id, to_number
+from .coco_values import INF, are_polygons, area_of, is_rle, repair_box, repair_polygons, repair_rle, to_id, to_number
 from .kinds import FAULT, WARNING
 from .masks import extent
 
@@ -35,24 +35,19 @@ class References:
         self.ids.pop(into, None)
         self.merged.setdefault(into, set())
 
-    def mend(self, value: object) -> tuple[object, bool]:
+    def find(self, value: object) -> tuple[object, bool]:
         """Return the id that a value stands for, None if there is none; and False if it is written in another way."""
-        if not self.known:
-            return value, True
-        found = self._by_key.get(to_id(value))
-        return found, value == found or found in self.merged
+        found = self._by_key.get(to_id(value)) if self.known else value
+        return found, not self.known or value == found or found in self.merged
 
-    def like(self) -> str:
+    def example(self) -> str:
         """Write an id as an example."""
-        return (
-            f'ids in {self.noun} are like {next(iter(self._by_key.values()))!r}'
-            if self._by_key
-            else f'{self.noun} is empty'
-        )
+        first = next(iter(self._by_key.values()), MISSING)
+        return f'{self.noun} is empty' if first is MISSING else f'ids in {self.noun} are like {first!r}'
 
 
-class AnnotationMender:
-    """Repair the annotations of a COCO file, with a note of each defect.
+class AnnotationRepair:
+    """Repair of the annotations of a COCO file, with a note of each defect.
 
     Args:
         entries: The annotations.
@@ -69,12 +64,13 @@ class AnnotationMender:
         self._entries = entries
         self._images, self._categories = images, categories
         self._evaluated = evaluated
+        self._label = ''  # of the annotation that is repaired
+        self._seen: set = set()  # ids
 
-    def mend(self) -> list[dict]:
+    def run(self) -> list[dict]:
         """Return the annotations, without those that are beyond repair or copies."""
-        images, categories = self._images.ids, self._categories.ids
-        seen: set[int] = set()
-        mended = []
+        images, categories, seen = self._images.ids, self._categories.ids, self._seen
+        repaired = []
         for entry in self._entries:
             try:  # most entries are sound: a few comparisons, without a call for each field
                 x, y, width, height = entry['bbox']
@@ -88,129 +84,124 @@ class AnnotationMender:
                     and type(key) is int
                     and key
                     and key not in seen
+                    and (not mask or (are_polygons(mask) if type(mask) is list else is_rle(mask)))
                 )
-                if sound and mask:
-                    sound = are_polygons(mask) if type(mask) is list else is_rle(mask)
             except (KeyError, OverflowError, TypeError, ValueError):
                 sound = False
             if not sound:
-                entry = self._mend_annotation(entry, seen)
+                entry = self._repair(entry)
                 if entry is None:
                     continue
                 key = entry['id']
             seen.add(key)
-            mended.append(entry)
-        return mended
+            repaired.append(entry)
+        return repaired
 
-    def _mend_annotation(self, source: object, seen: set) -> dict | None:
+    def _note(self, kind: str, *values: object, repaired: bool = True, severity: str = '') -> None:
+        self.notes.add(kind, *values, example=self._label, repaired=repaired, severity=severity)
+
+    def _repair(self, source: object) -> dict | None:
         """Return a repaired annotation; None if it is beyond repair or a copy."""
         if not isinstance(source, dict) or 'image_id' not in source or 'category_id' not in source:
-            self.notes.add('invalid annotation', source, mended=False)
+            self.notes.add('invalid annotation', source, repaired=False)
             return None
         key = source.get('id', MISSING)
-        label = f'annotation {key if type(key) is int else short(key)}'
+        self._label = f'annotation {key if type(key) is int else short(key)}'
         entry = dict(source)
-        sound = self._mend_reference(entry, 'image_id', self._images, 'unknown image id', label)
-        sound &= self._mend_reference(entry, 'category_id', self._categories, 'unknown category', label)
-        sound = self._mend_mask(entry, label) and sound
-        sound = self._mend_box(entry, label) and sound
-        if not sound:
+        steps = [
+            self._repair_reference(entry, 'image_id', self._images, 'unknown image id'),
+            self._repair_reference(entry, 'category_id', self._categories, 'unknown category'),
+            self._repair_mask(entry),
+            self._repair_box(entry),
+        ]
+        if not all(steps):
             return None
-        self._mend_area(entry, label)
-        self._mend_crowd(entry, label)
+        self._repair_area(entry)
+        self._repair_crowd(entry)
         objects = self._images.merged.get(entry['image_id'])
         if objects is not None:
             same = (entry['category_id'], repr(entry['bbox']), repr(entry.get('segmentation')))
             if same in objects:
                 return None
             objects.add(same)
-        return entry if self._mend_id(entry, source, label, seen) else None
+        return entry if self._repair_id(entry, source) else None
 
-    def _mend_reference(self, entry: dict, name: str, references: References, unknown: str, label: str) -> bool:
+    def _repair_reference(self, entry: dict, name: str, references: References, unknown: str) -> bool:
         value = entry[name]
-        found, same = references.mend(value)
-        if found is None:
-            self.notes.add(unknown, value, references.like(), example=label, mended=False)
-            return False
-        if not same:
-            self.notes.add('id of another type', name, value, references.noun, found, example=label)
-        entry[name] = found
-        return True
+        entry[name], same = references.find(value)
+        if entry[name] is None:
+            self._note(unknown, value, references.example(), repaired=False)
+        elif not same:
+            self._note('id of another type', name, value, references.noun, entry[name])
+        return entry[name] is not None
 
-    def _mend_mask(self, entry: dict, label: str) -> bool:
+    def _repair_mask(self, entry: dict) -> bool:
         mask = entry.get('segmentation')
         if not mask or (are_polygons(mask) if isinstance(mask, list) else is_rle(mask)):
             return True
         if isinstance(mask, list):
-            found, kinds = mend_polygons(mask)
+            found, kinds = repair_polygons(mask)
         else:
-            found = mend_rle(mask) if isinstance(mask, dict) else None
+            found = repair_rle(mask) if isinstance(mask, dict) else None
             kinds = ['invalid mask' if found is None else 'number is a string']
         for kind in list(kinds)[-1:] if found is None else kinds:
-            self.notes.add(kind, 'segmentation', mask, example=label, mended=found is not None)
+            self._note(kind, 'segmentation', mask, repaired=found is not None)
         entry['segmentation'] = found
         return found is not None
 
-    def _mend_box(self, entry: dict, label: str) -> bool:
-        value = entry.get('bbox')
-        box = mend_box(value)
+    def _repair_box(self, entry: dict) -> bool:
+        value, mask = entry.get('bbox'), entry.get('segmentation')
+        box = repair_box(value)
         if box is not None:
             if box is not value and box != value:
-                self.notes.add('number is a string', 'bbox', value, example=label)
+                self._note('number is a string', 'bbox', value)
                 entry['bbox'] = box
             return True
-        mask = entry.get('segmentation')
         if isinstance(mask, list) and mask:
             left, top, right, bottom = extent(mask)
-            box = mend_box([left, top, right - left, bottom - top])  # None: a side beyond float
-        self.notes.add('invalid box', entry.get('bbox', MISSING), example=label, mended=box is not None)
+            box = repair_box([left, top, right - left, bottom - top])  # None: a side beyond float
+        self._note('invalid box', entry.get('bbox', MISSING), repaired=box is not None)
         entry['bbox'] = box
         return box is not None
 
-    def _mend_area(self, entry: dict, label: str) -> None:
-        value = entry.get('area')
+    def _repair_area(self, entry: dict) -> None:
+        value = entry.get('area', MISSING)
         area = to_number(value)
-        if area is not None and area > 0 and not isinstance(value, str):
-            return
         kind = 'number is a string' if isinstance(value, str) else ''
         if area is None or area <= 0:
             computed = area_of(entry.get('segmentation'), entry['bbox'])
-            if area is None:
-                kind, area = 'no area', computed
-            elif computed > 0 and min(entry['bbox'][2:]) >= 1:
-                kind, area = 'area 0', computed
-        if not kind:
-            return
-        self.notes.add(kind, 'area', entry.get('area', MISSING), example=label)
-        entry['area'] = area
+            if area is None or (computed > 0 and min(entry['bbox'][2:]) >= 1):
+                kind, area = 'no area' if area is None else 'area 0', computed
+        if kind:
+            self._note(kind, 'area', value)
+            entry['area'] = area
 
-    def _mend_crowd(self, entry: dict, label: str) -> None:
+    def _repair_crowd(self, entry: dict) -> None:
         value = entry.get('iscrowd')
         if isinstance(value, (int, float)) and value in (0, 1):
             return
-        crowd = int(bool(to_number(value) or (isinstance(value, str) and value.strip().lower() == 'true')))
         # Training reads a missing value as 0, but '0' as 1.
         severity = FAULT if value is not None or self._evaluated else WARNING
-        self.notes.add('invalid iscrowd', entry.get('iscrowd', MISSING), example=label, severity=severity)
-        entry['iscrowd'] = crowd
+        self._note('invalid iscrowd', entry.get('iscrowd', MISSING), severity=severity)
+        entry['iscrowd'] = int(bool(to_number(value) or (isinstance(value, str) and value.strip().lower() == 'true')))
 
-    def _mend_id(self, entry: dict, source: dict, label: str, seen: set) -> bool:
+    def _repair_id(self, entry: dict, source: dict) -> bool:
         """Give an annotation an id of its own if need be; returns False for a copy of another annotation."""
         key = entry.get('id')
         if isinstance(key, str) and isinstance(to_id(key), int):
-            self.notes.add('number is a string', 'id', key, example=label, severity=WARNING)
+            self._note('number is a string', 'id', key, severity=WARNING)
             key = entry['id'] = to_id(key)
         if not isinstance(key, (int, float)) or key != key:
             # Only evaluation computes with ids.
             severity = WARNING if isinstance(key, str) and not self._evaluated else FAULT
-            self.notes.add('invalid annotation id', entry.get('id', MISSING), example=label, severity=severity)
-        elif key in seen:
+            self._note('invalid annotation id', entry.get('id', MISSING), severity=severity)
+        elif key in self._seen:
             if _equal(source, self._by_id.get(key)):
-                self.notes.add('annotation listed twice', label, example=label)
+                self._note('annotation listed twice', self._label)
                 return False
-            self.notes.add('duplicate annotation id', key, example=label)
+            self._note('duplicate annotation id', key)
         elif key == 0 and self._evaluated:
-            self.notes.add('annotation id 0', example=label)
+            self._note('annotation id 0')
         else:
             return True
         entry['id'] = self._next_id

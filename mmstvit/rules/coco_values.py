@@ -43,7 +43,7 @@ def to_size(value: object) -> int | None:
     return int(number) if number is not None and number > 0 and number == int(number) else None
 
 
-def mend_box(value: object) -> list[int | float] | None:
+def repair_box(value: object) -> list[int | float] | None:
     """Return the four numbers of a box; None if they are not there."""
     if not isinstance(value, list) or len(value) != 4:
         return None
@@ -71,7 +71,7 @@ def _are_finite(values: list) -> bool:
         return False
 
 
-def mend_polygons(node: list) -> tuple[list[list[int | float]] | None, dict[str, None]]:
+def repair_polygons(node: list) -> tuple[list[list[int | float]] | None, dict[str, None]]:
     """Bring polygons into COCO's form, a list of lists of numbers.
 
     Args:
@@ -85,7 +85,7 @@ def mend_polygons(node: list) -> tuple[list[list[int | float]] | None, dict[str,
     polygons: list[list] = []
     if not _collect(node, 0, polygons, kinds):
         return None, kinds | {'invalid mask': None}
-    mended = []
+    repaired = []
     small = False
     for polygon in polygons:
         numbers = polygon
@@ -100,10 +100,10 @@ def mend_polygons(node: list) -> tuple[list[list[int | float]] | None, dict[str,
         if len(numbers) < 6:
             small = True
         else:
-            mended.append(numbers)
-    if small and not mended:
+            repaired.append(numbers)
+    if small and not repaired:
         return None, _last(kinds, 'polygon below 3 points')
-    return mended, kinds | ({'polygon below 3 points': None} if small else {})
+    return repaired, kinds | ({'polygon below 3 points': None} if small else {})
 
 
 def _last(kinds: dict[str, None], kind: str) -> dict[str, None]:
@@ -143,13 +143,13 @@ def is_rle(mask: object) -> bool:
     )
 
 
-def mend_rle(mask: Mapping) -> dict | None:
+def repair_rle(mask: Mapping) -> dict | None:
     """Return an RLE with numbers instead of strings; None if it is not one."""
     size, counts = mask.get('size'), mask.get('counts')
     size = [to_size(side) for side in size] if isinstance(size, list) else size
     counts = [to_number(count) for count in counts] if isinstance(counts, list) else counts
-    mended = {**mask, 'size': size, 'counts': counts}
-    return mended if is_rle(mended) else None
+    repaired = {**mask, 'size': size, 'counts': counts}
+    return repaired if is_rle(repaired) else None
 
 
 def area_of(mask: object, box: Sequence[float]) -> float:

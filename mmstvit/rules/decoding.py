@@ -6,87 +6,49 @@ import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 
-from mmengine import fileio
 from torch.hub import tqdm  # counts by itself where tqdm is not installed; of the libraries, MMDetection needs it
 
 from mmstvit.datasets.images import MAP_READER, Reader, find_map_reader
 from mmstvit.datasets.splitting import group_copies
+from mmstvit.fileio.image_files import IMAGE_SUFFIXES, walk_folder
 
-from .coco import wants_masks
+from .annotations import wants_masks
 from .facts import DatasetFacts, Facts
-from .files import copies_found, find_files, skips_unreadable
-from .findings import Finding, gather_places
+from .files import copies_found, skips_unreadable
+from .findings import Finding, Problem, join_problems
 from .kinds import WARNING
-from .label_maps import Histogram, judge_labels
-from .samples import Place, Sample, check_sample, use_one_thread
+from .map_labels import Histogram, judge_labels
+from .samples import Sample, check_sample, use_one_thread
 
-_IMAGE_SUFFIXES = ('.bmp', '.gif', '.jpeg', '.jpg', '.pgm', '.png', '.ppm', '.tif', '.tiff', '.webp')
 _FOLDERS = ('img', 'img_path', 'seg_map_path')
 # Annotations that MMDetection drops: nothing learns from their masks.
 _UNCHECKED = ('area 0', 'box below 1 pixel', 'ignore=1', 'unknown image_id')
-
-_REPAIR = 'Repair the file or remove it from the data.'
-_SKIP = f'{_REPAIR} To train without such files: --cfg-options data_faults.unreadable=skip'
-_BOXES = 'Correct the annotation; bbox is [x, y, width, height] in pixels.'
-_MASKS = 'Correct the annotation; segmentation is a list of polygons [x1, y1, x2, y2, …] or RLE (size and counts).'
-# Kind of a place → meaning, remedy.
-_PLACES = {
-    'missing file': ('the file does not exist', 'Put the file there, or correct the paths in the annotations.'),
-    'unreadable image': ('the file cannot be decoded', _SKIP),
-    'unreadable segmentation map': ('the file cannot be decoded', _SKIP),
-    'wrong image size': (
-        'the size differs from the annotations',
-        'Correct width and height in the annotations, or save the image in the annotated orientation.',
-    ),
-    'wrong segmentation map size': ('the size differs from the image', 'Make the map again for its image.'),
-    'invalid box': ('the box cannot be used', _BOXES),
-    'box outside image': ('the box extends beyond the image', _BOXES),
-    'box slightly outside image': (
-        'the box extends beyond the image by up to 2 pixels',
-        f'Harmless. {_BOXES}',
-    ),
-    'invalid mask': ('the mask cannot be used', _MASKS),
-    'empty mask': ('the mask covers no pixel', _MASKS),
-    'mask outside image': ('the mask extends beyond the image', _MASKS),
-    'mask slightly outside image': (
-        'the mask extends beyond the image by up to 2 pixels',
-        f'Harmless. {_MASKS}',
-    ),
-    'same content': ('two files of a split have the same content', 'Remove one of the files.'),
-    'same content in two splits': (
-        'two splits have an image with the same content',
-        'Remove it from one of the splits: metrics on training images are too high.',
-    ),
-    'unused file': (
-        'no split uses the file',
-        'To use the file, add it to the annotations, or save it in a format that the dataset reads.',
-    ),
-}
 
 
 def check_files(facts: Facts) -> Iterator[Finding]:
     """Read and decode all images and maps, and compare them with their annotations and with each other."""
     samples = {data.key: collect_samples(data) for data in facts.datasets}
-    places: dict[str, list[Place]] = defaultdict(list)
+    problems: dict[str, list[Problem]] = defaultdict(list)
     histograms: dict[str, Histogram] = defaultdict(Histogram)
     first: dict[bytes, tuple[str, str]] = {}  # digest of an image → split and path of the first with it
     total = sum(map(len, samples.values()))
     with tqdm(total=total, unit='image', disable=None) as progress, _mapper(facts.num_workers) as run:
         for data in facts.datasets:
-            found = places[data.split]
+            found = problems[data.split]
             for sample, result in zip(samples[data.key], run(samples[data.key]), strict=True):
-                found += result.places
+                found += result.problems
                 if result.digest is not None:
                     earlier = first.setdefault(result.digest, (data.split, sample.image))
                     found += _compare(data.split, sample.image, *earlier)
                 if result.values is not None:
                     histograms[data.key].add(sample.seg_map, result.values)
                 progress.update(1)
-    for split, place in _find_unused(facts, samples):
-        places[split].append(place)
-    for split, found in places.items():
-        for finding in gather_places(found, _PLACES, split):
+    for split, problem in _find_unused(facts, samples):
+        problems[split].append(problem)
+    for split, found in problems.items():
+        for finding in join_problems(found, split):
             yield _relax(finding, facts)
     for data in facts.datasets:
         if data.key in histograms:
@@ -104,9 +66,9 @@ def _relax(finding: Finding, facts: Facts) -> Finding:
 
 def check_look_alikes(facts: Facts) -> Iterator[Finding]:
     """Warn of images in validation or test that are equal to, or look like, an image in training."""
-    train = [path for data in facts.of_split('train') for path in find_files(data)]
+    train = [path for data in facts.of_split('train') for path in data.files]
     for data in facts.datasets:
-        files = find_files(data) if data.split != 'train' else []
+        files = data.files if data.split != 'train' else []
         if not files or not train or any('://' in path for path in (train[0], files[0])):
             continue
         groups = group_copies([*train, *files]).of_image
@@ -127,9 +89,7 @@ def check_verifiable(facts: Facts) -> Iterator[Finding]:
         elif data.content is None and any(not isinstance(i.get('img_path'), str) for i in data.dataset.data_list):
             reason = 'its samples have no files of their own (img_path)'
         if reason:
-            message = f'{data.key} ({name}) is not verified: {reason}.'
-            remedy = 'Check these samples by other means.'
-            yield Finding('not verified', message, remedy, data.key, split=data.split)
+            yield data.finding('not verified', f'{data.key} ({name}) is not verified: {reason}.')
 
 
 @contextlib.contextmanager
@@ -171,9 +131,8 @@ def _collect_coco(data: DatasetFacts, reader: Reader) -> list[Sample]:
         names = [image.get('file_name') for image in images or () if isinstance(image, Mapping)]
         return [Sample(os.path.join(folder, name), reader) for name in names if isinstance(name, str)]
     by_image = defaultdict(list)
-    for annotation in annotations.entries:
-        if annotations.drop_reason(annotation) not in _UNCHECKED:
-            by_image[annotation['image_id']].append(annotation)
+    for annotation in annotations.choose(~annotations.having(*_UNCHECKED)):
+        by_image[annotation['image_id']].append(annotation)
     return [
         Sample(os.path.join(folder, image['file_name']), reader, (image['height'], image['width']), by_image[key])
         for key, image in annotations.images.items()
@@ -186,18 +145,18 @@ def _to_coco(instance: Mapping) -> dict:
     return dict(bbox=[x1, y1, x2 - x1, y2 - y1], segmentation=instance.get('mask'))
 
 
-def _compare(split: str, path: str, first_split: str, first_path: str) -> Iterator[Place]:
+def _compare(split: str, path: str, first_split: str, first_path: str) -> Iterator[Problem]:
     """Warn of an image with the content of an earlier one; a file that is listed twice is found elsewhere."""
     if os.path.normpath(path) == os.path.normpath(first_path):
         return
     if split != first_split:
         message = f'the same image as {first_path}, in {first_split} and {split}'
-        yield Place('same content in two splits', path, message)
+        yield Problem('same content in two splits', path, message)
     else:
-        yield Place('same content', path, f'the same image as {first_path}')
+        yield Problem('same content', path, f'the same image as {first_path}')
 
 
-def _find_unused(facts: Facts, samples: Mapping[str, Sequence[Sample]]) -> Iterator[tuple[str, Place]]:
+def _find_unused(facts: Facts, samples: Mapping[str, Sequence[Sample]]) -> Iterator[tuple[str, Problem]]:
     """Find images and maps in the folders of the data that no split uses."""
     used = {
         os.path.normpath(path)
@@ -213,8 +172,7 @@ def _find_unused(facts: Facts, samples: Mapping[str, Sequence[Sample]]) -> Itera
             if '://' in folder or folder in searched or not os.path.isdir(folder):
                 continue
             searched.add(folder)
-            for name in sorted(fileio.list_dir_or_file(folder, list_dir=False, recursive=True)):
-                path = os.path.normpath(os.path.join(folder, name))
-                if path.lower().endswith(_IMAGE_SUFFIXES) and path not in used:
+            for path in (os.path.normpath(root / name) for root, names in walk_folder(Path(folder)) for name in names):
+                if path.lower().endswith(IMAGE_SUFFIXES) and path not in used:
                     used.add(path)
-                    yield data.split, Place('unused file', path, 'no split uses the file')
+                    yield data.split, Problem('unused file', path, 'no split uses the file')

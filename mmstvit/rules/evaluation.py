@@ -4,12 +4,13 @@ import filecmp
 import os
 from collections.abc import Iterator
 
+import numpy as np
 from mmengine.config import Config
 
 from mmstvit.fileio import is_local
 
 from .facts import Facts
-from .findings import Finding, shorten
+from .findings import Finding
 
 
 def check_annotation_files(facts: Facts) -> Iterator[Finding]:
@@ -37,7 +38,7 @@ def check_unannotated(facts: Facts) -> Iterator[Finding]:
             remedy = (
                 f'Write the predictions alone: --cfg-options {key}.format_only=True {key}.outfile_prefix=predictions'
             )
-            yield Finding('nothing to evaluate', message, remedy, key, split=data.split)
+            yield data.finding('nothing to evaluate', message, remedy, key)
 
 
 def _is_same(one: str, other: str) -> bool:
@@ -55,23 +56,18 @@ def check_max_per_img(facts: Facts) -> Iterator[Finding]:
         return
     key, most = limit
     for data, annotations in facts.of_coco():
-        if data.split == 'train' or not annotations.used:
-            continue
-        crowded = {image: count for image, count in annotations.objects.items() if count > most}
-        if not crowded:
-            continue
-        lost = sum(count - most for count in crowded.values())
-        largest = max(crowded.values())
-        message = (
-            f'{key} is {most}, but {len(crowded)} of {len(annotations.images)} images of {annotations.path} have more '
-            f'objects (up to {largest}): {lost} of {annotations.used} cannot be found, recall is at most '
-            f'{1 - lost / annotations.used:.2f}.'
-        )
-        examples = shorten([f'{annotations.images[i]["file_name"]}: {count} objects' for i, count in crowded.items()])
-        yield Finding(
-            'more objects than max_per_img', message, f'Set --cfg-options {key}={max(100, 2 * largest)}', key,
-            len(crowded), len(annotations.images), examples, data.split,
-        )  # fmt: skip
+        counts = annotations.objects
+        crowded = np.flatnonzero(counts > most).tolist() if data.split != 'train' else []
+        if crowded:
+            images, lost, largest = list(annotations.images.values()), int((counts - most).clip(0).sum()), counts.max()
+            message = (
+                f'images of {annotations.path} have more objects (up to {largest}) than {key}, {most}: {lost} of '
+                f'{annotations.used} cannot be found, recall is at most {1 - lost / annotations.used:.2f}.'
+            )
+            remedy = f'Set --cfg-options {key}={max(100, 2 * largest)}'
+            found = [f'{images[row]["file_name"]}: {counts[row]} objects' for row in crowded]
+            kind = 'more objects than max_per_img'
+            yield data.some(kind, found, len(images), message, key, remedy=remedy)
 
 
 def _find_limit(cfg: Config) -> tuple[str, int] | None:

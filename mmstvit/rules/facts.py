@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import inspect
 import io
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -21,7 +22,7 @@ from mmengine.registry import DefaultScope
 from torch.utils.data import Dataset
 
 from mmstvit.datasets.build import build_dataset
-from mmstvit.datasets.coco import Annotations, is_coco, read_json, summarize
+from mmstvit.datasets.coco import Annotations, is_coco, read_annotations, summarize
 from mmstvit.datasets.images import IMAGE_READER, Reader, find_loaders, find_readers
 from mmstvit.datasets.wrappers import inner_datasets
 from mmstvit.errors import DataError
@@ -30,7 +31,7 @@ from mmstvit.nodes import find_parts
 
 from .coco_format import find_defects
 from .findings import Finding
-from .headers import CocoInfos, Header, read_headers
+from .headers import Header, choose_spread, read_headers
 from .kinds import FAULT
 
 # Heads that classify the labels of the dataset; the region proposals of rpn_head have no class.
@@ -62,6 +63,14 @@ class DatasetFacts:
     error: DataError | None = None
     defects: tuple[Finding, ...] = ()
 
+    def finding(self, kind: str, message: str, remedy: str = '', where: str = '', **others: object) -> Finding:
+        """Make a finding about this dataset; see :class:`Finding`."""
+        return Finding(kind, message, remedy, where or self.key, split=self.split, **others)
+
+    def some(self, kind: str, found: Sequence, total: int, message: str, where: str = '', **others: object) -> Finding:
+        """Make a finding about some of many; see :meth:`Finding.of_many`."""
+        return Finding.of_many(kind, found, total, message, where=where or self.key, split=self.split, **others)
+
     @property
     def classes(self) -> tuple[str, ...] | None:
         """``metainfo.classes``; None if the dataset has none, or a string in place of a list."""
@@ -84,17 +93,47 @@ class DatasetFacts:
         readers = find_readers(getattr(self.dataset, 'pipeline', ()))
         return next((reader for reader in readers if reader.key == IMAGE_READER.key), IMAGE_READER)
 
+    @functools.cached_property
+    def headers(self) -> list[Header]:
+        """Headers of a sample of the images, with their samples before the pipeline (of COCO without objects)."""
+        if self.annotations is None:
+            return read_headers(choose_spread([] if self.content is not None else self.infos))
+        images = choose_spread(list(self.annotations.images.values()))
+        raw = [dict(raw_img_info={**image, 'img_id': image['id']}, raw_ann_info=[]) for image in images]
+        return read_headers([self.dataset.parse_data_info(info) for info in raw])
+
     @property
     def infos(self) -> Sequence[Mapping]:
-        """Samples before the pipeline; those of a COCO dataset without objects; empty if they are unknown."""
-        if self.annotations is not None:
-            return CocoInfos(self.dataset, list(self.annotations.images.values()))
+        """Samples before the pipeline; empty for COCO datasets, and if they are unknown."""
         return [] if self.content is not None else getattr(self.dataset, 'data_list', [])
 
     @functools.cached_property
-    def headers(self) -> list[Header]:
-        """Headers of a sample of the images."""
-        return read_headers(self.infos)
+    def unloaded(self) -> BaseDataset | None:
+        """The dataset, without samples if they cannot be loaded; None if it cannot be built at all."""
+        if self.dataset is None and self.error is not None:
+            with contextlib.suppress(DataError):
+                return build_dataset({**copy.deepcopy(self.cfg), 'lazy_init': True}, self.key)
+        return self.dataset
+
+    def is_read_by(self, module: str) -> bool:
+        """Return True if the samples are listed by a module of the libraries, such as ``mmdet.datasets.xml_style``."""
+        return getattr(getattr(find_class(self.cfg), 'load_data_list', None), '__module__', '') == module
+
+    @functools.cached_property
+    def files(self) -> list[str]:
+        """Paths of the images; empty if they are unknown."""
+        if self.annotations is None:
+            return self._paths('img_path')
+        folder = self.dataset.data_prefix['img']
+        return [os.path.join(folder, image['file_name']) for image in self.annotations.images.values()]
+
+    @functools.cached_property
+    def maps(self) -> list[str]:
+        """Paths of the segmentation maps; empty if there are none."""
+        return self._paths('seg_map_path')
+
+    def _paths(self, key: str) -> list[str]:
+        return [info[key] for info in self.infos if isinstance(info.get(key), str)]
 
     @property
     def annotated(self) -> bool:
@@ -106,7 +145,7 @@ class DatasetFacts:
         """Images and objects of a COCO file whose format is sound; None for other datasets and files."""
         if self.content is None or any(d.severity == FAULT and d.kind != SIZES for d in self.defects):
             return None
-        return summarize(self.content, self.dataset)
+        return summarize(self.content, self.dataset, checked=True)
 
 
 @dataclass
@@ -192,11 +231,12 @@ def _gather_dataset(split: str, key: str, cfg: Mapping) -> DatasetFacts:
             return data
         data.dataset = _build_for_facts(cfg, cls, key)
         if is_coco(cls):
-            data.content = read_json(data.dataset)
+            data.content = read_annotations(data.dataset)
             local = is_local(data.dataset.ann_file)
             folder = data.dataset.data_prefix.get('img') if local else None
             found = find_defects(data.content, folder, evaluated=split != 'train', turns=data.image_reader.turns)
-            data.defects = tuple(_place(finding, data) for finding in found)
+            where = dict(where=data.dataset.ann_file, split=split)
+            data.defects = tuple(dataclasses.replace(finding, **where) for finding in found)
     except DataError as error:
         data.dataset, data.error = None, error
     return data
@@ -216,24 +256,13 @@ def _build_for_facts(cfg: Mapping, cls: type | None, key: str) -> Dataset:
     Raises:
         DataError: The dataset cannot be built or has no samples.
     """
-    options = dict(serialize_data=False, lazy_init=True) if is_coco(cls) else dict(serialize_data=False)
-    accepted = {name: value for name, value in options.items() if _accepts(cls, name)}
-    return build_dataset({**copy.deepcopy(cfg), **accepted}, key)  # transforms may write into their configs
-
-
-def _accepts(cls: object, name: str) -> bool:
-    """Return True if a class of MMEngine's datasets has an option."""
-    if not isinstance(cls, type) or not issubclass(cls, BaseDataset):
-        return False
-    parameters = inspect.signature(cls).parameters
-    return name in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-
-
-def _place(defect: Finding, data: DatasetFacts) -> Finding:
-    """Add to a defect of an annotation file which file that is."""
-    explains = ('wrong image size',) if defect.kind == SIZES else ()  # found by decoding all files
-    where, explains = data.dataset.ann_file, (*defect.explains, *explains)
-    return dataclasses.replace(defect, where=where, split=data.split, explains=explains)
+    options = {}
+    if isinstance(cls, type) and issubclass(cls, BaseDataset):
+        parameters = inspect.signature(cls).parameters
+        anything = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+        wanted = dict(serialize_data=False, lazy_init=True) if is_coco(cls) else dict(serialize_data=False)
+        options = {name: value for name, value in wanted.items() if anything or name in parameters}
+    return build_dataset({**copy.deepcopy(cfg), **options}, key)  # transforms may write into their configs
 
 
 def _identity(cfg: Mapping) -> str:

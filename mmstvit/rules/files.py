@@ -13,8 +13,10 @@ from mmstvit.fileio import is_local
 from mmstvit.nodes import as_list, type_name
 
 from .facts import DatasetFacts, Facts
-from .findings import Finding, common_folder, refuse, shorten
-from .kinds import WARNING
+from .findings import Finding, common_folder, refuse
+from .kinds import KINDS, WARNING
+
+_IN_TRAIN = 'train images in another split'
 
 # Folder of a data set -> how to get it.
 DATA_REMEDIES = {
@@ -91,44 +93,27 @@ def _data_paths(reader: Mapping) -> Iterator[tuple[str, str]]:
             yield name, os.path.join(root, path)
 
 
-def find_files(data: DatasetFacts, maps: bool = False) -> list[str]:
-    """Return the paths of the images of a dataset, or of its segmentation maps; empty if they are unknown."""
-    if data.annotations is not None:
-        folder = data.dataset.data_prefix['img']
-        return [] if maps else [os.path.join(folder, i['file_name']) for i in data.annotations.images.values()]
-    if data.content is not None or data.dataset is None:
-        return []
-    paths = (info.get('seg_map_path' if maps else 'img_path') for info in data.dataset.data_list)
-    return [path for path in paths if isinstance(path, str)]
-
-
 def check_missing_files(facts: Facts) -> Iterator[Finding]:
     """Refuse datasets with missing image or map files. Each folder is listed once."""
     for data in facts.datasets:
         pipeline = getattr(data.dataset, 'pipeline', ())
         backends = [data.cfg.get('backend_args'), *(reader.backend_args for reader in find_readers(pipeline))]
         local = all((backend or {}).get('backend', 'local') == 'local' for backend in backends)
-        for maps in (False, True):
-            files = find_files(data, maps) if local else []
+        for what, files in (('images', data.files), ('segmentation maps', data.maps)) if local else ():
             missing = _find_missing(files)
             if not missing or (len(missing) == len(files) and may_read_keys(pipeline)):
                 continue
-            what = 'segmentation maps' if maps else 'images'
-            count = 'none of the' if len(missing) == len(files) else f'{len(missing)} of the'
-            verb = 'exists' if len(missing) == len(files) else 'do not exist'
             folder = common_folder(missing)
-            message = f'{count} {len(files)} {what} of {data.key} {verb} in {folder or "their folders"}: {missing[0]}.'
-            remedy = 'Put the files there, or set data_root and data_prefix of the dataset to their folder.'
+            message = f'{what} of {data.key} do not exist in {folder or "their folders"}: {missing[0]}.'
             # Evaluation skips no file.
             few = data.split == 'train' and 2 * len(missing) <= len(files)
             skipped = skips_unreadable(facts, data.split) and len(missing) < len(files)
+            remedy = KINDS['missing files'].remedy
             if few and not skipped:
                 remedy += ' To train without them: --cfg-options data_faults.unreadable=skip'
-            examples = shorten([path.removeprefix(folder) for path in missing])
-            yield Finding(
-                'missing files', message, remedy, data.key, len(missing), len(files), examples, data.split,
-                ('missing file',), WARNING if few or skipped else '',
-            )  # fmt: skip
+            names = [path.removeprefix(folder) for path in missing]
+            severity = WARNING if few or skipped else ''
+            yield data.some('missing files', names, len(files), message, remedy=remedy, severity=severity)
 
 
 def skips_unreadable(facts: Facts, split: str) -> bool:
@@ -152,24 +137,20 @@ def _find_missing(files: Sequence[str]) -> list[str]:
 def check_duplicates(facts: Facts) -> Iterator[Finding]:
     """Warn of images that a list of files has more than once; those of COCO files are defects of their format."""
     for data in facts.datasets:
-        files = find_files(data) if data.content is None else []
+        files = data.files if data.content is None else []
         repeated = [path for path, count in Counter(map(os.path.normpath, files)).items() if count > 1]
         if repeated:
-            message = f'{len(repeated)} images are listed more than once.'
-            examples = shorten(repeated)
-            yield Finding(
-                'duplicate file', message, 'List each file once.', data.key, len(repeated), len(files),
-                examples, data.split, severity=WARNING,
-            )  # fmt: skip
+            message = 'images are listed more than once.'
+            yield data.some('duplicate file', repeated, len(files), message, severity=WARNING)
 
 
 def check_copies(facts: Facts) -> Iterator[Finding]:
     """Warn of augmented copies, as Roboflow exports them, of one photograph in training and in another split."""
     if facts.decodes:  # looks at the content, too, in another rule
         return
-    train = {_photograph(path) for data in facts.of_split('train') for path in find_files(data)} - {None}
+    train = {_photograph(path) for data in facts.of_split('train') for path in data.files} - {None}
     for data in facts.datasets if train else ():
-        files = find_files(data) if data.split != 'train' else []
+        files = data.files if data.split != 'train' else []
         shared = [path for path in files if _photograph(path) in train]
         if shared:
             yield copies_found(data, shared, len(files), 'the name before .rf. is equal')
@@ -177,12 +158,8 @@ def check_copies(facts: Facts) -> Iterator[Finding]:
 
 def copies_found(data: DatasetFacts, shared: Sequence[str], total: int, how: str) -> Finding:
     """Return the finding for images of a split that have a copy in training."""
-    message = f'{len(shared)} of {total} images of {data.key} have a copy in train ({how}): the metric is too high.'
-    remedy = 'Split the photographs before they are augmented, or let tools/new_config.py split the images of train.'
-    explains = ('same content in two splits',)
-    return Finding(
-        'copies in two splits', message, remedy, data.key, len(shared), total, shorten(shared), data.split, explains
-    )
+    message = f'images of {data.key} have a copy in train ({how}): the metric is too high.'
+    return data.some('copies in two splits', shared, total, message)
 
 
 def _photograph(path: str) -> str | None:
@@ -193,22 +170,14 @@ def _photograph(path: str) -> str | None:
 
 def check_splits(facts: Facts) -> Iterator[Finding]:
     """Warn of images that are in training and in validation or test: their metrics are too high."""
-    train = {os.path.normpath(path) for data in facts.of_split('train') for path in find_files(data)}
+    train = {os.path.normpath(path) for data in facts.of_split('train') for path in data.files}
     keys = {data.key for data in facts.of_split('train')}
-    remedy = 'For a metric that says something, split the images: tools/new_config.py does so.'
     for key, first in facts.same.items():
         if first in keys and not key.startswith('train'):
             message = f'{key} has the same data as {first}: the metric is that of the training images.'
-            yield Finding('train images in another split', message, remedy, key, split=key.partition('_')[0])
+            yield Finding(_IN_TRAIN, message, where=key, split=key.partition('_')[0])
     for data in facts.datasets:
-        if data.split == 'train':
-            continue
-        files = [os.path.normpath(path) for path in find_files(data)]
-        shared = [path for path in files if path in train]
-        if shared:
-            count = 'all' if len(shared) == len(files) else f'{len(shared)} of'
-            message = f'{count} {len(files)} images of {data.key} are in train, too: the metric is too high.'
-            yield Finding(
-                'train images in another split', message, remedy, data.key, len(shared), len(files),
-                shorten(shared), data.split, ('same content in two splits',),
-            )  # fmt: skip
+        files = [os.path.normpath(path) for path in data.files] if data.split != 'train' else []
+        if shared := [path for path in files if path in train]:
+            message = f'images of {data.key} are in train, too: the metric is too high.'
+            yield data.some(_IN_TRAIN, shared, len(files), message)

@@ -1,12 +1,15 @@
 """Findings of the rules."""
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from mmstvit.errors import DataError, one_line
 
 from .kinds import KINDS
+
+_EXAMPLES = 5
 
 
 @dataclass(frozen=True)
@@ -16,19 +19,20 @@ class Finding:
     Args:
         kind: Name in the table of kinds, by which the report groups, such as ``'two categories of one name'``.
         message: One plain sentence with the value and what was expected.
-        remedy: What the user does about it.
+        remedy: What the user does about it, if it is not the remedy of the kind.
         where: The file, or the dotted key of the config.
         count: Number of images, annotations or files that are concerned.
         total: Number of those that were looked at.
         examples: The first few, short.
         split: ``'train'``, ``'val'`` or ``'test'``; empty for the config as a whole.
-        explains: Kinds of findings that follow from this one, and are left out of the report if they are in its split.
+        explains: Kinds of findings that follow from this one, besides those of the table; they are left out of the
+            report if they are in its split.
         severity: Severity, if it is not that of the kind.
     """
 
     kind: str
     message: str
-    remedy: str
+    remedy: str = ''
     where: str = ''
     count: int = 1
     total: int | None = None
@@ -38,9 +42,38 @@ class Finding:
     severity: str = ''
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, 'severity', self.severity or KINDS[self.kind].severity)
+        kind = KINDS[self.kind]
+        object.__setattr__(self, 'severity', self.severity or kind.severity)
+        object.__setattr__(self, 'remedy', self.remedy or kind.remedy)
+        object.__setattr__(self, 'explains', (*kind.explains, *self.explains))
         if not self.message or not self.remedy:
             raise ValueError(f'a finding needs a message and a remedy: {self}')
+
+    @classmethod
+    def of_many(
+        cls,
+        kind: str,
+        found: Sequence,
+        total: int,
+        message: str,
+        *,
+        write: Callable[[object], str] = str,
+        shown: int | None = _EXAMPLES,
+        **others: object,
+    ) -> 'Finding':
+        """Make a finding about some of many: the message begins with their count, examples are the first of them.
+
+        Args:
+            kind: See :class:`Finding`.
+            found: What is concerned.
+            total: Number of those that were looked at.
+            message: The message after the count.
+            write: Writes one of ``found`` as an example.
+            shown: Number of examples; None for all.
+            others: Other arguments of :class:`Finding`.
+        """
+        message = f'{count_of(len(found), total)} {message}'
+        return cls(kind, message, count=len(found), total=total, examples=tuple(map(write, found[:shown])), **others)
 
     @property
     def text(self) -> str:
@@ -55,6 +88,11 @@ class Finding:
         return f'{self.text} First: {one_line(examples)}.' if examples else self.text
 
 
+def count_of(number: int, total: int) -> str:
+    """Write ``all 4`` or ``1 of 4``."""
+    return f'all {total}' if number == total > 1 else f'{number} of {total}'
+
+
 def refuse(faults: Sequence[Finding]) -> None:
     """Raise one DataError that lists faults with their remedies; return if there are none."""
     if not faults:
@@ -65,35 +103,29 @@ def refuse(faults: Sequence[Finding]) -> None:
     raise DataError('\n'.join([f'the config and its data have {len(faults)} faults:', *lines]))
 
 
-def gather_places(
-    places: Iterable[tuple[str, str, str]], kinds: Mapping[str, tuple[str, str]], split: str
-) -> Iterator[Finding]:
-    """Make one finding of all places of a kind.
+class Problem(NamedTuple):
+    """A problem of one file: its kind, the file, and the message."""
 
-    Args:
-        places: Kinds, paths and messages.
-        kinds: Meaning and remedy of each kind.
-        split: The split.
-    """
-    by_kind: dict[str, list[tuple[str, str]]] = {}
-    for kind, path, message in places:
-        by_kind.setdefault(kind, []).append((path, message))
+    kind: str
+    path: str
+    message: str
+
+
+def join_problems(problems: Iterable[Problem], split: str) -> Iterator[Finding]:
+    """Make one finding of all problems of a kind."""
+    by_kind: dict[str, list[Problem]] = {}
+    for problem in problems:
+        by_kind.setdefault(problem.kind, []).append(problem)
     for kind, found in by_kind.items():
-        meaning, remedy = kinds[kind]
         if len(found) == 1:
-            yield Finding(kind, found[0][1], remedy, found[0][0], split=split)
+            yield Finding(kind, found[0].message, where=found[0].path, split=split)
             continue
-        folder = common_folder([path for path, _ in found])
-        examples = tuple(f'{path.removeprefix(folder)}: {message}' for path, message in found)
-        yield Finding(kind, meaning, remedy, folder, len(found), examples=examples, split=split)
+        folder = common_folder([problem.path for problem in found])
+        examples = tuple(f'{path.removeprefix(folder)}: {message}' for _, path, message in found)
+        yield Finding(kind, KINDS[kind].meaning, where=folder, count=len(found), examples=examples, split=split)
 
 
 def common_folder(paths: Sequence[str]) -> str:
     """Return the folder that all paths are in, with a slash; empty if there is none."""
     common = os.path.commonprefix([os.path.dirname(path) + '/' for path in paths])
     return common[: common.rfind('/') + 1]
-
-
-def shorten(values: Sequence[object], shown: int = 5) -> tuple[str, ...]:
-    """Return the first few values as examples of a finding."""
-    return tuple(map(str, values[:shown]))

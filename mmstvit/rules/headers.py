@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from mmengine.dataset import BaseDataset
 from PIL import Image
 
 from mmstvit.datasets.images import Reader, UnreadableError
@@ -33,36 +32,19 @@ class Header:
     bits: int
 
 
-class CocoInfos(Sequence):
-    """Samples of a COCO dataset without objects, made when they are asked for.
-
-    Args:
-        dataset: The dataset; its samples need not be loaded.
-        images: Entries of the annotation file.
-    """
-
-    def __init__(self, dataset: BaseDataset, images: list[Mapping]) -> None:
-        self.dataset = dataset
-        self.images = images
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, index: int) -> Mapping:
-        """Make a sample."""
-        image = self.images[index]
-        return self.dataset.parse_data_info(dict(raw_img_info={**image, 'img_id': image['id']}, raw_ann_info=[]))
+def choose_spread(values: Sequence, most: int = SAMPLE) -> list:
+    """Choose evenly spaced values, all of them if they are few."""
+    positions = np.linspace(0, len(values) - 1, min(most, len(values))).astype(int)
+    return [values[position] for position in np.unique(positions).tolist()]
 
 
 def read_headers(infos: Sequence[Mapping]) -> list[Header]:
-    """Read the headers of evenly spaced images; those that cannot be read are left out.
+    """Read the headers of images; those that cannot be read are left out.
 
     Args:
         infos: Samples of a dataset before its pipeline.
     """
-    chosen = np.unique(np.linspace(0, len(infos) - 1, min(SAMPLE, len(infos))).astype(int)).tolist() if infos else []
-    headers = (_read_header(infos[index]) for index in chosen)
-    return [header for header in headers if header is not None]
+    return [header for header in map(_read_header, infos) if header is not None]
 
 
 def _read_header(info: Mapping) -> Header | None:

@@ -1,7 +1,11 @@
 """Labels: the classes of heads, samples and top-k accuracies."""
 
+import os
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
+
+from mmengine.fileio import list_from_file
 
 from mmstvit.datasets.coco import first_names
 
@@ -30,22 +34,41 @@ def check_labels(facts: Facts) -> Iterator[Finding]:
             continue
         count, source = len(data.classes), getattr(data.dataset, 'ann_file', '') or data.key
         seen, wrong = Counter(), []
-        for info in getattr(data.dataset, 'data_list', []):
+        for info in data.infos:
             labels = labels_of(info)
             seen.update(labels)
             wrong += [f'{info.get("img_path")}: label {label}' for label in labels if not 0 <= label < count]
         if wrong:
-            message = f'{len(wrong)} of {seen.total()} labels are not 0 to {count - 1} ({wrong[0]}).'
-            remedy = 'Make the labels and metainfo.classes agree; labels begin at 0.'
-            yield Finding(
-                'label out of range', message, remedy, source, len(wrong), seen.total(), tuple(wrong), data.split
-            )
-        absent = [label for label in range(count) if label not in seen]
+            message = f'labels are not 0 to {count - 1} ({wrong[0]}).'
+            yield data.some('label out of range', wrong, seen.total(), message, source, shown=None)
+        absent = [str(data.classes[label]) for label in range(count) if label not in seen]
         if absent and seen:
-            names = first_names(data.classes[label] for label in absent)
-            message = f'{len(absent)} of {count} classes have no sample: {names}.'
-            remedy = 'Add samples of the class, or remove it.'
-            yield Finding('class without samples', message, remedy, source, len(absent), count, (), data.split)
+            message = f'classes have no sample: {first_names(absent)}.'
+            yield data.some('class without samples', absent, count, message, source)
+
+
+def check_lists(facts: Facts) -> Iterator[Finding]:
+    """Refuse lists of MMPreTrain with a line that is not a path, a blank and the number of a class."""
+    for data in facts.datasets:
+        dataset = data.unloaded if data.is_read_by('mmpretrain.datasets.custom') else None
+        if dataset is None or not dataset.with_label or not os.path.isfile(dataset.ann_file):
+            continue
+        path, lines = dataset.ann_file, list_from_file(dataset.ann_file)
+        wrong = [f'line {i} {why}: {line[:80]!r}' for i, line in enumerate(lines, 1) if (why := _judge_line(line))]
+        if wrong:
+            message = f'lines of {path} are not a path, a blank and a label; {wrong[0]}.'
+            yield data.some('invalid list of files', wrong, len(lines), message, path)
+
+
+def _judge_line(line: str) -> str:
+    """Return what is wrong with a line of a list of MMPreTrain; empty if nothing is."""
+    name, blank, label = line.strip().rpartition(' ')
+    if not line.strip():
+        return 'is empty'
+    if blank and re.fullmatch(r'[+-]?\d+', label) and not name.endswith((',', ';')):
+        return ''
+    marks = {'\t': 'has a tab in place of a blank', ',': 'has a comma', ';': 'has a semicolon'}
+    return next((why for mark, why in marks.items() if mark in line), 'has no number at its end')
 
 
 def labels_of(info: Mapping) -> list[int]:

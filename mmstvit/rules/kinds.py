@@ -8,6 +8,7 @@ import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from mmstvit.dependencies import tool_command
 from mmstvit.errors import UserError
 
 FAULT = 'fault'
@@ -20,157 +21,208 @@ class Kind:
 
     Args:
         severity: ``'fault'``, which training refuses, or ``'warning'``.
-        place: Where it is: ``'config'``, ``'COCO'``, ``'label maps'``, ``'class folders'``, ``'lists'`` or ``'files'``.
+        where: ``'config'``, ``'COCO'``, ``'XML'``, ``'label maps'``, ``'class folders'``, ``'lists'`` or ``'files'``.
         meaning: What it means, in a few words.
+        remedy: What the user does about it, if that does not depend on the data.
+        explains: Kinds of findings that follow from it.
     """
 
     severity: str
-    place: str
+    where: str
     meaning: str
+    remedy: str = ''
+    explains: tuple[str, ...] = ()
 
 
-def _kinds(severity: str, place: str, **meanings: str) -> dict[str, Kind]:
-    return {name.replace('_', ' '): Kind(severity, place, meaning) for name, meaning in meanings.items()}
+BOXES_ONLY = 'configs/faster_rcnn/faster-rcnn_stvit-nano_fpn_scenes.py'
+_FIELDS = 'Add the missing fields.'
+_OWN_ID = 'Give each entry an id of its own.'
+_RENAME = 'Correct file_name to the path below the folder of the images.'
+_POLYGON = 'Correct the polygon, [x1, y1, x2, y2, …] with three points or more, or remove the annotation.'
+_BOX = 'Correct the annotation; bbox is [x, y, width, height] in pixels.'
+_MASK = 'Correct the annotation; segmentation is a list of polygons [x1, y1, x2, y2, …] or RLE (size and counts).'
+_SKIP = (
+    'Repair the file or remove it from the data. To train without such files: --cfg-options data_faults.unreadable=skip'
+)
+_SPLITS = 'class names of the splits differ'
+_OF_NAMES = (_SPLITS, 'class without samples', 'classes and heads disagree', 'label out of range', 'unusable dataset')
+_OF_CATEGORIES = (
+    *('class without category', 'classes and heads disagree', 'no matching category', 'order of categories'),
+    'unused category',
+)
+_UNUSABLE = ('unusable dataset',)
 
-
-# Name of the kind -> kind. A name with other characters than letters is written as it is.
-KINDS: dict[str, Kind] = {
-    **_kinds(
-        FAULT,
-        'config',
-        missing_data='a path in the config does not exist',
-        unusable_dataset='the dataset cannot be built, is empty, or has nothing to learn from',
-        classes_and_heads_disagree='the number of class names and num_classes of a head differ',
-        class_names_are_a_string="classes=('balloon') in place of ('balloon',)",
-        class_names_of_the_splits_differ='the same label would mean two classes',
-        unknown_class='a name that a dataset with fixed classes, such as ADE20KDataset, does not have',
-        palette_too_short="fewer colors than classes, also those of the dataset's class, such as 80 of CocoDataset",
-        batch_of_several_sizes='images of an evaluation batch (MMSegmentation, MMPreTrain) cannot be stacked',
-        sliding_window='test_cfg has no crop_size or stride, or a stride above the crop',
-        BatchNorm_of_one_image='a segmentation head normalizes features of 1×1 over a batch of one image',
-        evaluator_reads_other_annotations='ann_file of evaluator and dataset name files of different content',
-        nothing_to_evaluate='a test set without annotations and an evaluator without format_only=True',
-    ),
-    'ignore_index differs': Kind(FAULT, 'config', 'decode_head, auxiliary_head and IoUMetric ignore different labels'),
-    'top-k above the classes': Kind(FAULT, 'config', 'such as top-5 accuracy of two classes'),
-    **_kinds(
-        WARNING,
-        'config',
-        key_without_effect='a top-level key of MMDetection 2.x, or a misspelt one',
-        schedule_and_length_disagree='a scheduler ends after or before the run; a fault if it cannot be built',
-        train_images_in_another_split='the metric is too high',
-    ),
-    **_kinds(
-        FAULT,
-        'COCO',
-        invalid_annotation_file='the file is not in the COCO format for object detection',
-        no_list_of_categories='the classes are unknown',
-        invalid_category='a category has no id or name',
-        category_name_is_a_number='a name has to be a string',
-        one_category_id_twice='two categories have one id',
-        two_categories_of_one_name='two categories have one name',
-        invalid_image_entry='an image has no id or file_name',
-        duplicate_image_id='MMDetection keeps one of the images',
-        duplicate_file='an image is listed twice; a warning in other lists than those of COCO',
-        invalid_image_size='width and height are not whole numbers above 0',
-        wrong_sizes_in_annotations='width and height are not those of the file; a warning without masks',
-        invalid_annotation='an annotation has no image_id or category_id',
-        id_of_another_type='1 and "1" are not equal',
-        unknown_image_id='image_id is not in images',
-        unknown_category='category_id is not in categories',
-        invalid_annotation_id='an id is not a number; a warning in training',
-        duplicate_annotation_id='evaluation counts one of them',
-        annotation_listed_twice='the same annotation twice',
-        number_is_a_string='a number has to be a number',
-        flat_polygon='a polygon that is not in a list of polygons',
-        nested_polygon='too many lists around a polygon',
-        polygon_of_points='points are lists of their own',
-        empty_polygon='a polygon without numbers',
-        polygon_below_3_points='a point or a line',
-        odd_polygon='an odd count of numbers',
-        invalid_mask='neither polygons nor RLE; run lengths that do not add up',
-        invalid_box='not four finite numbers, or less than 1 pixel',
-        no_area='area is missing',
-        invalid_iscrowd='iscrowd is not 0 or 1; a warning in training if it is missing',
-        RLE_of_another_size='the size of the mask is not that of its image',
-        no_mask='masks are wanted, but objects have none; or a mask head gets none',
-        no_matching_category='no name in categories is in metainfo.classes',
-        class_without_category='labels shift, or evaluation fails; a warning if it is the last, in training',
-        order_of_categories='labels follow the order of the file, names that of metainfo.classes',
-    ),
-    'absolute path in file_name': Kind(FAULT, 'COCO', 'a path of another computer'),
-    'Windows path in file_name': Kind(FAULT, 'COCO', 'a path with \\'),
-    'another folder in file_name': Kind(FAULT, 'COCO', 'the file is in another folder'),
-    'more objects than max_per_img': Kind(WARNING, 'COCO', 'in a validation image; recall is lost'),
-    'annotation id 0': Kind(WARNING, 'COCO', 'pycocotools counts it as not found: AP is too low'),
-    'area 0': Kind(WARNING, 'COCO', 'MMDetection drops the object; its mask or box is larger'),
-    **_kinds(
-        WARNING,
-        'COCO',
-        no_list_of_annotations='like a test set',
-        boxes_outside_images='by more than 2 pixels; a fault if many extend far: another format',
-        boxes_and_polygons_disagree='a box differs from the extent of its own polygons',
-        box_outside_image='by more than 2 pixels',
-        box_slightly_outside_image='by up to 2 pixels: rounding',
-        mask_outside_image='by more than 2 pixels',
-        mask_slightly_outside_image='by up to 2 pixels: rounding',
-        empty_mask='covers no pixel',
-        dropped_annotations='MMDetection drops the object: area 0, a box below 1 pixel or outside the image',
-        evaluated_but_never_learned='evaluation counts objects that training drops: no model can reach AP 1',
-        no_annotation='an image without annotations',
-        unused_category='not in metainfo.classes: its annotations are dropped',
-    ),
-    **_kinds(
-        FAULT,
-        'label maps',
-        picture_of_labels='more than one channel: colors in place of labels',
-        only_one_class_in_the_maps='every model reaches a perfect score; a warning for validation',
-        label_out_of_range='a label that is neither a class nor ignored; also 16-bit labels',
-        wrong_segmentation_map_size='the size differs from that of the image',
-        unreadable_segmentation_map='empty, truncated or damaged',
-    ),
-    **_kinds(
-        WARNING,
-        'label maps',
-        nothing_labeled='every pixel of a map is ignored',
-        most_pixels_are_ignored='more than half of the pixels of the maps',
-    ),
-    'reduce_zero_label': Kind(WARNING, 'label maps', 'label 0 is ignored and the last class does not occur'),
-    **_kinds(
-        FAULT,
-        'class folders',
-        class_folders_and_classes_differ='the sorted folders give the labels, classes only their names',
-        order_of_classes='classes is not in the order of the sorted folders',
-        system_folder_as_a_class='__MACOSX, hidden folders',
-        splits_as_classes='data_prefix names the folder above the splits',
-    ),
-    **_kinds(
-        WARNING,
-        'class folders',
-        misspelt_class_name='some names in classes are not those of the folders',
-        class_without_samples='a class that no sample has',
-    ),
-    **_kinds(
-        FAULT,
-        'files',
-        missing_files='images or maps do not exist; a warning for some of those for training',
-        missing_file='an image or map does not exist',
-        unreadable_image='empty, truncated, damaged, a web page or a pointer of Git LFS',
-        wrong_image_size='the size differs from the annotations; a warning without masks',
-        channels_of_images='images differ in their channels, or from mean and in_channels',
-    ),
-    **_kinds(
-        WARNING,
-        'files',
-        file_with_another_suffix='MMPreTrain or MMSegmentation does not read it',
-        same_content='two files of a split have the same content',
-        same_content_in_two_splits='validation on a training image',
-        copies_in_two_splits='validation on an augmented copy of a training image',
-        unused_file='no split uses the file',
-        not_verified='samples without files, or a dataset that is not of MMEngine',
-    ),
-    'black 16-bit image': Kind(WARNING, 'files', '12 of 16 bits are used: nearly black after decoding to 8 bits'),
+# fmt: off
+# Severity and place -> name of the kind -> meaning, remedy, kinds that follow from it.
+_TABLE: dict[tuple[str, str], dict[str, tuple]] = {
+    (FAULT, 'config'): {
+        'missing data': ('a path in the config does not exist',),
+        'unusable dataset': ('the dataset cannot be built, is empty, or has nothing to learn from',
+            'Correct the config of the dataset, or its files.'),
+        'classes and heads disagree': ('the number of class names and num_classes of a head differ',),
+        'class names are a string': ("classes=('balloon') in place of ('balloon',)", '', _OF_NAMES),
+        _SPLITS: ('the same label would mean two classes',),
+        'unknown class': ('a name that a dataset with fixed classes, such as ADE20KDataset, does not have',
+            'For classes of your own use BaseSegDataset.', _OF_NAMES),
+        'palette too short': ("fewer colors than classes, also those of the dataset's class, such as 80 of CocoDataset",
+            '', _UNUSABLE),
+        'batch of several sizes': ('images of an evaluation batch (MMSegmentation, MMPreTrain) cannot be stacked',),
+        'sliding window': ('test_cfg has no crop_size or stride, or a stride above the crop',
+            "Set model.test_cfg=dict(mode='slide', crop_size=(512, 512), stride=(341, 341)), or mode='whole'."),
+        'BatchNorm of one image': ('a segmentation head normalizes features of 1×1 over a batch of one image',),
+        'evaluator reads other annotations': ('ann_file of evaluator and dataset name files of different content',),
+        'nothing to evaluate': ('a test set without annotations and an evaluator without format_only=True',),
+        'ignore_index differs': ('decode_head, auxiliary_head and IoUMetric ignore different labels',),
+        'top-k above the classes': ('such as top-5 accuracy of two classes',),
+    },
+    (WARNING, 'config'): {
+        'key without effect': ('a top-level key of MMDetection 2.x, or a misspelt one',),
+        'schedule and length disagree': (
+            'a scheduler ends after or before the run; a fault if it cannot be built',),
+        'train images in another split': ('the metric is too high',
+            'For a metric that says something, split the images: tools/new_config.py does so.',
+            ('same content in two splits',)),
+    },
+    (FAULT, 'COCO'): {
+        'invalid annotation file': ('the file is not in the COCO format for object detection',
+            'Export the annotations in the COCO format for object detection (instances).'),
+        'no list of categories': ('the classes are unknown', 'Copy categories from the training file.', _OF_CATEGORIES),
+        'invalid category': ('a category has no id or name', _FIELDS, _OF_CATEGORIES),
+        'category name is a number': ('a name has to be a string', '', _OF_CATEGORIES),
+        'one category id twice': ('two categories have one id', _OWN_ID, _OF_CATEGORIES),
+        'two categories of one name': ('two categories have one name',
+            'Give the annotations of both one category_id and remove the other category, or rename one.',
+            _OF_CATEGORIES),
+        'invalid image entry': ('an image has no id or file_name', _FIELDS),
+        'absolute path in file_name': ('a path of another computer', _RENAME, ('missing files',)),
+        'Windows path in file_name': ('a path with \\', _RENAME, ('missing files',)),
+        'another folder in file_name': ('the file is in another folder', _RENAME, ('missing files',)),
+        'duplicate image id': ('MMDetection keeps one of the images', _OWN_ID),
+        'duplicate file': ('an image is listed twice; a warning in other lists than those of COCO',
+            'List each file once, with all its annotations.'),
+        'invalid image size': ('width and height are not whole numbers above 0',
+            'Add width and height in pixels; with the image files at hand --fix reads them from there.'),
+        'wrong sizes in annotations': ('width and height are not those of the file; a warning without masks',
+            'Annotate the image files that are used for training, or turn or resize them to the annotated size.',
+            ('wrong image size',)),
+        'invalid annotation': ('an annotation has no image_id or category_id', _FIELDS),
+        'id of another type': ('1 and "1" are not equal', '', ('unknown image id', 'unknown category')),
+        'unknown image id': ('image_id is not in images', 'Add the images to images, or remove the annotations.'),
+        'unknown category': ('category_id is not in categories', 'Add the categories, or correct category_id.'),
+        'invalid annotation id': ('an id is not a number; a warning in training',),
+        'duplicate annotation id': ('evaluation counts one of them',),
+        'annotation listed twice': ('the same annotation twice', '', ('duplicate annotation id',)),
+        'number is a string': ('a number has to be a number',),
+        'flat polygon': ('a polygon that is not in a list of polygons',),
+        'nested polygon': ('too many lists around a polygon',),
+        'polygon of points': ('points are lists of their own',),
+        'empty polygon': ('a polygon without numbers',),
+        'polygon below 3 points': ('a point or a line', _POLYGON),
+        'odd polygon': ('an odd count of numbers', _POLYGON),
+        'invalid mask': ('neither polygons nor RLE; run lengths that do not add up', _MASK),
+        'invalid box': ('not four finite numbers, or less than 1 pixel', _BOX),
+        'no area': ('area is missing',),
+        'invalid iscrowd': ('iscrowd is not 0 or 1; a warning in training if it is missing',),
+        'RLE of another size': ('the size of the mask is not that of its image',
+            'Encode the masks at the size of their images, or correct width and height of the images.',
+            ('invalid mask',)),
+        'no mask': ('masks are wanted, but objects have none; or a mask head gets none',),
+        'no matching category': ('no name in categories is in metainfo.classes', '',
+            ('unusable dataset', 'dropped annotations', 'classes and heads disagree', _SPLITS)),
+        'class without category': (
+            'labels shift, or evaluation fails; a warning if it is the last, in training',),
+        'order of categories': ('labels follow the order of the file, names that of metainfo.classes', '', (_SPLITS,)),
+    },
+    (WARNING, 'COCO'): {
+        'more objects than max_per_img': ('in a validation image; recall is lost',),
+        'annotation id 0': ('pycocotools counts it as not found: AP is too low',),
+        'area 0': ('MMDetection drops the object; its mask or box is larger',),
+        'no list of annotations': ('like a test set',),
+        'boxes outside images': ('by more than 2 pixels; a fault if many extend far: another format',
+            'Correct the boxes; bbox is [x, y, width, height] in pixels, not [x1, y1, x2, y2] or fractions.',
+            ('box outside image',)),
+        'boxes and polygons disagree': ('a box differs from the extent of its own polygons',
+            'Make the boxes again from the polygons: [x, y, width, height] in pixels.'),
+        'box outside image': ('by more than 2 pixels', _BOX),
+        'box slightly outside image': ('by up to 2 pixels: rounding', f'Harmless. {_BOX}'),
+        'mask outside image': ('by more than 2 pixels', _MASK),
+        'mask slightly outside image': ('by up to 2 pixels: rounding', f'Harmless. {_MASK}'),
+        'empty mask': ('covers no pixel', _MASK),
+        'dropped annotations': ('MMDetection drops the object: area 0, a box below 1 pixel or outside the image',
+            'Correct them if there are many.'),
+        'evaluated but never learned': (
+            'evaluation counts objects that training drops: no model can reach AP 1',
+            f'Remove them: {tool_command("new_config.py")} DATA --fix writes a repaired copy.'),
+        'no annotation': ('an image without annotations',
+            'Annotate the objects, if any; filter_cfg=dict(filter_empty_gt=True) drops such images.'),
+        'unused category': ('not in metainfo.classes: its annotations are dropped',
+            'If the model should learn it, add it to metainfo.classes and set num_classes.'),
+    },
+    (WARNING, 'XML'): {
+        'unknown name in XML files': ('a class of the files that metainfo.classes lacks, or writes in another case',
+            'Make metainfo.classes and the names in the files equal, also in upper and lower case.'),
+    },
+    (FAULT, 'lists'): {
+        'invalid list of files': ('a line of ann_file is not a path, a blank and a label (MMPreTrain)',
+            'Write one image per line: its path, one blank, and the number of its class from 0.',
+            (*_UNUSABLE, 'missing files', 'missing file', 'class without samples')),
+    },
+    (FAULT, 'label maps'): {
+        'picture of labels': ('more than one channel: colors in place of labels',
+            'Replace each color by the number of its class, and save one channel; a palette is allowed.', _UNUSABLE),
+        'only one class in the maps': ('every model reaches a perfect score; a warning for validation',),
+        'label out of range': ('a label that is neither a class nor ignored; also 16-bit labels',
+            'Make the labels and metainfo.classes agree; labels begin at 0.', _UNUSABLE),
+        'wrong segmentation map size': ('the size differs from that of the image',
+            'Make the map again for its image; tools/misc/verify_dataset.py CONFIG names all such maps.'),
+        'unreadable segmentation map': ('empty, truncated or damaged', _SKIP),
+    },
+    (WARNING, 'label maps'): {
+        'nothing labeled': ('every pixel of a map is ignored',
+            'If the image has labels, correct the map or reduce_zero_label.'),
+        'most pixels are ignored': ('more than half of the pixels of the maps',
+            'If they have labels, correct the maps, reduce_zero_label or ignore_index.'),
+        'reduce_zero_label': ('label 0 is ignored and the last class does not occur',),
+    },
+    (FAULT, 'class folders'): {
+        'class folders and classes differ': (
+            'the sorted folders give the labels, classes only their names', '', _OF_NAMES),
+        'order of classes': ('classes is not in the order of the sorted folders', '', _OF_NAMES),
+        'system folder as a class': ('__MACOSX, hidden folders', '', _OF_NAMES),
+        'splits as classes': ('data_prefix names the folder above the splits', '', _OF_NAMES),
+    },
+    (WARNING, 'class folders'): {
+        'misspelt class name': ('some names in classes are not those of the folders', '', _OF_NAMES),
+        'class without samples': ('a class that no sample has', 'Add samples of the class, or remove it.'),
+    },
+    (FAULT, 'files'): {
+        'missing files': ('images or maps do not exist; a warning for some of those for training',
+            'Put the files there, or set data_root and data_prefix of the dataset to their folder.', ('missing file',)),
+        'missing file': ('an image or map does not exist',
+            'Put the file there, or correct the paths in the annotations.'),
+        'unreadable image': ('empty, truncated, damaged, a web page or a pointer of Git LFS', _SKIP),
+        'wrong image size': ('the size differs from the annotations; a warning without masks',
+            'Correct width and height in the annotations, or save the image in the annotated orientation.'),
+        'channels of images': ('images differ in their channels, or from mean and in_channels',),
+    },
+    (WARNING, 'files'): {
+        'file with another suffix': ('MMPreTrain or MMSegmentation does not read it',),
+        'same content': ('two files of a split have the same content', 'Remove one of the files.'),
+        'same content in two splits': ('validation on a training image',
+            'Remove it from one of the splits: metrics on training images are too high.'),
+        'copies in two splits': ('validation on an augmented copy of a training image',
+            'Split the photographs before they are augmented, or let tools/new_config.py split the images of train.',
+            ('same content in two splits',)),
+        'unused file': ('no split uses the file',
+            'To use the file, add it to the annotations, or save it in a format that the dataset reads.'),
+        'not verified': ('samples without files, or a dataset that is not of MMEngine',
+            'Check these samples by other means.'),
+        'black 16-bit image': ('12 of 16 bits are used: nearly black after decoding to 8 bits',
+            'Scale the files to the whole range of 16 bits, or save them with 8 bits.'),
+    },
 }
+# fmt: on
+KINDS = {name: Kind(*place, *row) for place, rows in _TABLE.items() for name, row in rows.items()}
 
 
 def check_kinds(names: Iterable[str]) -> None:

@@ -8,9 +8,9 @@ from mmengine.dist import get_world_size
 
 from mmstvit.nodes import find_parts, type_name
 
+from .channels import load_inputs
 from .facts import DatasetFacts, Facts
 from .findings import Finding
-from .images import load_inputs
 
 
 def check_batch_sizes(facts: Facts) -> Iterator[Finding]:
@@ -30,7 +30,7 @@ def check_batch_sizes(facts: Facts) -> Iterator[Finding]:
             for header in data.headers:
                 sizes.setdefault(header.size, header)
             for header in list(sizes.values())[:8] if len(sizes) > 1 or shapes else []:
-                shape = load_inputs(data, header).shape
+                shape, _ = load_inputs(data, header)
                 if shape is not None:
                     shapes.setdefault(shape[-2:], header.path)
         if len(shapes) > 1:
@@ -58,8 +58,7 @@ def check_slide(facts: Facts) -> Iterator[Finding]:
             f'model.test_cfg.stride {tuple(stride)} is above crop_size {tuple(crop)}: pixels between are left out.'
         )
     if problem:
-        remedy = "Set model.test_cfg=dict(mode='slide', crop_size=(512, 512), stride=(341, 341)), or mode='whole'."
-        yield Finding('sliding window', problem, remedy, 'model.test_cfg')
+        yield Finding('sliding window', problem, where='model.test_cfg')
 
 
 def check_batch_norm(facts: Facts) -> Iterator[Finding]:

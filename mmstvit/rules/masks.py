@@ -1,8 +1,10 @@
 """Check boxes and masks in COCO's format without trusting them."""
 
+import math
 from collections.abc import Iterator, Mapping
+from numbers import Real
 
-from mmstvit.datasets.coco import is_box, is_finite, is_polygon
+from mmstvit.datasets.coco import is_polygon
 
 # COCO's boxes and polygons are rounded: by this many pixels they may extend beyond the image without a finding, …
 TOLERANCE = 1.0
@@ -12,13 +14,17 @@ ROUNDING = 2.0
 
 def check_box(box: object, height: int, width: int) -> Iterator[tuple[str, str]]:
     """Check a box [x, y, width, height] in an image; yields kinds and messages of findings."""
-    if not is_box(box):
+    if not isinstance(box, (list, tuple)) or len(box) != 4 or not all(map(_is_finite, box)):
         yield 'invalid box', f'bbox is {box!r}, expected four finite numbers'
     elif min(box[2:]) < 1:
         yield 'invalid box', f'bbox {_numbers(box)} is less than 1 pixel wide or high'
     elif (beyond := overhang(box[0], box[1], box[0] + box[2], box[1] + box[3], height, width)) > TOLERANCE:
         kind = 'box outside image' if beyond > ROUNDING else 'box slightly outside image'
         yield kind, f'bbox {_numbers(box)} extends beyond the {width}×{height} image'
+
+
+def _is_finite(value: object) -> bool:
+    return isinstance(value, Real) and math.isfinite(value)
 
 
 def overhang(left: float, top: float, right: float, bottom: float, height: int, width: int) -> float:
@@ -47,7 +53,7 @@ def _check_polygons(polygons: list, height: int, width: int) -> Iterator[tuple[s
     from pycocotools import mask as rle
 
     for polygon in polygons:
-        if not isinstance(polygon, (list, tuple)) or not all(map(is_finite, polygon)):
+        if not isinstance(polygon, (list, tuple)) or not all(map(_is_finite, polygon)):
             yield 'invalid mask', 'a polygon is not a list of finite numbers'
             return
         if not is_polygon(polygon):

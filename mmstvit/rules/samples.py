@@ -3,22 +3,14 @@
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import cv2
 
 from mmstvit.datasets.images import MISSING, Reader, UnreadableError
-from mmstvit.datasets.label_maps import Values, count_values
+from mmstvit.datasets.segmentation_labels import Values, count_values
 
+from .findings import Problem
 from .masks import check_box, check_mask
-
-
-class Place(NamedTuple):
-    """A fault or warning at one place: its kind, the file, and the message."""
-
-    kind: str
-    path: str
-    message: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,42 +39,42 @@ class Result:
     """Result of the check of a sample.
 
     Args:
-        places: Faults and warnings.
+        problems: Faults and warnings.
         digest: Digest of the image file; None if it cannot be read.
         values: Values in the segmentation map, with their numbers of pixels; None without a map.
     """
 
-    places: list[Place]
+    problems: list[Problem]
     digest: bytes | None
     values: Values | None = None
 
 
 def check_sample(sample: Sample) -> Result:
     """Check a sample."""
-    places: list[Place] = []
-    shape, digest = _check_image(sample, places)
+    problems: list[Problem] = []
+    shape, digest = _check_image(sample, problems)
     size = sample.size or shape
     if size:
         for annotation in sample.annotations:
             where = f'annotation {annotation["id"]}: ' if 'id' in annotation else ''
             for kind, message in _check_annotation(annotation, size):
-                places.append(Place(kind, sample.image, where + message))
+                problems.append(Problem(kind, sample.image, where + message))
     values = None
     if sample.seg_map is not None:
         try:
             labels = sample.seg_reader.read(sample.seg_map).squeeze()
         except UnreadableError as error:
             kind = 'missing file' if str(error) == MISSING else 'unreadable segmentation map'
-            places.append(Place(kind, sample.seg_map, str(error)))
+            problems.append(Problem(kind, sample.seg_map, str(error)))
         else:
             values = count_values(labels)
             if shape is not None and labels.shape[:2] != shape:
                 message = f'the map is {_size(labels.shape)}, its image {_size(shape)}'
-                places.append(Place('wrong segmentation map size', sample.seg_map, message))
-    return Result(places, digest, values)
+                problems.append(Problem('wrong segmentation map size', sample.seg_map, message))
+    return Result(problems, digest, values)
 
 
-def _check_image(sample: Sample, findings: list[Place]) -> tuple[tuple[int, int] | None, bytes | None]:
+def _check_image(sample: Sample, problems: list[Problem]) -> tuple[tuple[int, int] | None, bytes | None]:
     """Check the image file; returns its (height, width) and digest."""
     digest = None
     try:
@@ -91,12 +83,12 @@ def _check_image(sample: Sample, findings: list[Place]) -> tuple[tuple[int, int]
         shape = sample.reader.decode(content).shape[:2]
     except UnreadableError as error:
         kind = 'missing file' if str(error) == MISSING else 'unreadable image'
-        findings.append(Place(kind, sample.image, str(error)))
+        problems.append(Problem(kind, sample.image, str(error)))
         return None, digest
     if sample.size and shape != sample.size:
         hint = ', perhaps rotated by its EXIF orientation' if shape == sample.size[::-1] else ''
         message = f'the file is {_size(shape)}, the annotations have {_size(sample.size)}{hint}'
-        findings.append(Place('wrong image size', sample.image, message))
+        problems.append(Problem('wrong image size', sample.image, message))
     return shape, digest
 
 

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator
 
+from mmstvit.datasets.build import check_usable
 from mmstvit.datasets.coco import explain_unusable
-from mmstvit.datasets.usable import check_usable
 from mmstvit.errors import DataError
 
-from .facts import Facts
+from .facts import DatasetFacts, Facts
 from .findings import Finding
 
 
@@ -14,9 +14,7 @@ def datasets_that_cannot_be_built(facts: Facts) -> Iterator[Finding]:
     """Find datasets that cannot be built, are empty, or whose annotation file is not JSON."""
     for data in facts.datasets:
         if data.error is not None:
-            message = data.error.problem.removeprefix(data.key).lstrip(': ')
-            remedy = data.error.remedy or 'Correct the config of the dataset, or its files.'
-            yield Finding('unusable dataset', message, remedy, data.key, split=data.split)
+            yield _unusable(data, data.error)
 
 
 def datasets_without_annotations(facts: Facts) -> Iterator[Finding]:
@@ -30,5 +28,8 @@ def datasets_without_annotations(facts: Facts) -> Iterator[Finding]:
             elif data.annotations is not None and not data.annotations.used:
                 raise DataError(*explain_unusable(data.annotations, data.classes or ()))
         except DataError as error:
-            problem = error.problem.removeprefix(data.key).lstrip(': ')
-            yield Finding('unusable dataset', problem, error.remedy, data.key, split=data.split)
+            yield _unusable(data, error)
+
+
+def _unusable(data: DatasetFacts, error: DataError) -> Finding:
+    return data.finding('unusable dataset', error.problem.removeprefix(data.key).lstrip(': '), error.remedy)

@@ -199,13 +199,13 @@ fault('masks of a detector of boxes', no_mask_head, 'no mask', 'val_evaluator.me
 fault('more classes than colors', many_classes, 'palette too short', '80 colors', 'palette=random', alone=False)
 warning('more objects than detections', crowded, 'more objects than max_per_img', 'model.test_cfg.rcnn.max_per_img',
         'up to 6', '4 of 9', '0.56')
-fault('a missing image of val', delete_image('val'), 'missing files', '1 of the 4', '2.jpg', 'val_dataloader.dataset')
-warning('a missing image of train', delete_image('train'), 'missing files', '1 of the 4', '2.jpg', 'unreadable=skip')
+fault('a missing image of val', delete_image('val'), 'missing files', '1 of 4', '2.jpg', 'val_dataloader.dataset')
+warning('a missing image of train', delete_image('train'), 'missing files', '1 of 4', '2.jpg', 'unreadable=skip')
 warning('val is train', train_is_val, 'train images in another split', 'all 4 images', 'new_config.py')
 for what, plant, reason in UNUSABLE:
     if what != 'masks of two points':  # which is a defect of its own
         fault(what, change_coco(plant), 'unusable dataset', reason, TRAIN)
-fault('half of the annotations', half_of_a_file, 'unusable dataset', f'{TRAIN} is not valid JSON', alone=False)
+fault('half of the annotations', half_of_a_file, 'unusable dataset', f'{TRAIN} is cut off at line 1', alone=False)
 fault('several causes', several_causes, 'missing files', 'no mask', 'segmentation', '2.jpg', 'val_dataloader',
       alone=False)
 # fmt: on

@@ -184,6 +184,69 @@ for library in ('mmdet', 'mmseg'):
     )
 
 
+@case('a header', 'mmpretrain', 'invalid list of files', FAULT, 'train.txt', 'line 1', 'no number', '1 of 3')
+def _(cfg: Config, folder: Path) -> None:
+    use_list(cfg, folder, 'filename label\na/0.jpg 0\nb/1.jpg 1\n')
+
+
+for mark, words in {',': 'a comma', ', ': 'a comma', '\t': 'a tab'}.items():
+
+    @case(f'a list with {mark!r}', 'mmpretrain', 'invalid list of files', FAULT, 'line 2', words, '2 of 3')
+    def _(cfg: Config, folder: Path, mark: str = mark) -> None:
+        use_list(cfg, folder, f'a/0.jpg 0\nb/1.jpg{mark}1\nb/3.jpg{mark}1\n')
+
+
+@case('a blank line', 'mmpretrain', 'invalid list of files', FAULT, 'line 2', 'is empty', '1 of 3')
+def _(cfg: Config, folder: Path) -> None:
+    use_list(cfg, folder, 'a/0.jpg 0\n\nb/1.jpg 1\n')
+
+
+@case('names in a list', 'mmpretrain', 'invalid list of files', FAULT, 'all 2', 'line 1', 'no number')
+def _(cfg: Config, folder: Path) -> None:
+    use_list(cfg, folder, 'a/0.jpg a\nb/1.jpg b\n')
+
+
+def use_list(cfg: Config, folder: Path, text: str) -> None:
+    (folder / 'train.txt').write_text(text)
+    dataset(cfg).update(ann_file='train.txt')
+
+
+XML = 'unknown name in XML files'
+
+
+@case('another case in XML', 'mmdet', XML, WARNING, "'Cat': 2 objects", "Did you mean 'Cat' for 'cat'?", '1 of 2')
+def _(cfg: Config, folder: Path) -> None:
+    write_xml(cfg, folder, ['Cat', 'dog'])
+
+
+@case('no name of XML files', 'mmdet', 'unusable dataset', FAULT, 'train_dataloader.dataset', alone=False)
+def _(cfg: Config, folder: Path) -> None:
+    write_xml(cfg, folder, ['Horse', 'Cow'])
+
+
+def write_xml(cfg: Config, folder: Path, names: list[str]) -> None:
+    """Make XML files of the training data, with these names in turn; the config's are cat and dog."""
+    (folder / 'voc').mkdir()
+    for i in range(4):
+        box = '<xmin>5</xmin><ymin>6</ymin><xmax>15</xmax><ymax>12</ymax>'
+        (folder / 'voc' / f'{i}.xml').write_text(
+            f'<annotation><size><width>{WIDTH}</width><height>{HEIGHT}</height></size>'
+            f'<object><name>{names[i % 2]}</name><bndbox>{box}</bndbox></object></annotation>'
+        )
+    (folder / 'voc.txt').write_text('0\n1\n2\n3\n')
+    data = cfg.train_dataloader.dataset
+    data.update(type='XMLDataset', ann_file='voc.txt', data_prefix=dict(sub_data_root=''), img_subdir='train')
+    data.update(ann_subdir='voc', filter_cfg=None)
+    data.pipeline[1].with_mask = False
+    for split in SPLITS:
+        dataset(cfg, split).metainfo = dict(classes=('cat', 'dog'))
+    del cfg.model.roi_head['mask_head']
+    content = (folder / 'val.json').read_text().replace('"a"', '"cat"').replace('"b"', '"dog"')
+    (folder / 'val.json').write_text(content)
+    cfg.val_evaluator.metric = 'bbox'
+    cfg.val_dataloader.dataset.pipeline[1].with_mask = False
+
+
 # Segmentation maps.
 
 case('black and white', 'mmseg', 'only one class in the maps', FAULT, '0, 255', "only 'a'", 'black and white')(

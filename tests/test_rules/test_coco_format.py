@@ -32,12 +32,12 @@ def test_a_defect_is_named_once_and_repaired_or_refused(defect):
             repair(content)
         assert finding.message in str(caught.value)
     else:
-        mended, changes = repair(content)
+        repaired, changes = repair(content)
         assert any(change.startswith(defect.kind) for change in changes)
-        assert find_defects(mended) == [] and repair(mended) == (mended, [])
+        assert find_defects(repaired) == [] and repair(repaired) == (repaired, [])
         for name, fields in defect.fixed.items():
-            assert {**mended[name][0], **fields} == mended[name][0]
-        assert mended['info'] == content['info']
+            assert {**repaired[name][0], **fields} == repaired[name][0]
+        assert repaired['info'] == content['info']
     assert str(content) == str(before)  # NaN is not equal to itself
 
 
@@ -84,8 +84,8 @@ def test_merged_entries_of_a_file_keep_every_object_once():
     content['images'].append({**content['images'][0], 'id': 5})
     same, new = ({**content['annotations'][0], 'id': 7 + i, 'image_id': 5} for i in range(2))
     content['annotations'] += [same, {**new, 'bbox': [1, 1, 5, 5]}]
-    mended, _ = repair(content)
-    assert [(a['id'], a['image_id']) for a in mended['annotations']] == [(1, 0), (2, 1), (3, 0), (4, 1), (8, 0)]
+    repaired, _ = repair(content)
+    assert [(a['id'], a['image_id']) for a in repaired['annotations']] == [(1, 0), (2, 1), (3, 0), (4, 1), (8, 0)]
 
 
 def test_iscrowd_and_ids_matter_for_evaluation_alone():
@@ -146,9 +146,9 @@ class TestFiles:
         content['images'][0]['file_name'] = name
         (finding,) = find_defects(content, folder)
         assert finding.kind == kind and '0 a.png' in finding.message and '--fix' in finding.remedy
-        mended, _ = repair(content, folder)
-        assert mended['images'][0]['file_name'] == 'sub/0 a.png'
-        assert repair(mended, folder) == (mended, [])
+        repaired, _ = repair(content, folder)
+        assert repaired['images'][0]['file_name'] == 'sub/0 a.png'
+        assert repair(repaired, folder) == (repaired, [])
 
     def test_a_file_that_is_there_or_nowhere_is_not_a_defect(self, folder):
         for name in (str(folder / '1.png'), './1.png', 'sub/../1.png', 'nowhere.png', 'bad\x00name.png', '\ud800'):
@@ -189,9 +189,9 @@ class TestFiles:
         assert finding.kind == 'wrong sizes in annotations' and finding.severity == 'fault'
         assert f'{size[0]}×{size[1]}' in finding.message and '40×32' in finding.message
         assert find_defects(content) == []  # without the files, nothing is wrong
-        mended, changes = repair(content, folder)
-        assert [(i['width'], i['height']) for i in mended['images']] == [(40, 32)] * 2
-        assert len(changes) == 1 and repair(mended, folder) == (mended, [])
+        repaired, changes = repair(content, folder)
+        assert [(i['width'], i['height']) for i in repaired['images']] == [(40, 32)] * 2
+        assert len(changes) == 1 and repair(repaired, folder) == (repaired, [])
         masks([])(content)
         assert find_defects(content, folder)[0].severity == 'warning'
 
@@ -270,15 +270,15 @@ def check(content):
     before = repr(content)
     findings = find_defects(content)
     try:
-        mended, changes = repair(content)
+        repaired, changes = repair(content)
     except DataError as error:
         reasons = [f for f in findings if '--fix' not in f.remedy or 'size' in f.kind]
         assert reasons and all(f.message in str(error) for f in reasons if 'size' not in f.kind)
     else:
         assert len(changes) == len(findings)
-        assert find_defects(mended) == []
-        assert repr(repair(mended)) == repr((mended, []))
-        json.dumps([mended[name] for name in ('images', 'annotations')])
+        assert find_defects(repaired) == []
+        assert repr(repair(repaired)) == repr((repaired, []))
+        json.dumps([repaired[name] for name in ('images', 'annotations')])
     assert repr(content) == before
 
 

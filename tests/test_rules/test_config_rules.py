@@ -9,12 +9,13 @@ from mmengine.config import Config
 from PIL import Image
 from torch.utils.data import DataLoader
 
+from mmstvit.datasets.coco import is_coco
 from mmstvit.engine.runner.command_options import allow_no_workers
 from mmstvit.rules import CHEAP, THOROUGH, check
 
 from ..helpers import load_config
 from ..test_datasets.tiny_data import HEIGHT, WIDTH, draw, images, make_config, write
-from .config_cases import SPLITS, dataset, each
+from .config_cases import SPLITS, dataset, each, write_xml
 
 SCENES = [
     'cascade_mask_rcnn/cascade-mask-rcnn_stvit-nano_fpn_scenes',
@@ -113,6 +114,30 @@ def test_missing_images_are_left_to_another_rule(tmp_path):
     shutil.rmtree(tmp_path / 'val')
     os.mkdir(tmp_path / 'val')
     assert [finding.kind for finding in check(cfg, SPLITS, CHEAP).findings] == ['missing files']
+
+
+def test_xml_files_without_any_object_of_the_classes(tmp_path):
+    cfg = make_config('mmdet', tmp_path)
+    cfg.val_evaluator = dict(type='CocoMetric')
+    write_xml(cfg, tmp_path, ['Horse', 'Cow'])
+    cfg.train_dataloader.dataset.filter_cfg = dict(filter_empty_gt=True)
+    found = {finding.kind: finding.severity for finding in check(cfg, ('train',), CHEAP).findings}
+    assert found == {'unusable dataset': 'fault', 'unknown name in XML files': 'warning'}
+
+
+def test_panoptic_annotations_are_not_those_of_objects():
+    """CocoPanopticDataset inherits the reader of CocoDataset, but its annotations have no boxes."""
+    from mmdet.datasets import CocoDataset, CocoPanopticDataset, LVISV1Dataset
+
+    assert is_coco(CocoDataset) and not is_coco(CocoPanopticDataset) and not is_coco(LVISV1Dataset)
+
+
+def test_byte_order_mark_which_pycocotools_refuses(tmp_path):
+    cfg = make_config('mmdet', tmp_path)
+    path = tmp_path / 'train.json'
+    path.write_bytes(b'\xef\xbb\xbf' + path.read_bytes())
+    (fault,) = check(cfg, SPLITS, CHEAP).faults
+    assert fault.kind == 'unusable dataset' and 'byte order mark' in fault.message
 
 
 def test_no_workers():

@@ -4,11 +4,11 @@ import copy
 import json
 import weakref
 from collections import Counter
+from random import Random
 
 import pytest
 from mmcv.transforms import LoadImageFromFile
 
-from mmstvit.datasets import coco
 from mmstvit.errors import UserError
 from mmstvit.rules import CHEAP, Finding, check, facts
 from mmstvit.rules.findings import refuse
@@ -33,22 +33,14 @@ def test_what_is_built_for_facts_is_freed_and_the_config_stays(library, tmp_path
     assert cfg.to_dict() == before
 
 
-def test_each_annotation_is_looked_at_a_fixed_number_of_times(tmp_path, monkeypatch):
-    """COCO has 860,000 of them."""
-    looks = []
-    judge = coco.drop_reason
-    monkeypatch.setattr(coco, 'drop_reason', lambda *args: looks.append(1) or judge(*args))
-    cfg = make_config('mmdet', tmp_path)
-    counts = []
-    for times in (1, 10):
-        content = coco_content()
-        first = content['annotations'][1]
-        content['annotations'] = [{**first, 'id': i + 1} for i in range(40 * times)]
-        (tmp_path / 'train.json').write_text(json.dumps(content))
-        looks.clear()
-        assert check(cfg, ('train',), CHEAP).faults == []
-        counts.append(len(looks))
-    assert counts[1] == 10 * counts[0] <= 10 * 40
+def test_what_is_parsed_once_is_summarized_once(tmp_path, monkeypatch):
+    """COCO has 860,000 annotations: each rule that counts them again costs seconds."""
+    calls = Counter()
+    for name in ('summarize', 'find_defects', 'read_annotations'):
+        real = getattr(facts, name)
+        monkeypatch.setattr(facts, name, lambda *a, real=real, name=name, **k: calls.update([name]) or real(*a, **k))
+    assert check(make_config('mmdet', tmp_path), SPLITS, CHEAP).faults == []
+    assert set(calls.values()) == {len(SPLITS)} and len(calls) == 3
 
 
 def test_a_test_set_without_annotations_is_predicted_only(tmp_path):
@@ -134,3 +126,49 @@ def test_kinds_that_do_not_exist_are_refused(value, message, tmp_path):
     cfg.rules = value
     with pytest.raises(UserError, match=message):
         check(cfg, SPLITS, CHEAP)
+
+
+def shuffle(content: dict, seed: int) -> dict:
+    """Permute images, annotations and their ids."""
+    random = Random(seed)
+    images, annotations = ([dict(entry) for entry in content[name]] for name in ('images', 'annotations'))
+    for entries, name in ((images, 'images'), (annotations, 'annotations')):
+        ids = [entry['id'] for entry in entries]
+        random.shuffle(ids)
+        new = dict(zip((entry['id'] for entry in entries), ids, strict=True))
+        if name == 'images':
+            for annotation in annotations:
+                annotation['image_id'] = new.get(annotation['image_id'], annotation['image_id'])
+        for entry in entries:
+            entry['id'] = new[entry['id']]
+        random.shuffle(entries)
+    return {**content, 'images': images, 'annotations': annotations}
+
+
+PLANTED = {
+    'nothing': lambda c: None,
+    'a box outside': lambda c: c['annotations'][1].update(bbox=[4, 5, 40, 6]),
+    'boxes by corners': lambda c: [a.update(bbox=[4, 5, 14, 11]) for a in c['annotations']],
+    'no mask': lambda c: c['annotations'][1].update(segmentation=[]),
+    'area 0': lambda c: c['annotations'][1].update(area=0, bbox=[1, 2, 3, 0]),
+    'an unknown category': lambda c: c['annotations'][0].update(category_id=9),
+    'an unknown image': lambda c: c['annotations'][0].update(image_id=9),
+    'a flat polygon': lambda c: c['annotations'][1].update(segmentation=[4, 5, 14, 5, 14, 11]),
+    'a wrong size': lambda c: c['images'][1].update(height=25),
+    'a crowd without mask': lambda c: c['annotations'][1].update(iscrowd=1, segmentation=[]),
+}
+
+
+@pytest.mark.parametrize('what', PLANTED)
+def test_the_order_of_images_annotations_and_ids_changes_no_kind(what, tmp_path):
+    cfg = make_config('mmdet', tmp_path)
+    content, found = coco_content(), set()
+    PLANTED[what](content)
+    for seed in range(4):
+        permuted = shuffle(content, seed) if seed else content
+        for split in SPLITS:
+            (tmp_path / f'{split}.json').write_text(json.dumps(permuted))
+        findings = check(cfg, SPLITS, CHEAP).findings
+        found.add(tuple(sorted((f.split, f.kind, f.severity, f.count, f.total or 0) for f in findings)))
+    assert len(found) == 1
+    assert (found == {()}) is (what == 'nothing')

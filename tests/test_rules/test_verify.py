@@ -12,7 +12,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.dataset import BaseDataset
 from pycocotools import mask as rle
 
-from mmstvit.rules import CHEAP, THOROUGH, Finding, Report, check
+from mmstvit.rules import CHEAP, KINDS, THOROUGH, Finding, Report, check
 from mmstvit.rules.masks import check_mask, decode_counts
 
 from ..test_datasets.tiny_data import (
@@ -281,7 +281,7 @@ def test_report_is_grouped_and_short(tmp_path):
         path.write_bytes(b'')
     lines = list(run(cfg).lines(shown=2))
     start = lines.index('  FAULT  unreadable image (train): 4')
-    assert lines[start + 1] == f'    {tmp_path}/train/: the file cannot be decoded'
+    assert lines[start + 1] == f'    {tmp_path}/train/: {KINDS["unreadable image"].meaning}'
     assert lines[start + 2] == '      0.jpg: the file is empty (0 bytes)'
     assert lines[start + 4] == '      … and 2 more'
     assert lines[start + 5].startswith('    Remedy: ')

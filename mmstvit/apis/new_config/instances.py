@@ -11,9 +11,9 @@ from pathlib import Path, PurePosixPath
 from mmstvit.datasets.json_files import read_json
 from mmstvit.datasets.splitting import split_content
 from mmstvit.errors import DataError
-from mmstvit.rules.coco_files import ImageFolder
 from mmstvit.rules.coco_format import find_defects, repair
 from mmstvit.rules.findings import Finding
+from mmstvit.rules.image_folder import ImageFolder
 from mmstvit.rules.kinds import FAULT
 
 from .evidence import Evidence

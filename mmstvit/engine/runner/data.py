@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from mmengine.config import Config, ConfigDict
 
-from mmstvit.datasets.label_maps import find_ignore_index
+from mmstvit.datasets.segmentation_labels import find_ignore_index
 from mmstvit.errors import UserError
 
 _GUARD = 'mmstvit.GuardedDataset'

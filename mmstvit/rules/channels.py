@@ -3,7 +3,6 @@
 import copy
 import inspect
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 from mmengine.config import Config
@@ -13,31 +12,24 @@ from torch import Tensor
 from mmstvit.datasets.images import Reader, UnreadableError
 
 from .facts import DatasetFacts, Facts
-from .findings import Finding, shorten
+from .findings import Finding
 from .headers import Header
 
+_KIND = 'channels of images'
 
-@dataclass(frozen=True)
-class Inputs:
-    """An image after the pipeline.
 
-    Args:
-        shape: (C, H, W); None if it is unknown.
-        error: The error that the pipeline raised.
+def load_inputs(data: DatasetFacts, header: Header) -> tuple[tuple[int, int, int] | None, str]:
+    """Run the pipeline of a dataset on one image.
+
+    Returns:
+        Shape (C, H, W), None if it is unknown; and the error that the pipeline raised, else empty.
     """
-
-    shape: tuple[int, int, int] | None
-    error: str = ''
-
-
-def load_inputs(data: DatasetFacts, header: Header) -> Inputs:
-    """Run the pipeline of a dataset on one image."""
     try:
         results = data.dataset.pipeline(copy.deepcopy(header.info))
     except Exception as error:  # transforms raise anything
-        return Inputs(None, f'{type(error).__name__}: {" ".join(str(error).split())}')
+        return None, f'{type(error).__name__}: {" ".join(str(error).split())}'
     inputs = results.get('inputs') if isinstance(results, dict) else None
-    return Inputs(tuple(inputs.shape) if isinstance(inputs, Tensor) and inputs.ndim == 3 else None)
+    return (tuple(inputs.shape) if isinstance(inputs, Tensor) and inputs.ndim == 3 else None), ''
 
 
 def check_channels(facts: Facts) -> Iterator[Finding]:
@@ -53,16 +45,16 @@ def check_channels(facts: Facts) -> Iterator[Finding]:
             modes.setdefault((header.mode, header.bits), header)
         found: dict[int, str] = {}
         for header in modes.values():
-            inputs = load_inputs(data, header)
-            channels = inputs.shape[0] if inputs.shape else _decoded_channels(reader, header.path)
+            shape, error = load_inputs(data, header)
+            channels = shape[0] if shape else _decoded_channels(reader, header.path)
             if channels is None:
                 continue
             name = f'{header.path} has {channels} channels ({header.mode}, color_type={reader.color_type!r})'
             found.setdefault(channels, name)
-            if inputs.error and channels != 3:
+            if error and channels != 3:
                 remedy = "Load three channels (color_type='color'), or remove the transform that needs them."
-                message = f'{name}, with which the pipeline fails: {inputs.error}.'
-                yield Finding('channels of images', message, remedy, header.path, split=data.split)
+                message = f'{name}, with which the pipeline fails: {error}.'
+                yield data.finding(_KIND, message, remedy, header.path)
                 break
         else:
             yield from _compare_channels(data, found, means, wanted)
@@ -77,7 +69,7 @@ def _compare_channels(
     if len(found) > 1:
         message = f'images have different numbers of channels: {", ".join(found.values())}.'
         remedy = "Convert the files, or load all alike: LoadImageFromFile with color_type='color' (three channels)."
-        yield Finding('channels of images', message, remedy, data.key, split=data.split)
+        yield data.finding(_KIND, message, remedy)
         return
     for channels, name in found.items():
         unfit = [f'{means[0]} and std'] if means and means[1] not in (1, channels) else []
@@ -85,7 +77,7 @@ def _compare_channels(
         if unfit:
             message = f'{name}, but {" and ".join(model)}.'
             remedy = f"Set {' and '.join(unfit)} for {channels} channels, or load others (color_type='color': 3)."
-            yield Finding('channels of images', message, remedy, data.key, split=data.split)
+            yield data.finding(_KIND, message, remedy)
 
 
 def _decoded_channels(reader: Reader, path: str) -> int | None:
@@ -133,13 +125,8 @@ def check_bits(facts: Facts) -> Iterator[Finding]:
         deep = [header.path for header in data.headers if header.bits > 8][:12]
         dark = [path for path in deep if _is_black(reader, path)]
         if dark:
-            message = (
-                f'{len(dark)} of {len(deep)} files of 16 bits are nearly black after decoding to 8 bits, for example '
-                f'{dark[0]}: they use 12 bits or fewer.'
-            )
-            remedy = 'Scale the files to the whole range of 16 bits, or save them with 8 bits.'
-            examples = shorten(dark)
-            yield Finding('black 16-bit image', message, remedy, data.key, len(dark), len(deep), examples, data.split)
+            message = f'files of 16 bits use 12 bits or fewer, nearly black after decoding to 8 bits, as {dark[0]}.'
+            yield data.some('black 16-bit image', dark, len(deep), message)
 
 
 def _is_black(reader: Reader, path: str) -> bool:

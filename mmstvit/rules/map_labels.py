@@ -4,15 +4,13 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from mmstvit.datasets.images import UnreadableError, find_map_reader
-from mmstvit.datasets.label_maps import Labels, Values, count_values, find_ignore_index, find_labels
+from mmstvit.datasets.segmentation_labels import Labels, Values, count_values, find_ignore_index, find_labels
 from mmstvit.nodes import find_parts
 
-from .coco_files import read_size
 from .facts import DatasetFacts, Facts
-from .findings import Finding, shorten
+from .findings import Finding
+from .headers import choose_spread
 from .kinds import WARNING
 
 SAMPLE = 12  # maps of a dataset that are decoded before training, evenly spaced
@@ -52,12 +50,11 @@ def check_map_sizes(facts: Facts) -> Iterator[Finding]:
         reader = None if data.dataset is None else find_map_reader(data.dataset.pipeline)
         for header in data.headers if reader else ():
             path = header.info.get('seg_map_path')
-            size, _ = read_size(header.path, data.image_reader.turns)
-            other, _ = read_size(path, reader.turns) if path else (None, False)
+            size = data.image_reader.size(header.path)
+            other = reader.size(path) if path else None
             if size and other and size != other:
                 message = f'{path} is {other[0]}×{other[1]}, its image {size[0]}×{size[1]}.'
-                remedy = 'Make the map again for its image; tools/misc/verify_dataset.py CONFIG names all such maps.'
-                yield Finding('wrong segmentation map size', message, remedy, path, split=data.split)
+                yield data.finding('wrong segmentation map size', message, where=path)
                 break
 
 
@@ -68,10 +65,10 @@ def check_label_sample(facts: Facts) -> Iterator[Finding]:
     for data in facts.datasets:
         labels = data.dataset is not None and find_labels(data.dataset, find_ignore_index(facts.cfg.model))
         reader = labels and find_map_reader(data.dataset.pipeline)
-        infos = data.dataset.data_list if reader else []
-        paths = [info['seg_map_path'] for info in infos if info.get('seg_map_path')]
+        paths = data.maps if reader else []
         histogram, count = Histogram(), 0
-        for count, path in enumerate(_spread(paths), 1):
+        spread = dict.fromkeys([*choose_spread(paths, SAMPLE), *choose_spread(paths, SEARCHED)])
+        for count, path in enumerate(spread, 1):
             try:
                 histogram.add(path, count_values(reader.read(path)))
             except UnreadableError:  # GuardedDataset names it
@@ -79,16 +76,6 @@ def check_label_sample(facts: Facts) -> Iterator[Finding]:
             if count >= SAMPLE and len(histogram.pixels.keys() & labels.learned.keys()) > 1:
                 break
         yield from judge_labels(facts, data, histogram, complete=count == len(paths))
-
-
-def _spread(paths: list[str]) -> Iterator[str]:
-    """Yield a few evenly spaced paths, then more of them, each once."""
-    seen = set()
-    for number in (SAMPLE, SEARCHED):
-        for index in np.linspace(0, len(paths) - 1, min(number, len(paths))).astype(int).tolist():
-            if index not in seen:
-                seen.add(index)
-                yield paths[index]
 
 
 def judge_labels(facts: Facts, data: DatasetFacts, histogram: Histogram, complete: bool) -> Iterator[Finding]:
@@ -118,14 +105,11 @@ def judge_labels(facts: Facts, data: DatasetFacts, histogram: Histogram, complet
 
 def _explain_pictures(histogram: Histogram, data: DatasetFacts) -> Finding:
     path, channels = next(iter(histogram.pictures.items()))
-    count, total = len(histogram.pictures), len(histogram.pictures) + len(histogram.maps)
-    message = f'{path} has {channels} channels, expected 1 (labels): a picture of the labels? '
-    message += f'{count} of {total} files are alike.'
-    remedy = 'Replace each color by the number of its class, and save one channel; a palette is allowed.'
-    return Finding(
-        'picture of labels', message, remedy, data.key, count, total, shorten(list(histogram.pictures)),
-        data.split, ('unusable dataset',),
-    )  # fmt: skip
+    pictures, total = list(histogram.pictures), len(histogram.pictures) + len(histogram.maps)
+    message = (
+        f'files have more than 1 channel, expected labels: {path} has {channels} channels. A picture of the labels?'
+    )
+    return data.some('picture of labels', pictures, total, message)
 
 
 def _explain_unknown(histogram: Histogram, labels: Labels, data: DatasetFacts) -> Finding:
@@ -150,11 +134,9 @@ def _explain_unknown(histogram: Histogram, labels: Labels, data: DatasetFacts) -
         )
     else:
         remedy = 'Make the maps, metainfo.classes and num_classes agree; see also reduce_zero_label and ignore_index.'
-    examples = tuple(f'{path}: {_list(found)}' for path, found in files.items())
-    return Finding(
-        'label out of range', message, remedy, data.key, len(files), len(histogram.maps), examples, data.split,
-        ('unusable dataset',),
-    )  # fmt: skip
+    examples, count = tuple(f'{path}: {_list(found)}' for path, found in files.items()), len(files)
+    total = len(histogram.maps)
+    return data.finding('label out of range', message, remedy, count=count, total=total, examples=examples)
 
 
 def _explain_single(histogram: Histogram, labels: Labels, data: DatasetFacts, complete: bool) -> Finding:
@@ -173,8 +155,8 @@ def _explain_single(histogram: Histogram, labels: Labels, data: DatasetFacts, co
     else:
         remedy = 'Correct the labels in the maps, reduce_zero_label or ignore_index.'
     severity = '' if complete and data.split == 'train' else WARNING
-    kind, explains = 'only one class in the maps', ('unusable dataset',) if learned else ()
-    return Finding(kind, message, remedy, data.key, split=data.split, explains=explains, severity=severity)
+    explains = ('unusable dataset',) if learned else ()
+    return data.finding('only one class in the maps', message, remedy, explains=explains, severity=severity)
 
 
 def _find_unusual(histogram: Histogram, labels: Labels, data: DatasetFacts, complete: bool) -> Iterator[Finding]:
@@ -187,23 +169,19 @@ def _find_unusual(histogram: Histogram, labels: Labels, data: DatasetFacts, comp
             f'({labels.learned[last]!r}) does not occur in {len(histogram.maps)} maps.'
         )
         remedy = f'If label 0 is the first class, set {data.key}.reduce_zero_label=False.'
-        yield Finding('reduce_zero_label', message, remedy, data.key, split=data.split)
+        yield data.finding('reduce_zero_label', message, remedy)
     elif absent and complete:
         names = [f'{labels.learned[label]!r} (label {label})' for label in absent]
-        message = f'{len(absent)} of {labels.count} classes do not occur in {len(histogram.maps)} maps: {_list(names)}.'
-        remedy = 'Add samples of the class, or remove it.'
-        yield Finding('class without samples', message, remedy, data.key, len(absent), split=data.split)
+        message = f'classes do not occur in {len(histogram.maps)} maps: {_list(names)}.'
+        yield data.some('class without samples', names, labels.count, message)
     ignored = sorted(histogram.pixels.keys() & labels.ignored)
     if sum(histogram.pixels[value] for value in ignored) > histogram.pixels.total() / 2:
         message = f'{histogram.share(ignored)} of the pixels are ignored (label {_list(ignored)}).'
-        remedy = 'If they have labels, correct the maps, reduce_zero_label or ignore_index.'
-        yield Finding('most pixels are ignored', message, remedy, data.key, split=data.split)
+        yield data.finding('most pixels are ignored', message)
     empty = [path for path, values in histogram.maps.items() if values <= labels.ignored]
     if empty and complete:
-        message = f'every pixel of {len(empty)} of {len(histogram.maps)} maps is ignored, for example of {empty[0]}.'
-        remedy = 'If the image has labels, correct the map or reduce_zero_label.'
-        count, total = len(empty), len(histogram.maps)
-        yield Finding('nothing labeled', message, remedy, data.key, count, total, shorten(empty), data.split)
+        message = f'maps have no pixel that is not ignored, for example {empty[0]}.'
+        yield data.some('nothing labeled', empty, len(histogram.maps), message)
 
 
 def _is_gray(values: list[int], labels: Labels) -> bool:

@@ -4,15 +4,13 @@ import os
 import posixpath
 import re
 from functools import cached_property
+from pathlib import Path
 from urllib.parse import unquote
 
-from PIL import Image
+from mmstvit.fileio.image_files import image_size, walk_folder
 
 _DRIVE = re.compile(r'[A-Za-z]:[\\/]')
 _LABEL_STUDIO = re.compile(r'[0-9a-f]{8}-(?=.)')  # before the name of an uploaded file
-ORIENTATION = 274  # EXIF tag
-TURNED = (5, 6, 7, 8)  # exchange width and height
-_TURNING = ('JPEG', 'MPO', 'PNG')  # formats whose orientation OpenCV applies
 
 
 class ImageFolder:
@@ -42,7 +40,7 @@ class ImageFolder:
             self._listings[parent] = listing
         return base in listing
 
-    def mend(self, name: str) -> tuple[str, str | None]:
+    def find(self, name: str) -> tuple[str, str | None]:
         """Find the file that a ``file_name`` stands for.
 
         Args:
@@ -79,33 +77,11 @@ class ImageFolder:
     def _by_name(self) -> dict[str, list[str]]:
         """Paths below the folder by the lower case of their base names."""
         found: dict[str, list[str]] = {}
-        for root, _, files in os.walk(self.path) if self.path is not None else ():
+        for folder, files in walk_folder(Path(self.path)) if self.path is not None else ():
             for file in files:
-                path = os.path.relpath(os.path.join(root, file), self.path)
-                found.setdefault(file.lower(), []).append(path.replace(os.sep, '/'))
+                found.setdefault(file.lower(), []).append((folder / file).relative_to(self.path).as_posix())
         return found
 
     def size(self, name: str) -> tuple[int, int] | None:
         """Read (width, height) of an image as MMDetection decodes it; None if there is no such image."""
-        return None if self.path is None else read_size(os.path.join(self.path, name), self.turns)[0]
-
-
-def read_size(path: str, turns: bool = True) -> tuple[tuple[int, int] | None, bool]:
-    """Read the size (width, height) of an image from its header.
-
-    Args:
-        path: The file.
-        turns: True if the pipeline applies the EXIF orientation.
-
-    Returns:
-        The size as the pipeline sees it, None if it cannot be read; True if the EXIF orientation exchanges width and
-        height.
-    """
-    try:
-        with Image.open(path) as image:
-            size, turned = image.size, False
-            if image.format in _TURNING and image.info.get('exif'):
-                turned = image.getexif().get(ORIENTATION) in TURNED
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-        return None, False
-    return (size[::-1] if turns and turned else size), turned
+        return None if self.path is None else image_size(os.path.join(self.path, name), turns=self.turns)
