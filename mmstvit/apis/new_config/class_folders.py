@@ -54,6 +54,11 @@ def look_for_class_folders(folder: Folder, options: Options) -> Evidence:
     ]
     if telling:
         evidence.add_against(f'a folder is called {telling[0]}')
+    for split, tops in found.items():
+        for top, inner in zip(tops, names[split], strict=True):
+            if not_classes := _same_inside(folder, top, inner) or _splits_among(inner):
+                evidence.add_against(not_classes)
+                evidence.remedy = evidence.remedy or 'Name the folder whose folders are the classes.'
     described = _described_images(folder)
     if described:
         evidence.add_against(described)
@@ -69,17 +74,29 @@ def _first_image(folder: Folder, top: str) -> str:
 
 
 def _described_images(folder: Folder) -> str:
-    """Return a line if most images have a file of annotations beside them; else an empty string."""
-    found, example = 0, ''
-    for path in folder.images:
-        stem = path[: -len(PurePosixPath(path).suffix)]
-        file = next((f'{stem}{end}' for end in ('.json', '.xml', '.txt') if f'{stem}{end}' in folder.all_files), '')
-        found, example = found + bool(file), example or file
-    return (
-        f'most images have a file of the same name beside them, such as {example}'
-        if 2 * found > len(folder.images)
-        else ''
-    )
+    """Return a line if most images have a file of annotations of the same name, anywhere; else an empty string."""
+    files = {PurePosixPath(path).stem: path for path in folder.with_suffix('.json', '.xml', '.txt')}
+    described = [files[stem] for path in folder.images if (stem := PurePosixPath(path).stem) in files]
+    if 2 * len(described) <= len(folder.images):
+        return ''
+    return f'most images have a file of the same name, such as {described[0]}'
+
+
+def _same_inside(folder: Folder, top: str, names: list[str]) -> str:
+    """Describe the folders that most of the folders of classes have in them; empty if they differ."""
+    inner = [set(folder.subfolders(join(top, name))) for name in names]
+    shared = set.intersection(*inner) if inner else set()
+    if len(shared) < 2:
+        return ''
+    where = top or 'the folder'
+    return f'{first_names(names, 3)} in {where} have the same folders in them: {first_names(sorted(shared), 3)}'
+
+
+def _splits_among(names: list[str]) -> str:
+    """Say which folders are called like splits; empty for fewer than two ("train" may be a class of vehicles)."""
+    splits = {find_split(f'{name}/x'): name for name in names}
+    splits.pop(ALL, None)
+    return f'{" and ".join(sorted(splits.values()))} are called like splits' if len(splits) > 1 else ''
 
 
 def _find_tops(folder: Folder) -> dict[str, list[str]]:

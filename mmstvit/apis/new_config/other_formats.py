@@ -9,12 +9,13 @@ from mmstvit.fileio import VIDEO_SUFFIXES
 
 from .evidence import Evidence
 from .folder import Folder
-from .options import Options
 
 _COCO = 'Export the annotations in COCO format.'
 _TABLES = 'docs/own_data.md, "Tables", turns them into one folder per class, or into labels of YOLO.'
+_MOST_ROWS = 200
 _MOST_FILES = 20  # of a suffix are read
 _HEAD = 1 << 16
+_BY_SUFFIX = ('.mat', '.ndjson', '.tfrecord')
 # Suffix, what the text has, name of the format, way out.
 _BY_TEXT: tuple[tuple[str, Callable[[str], bool], str, str], ...] = (
     ('.json', lambda text: '"_via_img_metadata"' in text or '"_via_settings"' in text, 'a project of VIA', _COCO),
@@ -35,14 +36,20 @@ _BY_TEXT: tuple[tuple[str, Callable[[str], bool], str, str], ...] = (
      _TABLES),
     ('.ndjson', lambda text: True, 'an export of Labelbox', _COCO),
     ('.tfrecord', lambda text: True, 'TFRecord files', _COCO),
-    ('.mat', lambda text: True, 'MATLAB files', 'Convert them to label maps in PNG format, or to COCO format.'),
+    ('.mat', lambda text: True, 'MATLAB files',
+     'Convert what is in them: label maps to PNG files, boxes to COCO format, classes to one folder per class.'),
 )  # fmt: skip
 
 
-def look_for_other_formats(folder: Folder, options: Options) -> Evidence:
-    """Collect evidence for formats that cannot be used."""
+def look_for_other_formats(folder: Folder, alone: bool) -> Evidence:
+    """Collect evidence for formats that cannot be used.
+
+    Args:
+        folder: The folder.
+        alone: Nothing else was found, so that files of which only the suffix is known say something, too.
+    """
     evidence = Evidence()
-    for name, remedy, example in (*_find(folder), *_find_tables(folder)):
+    for name, remedy, example in (*_find(folder, alone), *_find_tables(folder)):
         evidence.refuse(f'{name}, such as {example}', remedy)
         return evidence
     videos = list(folder.with_suffix(*VIDEO_SUFFIXES))
@@ -51,9 +58,9 @@ def look_for_other_formats(folder: Folder, options: Options) -> Evidence:
     return evidence
 
 
-def _find(folder: Folder) -> Iterator[tuple[str, str, str]]:
+def _find(folder: Folder, alone: bool) -> Iterator[tuple[str, str, str]]:
     """Yield name, way out and first file of each format."""
-    for suffix in dict.fromkeys(row[0] for row in _BY_TEXT):
+    for suffix in dict.fromkeys(row[0] for row in _BY_TEXT if alone or row[0] not in _BY_SUFFIX):
         for path in list(folder.with_suffix(suffix))[:_MOST_FILES]:
             text = _read_head(folder.root / path)
             for other, matches, name, remedy in _BY_TEXT:
@@ -68,10 +75,14 @@ def _find_tables(folder: Folder) -> Iterator[tuple[str, str, str]]:
         rows = _read_rows(_read_head(folder.root / file), file)
         columns = {name: [str(row.get(name) or '').strip() for row in rows] for name in (rows[0] if rows else ())}
         images = [name for name, cells in columns.items() if sum(cell in known for cell in cells) > len(cells) / 2]
-        if images:
+        if images and len({*columns[images[0]]} & known) < 0.3 * min(len(folder.images), _MOST_ROWS):
+            continue  # about a few images, such as an icon for each class
+        if any(name in known for name in columns):
+            yield 'a table of images without a header', _TABLES, file
+        elif images:
             others = [f'{name} with {len(set(cells))} values' for name, cells in columns.items() if name not in images]
             yield (
-                f'a table whose column {images[0]} names images (others: {", ".join(others[:6]) or "none"})',
+                f'a table whose column {images[0]} names images (others: {", ".join(others[:12]) or "none"})',
                 _TABLES,
                 file,
             )
@@ -79,7 +90,7 @@ def _find_tables(folder: Folder) -> Iterator[tuple[str, str, str]]:
 
 def _read_rows(text: str, file: str) -> list[dict]:
     """Return the first rows of a table; none if it has no header."""
-    lines = text.splitlines()[:200]
+    lines = text.splitlines()[:_MOST_ROWS]
     if file.lower().endswith('.jsonl'):
         try:
             rows = [json.loads(line) for line in lines[:-1] or lines if line.strip()]
@@ -102,3 +113,13 @@ def _is_one_hot(text: str) -> bool:
     """Return True for rows of a file name and a 0 or 1 for every class."""
     rows = [[cell.strip() for cell in row] for row in csv.reader(text.splitlines()[1:6]) if row]
     return bool(rows) and all(len(row) > 2 and set(row[1:]) <= {'0', '1', '0.0', '1.0'} for row in rows)
+
+
+def quote_file(folder: Folder) -> str:
+    """Return the beginning of a file that may have the annotations; empty if there is none."""
+    for file in folder.with_suffix(
+        '.json', '.jsonl', '.txt', '.xml', '.yaml', '.yml', '.csv', '.tsv', '.odgt', '.data'
+    ):
+        if 'readme' not in file.lower():
+            return f'; {file} begins with {" ".join(_read_head(folder.root / file).split())[:80]!r}'
+    return ''

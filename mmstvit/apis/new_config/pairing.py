@@ -330,3 +330,22 @@ def several_maps(found: Sequence[Pairs]) -> list[Pairs]:
             of_map.setdefault(join(pairs.maps, path), set()).add(i)
     several = [group for group in (*of_image.values(), *of_map.values()) if len(group) > 1]
     return [found[i] for i in sorted(set().union(*several))]
+
+
+def more_maps(folder: Folder, found: Sequence[Pairs]) -> str:
+    """Return a file that begins like an image that has another map, and is no map of an image; empty if none does."""
+    used = {join(pairs.maps, path) for pairs in found for path in pairs.files.values()}
+    used |= {join(pairs.images, name) + pairs.image_suffix for pairs in found for name in pairs.files}
+    for pairs in found:
+        for top, names in folder.by_folder.items():
+            if top != pairs.maps and not top.startswith(f'{pairs.maps}/'):
+                continue
+            for name in names:
+                inner = join(top[len(pairs.maps) :].lstrip('/'), name)
+                cuts = (i for i in range(1, len(inner)) if inner[i] in '._- ')
+                if join(top, name) not in used and any(
+                    inner[:cut] in pairs.files and (pairs.maps != pairs.images or has_map_word(inner[cut:]))
+                    for cut in cuts
+                ):
+                    return join(top, name)
+    return ''

@@ -13,7 +13,7 @@ from .evidence import Evidence
 from .folder import Folder
 from .instances import look_for_coco, read_coco
 from .options import Data, Options
-from .other_formats import look_for_other_formats
+from .other_formats import look_for_other_formats, quote_file
 from .segments import look_for_label_maps, read_label_maps
 
 
@@ -81,7 +81,7 @@ def recognize(options: Options) -> Data:
         if path.is_file():
             kinds = [kind for kind in kinds if kind.look is formats.look_for_yolo]
         seen = {kind: kind.look(folder, options) for kind in kinds}
-    others = look_for_other_formats(folder, options)
+    others = look_for_other_formats(folder, alone=not any(evidence.found for evidence in seen.values()))
     _contradict(seen, others)
     kind = _decide(seen, others, folder, options)
     _check_options(kind, options)
@@ -119,7 +119,8 @@ def _decide(seen: dict[Layout, Evidence], others: Evidence, folder: Folder, opti
     if not doubtful:
         expected = '; '.join(dict.fromkeys(kind.name for kind in seen))
         raise DataError(
-            f'{options.data} is not recognized: {folder.describe()}.', f'Expected {expected}. See docs/own_data.md.'
+            f'{options.data} is not recognized: {folder.describe()}{quote_file(folder)}.',
+            f'Expected {expected}. See docs/own_data.md.',
         )
     lines = []
     for name, evidence in doubtful:

@@ -19,7 +19,7 @@ from .folder import Folder, assign_splits, find_split, join, relative
 from .label_values import IGNORED, Table, Values, convert, make_table, read_values, write
 from .lists import find_lists, unread_lists
 from .options import NEXT_TO_CONFIG, Data, Options, first_names
-from .pairing import Pairs, find_pairs, look_at, several_maps
+from .pairing import Pairs, find_pairs, look_at, more_maps, several_maps
 
 _NAME_ONE = 'Name a folder with one folder of images and one of label maps, or with train and val of both.'
 _SHOWN = 4
@@ -45,6 +45,9 @@ def look_for_label_maps(folder: Folder, options: Options) -> Evidence:
             f'the label maps seem to number objects, not classes: {numbered}',
             'For objects, export them in COCO format; if the values are classes, add --task segments --classes NAME …',
         )
+    if options.map_suffix is None and (more := more_maps(folder, found)):
+        evidence.add_against(f'an image has more than one label map, such as {more}')
+        evidence.remedy = 'Join the masks of an image into one label map, or take those of one ending: --map-suffix END'
     choices = several_maps(found)
     if choices:
         _explain_choice(evidence, folder, choices)
