@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from mmstvit.apis.new_config import Options, new_config
 from mmstvit.errors import UserError
 
 from ..test_datasets.tiny_data import write
-from .test_new_config import HEIGHT, WIDTH, annotate, class_folders, dump, maps_folder, photo
+from .test_new_config import HEIGHT, WIDTH, annotate, cityscapes, class_folders, dump, maps_folder, photo
 
 YAML = 'path: ../data\ntrain: {train}\nval: {val}\nnc: 2\nnames: [fork, spoon]\n'
 XML = """<annotation><folder>x</folder><filename>{name}.jpg</filename>
@@ -194,6 +195,33 @@ REFUSED = {
     'stray images': (stray, {}, r'(?s)1 images are beside the folders of classes, such as cover.jpg.*--skip-stray'),
     'folders named like images': (
         lambda r: class_folders(r, names=('images', 'other')), {}, r'(?s)a folder is called images.*--task classes',
+    ),
+    'folders that are no classes': (
+        lambda r: class_folders(r, names=[f'{place}/{kind}' for place in ('ulm', 'bonn') for kind in ('good', 'bad')]),
+        {}, r'bonn, ulm in the folder have the same folders in them: bad, good',
+    ),
+    'splits beside other folders': (
+        lambda r: class_folders(r, names=('boxes_train', 'boxes_test', 'query')), {},
+        'boxes_test and boxes_train are called like splits',
+    ),
+    'several maps per image in two splits': (
+        lambda r: [
+            (cityscapes(r), [shutil.copy(p, str(p).replace('labelIds', 'color')) for p in r.rglob('*_labelIds.png')])
+        ],
+        AB, r'the ends _gtFine_color.png, _gtFine_labelIds.png(?s:.*)--map-suffix END',
+    ),
+    'a second mask of an image': (
+        lambda r: [pairs(r, '{}.jpg', '{}_mask.png'), shutil.copy(r / '0_mask.png', r / '0_mask_1.png')],
+        AB, r'more than one label map, such as 0_mask_1.png(?s:.*)--map-suffix',
+    ),
+    'a table without a header': (
+        lambda r: [photo(r / 'a/0.jpg', 1), photo(r / 'a/1.jpg', 2), texts(r, {'a.csv': '0.jpg,pug\n1.jpg,cat\n'})],
+        {}, 'a table of images without a header',
+    ),
+    'MATLAB alone': (lambda r: [photo(r / 'a/0.jpg', 1), texts(r, {'a.mat': 'MATLAB'})], {}, 'MATLAB files'),
+    'a file of another kind': (
+        lambda r: [photo(r / 'a/0.jpg', 1), texts(r, {'boxes.txt': 'a/0.jpg 4 5 6 7'})], {},
+        "boxes.txt begins with 'a/0.jpg 4 5 6 7'",
     ),
     'cut off': (
         lambda r: [coco_with(r, lambda c: None), (r / 'a.json').write_text((r / 'a.json').read_text()[:900])], {},

@@ -67,8 +67,8 @@ def _by_split(found: Sequence[Pairs]) -> dict[str, list[Pairs]]:
 def _explain_choice(evidence: Evidence, folder: Folder, choices: Sequence[Pairs]) -> None:
     """Say why images have several maps, or maps several images, and how to choose."""
     parts = {part.maps: part for part in choices}
-    if len(parts) == 1:
-        ends = sorted({str(part.map_suffix) for part in choices})
+    ends = sorted({str(part.map_suffix) for part in choices})
+    if len(ends) > 1 and len({(part.images, part.maps) for part in choices}) == len({part.images for part in choices}):
         evidence.add_against(f'images have several label maps, with the ends {", ".join(ends)}')
         evidence.remedy = 'Choose one: --map-suffix END'
         return
