@@ -14,6 +14,8 @@ _SCOPES = ('mmengine', 'mmcv', 'mmstvit', *LIBRARIES)
 _TYPE = re.compile(rf'(?:(?:{"|".join(_SCOPES)})\.)?[\w/]+')
 # Plain words. Excluded: calls, which mmcv's batched_nms and others would evaluate; addresses, paths and file names.
 _WORDS = re.compile(r'(?:[\w ,+-]|\.(?![A-Za-z_]))*')
+# Names of decoders that execute what a file says: decode_backend of MMSegmentation's biomedical images, for one.
+_DECODERS = ('pickle', 'pkl')
 
 
 def parse_config(text: object) -> dict[str, object]:
@@ -78,7 +80,7 @@ def check_config(node: object, key: str) -> None:
 
     Registries build any importable object by its dotted name (``os.system``), and some registered classes evaluate
     strings, or read files and addresses with pickle. So types must be registered names of the known libraries, and
-    other strings plain words.
+    other strings plain words that name no decoder of pickles.
 
     Args:
         node: The part.
@@ -102,7 +104,7 @@ def check_config(node: object, key: str) -> None:
     elif isinstance(node, (list, tuple)):
         for index, value in enumerate(node):
             check_config(value, f'{key}.{index}')
-    elif isinstance(node, str) and not _WORDS.fullmatch(node):
+    elif isinstance(node, str) and (node in _DECODERS or not _WORDS.fullmatch(node)):
         _refuse(key, node)
 
 

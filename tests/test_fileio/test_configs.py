@@ -72,6 +72,7 @@ def test_text_that_is_not_data_is_refused_and_not_executed(text, tmp_path, monke
         ('a.0._scope_', [dict(type='A', _scope_='harmful')]),
         ('a.nms.type', dict(nms=dict(type='torch.load'))),
         ('a.class_weight', dict(class_weight='weights.pkl')),  # MMSegmentation unpickles it
+        ('a.decode_backend', dict(type='mmseg.LoadBiomedicalImageFromFile', decode_backend='pickle')),  # of the image
         ('a.b.0', dict(b=('https://example.com/weights',))),
         ('a.b', dict(b='../weights')),
         ('a.warp_mode', dict(type='A', warp_mode=HARM)),  # MMDetection evaluates it
