@@ -92,7 +92,10 @@ def check_config(node: object, key: str) -> None:
     if isinstance(node, Mapping):
         for name, value in node.items():
             place = f'{key}.{name}'
-            if name == 'trust_remote_code':
+            # Other backends of files import modules from folders that the config names.
+            if name in ('backend_args', 'file_client_args') and value not in (None, {}, {'backend': 'local'}):
+                _refuse(place, value)
+            if name in ('trust_remote_code', 'sys_path'):
                 _refuse(place, value)
             if name == '_scope_' and value not in _SCOPES:
                 _refuse(place, value)

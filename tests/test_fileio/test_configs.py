@@ -73,6 +73,7 @@ def test_text_that_is_not_data_is_refused_and_not_executed(text, tmp_path, monke
         ('a.nms.type', dict(nms=dict(type='torch.load'))),
         ('a.class_weight', dict(class_weight='weights.pkl')),  # MMSegmentation unpickles it
         ('a.decode_backend', dict(type='mmseg.LoadBiomedicalImageFromFile', decode_backend='pickle')),  # of the image
+        ('a.backend_args', dict(type='LoadImageFromFile', backend_args=dict(backend='memcached', sys_path='photos'))),
         ('a.b.0', dict(b=('https://example.com/weights',))),
         ('a.b', dict(b='../weights')),
         ('a.warp_mode', dict(type='A', warp_mode=HARM)),  # MMDetection evaluates it
