@@ -14,7 +14,7 @@ from mmstvit.errors import DataError
 from .code import write_list
 from .evidence import Evidence
 from .folder import ALL, Folder, assign_splits, check_single, find_split, join, relative
-from .lists import find_lists, unread_lists
+from .lists import describe_lists, find_lists
 from .options import NEXT_TO_CONFIG, Data, Options, first_names
 from .pairing import has_map_word
 
@@ -165,12 +165,11 @@ def read_class_folders(found: dict[str, list[str]], folder: Folder, options: Opt
     if lists:
         parts, listed = _split_by_lists(parts['train'], tops['train'], lists), True
         tops = dict.fromkeys(parts, tops['train'])
-        notes += [f'{split}: the images that {file} lists' for split, (file, _) in lists.items()]
+    notes += describe_lists(folder, lists, options)
     if 'val' not in parts:
         parts, line = _split(parts, folder, tops['train'], options)
         listed, tops['val'] = True, tops['train']
         notes.append(line)
-    notes += unread_lists(folder, lists, options)
     datasets = {}
     for split in parts:
         datasets[split] = dict(data_prefix=tops[split])

@@ -1,9 +1,10 @@
 """Instances in the formats of YOLO, Pascal VOC and labelme: found in a folder, and read as COCO content."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import TypeVar
 
 from mmstvit.datasets.importers import CocoTable, YoloLabels, read_labelme, read_voc, read_yolo, read_yolo_yaml
 from mmstvit.datasets.importers.labelme import NO_CLASS, parse_labelme
@@ -15,11 +16,12 @@ from mmstvit.fileio import IMAGE_SUFFIXES
 from .class_names import find_names, parse_names
 from .evidence import Evidence
 from .folder import Folder, assign_splits, find_split, join, relative
-from .instances import Part, describe_instances
-from .lists import find_lists, unread_lists
+from .instances import Part, describe_instances, drop_unannotated
+from .lists import describe_lists, find_lists
 from .options import Data, Options, first_names
 from .pairing import has_map_word
 
+Content = TypeVar('Content')
 _SAMPLE = 30  # files that are looked at
 _NAME_ONE = 'Name a folder in which train, val and test are folders, or which has no splits.'
 
@@ -73,10 +75,8 @@ class Images:
         exact = [path for path in candidates if PurePosixPath(path).name == named]
         candidates = exact or [path for path in candidates if not has_map_word(path.rpartition('/')[0])] or candidates
         if len(candidates) > 1:
-            near = [
-                path for path in candidates if _distance(path, parent) == min(_distance(p, parent) for p in candidates)
-            ]
-            candidates = near
+            nearest = min(_distance(path, parent) for path in candidates)
+            candidates = [path for path in candidates if _distance(path, parent) == nearest]
         return candidates[0] if len(candidates) == 1 else None
 
 
@@ -92,7 +92,7 @@ def _distance(path: str, folder: str) -> int:
 def look_for_yolo(folder: Folder, options: Options) -> Evidence:
     """Collect evidence for labels of YOLO."""
     evidence = Evidence()
-    texts = [path for path in folder.with_suffix('.txt')]
+    texts = list(folder.with_suffix('.txt'))
     described = None
     for path in folder.with_suffix('.yaml', '.yml'):
         if PurePosixPath(path).name == 'data.yaml' or len(path.split('/')) <= 2:
@@ -139,9 +139,8 @@ def look_for_yolo(folder: Folder, options: Options) -> Evidence:
         found.splits = {
             split: [image for image in images if image in found.files] for split, (_, images) in lists.items()
         }
-        found.notes += [f'{split}: the images that {file} lists' for split, (file, _) in lists.items()]
         texts = [path for path in texts if path not in {file for file, _ in lists.values()}]
-        found.notes += unread_lists(folder, lists, options)
+        found.notes += describe_lists(folder, lists, options)
     alone = set(texts) - set(named) - {path for path in texts if not is_label_file(folder.root / path)}
     if alone:
         found.notes.append(f'not used: {len(alone)} files of labels without an image (first: {min(alone)})')
@@ -187,8 +186,7 @@ def _resolve(folder: Folder, here: str, path: str, value: str) -> str | None:
     parts = value.split('/')
     tries += [join(here, *parts[i:]) for i in range(1, len(parts))]  # paths of other computers, and ../
     for attempt in tries:
-        clean = Path(folder.root, attempt)
-        place = relative(Path(clean), folder.root)
+        place = relative(folder.root / attempt, folder.root)
         if not place.startswith('/') and (place in folder.all_files or folder.below(place) if place else True):
             return place
     return None
@@ -238,25 +236,15 @@ def look_for_voc(folder: Folder, options: Options) -> Evidence:
 
 def read_voc_data(files: list[str], folder: Folder, options: Options) -> Data:
     """Read a data set of Pascal VOC; raises DataError if most images are missing."""
-    images = Images(folder)
-    objects, missing, of_file = {}, [], {}
-    for file in files:
-        parsed = parse_voc(folder.root / file)
-        if parsed is None:
-            continue
-        image = images.find(file, parsed[0])
-        if image is None:
-            missing.append(file)
-        else:
-            objects[image], of_file[image] = parsed[1], file
-    _check_missing(missing, len(files), 'XML files', options)
+    parsed, of_file, lost = _match(files, folder, parse_voc, lambda found: found[0], 'XML files', options)
+    objects = {image: found for image, (_, found) in parsed.items()}
     classes = sorted({item.name for found in objects.values() for item in found})
     described = FileOfImage(of_file, _image_sets(folder, of_file))
     tables = {
         split: read_voc(folder.root, {image: objects[image] for image in part}, classes)
         for split, part in described.by_split().items()
     }
-    notes = [f'Pascal VOC: {len(objects)} images, classes {first_names(classes)}', *_missing_note(missing)]
+    notes = [f'Pascal VOC: {len(objects)} images, classes {first_names(classes)}', *lost]
     used = sum(len(table.images) for table in tables.values())
     if used < len(objects):
         notes.append(f'not used: {len(objects) - used} images that ImageSets does not list')
@@ -287,7 +275,7 @@ def _image_sets(folder: Folder, files: Mapping[str, str]) -> dict[str, list[str]
 def look_for_labelme(folder: Folder, options: Options) -> Evidence:
     """Collect evidence for JSON files of labelme."""
     evidence = Evidence()
-    files = [path for path in folder.with_suffix('.json')]
+    files = list(folder.with_suffix('.json'))
     good = []
     for file in files[:_SAMPLE]:
         try:
@@ -304,18 +292,9 @@ def look_for_labelme(folder: Folder, options: Options) -> Evidence:
 
 def read_labelme_data(files: list[str], folder: Folder, options: Options) -> Data:
     """Read a data set of labelme; raises DataError if most images are missing."""
-    images = Images(folder)
-    contents, missing, of_file = {}, [], {}
-    for file in files:
-        content = parse_labelme(folder.root / file)
-        if content is None:
-            continue
-        image = images.find(file, str(content.get('imagePath') or ''))
-        if image is None:
-            missing.append(file)
-        else:
-            contents[image], of_file[image] = content, file
-    _check_missing(missing, len(files), 'JSON files', options)
+    contents, of_file, lost = _match(
+        files, folder, parse_labelme, lambda content: str(content.get('imagePath') or ''), 'JSON files', options
+    )
     labels = Counter(shape['label'] for content in contents.values() for shape in content['shapes'])
     classes = sorted(name for name in labels if name not in NO_CLASS)
     if not classes:
@@ -329,25 +308,47 @@ def read_labelme_data(files: list[str], folder: Folder, options: Options) -> Dat
     notes = [
         f'labelme: {len(of_file)} images with a file of shapes, {background} without, classes {first_names(classes)}'
     ]
-    return _describe(tables, [*notes, *_missing_note(missing)], folder, options)
+    return _describe(tables, [*notes, *lost], folder, options)
 
 
-def _check_missing(missing: list[str], total: int, what: str, options: Options) -> None:
-    """Refuse missing images; raises DataError."""
+def _match(
+    files: Sequence[str],
+    folder: Folder,
+    parse: Callable[[Path], Content | None],
+    name_of: Callable[[Content], str],
+    what: str,
+    options: Options,
+) -> tuple[dict[str, Content], dict[str, str], list[str]]:
+    """Parse files of annotations, and find the image of each.
+
+    Returns:
+        Content by image; file by image; and a line about the files that are left out, if there are any.
+
+    Raises:
+        DataError: Images are missing, and ``--skip-missing`` is not given; or most are.
+    """
+    images, missing = Images(folder), []
+    contents, of_file = {}, {}
+    for file in files:
+        content = parse(folder.root / file)
+        if content is None:
+            continue
+        image = images.find(file, name_of(content))
+        if image is None:
+            missing.append(file)
+        else:
+            contents[image], of_file[image] = content, file
     if not missing:
-        return
-    most = 2 * len(missing) > total
+        return contents, of_file, []
+    most = 2 * len(missing) > len(files)
     if most or not options.skip_missing:
         raise DataError(
-            f'{len(missing)} of {total} {what} have no image (first: {missing[0]}).',
+            f'{len(missing)} of {len(files)} {what} have no image (first: {missing[0]}).',
             'Put the images into the folder.'
             if most
             else 'Add the images, or train on the others with --skip-missing.',
         )
-
-
-def _missing_note(missing: list[str]) -> list[str]:
-    return [f'left out: {len(missing)} files whose image is missing (first: {missing[0]})'] if missing else []
+    return contents, of_file, [f'left out: {len(missing)} files whose image is missing (first: {missing[0]})']
 
 
 def _describe(tables: Mapping[str, CocoTable], notes: list[str], folder: Folder, options: Options) -> Data:
@@ -359,7 +360,5 @@ def _describe(tables: Mapping[str, CocoTable], notes: list[str], folder: Folder,
     if not any(table.annotations for table in tables.values()):
         raise DataError(f'{folder.root} has no objects.')
     parts = {split: Part(folder.root, table.content, folder.root, changed=True) for split, table in tables.items()}
-    for split in [split for split in ('val', 'test') if split in parts and not parts[split].content['annotations']]:
-        images = parts.pop(split).content['images']
-        notes.append(f'{split}: {len(images)} images without annotations, for predict.py only')
+    notes += drop_unannotated(parts)
     return describe_instances(parts, notes, folder, options)

@@ -200,15 +200,19 @@ def _choose_parts(found: dict[str, list[Part]], folder: Folder, options: Options
     check_single(found, _NAME_ONE)
     parts = assign_splits({split: part for split, (part,) in found.items()}, 'annotation file', _NAME_ONE)
     notes = [f'COCO annotations: {relative(part.file, folder.root)}' for part in parts.values()]
-    for split in ('val', 'test'):
-        if split in parts and not parts[split].content.get('annotations'):
-            images = parts.pop(split).content['images']
-            notes.append(f'{split}: {len(images)} images without annotations, for predict.py only')
+    notes += drop_unannotated(parts)
     for part in parts.values():
         part.content.setdefault('annotations', [])
     if not parts['train'].content['annotations']:
         raise DataError(f'{parts["train"].file} has no annotations to train on.', _NAME_ONE)
     return parts, notes
+
+
+def drop_unannotated(parts: dict[str, Part]) -> list[str]:
+    """Remove parts for validation and test that have no annotations; returns a line about each."""
+    empty = [split for split in ('val', 'test') if split in parts and not parts[split].content.get('annotations')]
+    counts = {split: len(parts.pop(split).content['images']) for split in empty}
+    return [f'{split}: {count} images without annotations, for predict.py only' for split, count in counts.items()]
 
 
 def _read_val(options: Options) -> Part:

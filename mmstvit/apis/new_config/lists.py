@@ -58,8 +58,8 @@ def _resolve(line: str, by_name: dict[str, list[str]], file: str) -> str | None:
     return None
 
 
-def unread_lists(folder: Folder, used: dict[str, tuple[str, list[str]]], options: Options) -> list[str]:
-    """Return a line about files whose names say that they have a split, and that were not used.
+def describe_lists(folder: Folder, used: dict[str, tuple[str, list[str]]], options: Options) -> list[str]:
+    """Return a line for each list that is used, and one about files whose names say a split and that are not.
 
     Raises:
         DataError: A file is called a split, and nothing else decides about the split.
@@ -74,7 +74,10 @@ def unread_lists(folder: Folder, used: dict[str, tuple[str, list[str]]], options
             f'{folder.root / split} seems to say which images are for training, in a form that is not known.',
             'Write lists train.txt and val.txt with an image per line, or ignore it with --val 0.2.',
         )
-    return [f'not used: {", ".join(unread[:3])}, which may say which images are for training'] if unread else []
+    lines = [f'{split}: the images that {file} lists' for split, (file, _) in used.items()]
+    if unread:
+        lines.append(f'not used: {", ".join(unread[:3])}, which may say which images are for training')
+    return lines
 
 
 def _names_a_split(file: str) -> bool:

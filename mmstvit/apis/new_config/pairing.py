@@ -62,8 +62,14 @@ class Pairs:
     @property
     def example(self) -> str:
         """The first pair, for a message."""
-        name, path = next(iter(self.files.items()))
-        return f'{join(self.images, name)}{self.image_suffix} with {join(self.maps, path)}'
+        return '{} with {}'.format(*next(iter(self.paths().values())))
+
+    def paths(self) -> dict[str, tuple[str, str]]:
+        """Return image and map, relative to the root, by the name of the image."""
+        return {
+            name: (join(self.images, name) + self.image_suffix, join(self.maps, path))
+            for name, path in self.files.items()
+        }
 
     def select(self, names: Iterable[str]) -> 'Pairs':
         """Return the pairs of some images."""
@@ -173,13 +179,18 @@ def _match_ends(stems: Set[str], candidates: Sequence[str]) -> Iterator[tuple[st
     """Yield ends of the names of maps that begin with the name of an image, and the maps by the name of the image."""
     ends: dict[str, dict[str, str]] = {}
     for name in candidates:
-        for cut in [i for i in range(1, len(name)) if name[i] in '._- ']:
-            if name[:cut] in stems:
-                ends.setdefault(name[cut:], {})[name[:cut]] = name
+        for start, end in _cuts(name):
+            if start in stems:
+                ends.setdefault(end, {})[start] = name
     # An end that only a few names have is an accident, such as a.jpg beside a_2.png.
     most = max(map(len, ends.values()), default=0)
     needed = max(most / 2, min(len(stems), len(candidates)) / 4)
     yield from ((end, files) for end, files in ends.items() if len(files) >= needed and len(files) > most / 2)
+
+
+def _cuts(name: str) -> Iterator[tuple[str, str]]:
+    """Cut a name before each mark between its words."""
+    yield from ((name[:i], name[i:]) for i in range(1, len(name)) if name[i] in '._- ')
 
 
 def _match_parts(stems: Set[str], candidates: Sequence[str]) -> Iterator[tuple[None, dict[str, str]]]:
@@ -222,7 +233,7 @@ def _common_end(names: Sequence[str], suffix: str) -> str:
 
 def _is_accepted(folder: Folder, pairs: Pairs) -> bool:
     """Return True if one side has images and the other label maps of the same sizes."""
-    files = [(join(pairs.images, name) + pairs.image_suffix, join(pairs.maps, p)) for name, p in pairs.files.items()]
+    files = list(pairs.paths().values())
     sample = files[:: -(-len(files) // _SAMPLE)]
     looks = [[look_at(folder.root / path) for path in pair] for pair in sample]
     looks = [(image, label) for image, label in looks if image is not None and label is not None]
@@ -325,27 +336,25 @@ def several_maps(found: Sequence[Pairs]) -> list[Pairs]:
     of_image: dict[str, set[int]] = {}
     of_map: dict[str, set[int]] = {}
     for i, pairs in enumerate(found):
-        for name, path in pairs.files.items():
-            of_image.setdefault(join(pairs.images, name) + pairs.image_suffix, set()).add(i)
-            of_map.setdefault(join(pairs.maps, path), set()).add(i)
+        for image, path in pairs.paths().values():
+            of_image.setdefault(image, set()).add(i)
+            of_map.setdefault(path, set()).add(i)
     several = [group for group in (*of_image.values(), *of_map.values()) if len(group) > 1]
     return [found[i] for i in sorted(set().union(*several))]
 
 
 def more_maps(folder: Folder, found: Sequence[Pairs]) -> str:
     """Return a file that begins like an image that has another map, and is no map of an image; empty if none does."""
-    used = {join(pairs.maps, path) for pairs in found for path in pairs.files.values()}
-    used |= {join(pairs.images, name) + pairs.image_suffix for pairs in found for name in pairs.files}
+    used = {path for pairs in found for both in pairs.paths().values() for path in both}
     for pairs in found:
         for top, names in folder.by_folder.items():
             if top != pairs.maps and not top.startswith(f'{pairs.maps}/'):
                 continue
             for name in names:
                 inner = join(top[len(pairs.maps) :].lstrip('/'), name)
-                cuts = (i for i in range(1, len(inner)) if inner[i] in '._- ')
                 if join(top, name) not in used and any(
-                    inner[:cut] in pairs.files and (pairs.maps != pairs.images or has_map_word(inner[cut:]))
-                    for cut in cuts
+                    start in pairs.files and (pairs.maps != pairs.images or has_map_word(end))
+                    for start, end in _cuts(inner)
                 ):
                     return join(top, name)
     return ''

@@ -17,7 +17,7 @@ from .code import write_list
 from .evidence import Evidence
 from .folder import Folder, assign_splits, find_split, join, relative
 from .label_values import IGNORED, Table, Values, convert, make_table, read_values, write
-from .lists import find_lists, unread_lists
+from .lists import describe_lists, find_lists
 from .options import NEXT_TO_CONFIG, Data, Options, first_names
 from .pairing import Pairs, find_pairs, look_at, more_maps, several_maps
 
@@ -88,7 +88,7 @@ def _explain_choice(evidence: Evidence, folder: Folder, choices: Sequence[Pairs]
 
 def _numbers_objects(folder: Folder, found: Sequence[Pairs]) -> str:
     """Describe maps in which each value from 1 is one region, up to another value in each map; empty for others."""
-    paths = [join(pairs.maps, path) for pairs in found for path in pairs.files.values()]
+    paths = [path for pairs in found for _, path in pairs.paths().values()]
     highest = {}
     for path in paths[:: -(-len(paths) // _LOOKED_AT) or 1]:
         try:
@@ -138,19 +138,18 @@ def read_label_maps(found: Mapping[str, list[Pairs]], folder: Folder, options: O
     alone = _count_alone(every, folder)
     if alone:
         notes.append(f'left out: {alone} images without a label map')
-    values = read_values([folder.root / join(pairs.maps, path) for pairs in every for path in pairs.files.values()])
+    values = read_values([folder.root / path for pairs in every for _, path in pairs.paths().values()])
     entries, source = (parse_names(options.classes), '--classes') if options.classes else find_names(folder)
     table = make_table(values, entries, [parse_value(text) for text in options.ignore])
     notes += _describe(table, values, source)
-    images = [join(pairs.images, name) + pairs.image_suffix for pairs in every for name in pairs.names]
+    images = [image for pairs in every for image, _ in pairs.paths().values()]
     lists = find_lists(folder, images) if set(parts) == {'train'} and options.val is None else {}
     if lists:
         parts = _split_by_lists(parts['train'], lists)
-        notes += [f'{split}: the images that {file} lists' for split, (file, _) in lists.items()]
+    notes += describe_lists(folder, lists, options)
     if 'val' not in parts:
         parts, line = _split(parts, folder, options)
         notes.append(line)
-    notes += unread_lists(folder, lists, options)
     files, datasets = {}, {}
     listed = (
         bool(lists)
@@ -197,13 +196,13 @@ def _describe_dataset(pairs: Pairs, table: Table, folder: Folder, name: str, lis
         dataset['ann_file'] = f'{NEXT_TO_CONFIG}{name}.txt'
     if copies:
         labels = table.labels if table.converts else None
-        for image, path in pairs.files.items():
-            files[f'{top}/{image}.png'] = partial(convert, folder.root / join(pairs.maps, path), labels)
+        for name, (_, path) in pairs.paths().items():
+            files[f'{top}/{name}.png'] = partial(convert, folder.root / path, labels)
     return dataset, files
 
 
 def _images(pairs: Pairs, folder: Folder) -> list[Path]:
-    return [folder.root / f'{join(pairs.images, name)}{pairs.image_suffix}' for name in pairs.files]
+    return [folder.root / image for image, _ in pairs.paths().values()]
 
 
 def _choose_parts(found: Mapping[str, list[Pairs]], folder: Folder, options: Options) -> dict[str, list[Pairs]]:
@@ -222,10 +221,9 @@ def _choose_parts(found: Mapping[str, list[Pairs]], folder: Folder, options: Opt
 
 def _count_alone(every: Sequence[Pairs], folder: Folder) -> int:
     """Count the images in the folders of images that have no label map."""
-    used = {path for pairs in every for path in map(str, _images(pairs, folder))}
-    used |= {str(folder.root / join(pairs.maps, path)) for pairs in every for path in pairs.files.values()}
+    used = {path for pairs in every for both in pairs.paths().values() for path in both}
     tops = {pairs.images for pairs in every}
-    return sum(str(folder.root / join(top, path)) not in used for top in tops for path in folder.below(top))
+    return sum(join(top, path) not in used for top in tops for path in folder.below(top))
 
 
 def _split_by_lists(every: Sequence[Pairs], lists: Mapping[str, tuple[str, list[str]]]) -> dict[str, list[Pairs]]:
@@ -234,7 +232,7 @@ def _split_by_lists(every: Sequence[Pairs], lists: Mapping[str, tuple[str, list[
     for split, (_, images) in lists.items():
         named = set(images)
         for pairs in every:
-            names = [name for name in pairs.names if join(pairs.images, name) + pairs.image_suffix in named]
+            names = [name for name, (image, _) in pairs.paths().items() if image in named]
             if names:
                 parts.setdefault(split, []).append(pairs.select(names))
     return parts

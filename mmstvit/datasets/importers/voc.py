@@ -1,6 +1,5 @@
 """XML files of Pascal VOC: a file per image, with the boxes of its objects."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,11 +51,6 @@ def parse_voc(path: Path) -> tuple[str, list[VocObject]] | None:
             raise DataError(f'{path}: object {number} has no name.', 'Correct the file.')
         objects.append(VocObject(name, corners, (node.findtext('difficult') or '0').strip() in ('1', 'true', 'True')))
     return (root.findtext('filename') or '').strip(), objects
-
-
-def count_voc_classes(files: Mapping[str, Sequence[VocObject]]) -> Counter[str]:
-    """Count the objects of every class."""
-    return Counter(item.name for objects in files.values() for item in objects)
 
 
 def read_voc(root: Path, objects: Mapping[str, Sequence[VocObject]], classes: Sequence[str]) -> CocoTable:
