@@ -1,6 +1,7 @@
 """Stop a training run that produces NaN or Inf, before its weights or checkpoints do."""
 
 import contextlib
+import shlex
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -145,9 +146,10 @@ class CheckFiniteHook(Hook):
             lines += self._search(runner)
         checkpoint = _last_good_checkpoint(runner)
         lines.append(f'Last good checkpoint (all weights finite): {checkpoint or "none"}.')
+        again = f'--resume {shlex.quote(str(checkpoint))}' if checkpoint else 'starting again'
         error = DivergedError(
             '\n'.join(lines),
-            f'Before {f"--resume {checkpoint}" if checkpoint else "starting again"}, remove the cause: lower the '
+            f'Before {again}, remove the cause: lower the '
             f'learning rate, clip gradients (optim_wrapper.clip_grad), train in bfloat16, or repair the data.',
         )
         runner.logger.error(error)

@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import shlex
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -113,7 +114,9 @@ def find_checkpoint(work_dir: str) -> str | None:
         whole = next((path for path, _ in resumable_checkpoints({folder, path.parent})), None)
         raise UserError(
             f'{record} names {path}, which is {"damaged" if path.exists() else "missing"}.',
-            f'Resume from the latest whole one: --resume {whole}' if whole else 'Start a new run, without --resume.',
+            f'Resume from the latest whole one: --resume {shlex.quote(str(whole))}'
+            if whole
+            else 'Start a new run, without --resume.',
         )
     return str(path)
 
@@ -137,13 +140,13 @@ def check_resume(cfg: Config, model: nn.Module) -> bool:
     if absent:
         raise CheckpointError(
             f'{path} has weights, but no {" and no ".join(absent)}: a run cannot continue from it.',
-            _NEW_RUN.format(path),
+            _NEW_RUN.format(shlex.quote(str(path))),
         )
     report = compare(model, checkpoint)
     if report.missing or report.unexpected or report.mismatched:
         raise CheckpointError(
             f'{path} belongs to a run with another model:\n{report.table()}\n',
-            f'Resume it with the config of that run (in its work dir). {_NEW_RUN.format(path)}',
+            f'Resume it with the config of that run (in its work dir). {_NEW_RUN.format(shlex.quote(str(path)))}',
         )
     for unit, limit in (('epoch', 'max_epochs'), ('iter', 'max_iters')):
         done, total = checkpoint.meta.get(unit), cfg.train_cfg.get(limit)
@@ -168,7 +171,7 @@ class ResumedValuesHook(Hook):
         ours = _settings(runner.optim_wrapper.state_dict(), [scheduler.state_dict() for scheduler in schedulers])
         states = [state for state in as_list(checkpoint.get('param_schedulers')) if 'last_step' in state]
         theirs = _settings(checkpoint['optimizer'], states)
-        new_run = _NEW_RUN.format(runner._load_from)
+        new_run = _NEW_RUN.format(shlex.quote(str(runner._load_from)))
         here, there = (settings.pop(('parameter groups', 0)) for settings in (ours, theirs))
         if here != there:
             raise UserError(
