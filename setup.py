@@ -50,7 +50,7 @@ scenes = ['scikit-learn>=1.3', 'scikit-image>=0.22', 'opencv-python', 'pycocotoo
 safetensors = ['safetensors>=0.4']
 app = ['gradio>=6.31,<7']
 export = ['onnx>=1.16', 'onnxruntime>=1.18', 'openvino>=2024.4']
-docs = ['sphinx>=8.1,<9', 'myst-parser>=4', 'furo']
+docs = ['sphinx>=8.1,<9', 'myst-nb>=1.3', 'sphinx-copybutton>=0.5', 'furo']
 tests = [
     *safetensors,
     *app,

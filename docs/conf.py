@@ -1,6 +1,5 @@
 """Settings of Sphinx: ``make docs`` builds the pages into ``build/docs``."""
 
-import json
 import re
 
 import mmstvit
@@ -9,8 +8,10 @@ project = 'mmstvit'
 copyright = 'The mmstvit contributors'
 release = mmstvit.__version__
 
-extensions = ['myst_parser', 'sphinx.ext.autodoc', 'sphinx.ext.napoleon']
-source_suffix = {'.md': 'markdown', '.ipynb': 'markdown'}
+extensions = ['myst_nb', 'sphinx.ext.autodoc', 'sphinx.ext.napoleon', 'sphinx_copybutton']
+source_suffix = {'.md': 'myst-nb', '.ipynb': 'myst-nb'}
+nb_execution_mode = 'off'  # the page shows the outputs that the notebook stores
+copybutton_prompt_text = '!'  # not part of a command in a shell
 myst_heading_anchors = 3
 autodoc_member_order = 'bysource'
 autodoc_typehints = 'signature'
@@ -19,20 +20,12 @@ html_theme = 'furo'
 html_title = f'mmstvit {release}'
 
 
-def read_cell(kind: str, text: str) -> str:
-    """Turn a cell of a notebook into Markdown."""
-    if kind == 'markdown':
-        return text
-    return f'```bash\n{text[1:]}\n```' if text.startswith('!') else f'```python\n{text}\n```'
-
-
 def read_source(app, docname: str, source: list[str]) -> None:
-    """Turn a notebook into Markdown, and the links of the index into the table of contents."""
-    if app.env.doc2path(docname, base=False).suffix == '.ipynb':
-        cells = json.loads(source[0])['cells']
-        source[0] = '\n\n'.join(read_cell(cell['cell_type'], ''.join(cell['source'])) for cell in cells)
+    """Make links to files of those to no page, and a table of contents of those of the index."""
     # MyST would look for a page: Markdown files outside of docs/ are linked as the other files of the repository.
     source[0] = re.sub(r'\]\((\.\./\w+\.md)[^)]*\)', r'](path:\1)', source[0])
+    # The link of the notebook to itself is one to the file.
+    source[0] = source[0].replace(f']({docname}.ipynb)', f'](path:{docname}.ipynb)')
     if docname == 'index':
         for section in source[0].split('\n## ')[1:]:
             pages = '\n'.join(dict.fromkeys(re.findall(r'\]\(([\w/]+)\.(?:md|ipynb)\)', section)))

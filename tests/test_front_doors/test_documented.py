@@ -1,4 +1,4 @@
-"""``docs/libraries_tools.md`` command by command: the libraries' own tools with our configs, on a few scenes.
+"""The last section of ``docs/training.md``, command by command: the libraries' own tools with our configs, on a few scenes.
 
 The commands and Python blocks are read from the document. Each runs in a fork of a process that has imported the
 library and not mmstvit: only the config names mmstvit. Options shorten the training runs.
@@ -17,7 +17,7 @@ import pytest
 
 from ..helpers import NANO, ROOT, link_scenes, scalars
 
-DOCUMENT = (ROOT / 'docs' / 'libraries_tools.md').read_text()
+DOCUMENT = (ROOT / 'docs' / 'training.md').read_text().partition("## Our configs in the libraries' own tools")[2]
 TITLES = {'mmdet': 'MMDetection', 'mmseg': 'MMSegmentation', 'mmpretrain': 'MMPreTrain'}
 SHORT = {
     'mmdet': ['train_cfg.max_epochs=1', 'train_cfg.val_interval=1'],
@@ -73,7 +73,7 @@ long = pytest.mark.long
 
 def code_blocks(title: str, language: str) -> list[str]:
     """Blocks of code of one section."""
-    section = re.search(rf'^## {title}\n(.*?)(?=^## |\Z)', DOCUMENT, re.MULTILINE | re.DOTALL).group(1)
+    section = re.search(rf'^### {title}\n(.*?)(?=^### |\Z)', DOCUMENT, re.MULTILINE | re.DOTALL).group(1)
     return re.findall(rf'```{language}\n(.*?)```', section, re.DOTALL)
 
 

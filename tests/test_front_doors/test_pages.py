@@ -66,7 +66,7 @@ def commands() -> list[tuple[str, list[str]]]:
             found += [(page.name, line) for line in expanded(block, variables)]
     for cell in nbformat.read(NOTEBOOK, 4).cells:
         if cell.source.startswith('!'):
-            found.append((NOTEBOOK.name, re.sub(r'\{\w+\}', '1', cell.source[1:])))
+            found += [(NOTEBOOK.name, line) for line in expanded(cell.source[1:], {})]
     # Without the libraries' own tools, and without the variables that are set before a command.
     split = [(page, shlex.split(line, comments=True)) for page, line in found if 'SITE' not in line]
     split = [(page, list(itertools.dropwhile(lambda word: '=' in word, words))) for page, words in split]
@@ -218,7 +218,8 @@ def test_our_messages_in_troubleshooting_are_in_the_source():
 
 
 def test_a_config_of_swin_changes_as_documented(tmp_path):
-    (snippet,) = blocks(ROOT / 'docs' / 'coming_from.md', 'python')
+    section = (ROOT / 'docs' / 'any_head.md').read_text().partition('## From Swin or ConvNeXt')[2]
+    snippet = section.partition('```python\n')[2].partition('```')[0]
     (tmp_path / 'mine.py').write_text(snippet)
     with restored(tmp_path):
         cfg = read_config('mine.py', None)
