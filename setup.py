@@ -46,6 +46,8 @@ onedl = [
     'onedl-mmpretrain>=1.3',
     'faster-coco-eval',
 ]
+# pip builds this mmcv in isolation, without operators; classifiers do not need them.
+classifiers = ['onedl-mmengine>=0.10.8', 'onedl-mmcv>=2.3', 'onedl-mmpretrain>=1.3']
 scenes = ['scikit-learn>=1.3', 'scikit-image>=0.22', 'opencv-python', 'pycocotools', 'tqdm', 'tensorboard']
 safetensors = ['safetensors>=0.4']
 app = ['gradio>=6.31,<7']
@@ -70,6 +72,7 @@ setup(
     install_requires=['torch>=2.6', 'numpy', 'defusedxml>=0.7', 'orjson>=3.10', 'packaging', 'pyyaml'],
     extras_require={
         'app': app,
+        'classifiers': classifiers,
         'docs': docs,
         'export': export,
         'onedl': onedl,

@@ -102,7 +102,7 @@ def check_core() -> None:
 
 
 def require_library(name: str) -> ModuleType:
-    """Import mmdet, mmseg or mmpretrain, and check its version and mmcv's compiled operators.
+    """Import mmdet, mmseg or mmpretrain, and check its version and, except for mmpretrain, mmcv's compiled operators.
 
     Args:
         name: Import name, which is also the library's ``default_scope``.
@@ -117,14 +117,15 @@ def require_library(name: str) -> ModuleType:
     if name not in LIBRARIES:
         raise ValueError(f'The library must be one of {sorted(LIBRARIES)}, but got {name!r}.')
     minimum, command = LIBRARIES[name]
-    try:
-        importlib.import_module('mmcv._ext')
-    except ImportError as error:
-        raise DependencyError(
-            f'{name} needs mmcv with compiled operators, but importing mmcv._ext fails: {error}. mmcv was built '
-            f'without operators or for another version of torch.',
-            f'Run: {reinstall(CORE["mmcv"][1])}',
-        ) from error
+    if name != 'mmpretrain':  # its classifiers run with mmcv-lite
+        try:
+            importlib.import_module('mmcv._ext')
+        except ImportError as error:
+            raise DependencyError(
+                f'{name} needs mmcv with compiled operators, but importing mmcv._ext fails: {error}. mmcv was built '
+                f'without operators or for another version of torch.',
+                f'Run: {reinstall(CORE["mmcv"][1])}',
+            ) from error
     return require(name, minimum, command)
 
 

@@ -8,7 +8,17 @@ import pytest
 
 from mmstvit.dependencies import CORE, LIBRARIES, DependencyError, check_core, reinstall, require, require_library
 
-from .helpers import run_python
+from .helpers import ROOT, run_python
+
+WITHOUT_OPERATORS = """
+import sys, torch
+sys.modules['mmcv._ext'] = None
+from mmstvit.apis import build_model, read_config
+from mmstvit.dependencies import require_library
+require_library('mmpretrain')
+model = build_model(read_config('configs/imagenet/stvit-nano_scenes.py', None)).eval()
+print(model(torch.zeros(1, 3, 64, 64)).shape)
+"""
 
 # Prints a JSON object of everything that an import could change, before and after it.
 SIDE_EFFECTS = """
@@ -135,3 +145,7 @@ class TestRequireLibrary:
         with pytest.raises(DependencyError, match=r'mmdet needs mmcv with compiled operators.*mmcv\._ext') as caught:
             require_library('mmdet')
         assert CORE['mmcv'][1] in caught.value.remedy
+
+    def test_classifiers_run_without_compiled_operators(self):
+        done = run_python(WITHOUT_OPERATORS, ROOT)
+        assert done.stdout.endswith('torch.Size([1, 5])\n'), done.stderr

@@ -1,4 +1,4 @@
-"""The last section of ``docs/training.md``, command by command: the libraries' own tools with our configs, on a few scenes.
+"""The last section of ``docs/training.md``, command by command: the tools of the libraries, on a few scenes.
 
 The commands and Python blocks are read from the document. Each runs in a fork of a process that has imported the
 library and not mmstvit: only the config names mmstvit. Options shorten the training runs.
