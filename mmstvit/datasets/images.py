@@ -20,7 +20,7 @@ from mmengine.fileio import LocalBackend, register_backend
 from PIL import Image
 
 from mmstvit.dependencies import LIBRARIES
-from mmstvit.fileio import find_placeholder, image_size
+from mmstvit.fileio import find_placeholder, image_size, is_local, read_file
 
 _JPEG = b'\xff\xd8\xff'
 _PNG = b'\x89PNG\r\n\x1a\n'
@@ -85,6 +85,8 @@ class Reader:
             UnreadableError: The file does not exist or cannot be read.
         """
         try:
+            if self.backend_args in (None, {'backend': 'local'}) and is_local(path):
+                return read_file(path)
             return fileio.get(path, backend_args=self.backend_args)
         except FileNotFoundError as error:
             raise UnreadableError(MISSING) from error
@@ -135,9 +137,9 @@ class CheckedBackend(LocalBackend):
         Raises:
             UnreadableError: The file is empty, truncated or of another kind.
         """
-        if '://' in str(filepath):
+        if not is_local(str(filepath)):
             return fileio.get(filepath)
-        content = super().get(filepath)
+        content = read_file(filepath)
         if reason := find_damage(content):
             raise UnreadableError(reason)
         return content

@@ -7,7 +7,7 @@ from pathlib import Path
 import orjson
 
 from mmstvit.errors import DataError
-from mmstvit.fileio import find_placeholder
+from mmstvit.fileio import find_placeholder, read_file
 
 
 def read_json(path: str | Path) -> object:
@@ -18,7 +18,7 @@ def read_json(path: str | Path) -> object:
             a pointer of Git LFS.
     """
     try:
-        data = Path(path).read_bytes()
+        data = read_file(path)
     except OSError as error:
         raise DataError(f'{path} cannot be read: {error.strerror}.') from error
     return parse_json(data, path)
@@ -61,3 +61,5 @@ def _parse_slowly(data: bytes, path: object) -> object:
         ) from error
     except RecursionError as error:
         raise DataError(f'{path} is nested too deeply.', 'Correct the file.') from error
+    except ValueError as error:  # Python limits the digits of an integer
+        raise DataError(f'{path} has a number that cannot be read: {error}.', 'Correct the file.') from error

@@ -2,9 +2,10 @@
 
 from .comparing import OTHER_CONFIG, LoadReport, compare, load_weights, unwrap
 from .configs import check_config, parse_config
+from .files import open_file, read_file
 from .image_files import IMAGE_SUFFIXES, VIDEO_SUFFIXES, image_size, mark_results, walk_folder
 from .loading import is_local, open_checkpoint, resumable_checkpoints, safe_loading
-from .reading import find_placeholder, read_checkpoint
+from .reading import find_format, find_placeholder, read_checkpoint
 from .weights import Checkpoint, add_dot, describe_content
 from .writing import check_target, plain_data, plain_meta, serialize, write_atomically
 
@@ -19,16 +20,19 @@ __all__ = [
     'check_target',
     'compare',
     'describe_content',
+    'find_format',
     'find_placeholder',
     'image_size',
     'is_local',
     'load_weights',
     'mark_results',
     'open_checkpoint',
+    'open_file',
     'parse_config',
     'plain_data',
     'plain_meta',
     'read_checkpoint',
+    'read_file',
     'resumable_checkpoints',
     'safe_loading',
     'serialize',

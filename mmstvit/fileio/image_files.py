@@ -1,10 +1,12 @@
 """Files of images and videos: their suffixes, the folders that hold them, and the sizes of images."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from PIL import Image
+
+from .files import open_file
 
 # What OpenCV decodes.
 IMAGE_SUFFIXES = (
@@ -31,24 +33,39 @@ def mark_results(folder: Path) -> None:
     (folder / _RESULTS).write_text('Results of mmstvit. Our tools do not read this folder as data.\n')
 
 
-def walk_folder(root: Path, _above: frozenset[str] = frozenset()) -> Iterator[tuple[Path, list[str]]]:
+def walk_folder(
+    root: Path, _above: frozenset[str] = frozenset(), _behind_link: set[str] | None = None
+) -> Iterator[tuple[Path, list[str]]]:
     """Yield a folder and all folders below it, each with the sorted names of its files.
 
-    Links to folders are followed, except to a folder that contains the link. Left out are hidden files, those of
-    operating systems and archivers, folders of results of our tools, and folders that cannot be read.
+    Links to folders are followed, except to a folder that contains the link, such as ``/``; behind a link, every folder
+    is visited once. Left out are hidden files, those of operating systems and archivers, folders of results of our
+    tools, and what cannot be read.
     """
     real = os.path.realpath(root)
-    if real in _above:
+    if real in _above or (_behind_link is not None and real in _behind_link):
         return
+    if _behind_link is not None:
+        _behind_link.add(real)
     try:
         entries = sorted(os.scandir(root), key=lambda entry: entry.name)
     except OSError:
         return
     entries = [entry for entry in entries if not entry.name.startswith('.') and entry.name not in _SYSTEM_NAMES]
-    yield root, [entry.name for entry in entries if entry.is_file()]
+    yield root, [entry.name for entry in entries if _is(entry, os.DirEntry.is_file)]
+    above = _above.union([real], map(str, Path(real).parents))
     for entry in entries:
-        if entry.is_dir() and not os.path.exists(os.path.join(entry.path, _RESULTS)):
-            yield from walk_folder(root / entry.name, _above | {real})
+        if _is(entry, os.DirEntry.is_dir) and not os.path.exists(os.path.join(entry.path, _RESULTS)):
+            behind = set() if entry.is_symlink() and _behind_link is None else _behind_link
+            yield from walk_folder(root / entry.name, above, behind)
+
+
+def _is(entry: os.DirEntry, kind: Callable[[os.DirEntry], bool]) -> bool:
+    """Return True if an entry is of a kind, False also if the target of a link may not be seen."""
+    try:
+        return kind(entry)
+    except OSError:
+        return False
 
 
 def image_size(path: str | Path, backend: str = 'cv2', turns: bool = True) -> tuple[int, int] | None:
@@ -63,7 +80,7 @@ def image_size(path: str | Path, backend: str = 'cv2', turns: bool = True) -> tu
         (width, height); None if the file cannot be read as an image.
     """
     try:
-        with Image.open(path) as image:
+        with open_file(path) as file, Image.open(file) as image:
             size, kind, orientation = image.size, image.format, None
             if kind == 'TIFF':  # Pillow (tried: 12.3) exchanges the sides itself
                 size, turns = (image.tag_v2[_WIDTH], image.tag_v2[_HEIGHT]), True  # also of `unchanged`
@@ -78,7 +95,7 @@ def image_size(path: str | Path, backend: str = 'cv2', turns: bool = True) -> tu
 
 def _has_exif(path: str | Path) -> bool:
     """Return True if a PNG file has a chunk with EXIF, which may stand behind the pixels."""
-    with open(path, 'rb') as file:
+    with open_file(path) as file:
         file.seek(8)
         while len(head := file.read(8)) == 8:
             if head[4:] == b'eXIf':

@@ -11,6 +11,7 @@ from torch import Tensor
 from mmstvit.compat import unpickling_reason
 from mmstvit.errors import CheckpointError
 
+from .files import open_file
 from .pickles import only_safe_globals, replace_stand_ins
 
 _DOWNLOAD = 'Download it again, and compare its size or sha256 with the published one.'
@@ -75,7 +76,7 @@ def find_format(path: Path, verify: bool) -> str:
         CheckpointError: The file cannot be read, or has another format.
     """
     try:
-        with open(path, 'rb') as file:
+        with open_file(path) as file:
             head = file.read(512)
     except FileNotFoundError:
         raise CheckpointError(f'{path} does not exist.') from None

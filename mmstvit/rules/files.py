@@ -58,12 +58,14 @@ def find_missing_paths(cfg: Config, splits: Sequence[str]) -> Iterator[Finding]:
                     f'{_data_remedy(path)}If it is elsewhere, name it with --cfg-options {key}.{name}=… (and the same '
                     f'path in the other dataloaders and evaluators that read it).'
                 )
-                message = f'{path} does not exist, but {key}.{name} reads it.'
+                state = 'is not a file or folder' if os.path.exists(path) else 'does not exist'
+                message = f'{path} {state}, but {key}.{name} reads it.'
                 yield Finding('missing data', message, remedy, path, split=split)
 
 
 def _is_missing(path: str) -> bool:
-    return is_local(path) and not os.path.exists(os.path.expanduser(path))
+    path = os.path.expanduser(path)
+    return is_local(path) and not (os.path.isfile(path) or os.path.isdir(path))
 
 
 def _data_remedy(path: str) -> str:

@@ -5,6 +5,7 @@ import math
 
 import pytest
 
+from mmstvit.datasets.importers.yolo import read_yolo_yaml
 from mmstvit.datasets.json_files import parse_json
 from mmstvit.errors import DataError
 
@@ -40,8 +41,21 @@ def test_not_a_number():
         (b'[1,]', 'line 1, column'),
         (b'<!DOCTYPE html>', 'web page'),
         (b'version https://git-lfs.github.com/spec/v1', 'Git LFS'),
+        (b'[' * 5000 + b']' * 5000, 'nested too deeply'),
+        (b'1' * 5000, 'a number that cannot be read'),
     ],
 )
 def test_what_is_not_json_is_named(content, word):
     with pytest.raises(DataError, match=word):
         parse_json(content, 'a.json')
+
+
+@pytest.mark.parametrize(
+    'text',
+    ['a: &a [x, x]\nnames: [*a, *a]\nnc: 2', f'names: {"[" * 3000}{"]" * 3000}', f'names: [a]\nnc: {"1" * 5000}'],
+    ids=['aliases', 'nested', 'digits'],
+)
+def test_yaml_that_would_fill_the_memory(tmp_path, text):
+    (tmp_path / 'data.yaml').write_text(text)
+    with pytest.raises(DataError, match='is not a YAML file'):
+        read_yolo_yaml(tmp_path / 'data.yaml')

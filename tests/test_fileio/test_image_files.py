@@ -33,6 +33,16 @@ class TestWalk:
             (tmp_path / 'data' / name).symlink_to(tmp_path / target)
         assert listed(tmp_path / 'data') == ['birds/2.jpg', 'cats/1.jpg', 'dogs/2.jpg']
 
+    def test_links_out_of_the_data_are_bounded(self, tmp_path):
+        """A link to the root of the disk, one that may not be followed, and folders that link to each other twice."""
+        touch(tmp_path, 'data/1.jpg', *(f'out/{i}/2.jpg' for i in range(40)))
+        for i in range(39):
+            for name in ('a', 'b'):
+                (tmp_path / 'out' / str(i) / name).symlink_to(tmp_path / 'out' / str(i + 1))
+        for name, target in {'all': '/', 'bomb': tmp_path / 'out' / '0', 'loop': 'loop', 'deep': '/x' * 2000}.items():
+            (tmp_path / 'data' / name).symlink_to(target)
+        assert listed(tmp_path / 'data') == ['1.jpg', *(f'bomb/{"a/" * i}2.jpg' for i in range(40))]
+
     def test_results_of_our_tools_are_left_out_unless_they_are_named(self, tmp_path):
         touch(tmp_path, '1.jpg', 'predictions/pictures/1.jpg', 'predictions/predictions.csv')
         mark_results(tmp_path / 'predictions')

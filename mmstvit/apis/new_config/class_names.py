@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mmstvit.errors import DataError, UserError
+from mmstvit.fileio import read_file
 
 from .folder import Folder, join
 
@@ -116,7 +117,7 @@ def read_text(path: Path) -> str:
         DataError: It is in another encoding, or cannot be read.
     """
     try:
-        data = path.read_bytes()
+        data = read_file(path)
         return data.decode('utf-16' if data[:2] in (b'\xff\xfe', b'\xfe\xff') else 'utf-8-sig')
     except OSError as error:
         raise DataError(f'{path} cannot be read: {error.strerror}.') from error

@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from mmstvit.datasets.json_files import read_json
 from mmstvit.datasets.splitting import split_content
 from mmstvit.errors import DataError
+from mmstvit.fileio import open_file
 from mmstvit.rules.coco_format import find_defects, repair
 from mmstvit.rules.findings import Finding
 from mmstvit.rules.image_folder import ImageFolder
@@ -80,7 +81,7 @@ def _read_coco(path: Path, parse_all: bool = True) -> dict | None:
     Raises:
         DataError: The file is not JSON.
     """
-    with open(path, 'rb') as file:
+    with open_file(path) as file:
         head = file.read(1 << 16)
         file.seek(max(0, path.stat().st_size - (1 << 16)))
         if not any(key in head + file.read() for key in _KEYS):

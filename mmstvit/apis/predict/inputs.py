@@ -10,7 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from mmstvit.datasets.images import UnreadableError
+from mmstvit.datasets.images import MISSING, UnreadableError
 from mmstvit.fileio import IMAGE_SUFFIXES, VIDEO_SUFFIXES, walk_folder
 
 
@@ -103,8 +103,8 @@ def _list_folder(folder: Path, ignored: Counter) -> list[Path]:
 
 def read_frames(path: Path) -> Iterator[np.ndarray]:
     """Decode the frames of a video, (H, W, 3) in the order blue, green, red; raises UnreadableError without any."""
-    if not path.exists():
-        raise UnreadableError('the file does not exist')
+    if not path.is_file():
+        raise UnreadableError('it is not a file' if path.exists() else MISSING)
     capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
     try:
         done, frame = capture.read()

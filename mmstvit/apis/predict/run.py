@@ -159,7 +159,7 @@ class _Run:
                 self._skip(source.name, error)
 
     def _expect_frames(self, source: Source) -> None:
-        if source.is_video and source.path.exists():
+        if source.is_video and source.path.is_file():
             self.progress.total += max(0, int(video_property(source.path, cv2.CAP_PROP_FRAME_COUNT)) - 1)
 
     def _predict(self, batch: list[tuple[Picture, dict]]) -> None:

@@ -1,10 +1,10 @@
 """JSON files of labelme: a file per image, with shapes."""
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from mmstvit.datasets.json_files import read_json
 from mmstvit.errors import DataError
 
 from .coco_table import CocoTable
@@ -20,10 +20,7 @@ def parse_labelme(path: Path) -> Mapping | None:
     Raises:
         DataError: The file is not JSON, or a shape has no label or points.
     """
-    try:
-        content = json.loads(path.read_text(encoding='utf-8-sig'))
-    except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f'{path} is not a JSON file: {error}.', 'Repair or remove the file.') from error
+    content = read_json(path)
     if not isinstance(content, Mapping) or not isinstance(content.get('shapes'), list):
         return None
     for number, shape in enumerate(content['shapes'], 1):

@@ -8,11 +8,21 @@ from pathlib import Path
 import yaml
 
 from mmstvit.errors import DataError
+from mmstvit.fileio import read_file
 
 from .coco_table import CocoTable
 
 _LINE = re.compile(r'\d+(?:\.0*)?(?:\s+-?[\d.]+(?:[eE][-+]?\d+)?){4,}\s*')
 _SPLITS = dict(train='train', val='val', valid='val', validation='val', test='test')
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """Loader without aliases: a few lines of them may stand for more objects than fit into memory."""
+
+    def compose_node(self, parent: yaml.Node | None, index: object) -> yaml.Node:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError(f'it has an alias (*{self.peek_event().anchor}), expected the values themselves')
+        return super().compose_node(parent, index)
 
 
 @dataclass
@@ -49,8 +59,8 @@ def read_yolo_yaml(path: Path) -> YoloLabels | None:
         DataError: It is not YAML, or the numbers of the classes have gaps.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding='utf-8-sig'))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        content = yaml.load(read_file(path).decode('utf-8-sig'), _PlainLoader)
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise DataError(f'{path} is not a YAML file: {" ".join(str(error).split())}.', 'Correct the file.') from error
     if not isinstance(content, Mapping) or not isinstance(content.get('names'), (list, dict)):
         return None
@@ -109,7 +119,7 @@ def read_yolo(
 
 def _read_lines(path: Path) -> list[str]:
     try:
-        return path.read_text(encoding='utf-8-sig').splitlines()
+        return read_file(path).decode('utf-8-sig').splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f'{path} cannot be read: {error}.', 'Repair or remove the file.') from error
 

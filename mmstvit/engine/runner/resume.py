@@ -3,7 +3,6 @@
 import argparse
 import logging
 import shlex
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -15,8 +14,8 @@ from mmengine.runner import Runner
 from torch import nn
 
 from mmstvit.engine.hooks.checkpoint import forget_foreign_files
-from mmstvit.errors import CheckpointError, UserError
-from mmstvit.fileio import compare, is_local, open_checkpoint, resumable_checkpoints
+from mmstvit.errors import CheckpointError, UserError, one_line
+from mmstvit.fileio import compare, find_format, is_local, open_checkpoint, read_file, resumable_checkpoints
 from mmstvit.nodes import as_list, type_name
 
 from .requirements import check_checkpoint
@@ -106,18 +105,23 @@ def find_checkpoint(work_dir: str) -> str | None:
             f'--resume found nothing to resume in {work_dir}: it does not have the file last_checkpoint.',
             'Start without --resume, or name the work dir (--work-dir) or the checkpoint (--resume PATH).',
         )
-    named = record.read_text().strip()
+    try:
+        named = read_file(record).decode().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f'{record} cannot be read: {error}.', 'Name the checkpoint: --resume PATH') from error
     if not is_local(named):
         return named
     path = next((path for path in (folder / Path(named).name, Path(named)) if path.exists()), Path(named))
-    if not zipfile.is_zipfile(path):
+    try:
+        find_format(path, verify=False)
+    except CheckpointError as error:
         whole = next((path for path, _ in resumable_checkpoints({folder, path.parent})), None)
+        again = f'Resume from the latest whole one: --resume {shlex.quote(str(whole))}'
+        state = 'damaged' if path.exists() else 'missing'
         raise UserError(
-            f'{record} names {path}, which is {"damaged" if path.exists() else "missing"}.',
-            f'Resume from the latest whole one: --resume {shlex.quote(str(whole))}'
-            if whole
-            else 'Start a new run, without --resume.',
-        )
+            f'{record} names {one_line(str(path))}, which is {state}.',
+            again if whole else 'Start a new run, without --resume.',
+        ) from error
     return str(path)
 
 

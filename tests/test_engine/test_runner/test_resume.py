@@ -1,6 +1,7 @@
 """What makes a run restartable, which checkpoint it continues from, and which ones are refused."""
 
 import argparse
+import os
 import shutil
 from types import SimpleNamespace
 
@@ -33,6 +34,7 @@ def run(tmp_path, monkeypatch):
     folder.mkdir()
     for epoch in (1, 2):
         torch.save({**RUN, 'meta': {'epoch': epoch, 'iter': 4 * epoch}}, folder / f'epoch_{epoch}.pth')
+        os.utime(folder / f'epoch_{epoch}.pth', (epoch, epoch))
     (folder / 'last_checkpoint').write_text('run/epoch_2.pth')
     return folder
 

@@ -1,0 +1,27 @@
+"""Open files that may come from anybody."""
+
+import errno
+import os
+import stat
+from pathlib import Path
+from typing import BinaryIO
+
+
+def open_file(path: str | Path) -> BinaryIO:
+    """Open a regular file for reading, in binary mode.
+
+    Pipes, sockets and devices are refused: a pipe makes the reader wait, and a device such as ``/dev/zero`` has no end.
+
+    Raises:
+        OSError: It is something else, does not exist or cannot be read.
+    """
+    mode = os.stat(path).st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # of a folder, open() says so
+        raise OSError(errno.EINVAL, 'it is a pipe, a socket or a device, not a file', str(path))
+    return open(path, 'rb')
+
+
+def read_file(path: str | Path) -> bytes:
+    """Read a file; raises OSError as :func:`open_file`."""
+    with open_file(path) as file:
+        return file.read()
