@@ -7,7 +7,7 @@ from .image_files import IMAGE_SUFFIXES, VIDEO_SUFFIXES, image_size, mark_result
 from .loading import is_local, open_checkpoint, resumable_checkpoints, safe_loading
 from .reading import find_format, find_placeholder, read_checkpoint
 from .weights import Checkpoint, add_dot, describe_content
-from .writing import check_target, plain_data, plain_meta, serialize, write_atomically
+from .writing import check_target, flush, plain_data, plain_meta, serialize, write_atomically
 
 __all__ = [
     'IMAGE_SUFFIXES',
@@ -22,6 +22,7 @@ __all__ = [
     'describe_content',
     'find_format',
     'find_placeholder',
+    'flush',
     'image_size',
     'is_local',
     'load_weights',

@@ -75,16 +75,17 @@ def write_atomically(data: bytes, target: Path) -> str:
     Raises:
         CheckpointError: The file cannot be written, as on a full disk; nothing is left of the attempt.
     """
-    partial = target.with_name(target.name + '.partial')
+    partial = target.with_name(target.name + '.partial')  # of a link: the link is replaced, not its target
     new_folders = [folder for folder in target.parents if not folder.exists()]  # the innermost first
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
+        partial.unlink(missing_ok=True)
         try:
-            with open(partial, 'wb') as file:
+            with open(partial, 'xb') as file:
                 file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
+            flush(partial)
             os.replace(partial, target)
+            flush(target.parent)
         finally:
             partial.unlink(missing_ok=True)
     except OSError as error:
@@ -94,6 +95,15 @@ def write_atomically(data: bytes, target: Path) -> str:
         size = f'{len(data) / 1e6:.1f} MB'
         raise CheckpointError(f'{target} ({size}) cannot be written: {error.strerror}. Nothing was changed.') from error
     return hashlib.sha256(data).hexdigest()
+
+
+def flush(path: Path) -> None:
+    """Wait until a file or the names in a folder are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def plain_data(value: object) -> object:

@@ -37,9 +37,16 @@ def special(request, tmp_path, monkeypatch):
     return tmp_path / 'file.pth'
 
 
+def read_image(path: Path) -> None:
+    IMAGE_READER.read(str(path))
+
+
+def read_video(path: Path) -> None:
+    next(read_frames(path))
+
+
 @pytest.mark.parametrize(
-    'read',
-    [open_file, read_checkpoint, read_json, read_text, read_yolo_yaml, lambda p: IMAGE_READER.read(str(p)), lambda p: next(read_frames(p))],
+    'read', [open_file, read_checkpoint, read_json, read_text, read_yolo_yaml, read_image, read_video]
 )
 def test_every_reader_refuses(special, read):
     with pytest.raises((OSError, UserError, UnreadableError), match='not a file'):
@@ -52,5 +59,5 @@ def test_searches_leave_it_out(special):
     (finding,) = find_missing_paths({'test_dataloader': {'dataset': {'ann_file': str(special)}}}, ['test'])
     assert 'is not a file' in finding.message
     os.rename(special, 'last_checkpoint')
-    with pytest.raises(UserError, match='last_checkpoint cannot be read: .*not a file'):
+    with pytest.raises(UserError, match=r'last_checkpoint cannot be read: .*not a file'):
         find_checkpoint(special.parent)

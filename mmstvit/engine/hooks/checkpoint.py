@@ -1,5 +1,6 @@
 """Checkpoint hook for runs that may be killed at any moment."""
 
+import json
 import os
 import re
 from collections import deque
@@ -9,14 +10,16 @@ from pathlib import Path
 from mmengine.dist import is_main_process
 from mmengine.fileio import LocalBackend
 from mmengine.hooks import CheckpointHook as MMEngineCheckpointHook
-from mmengine.runner import EpochBasedTrainLoop, Runner
+from mmengine.runner import EpochBasedTrainLoop, Runner, find_latest_checkpoint
 
 from mmstvit.compat import accumulative_counts
 from mmstvit.errors import UserError
-from mmstvit.fileio import is_local
+from mmstvit.fileio import flush, read_file, write_atomically
+from mmstvit.nodes import as_list
 from mmstvit.registry import HOOKS
 
 UNFINISHED = 'checkpoint.unfinished'
+_RECORD = '.mmstvit-checkpoints.json'
 
 
 @HOOKS.register_module()
@@ -26,7 +29,8 @@ class CheckpointHook(MMEngineCheckpointHook):
     MMEngine removes the oldest checkpoint first and then writes the new one under its final name. This hook writes
     ``checkpoint.unfinished``, renames it when it is on the disk, updates ``last_checkpoint``, and then removes the
     oldest one. Whenever the process dies, ``last_checkpoint`` names a complete file, and the best checkpoint
-    (``save_best``) exists, be it the old or the new one.
+    (``save_best``) exists, be it the old or the new one. A record in the folder lists the files that it wrote; a resumed
+    run removes no other ones.
 
     It overrides private methods of MMEngine's hook (tried with 0.10.12).
     """
@@ -83,9 +87,7 @@ class CheckpointHook(MMEngineCheckpointHook):
             **self.args,
         )
         if is_main_process():
-            unfinished = Path(runner.work_dir, 'last_checkpoint.unfinished')
-            unfinished.write_text(self.last_ckpt)
-            _finish(unfinished, Path(runner.work_dir, 'last_checkpoint'))
+            write_atomically(self.last_ckpt.encode(), Path(runner.work_dir, 'last_checkpoint'))
             for outdated in kept[: -self.max_keep_ckpts]:
                 Path(self.out_dir, self.filename_tmpl.format(outdated)).unlink(missing_ok=True)
         if self.max_keep_ckpts > 0:
@@ -121,8 +123,8 @@ def forget_foreign_files(hook: MMEngineCheckpointHook, runner: Runner, info: Mut
     """Forget the checkpoints that the hook would remove later, unless this run wrote them.
 
     A resumed run takes their names (``best_ckpt``, ``keep_ckpt_ids``) from its checkpoint, which may come from anybody.
-    MMEngine 0.10.12 removes whatever is named there. The run keeps a name only if the hook itself gives such names, the
-    file is in the folder of the hook, and the checkpoint is in a folder of the run.
+    MMEngine 0.10.12 removes whatever is named there. The run keeps a name only if the record in the folder of the hook
+    has both the named file and the checkpoint itself, and the hook gives such names.
 
     Args:
         hook: The hook, before its ``before_train``.
@@ -132,26 +134,49 @@ def forget_foreign_files(hook: MMEngineCheckpointHook, runner: Runner, info: Mut
     folder = runner.work_dir
     if hook.out_dir not in (None, folder):  # as in MMEngine's before_train
         folder = os.path.join(str(hook.out_dir), os.path.basename(folder.rstrip(os.sep)))
-    own = [os.path.realpath(path) for path in (folder, runner.work_dir)]
-    # MMEngine resumes from the last checkpoint of the work dir if none is named; FlexibleRunner's resume may be a path.
-    resumed = runner._resume if isinstance(runner._resume, str) else runner._resume and runner._load_from
-    is_own = not resumed or os.path.realpath(os.path.dirname(os.path.expanduser(resumed))) in own
+    # FlexibleRunner's resume may be a path. Without one, MMEngine takes the last checkpoint of the work dir.
+    named = runner._resume if isinstance(runner._resume, str) else runner._load_from
+    resumed = str(runner._resume and (named or find_latest_checkpoint(runner.work_dir)) or '')
+    where, name = os.path.split(os.path.realpath(os.path.expanduser(resumed)))
+    own = _read_record(folder)
+    own = own if where == os.path.realpath(folder) and name in own else {}
 
-    def exists(name: str) -> bool:
-        return is_own and (not is_local(folder) or os.path.isfile(os.path.join(folder, name)))
-
-    template = hook.filename_tmpl
+    template, foreign = hook.filename_tmpl, []
     if hook.max_keep_ckpts > 0:
-        ids = info.pop('keep_ckpt_ids', [])
-        info['keep_ckpt_ids'] = [i for i in ids if type(i) is int and exists(template.format(i))]
+        ids = as_list(info.pop('keep_ckpt_ids', []))
+        info['keep_ckpt_ids'] = [i for i in ids if type(i) is int and template.format(i) in own]
+        foreign = [i for i in ids if i not in info['keep_ckpt_ids']]
     keys = hook.key_indicators if hook.save_best else []
     for key in keys:
         best = 'best_ckpt' if len(keys) == 1 else f'best_ckpt_{key}'
         name = os.path.basename(str(info.pop(best, '')))
         metric = '.+' if key == 'auto' else re.escape(key.replace('/', '_'))
-        steps = re.findall(r'\d{1,18}', name) if exists(name) else []
+        steps = re.findall(r'\d{1,18}', name) if name in own else []
         if any(re.fullmatch(f'best_{metric}_{re.escape(template.format(int(step)))}', name) for step in steps):
             info[best] = os.path.join(folder, name)
+        elif name:
+            foreign.append(name)
+    if foreign:
+        names = ', '.join(map(str, foreign))
+        runner.logger.warning(
+            f'The run will not remove earlier checkpoints that {resumed} names ({names}): {_RECORD} in {folder} does not '
+            f'show that this run wrote them.'
+        )
+
+
+def _read_record(folder: str | Path) -> dict[str, int]:
+    """Return the checkpoints of a folder that a run wrote there and nobody changed: name → time of the change in ns.
+
+    The record is no part of any checkpoint: a checkpoint that comes from elsewhere is not in it.
+    """
+    try:
+        content = json.loads(read_file(Path(folder, _RECORD)))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    if not isinstance(content, dict):
+        return {}
+    times = {path.name: path.lstat().st_mtime_ns for path in Path(folder).iterdir()}
+    return {name: time for name, time in content.items() if times.get(name) == time}
 
 
 class _Saver:
@@ -164,22 +189,13 @@ class _Saver:
         return getattr(self._runner, name)
 
     def save_checkpoint(self, out_dir: str, filename: str, **options: object) -> None:
+        unfinished = Path(out_dir, UNFINISHED)
+        if is_main_process():
+            unfinished.unlink(missing_ok=True)  # may be a link
         self._runner.save_checkpoint(out_dir, UNFINISHED, **options)
         if is_main_process():
-            _finish(Path(out_dir, UNFINISHED), Path(out_dir, filename))
-
-
-def _finish(unfinished: Path, path: Path) -> None:
-    """Rename a file when its content is on the disk, and return when its new name is there, too."""
-    _flush(unfinished)
-    os.replace(unfinished, path)
-    _flush(path.parent)
-
-
-def _flush(path: Path) -> None:
-    """Wait until a file or the names in a folder are on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+            flush(unfinished)
+            record = {**_read_record(out_dir), filename: unfinished.stat().st_mtime_ns}
+            write_atomically(json.dumps(record).encode(), Path(out_dir, _RECORD))
+            os.replace(unfinished, Path(out_dir, filename))
+            flush(unfinished.parent)

@@ -71,13 +71,15 @@ def test_the_folder_is_on_the_disk_before_the_old_file_is_removed(make_runner, t
         fsync(descriptor)
 
     def remove(path: Path, missing_ok: bool = False) -> None:
-        calls.append(f'remove {path.name}')
+        if path.suffix == '.pth':
+            calls.append(f'remove {path.name}')
         unlink(path, missing_ok)
 
     monkeypatch.setattr(os, 'fsync', flush)
     monkeypatch.setattr(Path, 'unlink', remove)
     make_runner(epochs=2, **NO_VALIDATION, **hooks(max_keep_ckpts=1)).train()
-    names = [UNFINISHED, tmp_path.name, 'last_checkpoint.unfinished', tmp_path.name]
+    record, last = '.mmstvit-checkpoints.json.partial', 'last_checkpoint.partial'
+    names = [UNFINISHED, record, tmp_path.name, tmp_path.name, last, tmp_path.name]
     assert calls == [*names, *names, 'remove epoch_1.pth']
 
 
@@ -93,7 +95,14 @@ def test_kill_while_a_checkpoint_is_written(make_runner, tmp_path, monkeypatch):
 
 
 def test_kill_before_the_oldest_is_removed(make_runner, tmp_path):
-    with mock.patch.object(Path, 'unlink', side_effect=Killed), pytest.raises(Killed):
+    unlink = Path.unlink
+
+    def kill(path: Path, missing_ok: bool = False) -> None:
+        if path.suffix == '.pth':
+            raise Killed
+        unlink(path, missing_ok)
+
+    with mock.patch.object(Path, 'unlink', kill), pytest.raises(Killed):
         make_runner(**NO_VALIDATION, **hooks(max_keep_ckpts=1)).train()
     assert checkpoints(tmp_path) == ['epoch_1.pth', 'epoch_2.pth']
     make_runner(resume=True, epochs=2, **NO_VALIDATION, **hooks(max_keep_ckpts=1)).train()
@@ -155,12 +164,15 @@ def test_each_metric_has_its_best(make_runner, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize('kind', ['mmstvit.CheckpointHook', 'CheckpointHook'])
 class TestFilesNamedByACheckpoint:
-    """A resumed run removes only checkpoints that it wrote itself, whatever its checkpoint names."""
+    """A resumed run removes only checkpoints that its record shows to be its own, whatever its checkpoint names."""
 
     @pytest.fixture
     def resume(self, make_runner, tmp_path, kind):
-        def resume(info: dict, file: str, **options: object) -> None:
-            """Train one epoch, change the names of files in its checkpoint, and resume with a better epoch."""
+        def resume(info: dict, file: str, own: bool = True, **options: object) -> None:
+            """Train one epoch, change the names of files in its checkpoint, and resume with a better epoch.
+
+            ``own``: the changed file has the time of the one that the run wrote.
+            """
             hook = dict(
                 type=kind, **{'interval': 1, 'max_keep_ckpts': 1, 'save_best': 'b', 'rule': 'greater', **options}
             )
@@ -170,12 +182,15 @@ class TestFilesNamedByACheckpoint:
                 default_hooks=dict(checkpoint=hook),
             )
             make_runner(epochs=1, **fields).train()
-            content = torch.load((tmp_path / 'run' / 'last_checkpoint').read_text(), weights_only=False)
+            last = Path((tmp_path / 'run' / 'last_checkpoint').read_text())
+            time, content = last.stat().st_mtime_ns, torch.load(last, weights_only=False)
             scores = dict.fromkeys(['best_score', 'best_score_a', 'best_score_b'], -1)
             content['message_hub']['runtime_info'].update({**scores, **info})
             path = tmp_path / file
             path.parent.mkdir(parents=True, exist_ok=True)
             torch.save(content, path)
+            if own:
+                os.utime(path, ns=(time, time))
             runner = make_runner(epochs=2, resume=True, load_from=str(path), **fields)
             runner.register_hook(ResumedValuesHook())  # as train.py does
             runner.train()
@@ -202,10 +217,20 @@ class TestFilesNamedByACheckpoint:
         resume({**bests, 'keep_ckpt_ids': ids}, 'out/run/epoch_1.pth', out_dir=str(tmp_path / 'out'), **options)
         assert victim.exists()
 
-    def test_own_files_of_a_moved_run(self, resume, tmp_path):
+    def test_own_files_of_a_moved_run(self, resume, tmp_path, kind):
         info = {'best_ckpt': '/before/best_b_epoch_1.pth', 'keep_ckpt_ids': [1]}
         resume(info, 'run/epoch_1.pth')
-        assert checkpoints(tmp_path / 'run') == ['best_b_epoch_2.pth', 'epoch_2.pth']
+        own = ['best_b_epoch_2.pth', 'epoch_2.pth']
+        without_record = ['best_b_epoch_1.pth', 'best_b_epoch_2.pth', 'epoch_1.pth', 'epoch_2.pth']
+        assert checkpoints(tmp_path / 'run') == (own if kind == 'mmstvit.CheckpointHook' else without_record)
+
+    @pytest.mark.parametrize('file', ['run/epoch_1.pth', 'run/new.pth'])
+    def test_a_checkpoint_that_was_copied_into_the_work_dir(self, resume, tmp_path, file):
+        info = {'best_ckpt': str(tmp_path / 'run' / 'best_b_epoch_1.pth'), 'keep_ckpt_ids': [1]}
+        resume(info, file, own=False)
+        assert {'best_b_epoch_1.pth', 'epoch_1.pth'} <= {*checkpoints(tmp_path / 'run')}
+        (log,) = (path.read_text() for path in sorted((tmp_path / 'run').glob('*/*.log'))[-1:])
+        assert 'will not remove earlier checkpoints' in log and '(1, best_b_epoch_1.pth)' in log
 
     def test_own_files_named_by_another_run(self, resume, tmp_path):
         """The file to resume is in a folder that is not of this run."""
@@ -213,13 +238,13 @@ class TestFilesNamedByACheckpoint:
         resume(info, 'stranger/epoch_1.pth')
         assert {'best_b_epoch_1.pth', 'epoch_1.pth'} <= {*checkpoints(tmp_path / 'run')}
 
-    def test_a_link_is_removed_and_not_its_target(self, resume, tmp_path):
+    def test_a_link_stays_and_so_does_its_target(self, resume, tmp_path):
         target, link = tmp_path / 'target.pth', tmp_path / 'run' / 'best_b_epoch_7.pth'
         link.parent.mkdir()
         target.touch()
         link.symlink_to(target)
         resume({'best_ckpt': str(link)}, 'run/epoch_1.pth')
-        assert target.exists() and not link.is_symlink()
+        assert target.exists() and link.is_symlink()
 
 
 @pytest.mark.parametrize(('options', 'accumulated', 'words'), [
