@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from .dependencies import COMMANDS, DependencyError, check_core, tool_command
-from .errors import UserError, save_traceback
+from .errors import UserError, one_line, save_traceback
 
 
 def make_parser(doc: str, prog: str | None = None, epilog: str | None = None) -> argparse.ArgumentParser:
@@ -123,7 +123,7 @@ def print_rows(rows: Mapping[str, object]) -> None:
     """Print names and values in two columns."""
     width = max(map(len, rows))
     try:
-        print('\n'.join(f'  {name:<{width}}  {value}' for name, value in rows.items()), flush=True)
+        print('\n'.join(one_line(f'  {name:<{width}}  {value}') for name, value in rows.items()), flush=True)
     except BrokenPipeError:  # the reader (head, less) has gone; Python would complain again when it exits
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

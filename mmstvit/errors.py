@@ -2,6 +2,7 @@
 
 import contextlib
 import difflib
+import logging
 import sysconfig
 import tempfile
 import traceback
@@ -34,6 +35,15 @@ def printable(text: str) -> str:
 def one_line(text: str) -> str:
     """As :func:`printable`, but escape line breaks and tabs, too: a name cannot look like another line."""
     return printable(text.translate(_OBEYED))
+
+
+def escape_record(record: logging.LogRecord) -> bool:
+    """Escape a message as a filter of a logger: no name in it controls a terminal or looks like a line of the log.
+
+    The further lines of a message are indented.
+    """
+    record.msg, record.args = printable(record.getMessage()).replace('\n', '\n  '), ()
+    return True
 
 
 def suggest(name: str, known: Sequence[str]) -> str:

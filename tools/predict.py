@@ -38,7 +38,7 @@ def main() -> None:
         summary = predict(**args)
     if summary.ignored:
         others = ', '.join(f'{count} {suffix}' for suffix, count in summary.ignored.most_common(5))
-        print(f'other files in the folders: {others}')
+        print(one_line(f'other files in the folders: {others}'))
     print(f'{summary.count} predictions: {summary.folder / summary.file}, pictures: {summary.folder / "pictures"}')
     if summary.note:
         print(summary.note)

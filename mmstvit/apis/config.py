@@ -10,9 +10,10 @@ from pathlib import Path
 
 import torch
 from mmengine.config import Config
+from mmengine.logging import MMLogger
 
 from mmstvit.dependencies import LIBRARIES, require_library
-from mmstvit.errors import UserError
+from mmstvit.errors import UserError, escape_record
 
 
 def load_config(args: argparse.Namespace) -> Config:
@@ -31,6 +32,7 @@ def load_config(args: argparse.Namespace) -> Config:
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     cfg = read_config(args.config, args.cfg_options)
     cfg.launcher = args.launcher
+    MMLogger.get_current_instance().addFilter(escape_record)  # until the runner has its own
     # Priority: command line, config, name of the config.
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir

@@ -18,7 +18,7 @@ from torch import nn
 from mmstvit import rules
 from mmstvit.deployment import ExportedModel, load_exported
 from mmstvit.engine.runner import command_options, data, draw, factory, initial_weights, processes, requirements, resume
-from mmstvit.errors import UserError
+from mmstvit.errors import UserError, one_line
 from mmstvit.fileio import compare, load_weights, open_checkpoint
 
 from .config import load_config
@@ -187,4 +187,4 @@ def print_metrics(metrics: Mapping) -> None:
     width = max(map(len, metrics), default=0)
     print()
     for name, value in metrics.items():
-        print(f'{name:<{width}}  {value:8.4f}' if isinstance(value, Number) else f'{name:<{width}}  {value}')
+        print(one_line(f'{name:<{width}}  {value:8.4f}' if isinstance(value, Number) else f'{name:<{width}}  {value}'))

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from mmstvit.compat import no_sample_found
-from mmstvit.errors import DataError
+from mmstvit.errors import DataError, one_line
 from mmstvit.registry import DATASETS
 
 from .build import build_dataset, check_usable
@@ -66,7 +66,7 @@ class GuardedPipeline(Compose):
             fault = self.find_fault(sample)
             if fault is None:
                 self._check_map(sample, error)
-                print_log(f'Cannot prepare the sample {sample}', logger='current', level=logging.ERROR)
+                print_log(one_line(f'Cannot prepare the sample {sample}'), logger='current', level=logging.ERROR)
                 raise
             return self._handle(sample, fault, error)
         if result is None:
@@ -108,7 +108,7 @@ class GuardedPipeline(Compose):
         index = sample['sample_idx']
         if not self.skips[index]:
             message = f'Cannot read {path}: {reason}. Another sample replaces it, now and in later epochs.'
-            print_log(message, logger='current', level=logging.ERROR)  # ranks other than 0 log errors only
+            print_log(one_line(message), logger='current', level=logging.ERROR)  # ranks other than 0 log errors only
         self.skips[index] += 1
 
 

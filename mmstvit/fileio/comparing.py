@@ -9,7 +9,7 @@ from mmengine.logging import print_log
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from torch import nn
 
-from mmstvit.errors import CheckpointError
+from mmstvit.errors import CheckpointError, one_line
 
 from .weights import Checkpoint
 
@@ -48,7 +48,7 @@ class LoadReport:
             ('unexpected', _count(self.unexpected)),
             ('shape mismatch', _count(shapes)),
         ]
-        return '\n'.join(f'{name:<15}  {value}' for name, value in rows)
+        return '\n'.join(f'{name:<15}  {one_line(value)}' for name, value in rows)
 
 
 def _format_shape(shape: tuple[int, ...]) -> str:

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 from mmstvit.command_line import add_cfg_options, add_device, add_trust, count, make_parser, user_errors
+from mmstvit.errors import one_line
 
 
 def parse_args() -> argparse.Namespace:
@@ -62,7 +63,7 @@ def main() -> None:
     if args['out_dir'].exists():
         print(f'drawings: {args["out_dir"]}')
     for name, reason in skipped.items():
-        print(f'skipped {name}: {reason}', file=sys.stderr)
+        print(one_line(f'skipped {name}: {reason}'), file=sys.stderr)
     if skipped:
         sys.exit(f'error: {len(skipped)} of the inputs could not be drawn')
 

@@ -29,8 +29,8 @@ class CheckpointHook(MMEngineCheckpointHook):
     MMEngine removes the oldest checkpoint first and then writes the new one under its final name. This hook writes
     ``checkpoint.unfinished``, renames it when it is on the disk, updates ``last_checkpoint``, and then removes the
     oldest one. Whenever the process dies, ``last_checkpoint`` names a complete file, and the best checkpoint
-    (``save_best``) exists, be it the old or the new one. A record in the folder lists the files that it wrote; a resumed
-    run removes no other ones.
+    (``save_best``) exists, be it the old or the new one. A record in the folder lists the files that it wrote: a resumed
+    run removes no others.
 
     It overrides private methods of MMEngine's hook (tried with 0.10.12).
     """
@@ -136,7 +136,7 @@ def forget_foreign_files(hook: MMEngineCheckpointHook, runner: Runner, info: Mut
         folder = os.path.join(str(hook.out_dir), os.path.basename(folder.rstrip(os.sep)))
     # FlexibleRunner's resume may be a path. Without one, MMEngine takes the last checkpoint of the work dir.
     named = runner._resume if isinstance(runner._resume, str) else runner._load_from
-    resumed = str(runner._resume and (named or find_latest_checkpoint(runner.work_dir)) or '')
+    resumed = str(named or find_latest_checkpoint(runner.work_dir)) if runner._resume else ''
     where, name = os.path.split(os.path.realpath(os.path.expanduser(resumed)))
     own = _read_record(folder)
     own = own if where == os.path.realpath(folder) and name in own else {}
@@ -159,8 +159,8 @@ def forget_foreign_files(hook: MMEngineCheckpointHook, runner: Runner, info: Mut
     if foreign:
         names = ', '.join(map(str, foreign))
         runner.logger.warning(
-            f'The run will not remove earlier checkpoints that {resumed} names ({names}): {_RECORD} in {folder} does not '
-            f'show that this run wrote them.'
+            f'The run will not remove earlier checkpoints that {resumed} names ({names}): {_RECORD} in {folder} does '
+            f'not show that this run wrote them.'
         )
 
 

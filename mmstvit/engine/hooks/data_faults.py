@@ -1,10 +1,14 @@
 """Report the files that a training run could not read."""
 
+from pathlib import Path
+
 from mmengine.dist import all_gather_object, is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from mmstvit.datasets import skipped_files, skips
+from mmstvit.errors import one_line
+from mmstvit.fileio import write_atomically
 from mmstvit.registry import HOOKS
 
 SHOWN = 10
@@ -34,10 +38,9 @@ class DataFaultHook(Hook):
         if not reasons:
             runner.logger.info('Unreadable files: 0.')
             return
-        lines = [f'{path}: {reasons[path]} ({counts[path]}×)' for path in sorted(reasons)]
+        lines = [one_line(f'{path}: {reasons[path]} ({counts[path]}×)') for path in sorted(reasons)]
         out = f'{runner.log_dir}/unreadable_files.txt'
-        with open(out, 'w') as file:
-            file.writelines(f'{line}\n' for line in lines)
+        write_atomically(''.join(f'{line}\n' for line in lines).encode(), Path(out))
         shown = '\n  '.join(lines[:SHOWN] + ([f'… see {out} for all'] if len(lines) > SHOWN else []))
         runner.logger.warning(
             f'Unreadable files: {len(lines)}. They were replaced by other samples {sum(counts.values())} times:\n'

@@ -1,7 +1,8 @@
 """Build the model of a config once: it is compared with checkpoints, then given to the runner."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 
 from mmengine.config import Config
 from mmengine.dist import sync_random_seed
@@ -10,7 +11,8 @@ from mmengine.runner import FlexibleRunner, Runner, set_random_seed
 from torch import nn
 
 from mmstvit.datasets import record_random
-from mmstvit.errors import UserError
+from mmstvit.errors import UserError, escape_record
+from mmstvit.fileio import write_atomically
 
 
 def build_model(cfg: Config) -> nn.Module:
@@ -57,11 +59,40 @@ def build_runner(cfg: Config, get_model: Callable[[], nn.Module]) -> Runner:
     Args:
         cfg: The config; ``runner_type`` names its runner, MMEngine's ``Runner`` by default.
         get_model: Returns the model; called where the runner would build it.
+
+    Raises:
+        UserError: A text in the config has two opening braces, or the work dir cannot be written.
     """
+    _check_text(cfg, 'the config')
     base = RUNNERS.get(cfg.get('runner_type', 'Runner'))
-    if issubclass(base, FlexibleRunner):
-        runner = base.from_cfg(cfg)
+    methods = {'dump_config': _dump_config}
+    is_flexible = issubclass(base, FlexibleRunner)
+    if not is_flexible:
+        methods['build_model'] = lambda self, model: get_model()
+    runner = type(base.__name__, (base,), methods).from_cfg(cfg)
+    if is_flexible:
         runner.model = dict(type=get_model)  # it builds its model when it begins to train
-        return runner
-    runner_class = type(base.__name__, (base,), {'build_model': lambda self, model: get_model()})
-    return runner_class.from_cfg(cfg)
+    runner.logger.addFilter(escape_record)
+    return runner
+
+
+def _dump_config(runner: Runner) -> None:
+    """Write the config into the work dir; a link of its name is replaced, not followed as MMEngine does."""
+    name = Path(runner.cfg.filename or f'{runner.timestamp}.py').name
+    write_atomically(runner.cfg.dump().encode(), Path(runner.work_dir, name))
+
+
+def _check_text(node: object, key: str) -> None:
+    """Refuse texts that MMEngine would replace, or execute, when the copy of the config in the work dir is read."""
+    if isinstance(node, (Mapping, Config)):
+        for name, value in node.items():
+            _check_text(str(name), f'a key of {key}')
+            _check_text(value, f'{key}.{name}'.removeprefix('the config.'))
+    elif isinstance(node, (list, tuple)):
+        for index, value in enumerate(node):
+            _check_text(value, f'{key}.{index}')
+    elif isinstance(node, str) and '{{' in node:
+        raise UserError(
+            f'{key} is {node!r}: MMEngine replaces what stands in two braces when it reads the saved config again.',
+            'Rename the file or the class, or leave out a brace.',
+        )

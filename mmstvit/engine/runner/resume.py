@@ -76,8 +76,6 @@ def apply_resume(cfg: Config, args: argparse.Namespace) -> None:
     else:
         path = None
     cfg.resume = path is not None
-    if path is not None and '{{' in path:  # MMEngine would replace it in the config that it saves
-        raise UserError(f'The name of the checkpoint {path!r} has two opening braces.', 'Rename the file.')
     if cfg.resume:
         cfg.load_from = path
     start = 'the beginning, because there is no checkpoint yet' if path is None else path

@@ -103,12 +103,6 @@ class TestApply:
         apply_resume(cfg, argparse.Namespace(resume=asked))
         assert (cfg.get('load_from'), bool(cfg.get('resume'))) == (load_from, resume)
 
-    def test_a_name_that_mmengine_would_replace_in_the_saved_config_is_refused(self, run):
-        (run / 'epoch_2.pth').rename(run / '{{$A:b}}.pth')
-        (run / 'last_checkpoint').write_text('run/{{$A:b}}.pth')
-        with pytest.raises(UserError, match='two opening braces'):
-            apply_resume(Config({'work_dir': 'run'}), argparse.Namespace(resume='auto'))
-
     def test_names_in_commands_are_quoted(self, run):
         (run / 'epoch_2.pth').rename(run / 'epoch_$(touch x).pth')
         (run / 'last_checkpoint').write_text('run/missing.pth')
