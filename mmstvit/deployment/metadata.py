@@ -120,6 +120,8 @@ class Metadata:
             parts = {f.name: content.pop(f.name) for f in fields(Preprocessing)}
             parts |= {name: tuple(map(float, parts[name])) for name in ('mean', 'std')}
             names = TASKS[content['task']]
+            if not all(isinstance(name, str) for name in content.get('classes', ())):
+                raise ValueError
             if (names and set(content['outputs']) not in names) or parts['color_order'] not in COLOR_ORDERS:
                 raise ValueError
             return cls(preprocessing=Preprocessing(**parts), **content)

@@ -11,6 +11,7 @@ import torch
 
 from mmstvit.deployment import FORMATS, ExportReport, export, load_exported
 from mmstvit.deployment.agreement import draw_images
+from mmstvit.deployment.metadata import Metadata, Preprocessing
 from mmstvit.errors import UserError
 
 from ..helpers import image
@@ -135,6 +136,14 @@ def test_missing_package_is_named_with_the_command_that_installs_it(tmp_path, mo
         run('classifier', 'mmpretrain', 'onnx', tmp_path / 'new' / 'folder', shape=(32, 32), batch=1)
     assert 'pip install' in refused.value.remedy
     assert [*tmp_path.iterdir()] == []
+
+
+def test_names_of_classes_must_be_texts():
+    preprocessing = Preprocessing('RGB', (0.0,) * 3, (1.0,) * 3, 1, 0.0)
+    metadata = Metadata('classification', 'mmpretrain', {'logits': ''}, preprocessing, classes=['a', 'b'])
+    assert Metadata.loads(metadata.dumps(), 'a.onnx').classes == ['a', 'b']
+    with pytest.raises(UserError, match=r'a\.onnx has no metadata'):
+        Metadata.loads(dataclasses.replace(metadata, classes=[{'a': 1}]).dumps(), 'a.onnx')
 
 
 def test_file_that_is_none_is_refused(tmp_path):

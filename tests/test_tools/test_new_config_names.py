@@ -146,6 +146,23 @@ def test_cells_of_results_are_no_formulas_and_are_read_back(tmp_path, name):
     assert [entry.name for entry in read_names(path)] == [name]
 
 
+@pytest.mark.parametrize(
+    ('name', 'cell'),
+    [
+        ('a;=1+1;b', "a;'=1+1;b"),
+        ('＝cmd', "'＝cmd"),
+        ('a; ＋1', "a; '＋1"),
+        ('\n=1', '\\n=1'),
+        (' \u200b@x', " \u200b'@x"),
+        ('\x1b[2J\t-1', '\\x1b[2J\\t-1'),
+        ('\udcff.jpg', '\\udcff.jpg'),
+        ('a-1=b+c@d.jpg', 'a-1=b+c@d.jpg'),
+    ],
+)
+def test_cells_of_results_have_no_hidden_formulas_and_one_line(name, cell):
+    assert text_cell(name) == cell
+
+
 def test_the_report_of_a_data_set_has_no_escape_sequences(tmp_path, capsys):
     root = tmp_path / 'data'
     instances(root, 'b')

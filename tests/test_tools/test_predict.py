@@ -3,6 +3,7 @@
 import csv
 import gc
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -235,6 +236,24 @@ def test_bad_files_are_named_and_the_others_predicted(checkpoints, in_folder, ca
         assert any(line.startswith(f'skipped {name}: ') and reason in line for line in err.splitlines()), name
     assert '1 .txt' in out
     assert list(rows()) == ['file', 'in/good.jpg']
+
+
+def test_a_name_that_is_not_utf8(checkpoints, in_folder):
+    for name, suffix in {'a': 'jpg', 'b': 'mp4'}.items():
+        write(in_folder / f'in/{name}.jpg', draw(0))
+        os.rename(in_folder / f'in/{name}.jpg', in_folder / os.fsdecode(b'in/\xff.' + suffix.encode()))
+    summary = predict(checkpoints['mmpretrain'], ['in', os.fsdecode(b'in/\xff.mp4')], 'out')
+    assert list(rows()) == ['file', r'\udcff.jpg']
+    assert list(summary.skipped.values()) == ['the name of a video must be UTF-8']
+
+
+@pytest.mark.parametrize('step', [dict(type='mmdet.Albu', transforms=[]), dict(type='mmseg.LoadSingleRSImageFromFile')])
+def test_a_transform_whose_library_is_not_installed(step, change, in_folder):
+    write(in_folder / 'a.png', draw(0))
+    cfg = make_config('mmpretrain')
+    cfg.test_dataloader.dataset.pipeline.insert(1, step)
+    with pytest.raises(UserError, match=r'pipeline of the config cannot be built: .*not installed'):
+        predict(change(cfg=dump(cfg)), ['a.png'], 'out')
 
 
 def test_nothing_readable_is_an_error_and_leaves_no_folder(checkpoints, in_folder):

@@ -1,5 +1,6 @@
 """Images and videos that a command names: files, folders and glob patterns."""
 
+import contextlib
 import glob
 import os
 from collections import Counter
@@ -103,24 +104,32 @@ def _list_folder(folder: Path, ignored: Counter) -> list[Path]:
 
 def read_frames(path: Path) -> Iterator[np.ndarray]:
     """Decode the frames of a video, (H, W, 3) in the order blue, green, red; raises UnreadableError without any."""
-    if not path.is_file():
-        raise UnreadableError('it is not a file' if path.exists() else MISSING)
-    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
-    try:
+    with _open_video(path) as capture:
         done, frame = capture.read()
         if not done:
             raise UnreadableError('no frame of this video can be decoded')
         while done:
             yield frame
             done, frame = capture.read()
-    finally:
-        capture.release()
 
 
 def video_property(path: Path, name: int) -> float:
-    """Return a property of a video, such as ``cv2.CAP_PROP_FPS``; 0 if it is unknown."""
-    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
-    try:
+    """Return a property of a video, such as ``cv2.CAP_PROP_FPS``; 0 if it is unknown. Raises UnreadableError."""
+    with _open_video(path) as capture:
         return max(capture.get(name), 0)
+
+
+@contextlib.contextmanager
+def _open_video(path: Path) -> Iterator[cv2.VideoCapture]:
+    if not path.is_file():
+        raise UnreadableError('it is not a file' if path.exists() else MISSING)
+    try:
+        name = str(path)
+        name.encode()
+    except UnicodeEncodeError:  # OpenCV 4.12 dies
+        raise UnreadableError('the name of a video must be UTF-8') from None
+    capture = cv2.VideoCapture(name, cv2.CAP_FFMPEG)
+    try:
+        yield capture
     finally:
         capture.release()

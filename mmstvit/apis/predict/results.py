@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from pathlib import Path
 from typing import ClassVar
 
@@ -11,11 +12,15 @@ from mmengine.structures import BaseDataElement
 
 from mmstvit.drawing import Color, draw_classes, draw_map, draw_objects, read_classes, read_map, read_objects
 from mmstvit.drawing.predictions import TOP
-from mmstvit.errors import UserError
+from mmstvit.errors import UserError, one_line
 from mmstvit.fileio import mark_results
 
 from .inputs import video_property
 from .predictor import Picture
+
+# The sign of a formula, also as a wide character, at the start of a cell or after the separator of many languages;
+# white space and characters without a width may stand before it.
+_FORMULA = re.compile(r'((?:^|;)[\s\ufeff\u200b-\u200f\u2060]*)([=+\-@＝＋－＠])')
 
 
 class Results:
@@ -140,8 +145,8 @@ def _encode(mask: np.ndarray) -> dict:
 
 
 def text_cell(name: str) -> str:
-    """Return a name as a cell of a CSV file; ``'`` keeps a spreadsheet from executing it as a formula."""
-    return f"'{name}" if name.startswith(('=', '+', '-', '@', '\t', '\r')) else name
+    """Return a name as a cell of a CSV file, on one line; ``'`` keeps a spreadsheet from executing it as a formula."""
+    return _FORMULA.sub(r"\1'\2", one_line(name))
 
 
 class Segments(Results):

@@ -152,14 +152,14 @@ class _Run:
 
     def _pictures(self) -> Iterator[Picture]:
         for source in self.sources:
-            self._expect_frames(source)
             try:
+                self._expect_frames(source)
                 yield from self.predictor.read(source)
             except UnreadableError as error:
                 self._skip(source.name, error)
 
     def _expect_frames(self, source: Source) -> None:
-        if source.is_video and source.path.is_file():
+        if source.is_video:
             self.progress.total += max(0, int(video_property(source.path, cv2.CAP_PROP_FRAME_COUNT)) - 1)
 
     def _predict(self, batch: list[tuple[Picture, dict]]) -> None:

@@ -29,8 +29,8 @@ class CheckpointHook(MMEngineCheckpointHook):
     MMEngine removes the oldest checkpoint first and then writes the new one under its final name. This hook writes
     ``checkpoint.unfinished``, renames it when it is on the disk, updates ``last_checkpoint``, and then removes the
     oldest one. Whenever the process dies, ``last_checkpoint`` names a complete file, and the best checkpoint
-    (``save_best``) exists, be it the old or the new one. A record in the folder lists the files that it wrote: a resumed
-    run removes no others.
+    (``save_best``) exists, be it the old or the new one. A record in the folder lists the files that it wrote: a
+    resumed run removes no others.
 
     It overrides private methods of MMEngine's hook (tried with 0.10.12).
     """

@@ -11,7 +11,7 @@ from mmengine.runner import FlexibleRunner, Runner, set_random_seed
 from torch import nn
 
 from mmstvit.datasets import record_random
-from mmstvit.errors import UserError, escape_record
+from mmstvit.errors import CheckpointError, UserError, escape_record
 from mmstvit.fileio import write_atomically
 
 
@@ -27,7 +27,7 @@ def build_model(cfg: Config) -> nn.Module:
     with DefaultScope.overwrite_default_scope(cfg.default_scope):
         try:
             return MODELS.build(model)
-        except (AssertionError, KeyError, TypeError, ValueError) as error:
+        except Exception as error:  # a config may give a model anything
             raise UserError(f'the model of the config cannot be built: {error}') from error
 
 
@@ -65,7 +65,7 @@ def build_runner(cfg: Config, get_model: Callable[[], nn.Module]) -> Runner:
     """
     _check_text(cfg, 'the config')
     base = RUNNERS.get(cfg.get('runner_type', 'Runner'))
-    methods = {'dump_config': _dump_config}
+    methods = {'dump_config': _dump_config, 'load_or_resume': _load_or_resume}
     is_flexible = issubclass(base, FlexibleRunner)
     if not is_flexible:
         methods['build_model'] = lambda self, model: get_model()
@@ -80,6 +80,17 @@ def _dump_config(runner: Runner) -> None:
     """Write the config into the work dir; a link of its name is replaced, not followed as MMEngine does."""
     name = Path(runner.cfg.filename or f'{runner.timestamp}.py').name
     write_atomically(runner.cfg.dump().encode(), Path(runner.work_dir, name))
+
+
+def _load_or_resume(runner: Runner) -> None:
+    """As the method of the runner, with one error for whatever a damaged or foreign checkpoint leads to."""
+    try:
+        super(type(runner), runner).load_or_resume()
+    except UserError:
+        raise
+    except Exception as error:
+        problem = f'the run cannot start from {runner._load_from}: {type(error).__name__}: {error}'
+        raise CheckpointError(problem, 'Use another checkpoint.') from error
 
 
 def _check_text(node: object, key: str) -> None:

@@ -3,7 +3,8 @@
 import argparse
 import logging
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from numbers import Number
 from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
@@ -11,11 +12,19 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.logging import print_log
 from mmengine.runner import Runner
-from torch import nn
+from torch import Tensor, nn
 
 from mmstvit.engine.hooks.checkpoint import forget_foreign_files
 from mmstvit.errors import CheckpointError, UserError, one_line
-from mmstvit.fileio import compare, find_format, is_local, open_checkpoint, read_file, resumable_checkpoints
+from mmstvit.fileio import (
+    compare,
+    describe_content,
+    find_format,
+    is_local,
+    open_checkpoint,
+    read_file,
+    resumable_checkpoints,
+)
 from mmstvit.nodes import as_list, type_name
 
 from .requirements import check_checkpoint
@@ -27,6 +36,7 @@ _SAMPLERS = (
 )
 # State-dict keys that record progress or derived values, not user settings.
 _PROGRESS = ('params', 'param_names', 'last_step', '_global_step', '_last_value', 'base_values', 'verbose')
+_MOST = 1 << 53  # iterations
 _NEW_RUN = 'For a new run from these weights: without --resume, with --cfg-options load_from={}'
 
 
@@ -138,17 +148,20 @@ def check_resume(cfg: Config, model: nn.Module) -> bool:
     """
     path = cfg.load_from
     checkpoint = open_checkpoint(path, keep=True)
+    new_run = _NEW_RUN.format(shlex.quote(str(path)))
     absent = [key for key in ('optimizer', 'meta', 'message_hub') if key not in checkpoint.entries]
     if absent:
         raise CheckpointError(
-            f'{path} has weights, but no {" and no ".join(absent)}: a run cannot continue from it.',
-            _NEW_RUN.format(shlex.quote(str(path))),
+            f'{path} has weights, but no {" and no ".join(absent)}: a run cannot continue from it.', new_run
         )
+    wrong = next(_find_wrong_types(checkpoint.entries), None)
+    if wrong:
+        raise CheckpointError(f'a run cannot continue from {path}: {wrong}.', new_run)
     report = compare(model, checkpoint)
     if report.missing or report.unexpected or report.mismatched:
         raise CheckpointError(
             f'{path} belongs to a run with another model:\n{report.table()}\n',
-            f'Resume it with the config of that run (in its work dir). {_NEW_RUN.format(shlex.quote(str(path)))}',
+            f'Resume it with the config of that run (in its work dir). {new_run}',
         )
     for unit, limit in (('epoch', 'max_epochs'), ('iter', 'max_iters')):
         done, total = checkpoint.meta.get(unit), cfg.train_cfg.get(limit)
@@ -158,6 +171,30 @@ def check_resume(cfg: Config, model: nn.Module) -> bool:
                 print(f'The run is finished: {lengths}. To train longer, raise train_cfg.{limit}.')
             return False
     return True
+
+
+def _find_wrong_types(entries: Mapping) -> Iterator[str]:
+    """Yield what in a checkpoint is of another type than MMEngine writes, and would fail somewhere in the run."""
+    meta, hub, optimizer = (entries[key] for key in ('meta', 'message_hub', 'optimizer'))
+    parts = {'meta': meta, 'message_hub': hub, 'optimizer': optimizer}
+    if isinstance(hub, Mapping):
+        parts |= {f'message_hub.{key}': hub.get(key) for key in ('log_scalars', 'runtime_info', 'resumed_keys')}
+    for key, part in parts.items():
+        if not (isinstance(part, Mapping) and all(isinstance(name, str) for name in part)):
+            yield f'{key} is {describe_content(part)}, expected a dict with names'
+            return
+    for key, limit in {'epoch': _MOST, 'iter': _MOST, 'seed': 1 << 32}.items():
+        number = meta.get(key, None if key == 'seed' else '')
+        if not ((number is None and key == 'seed') or (type(number) is int and 0 <= number < limit)):
+            yield f'meta.{key} is {number!r:.80}, expected a whole number'
+    for key, score in hub['runtime_info'].items():
+        if key.startswith('best_score') and not isinstance(score, (int, float, Tensor)):
+            yield f'message_hub.runtime_info.{key} is {score!r:.80}, expected a number'
+    for key in ('state', 'param_groups'):
+        part = optimizer.get(key, {})
+        children = part.values() if isinstance(part, Mapping) else part if isinstance(part, list) else [part]
+        if not all(isinstance(child, Mapping) for child in children):
+            yield f'optimizer.{key} has no dict for each parameter or group'
 
 
 class ResumedValuesHook(Hook):
@@ -170,9 +207,9 @@ class ResumedValuesHook(Hook):
             if isinstance(hook, CheckpointHook):  # MMEngine's own, too
                 forget_foreign_files(hook, runner, checkpoint['message_hub']['runtime_info'])
         schedulers = runner.param_schedulers if isinstance(runner.param_schedulers, list) else []
-        ours = _settings(runner.optim_wrapper.state_dict(), [scheduler.state_dict() for scheduler in schedulers])
+        own, own_states = runner.optim_wrapper.state_dict(), [scheduler.state_dict() for scheduler in schedulers]
         states = [state for state in as_list(checkpoint.get('param_schedulers')) if 'last_step' in state]
-        theirs = _settings(checkpoint['optimizer'], states)
+        ours, theirs = _settings(own, own_states), _settings(checkpoint['optimizer'], states)
         new_run = _NEW_RUN.format(shlex.quote(str(runner._load_from)))
         here, there = (settings.pop(('parameter groups', 0)) for settings in (ours, theirs))
         if here != there:
@@ -180,6 +217,17 @@ class ResumedValuesHook(Hook):
                 f'the optimizer in {runner._load_from} has {there} parameter groups, that of the config has {here}.',
                 f'Resume with the optim_wrapper of that run. {new_run}',
             )
+        groups = [*zip(own.get('param_groups', ()), checkpoint['optimizer'].get('param_groups', ()), strict=False)]
+        for mine, other in groups:
+            if mine.keys() - other.keys() and other.keys() - mine.keys():
+                lacks = ', '.join(sorted(mine.keys() - other.keys()))
+                raise UserError(f'the optimizer in {runner._load_from} is of another type: it has no {lacks}.', new_run)
+        for mine, other in [*groups, *zip(own_states, states, strict=False)]:
+            wrong = next((name for name, value in other.items() if not _is_alike(mine.get(name), value)), None)
+            if wrong is not None:
+                raise UserError(
+                    f'{runner._load_from} has {wrong}={other[wrong]!r:.80}, which is of another type.', new_run
+                )
         rows = {}
         for place in ours:
             if place in theirs and ours[place] != theirs[place]:
@@ -188,6 +236,14 @@ class ResumedValuesHook(Hook):
         if rows:
             title = 'The resumed run continues with values of the checkpoint that differ from the config:'
             print_log('\n'.join([title, *rows.values(), new_run]), logger='current')
+
+
+def _is_alike(own: object, other: object) -> bool:
+    """Return True if a value of a state may take the place of one's own: both are numbers, lists of them, texts, …."""
+    if isinstance(own, (list, tuple)) and isinstance(other, (list, tuple)):
+        return all(map(_is_alike, own, other))
+    numbers = (Number, Tensor)
+    return own is None or other is None or isinstance(other, numbers if isinstance(own, numbers) else type(own))
 
 
 def _settings(optimizer: Mapping, schedulers: Sequence[Mapping]) -> dict[tuple[str, int], object]:

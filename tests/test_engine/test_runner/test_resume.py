@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.optim import OptimWrapper
+from mmengine.optim import ConstantLR, OptimWrapper
 from torch import nn
 
 from mmstvit.engine.runner.resume import (
@@ -23,7 +23,8 @@ from mmstvit.errors import CheckpointError, UserError
 from ...helpers import TINY_CLASSIFIER
 
 MODEL = nn.Linear(2, 3)
-RUN = {'state_dict': MODEL.state_dict(), 'optimizer': {}, 'meta': {'epoch': 2, 'iter': 8}, 'message_hub': {}}
+HUB = {'log_scalars': {}, 'runtime_info': {}, 'resumed_keys': {}}
+RUN = {'state_dict': MODEL.state_dict(), 'optimizer': {}, 'meta': {'epoch': 2, 'iter': 8}, 'message_hub': HUB}
 
 
 @pytest.fixture
@@ -127,6 +128,28 @@ class TestCheck:
     def test_a_finished_run_is_not_continued(self, check, train_cfg, left):
         assert check(RUN, **train_cfg) is left
 
+    @pytest.mark.parametrize(
+        ('key', 'value', 'words'),
+        [
+            ('meta', {'epoch': '1', 'iter': 8}, "meta.epoch is '1'"),
+            ('meta', {'epoch': 2}, 'meta.iter'),
+            ('meta', {'epoch': 2, 'iter': 10**30}, 'meta.iter is 1000'),
+            ('meta', {'epoch': 2, 'iter': 8, 'seed': 'x\n'}, 'meta.seed'),
+            ('meta', ['epoch'], 'meta is a list'),
+            ('message_hub', [HUB], 'message_hub is a list'),
+            ('message_hub', {}, 'message_hub.log_scalars'),
+            ('message_hub', {**HUB, 'runtime_info': {'best_score': 'x'}}, 'best_score'),
+            ('message_hub', {**HUB, 'log_scalars': {1: 2}}, 'log_scalars'),
+            ('optimizer', [{}], 'optimizer is a list'),
+            ('optimizer', {'state': {0: 'x'}}, 'optimizer.state'),
+            ('optimizer', {'param_groups': 5}, 'optimizer.param_groups'),
+        ],
+    )
+    def test_states_of_other_types_are_refused_by_name(self, check, key, value, words):
+        with pytest.raises(CheckpointError, match='a run cannot continue from') as caught:
+            check({**RUN, key: value}, max_epochs=3)
+        assert words in caught.value.problem and 'load_from=' in caught.value.remedy
+
     @pytest.mark.parametrize('change', [
         lambda weights: weights.pop('bias'),
         lambda weights: weights.update({'neck.weight': torch.zeros(1)}),
@@ -192,10 +215,24 @@ class TestRestartable:
         assert checkpoint is None if hooks else checkpoint == {'type': 'mmstvit.CheckpointHook', 'interval': 1}
 
 
-def test_an_optimizer_with_other_parameter_groups_is_refused():
+GROUP = torch.optim.SGD(MODEL.parameters(), lr=0.1).state_dict()['param_groups'][0]
+
+
+@pytest.mark.parametrize(
+    ('groups', 'schedulers', 'words'),
+    [
+        ([GROUP, GROUP], [], r'2 parameter groups.* 1'),
+        (torch.optim.AdamW(MODEL.parameters()).state_dict()['param_groups'], [], 'another type: it has no dampening'),
+        ([{**GROUP, 'lr': 'x'}], [], "lr='x'"),
+        ([GROUP], [{'last_step': 'x'}], "last_step='x'"),
+        ([GROUP], [{'last_step': 1, 'base_values': ['x']}], 'base_values'),
+    ],
+)
+def test_an_optimizer_or_scheduler_of_another_kind_is_refused(groups, schedulers, words):
     wrapper = OptimWrapper(torch.optim.SGD(MODEL.parameters(), lr=0.1))
-    checkpoint = {'meta': {}, 'optimizer': {'param_groups': [{}, {}]}, 'message_hub': {'runtime_info': {}}}
-    runner = SimpleNamespace(_load_from='epoch_1.pth', hooks=[], optim_wrapper=wrapper, param_schedulers=None)
-    with pytest.raises(UserError, match=r'epoch_1\.pth .*2 parameter groups.* 1') as caught:
+    own = [ConstantLR(wrapper)]
+    checkpoint = {**RUN, 'meta': {}, 'optimizer': {'param_groups': groups}, 'param_schedulers': schedulers}
+    runner = SimpleNamespace(_load_from='epoch_1.pth', hooks=[], optim_wrapper=wrapper, param_schedulers=own)
+    with pytest.raises(UserError, match=rf'epoch_1\.pth .*{words}') as caught:
         ResumedValuesHook().after_load_checkpoint(runner, checkpoint)
     assert 'load_from=epoch_1.pth' in caught.value.remedy
