@@ -4,6 +4,7 @@ Some decoders, among them older versions of OpenCV, accept a truncated JPEG and 
 The file itself shows it: JPEG and PNG have an end marker.
 """
 
+import io
 import os
 import re
 import struct
@@ -20,7 +21,7 @@ from mmengine.fileio import LocalBackend, register_backend
 from PIL import Image
 
 from mmstvit.dependencies import LIBRARIES
-from mmstvit.fileio import find_placeholder, image_size, is_local, read_file
+from mmstvit.fileio import PixelsError, find_placeholder, image_size, is_local, open_image, read_file
 
 _JPEG = b'\xff\xd8\xff'
 _PNG = b'\x89PNG\r\n\x1a\n'
@@ -211,7 +212,13 @@ def find_damage(content: bytes) -> str | None:
         return 'the file is truncated (JPEG without end marker)'
     if content.startswith(_PNG) and _PNG_END not in content:
         return 'the file is truncated (PNG without end marker)'
-    return None
+    try:
+        with open_image(io.BytesIO(content)):
+            return None
+    except PixelsError as error:
+        return str(error)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return None  # unknown to Pillow: the decoder decides
 
 
 def _has_jpeg_end(content: bytes) -> bool:

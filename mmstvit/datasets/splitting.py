@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from mmstvit.errors import DataError
-from mmstvit.fileio import open_file
+from mmstvit.fileio import open_image
 
 _ROBOFLOW = re.compile(r'\.rf\.[0-9a-zA-Z]{8,}(?=\.)')
 _SIDE = 8  # of the difference hash
@@ -127,7 +127,7 @@ def _digests(paths: Sequence[Path]) -> list[bytes | None]:
 def _hashes(path: Path) -> list[int]:
     """Return the difference hashes of an image in its eight orientations; none if it cannot be decoded or is flat."""
     try:
-        with open_file(path) as file, Image.open(file) as image:
+        with open_image(path) as image:
             image.draft('L', (64, 64))
             gray = np.asarray(image.convert('L').resize((_SIDE + 1, _SIDE + 1), Image.Resampling.BOX), np.int16)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):

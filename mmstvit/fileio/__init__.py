@@ -1,9 +1,18 @@
 """Read untrusted checkpoints without executing code, compare them with models, write files atomically, list images."""
 
 from .comparing import OTHER_CONFIG, LoadReport, compare, load_weights, unwrap
-from .configs import check_config, parse_config
+from .configs import check_config, check_types, parse_config
 from .files import open_file, read_file
-from .image_files import IMAGE_SUFFIXES, VIDEO_SUFFIXES, image_size, mark_results, walk_folder
+from .image_files import (
+    IMAGE_SUFFIXES,
+    VIDEO_SUFFIXES,
+    PixelsError,
+    check_pixels,
+    image_size,
+    mark_results,
+    open_image,
+    walk_folder,
+)
 from .loading import is_local, open_checkpoint, resumable_checkpoints, safe_loading
 from .reading import find_format, find_placeholder, read_checkpoint
 from .weights import Checkpoint, add_dot, describe_content
@@ -15,9 +24,12 @@ __all__ = [
     'VIDEO_SUFFIXES',
     'Checkpoint',
     'LoadReport',
+    'PixelsError',
     'add_dot',
     'check_config',
+    'check_pixels',
     'check_target',
+    'check_types',
     'compare',
     'describe_content',
     'find_format',
@@ -29,6 +41,7 @@ __all__ = [
     'mark_results',
     'open_checkpoint',
     'open_file',
+    'open_image',
     'parse_config',
     'plain_data',
     'plain_meta',

@@ -1,14 +1,18 @@
 """Read the config that MMEngine stores as text in a checkpoint: as data, which is parsed and never executed."""
 
 import ast
+import contextlib
+import importlib
 import re
 from collections.abc import Mapping
+
+from mmengine.registry import Registry
 
 from mmstvit.dependencies import LIBRARIES
 from mmstvit.errors import CheckpointError
 
 _REMEDY = 'Name its config: --config FILE'
-_LONGEST = 4_000_000  # characters
+_LONGEST = 1_000_000  # characters
 _SCOPES = ('mmengine', 'mmcv', 'mmstvit', *LIBRARIES)
 # A registered name, with its scope if it has one: ReLU, mmdet.FPN, torchvision/Resize.
 _TYPE = re.compile(rf'(?:(?:{"|".join(_SCOPES)})\.)?[\w/]+')
@@ -27,7 +31,8 @@ def parse_config(text: object) -> dict[str, object]:
         CheckpointError: The text holds anything else. Nothing is executed.
     """
     if not isinstance(text, str) or len(text) > _LONGEST:
-        raise CheckpointError('the config in the checkpoint is not the text of a config.', _REMEDY)
+        fault = f'has more than {_LONGEST:,} characters' if isinstance(text, str) else 'is not a text'
+        raise CheckpointError(f'the config in the checkpoint {fault}.', _REMEDY)
     try:
         return dict(_assignment(statement) for statement in ast.parse(text).body)
     except (SyntaxError, TypeError, ValueError, RecursionError, MemoryError) as error:
@@ -111,9 +116,48 @@ def check_config(node: object, key: str) -> None:
         _refuse(key, node)
 
 
-def _refuse(key: str, value: object) -> None:
+def check_types(node: object, key: str, *scopes: str) -> None:
+    """Check that every type in a part of a stranger's config is registered, or an operator of mmcv.
+
+    Libraries look some types up without a registry: mmcv evaluates that of ``nms``, which may be ``exec``.
+
+    Args:
+        node: The part.
+        key: Its dotted key, for the message.
+        scopes: The library of the config, and those of the nodes around the part.
+
+    Raises:
+        CheckpointError: A type is not registered.
+    """
+    if isinstance(node, (list, tuple)):
+        for index, value in enumerate(node):
+            check_types(value, f'{key}.{index}', *scopes)
+    if not isinstance(node, Mapping):
+        return
+    scope, _, name = str(node.get('type', '')).rpartition('.')
+    scopes = tuple({*scopes, *filter(None, (scope, node.get('_scope_')))})
+    if name and not any(name in names for names in map(_registered, scopes)):
+        _refuse(f'{key}.type', node['type'], f'which is not registered in {" or ".join(scopes)}')
+    for child, value in node.items():
+        check_types(value, f'{key}.{child}', *scopes)
+
+
+def _registered(scope: str) -> set[str]:
+    """Return the names of all classes of a library and of MMEngine, and of mmcv's operators."""
+    names = {'conv', 'interpolation_conv'}  # layers of MMDetection's FPG
+    for library in ('mmengine', 'mmengine' if scope == 'mmcv' else scope):
+        for registry in vars(importlib.import_module(f'{library}.registry')).values():
+            if isinstance(registry, Registry):
+                registry.import_from_location()
+                names.update(registry.module_dict)
+    with contextlib.suppress(ImportError):  # mmcv without operators
+        names.update(importlib.import_module('mmcv.ops').__all__)
+    return names
+
+
+def _refuse(key: str, value: object, reason: str = 'which could execute code or read other files') -> None:
     raise CheckpointError(
-        f'Refusing to build the model from the config in the checkpoint: {key} is {value!r}, which could execute code '
-        f'or read other files. Nothing was executed.',
+        f'Refusing to build the model from the config in the checkpoint: {key} is {value!r}, {reason}. Nothing was '
+        f'executed.',
         f'{_REMEDY}, or pass --trust-checkpoint if you trust the source.',
     )

@@ -1,10 +1,15 @@
 """Files of images and videos: their suffixes, the folders that hold them, and the sizes of images."""
 
+import contextlib
 import os
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from PIL import Image
+
+from mmstvit.errors import UserError
 
 from .files import open_file
 
@@ -20,6 +25,9 @@ _SYSTEM_NAMES = (
     *('$RECYCLE.BIN', '@eaDir', 'System Volume Information', 'Thumbs.db', '__MACOSX', '__pycache__'),
     *('desktop.ini', 'lost+found'),
 )
+# A file of 500 KB may be an image of 170 million pixels, whose prediction takes 8 GB.
+_MOST_PIXELS = 'MMSTVIT_MAX_PIXELS', 100_000_000
+_LOCK = threading.Lock()
 _RESULTS = '.mmstvit-results'
 _ORIENTATION, _WIDTH, _HEIGHT = 274, 256, 257  # tags of EXIF and TIFF
 _EXCHANGED = (5, 6, 7, 8)  # orientations that exchange width and height
@@ -68,6 +76,48 @@ def _is(entry: os.DirEntry, kind: Callable[[os.DirEntry], bool]) -> bool:
         return False
 
 
+class PixelsError(ValueError):
+    """An image has more pixels than the limit."""
+
+
+def check_pixels(width: float, height: float) -> None:
+    """Check that an image or frame has no more pixels than the limit: 100 million, or ``MMSTVIT_MAX_PIXELS``.
+
+    Raises:
+        PixelsError: It has more; the message says how to raise the limit.
+        UserError: The environment variable is not a number.
+    """
+    name, default = _MOST_PIXELS
+    text = os.environ.get(name) or str(default)
+    if not text.isdecimal():
+        raise UserError(f'{name} must be a number of pixels, but is {text!r}.')
+    if width * height > int(text):
+        raise PixelsError(
+            f'the image has {width:.0f} × {height:.0f} pixels, more than {int(text):,}. If you trust it, set the '
+            f'environment variable {name}'
+        )
+
+
+@contextlib.contextmanager
+def open_image(source: str | Path | BinaryIO) -> Iterator[Image.Image]:
+    """Open an image with Pillow, which decodes it when its pixels are used.
+
+    Raises:
+        PixelsError: It has too many pixels.
+        OSError, SyntaxError, ValueError: It cannot be opened.
+    """
+    with contextlib.ExitStack() as stack:
+        file = stack.enter_context(open_file(source)) if isinstance(source, (str, Path)) else source
+        with _LOCK:
+            limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # Pillow's limit, in place of ours
+            try:
+                image = stack.enter_context(Image.open(file))
+            finally:
+                Image.MAX_IMAGE_PIXELS = limit
+        check_pixels(*image.size)
+        yield image
+
+
 def image_size(path: str | Path, backend: str = 'cv2', turns: bool = True) -> tuple[int, int] | None:
     """Read the size of an image from its header, as a pipeline sees it.
 
@@ -80,7 +130,7 @@ def image_size(path: str | Path, backend: str = 'cv2', turns: bool = True) -> tu
         (width, height); None if the file cannot be read as an image.
     """
     try:
-        with open_file(path) as file, Image.open(file) as image:
+        with open_image(path) as image:
             size, kind, orientation = image.size, image.format, None
             if kind == 'TIFF':  # Pillow (tried: 12.3) exchanges the sides itself
                 size, turns = (image.tag_v2[_WIDTH], image.tag_v2[_HEIGHT]), True  # also of `unchanged`

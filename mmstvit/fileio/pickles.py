@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import torch
 from mmengine.logging import HistoryBuffer
+from torch import Tensor
 
 # Booleans, integers, floating-point and complex numbers, and strings of a fixed length.
 _PLAIN_DTYPE = re.compile(r'[biufcSU]\d+')
@@ -109,7 +110,7 @@ def only_safe_globals(names: Sequence[Callable | tuple[Callable, str]] = _ALLOWE
 
 
 def replace_stand_ins(content: object, seen: set[int] | None = None) -> object:
-    """Replace stand-ins by arrays and logs; dicts and lists are changed in place.
+    """Replace stand-ins by arrays and logs, and refuse tensors larger than their data; dicts and lists are changed.
 
     Args:
         content: What a checkpoint file holds.
@@ -120,6 +121,10 @@ def replace_stand_ins(content: object, seen: set[int] | None = None) -> object:
         return content.array
     if isinstance(content, _Log):
         return content.rebuild()
+    if isinstance(content, Tensor):
+        if content.layout == torch.strided and content.nbytes > content.untyped_storage().nbytes():
+            raise pickle.UnpicklingError(f'a tensor of shape {tuple(content.shape)} is larger than its data')
+        return content
     if type(content) is tuple:
         replaced = tuple(replace_stand_ins(entry, seen) for entry in content)
         # An unchanged tuple stays the same object: MMEngine compares metadata by their pickles.

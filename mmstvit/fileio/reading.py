@@ -85,11 +85,18 @@ def find_format(path: Path, verify: bool) -> str:
     if head.startswith(b'PK\x03\x04'):
         try:
             with zipfile.ZipFile(path) as archive:
-                damaged = archive.testzip() if verify else None
+                packed = [info.filename for info in archive.infolist() if info.compress_type != zipfile.ZIP_STORED]
+                damaged = archive.testzip() if verify and not packed else None
         except Exception as error:  # damage makes zipfile raise anything
             raise CheckpointError(
                 f'{path} is truncated or damaged ({path.stat().st_size} bytes).', _DOWNLOAD
             ) from error
+        if packed:
+            raise CheckpointError(
+                f'{path} has compressed entries ({packed[0]!r}), as torchscript and archivers write them and torch.save '
+                f'does not.',
+                _DOWNLOAD,
+            )
         if damaged is not None:
             raise CheckpointError(f'{path} is damaged: the checksum of {damaged} in it does not match.', _DOWNLOAD)
         return 'zip'

@@ -18,9 +18,12 @@ from mmstvit.datasets.images import (
     MAP_READER,
     Reader,
     UnreadableError,
+    find_damage,
     find_readers,
     refuse_damaged_files,
 )
+from mmstvit.errors import UserError
+from mmstvit.fileio import image_size
 
 from .tiny_data import draw
 
@@ -137,3 +140,16 @@ def test_loaders_of_other_backends_stay_as_they_are():
     refuse_damaged_files(pipeline)
     assert [reader.backend_args for reader in find_readers(pipeline)] == [loader.backend_args] * 2
     assert pipeline.transforms[1].file_client_args == old.file_client_args
+
+
+def test_the_number_of_pixels_is_limited_before_anything_is_decoded(tmp_path, monkeypatch):
+    path = tmp_path / 'a.png'
+    Image.new('L', (13_000, 13_000)).save(path)
+    with pytest.raises(UnreadableError, match=r'13000 × 13000 pixels, more than 100,000,000\. .* MMSTVIT_MAX_PIXELS'):
+        IMAGE_READER.read(str(path))
+    assert image_size(path) is None
+    monkeypatch.setenv('MMSTVIT_MAX_PIXELS', '200000000')
+    assert image_size(path) == (13_000, 13_000) and find_damage(path.read_bytes()) is None
+    monkeypatch.setenv('MMSTVIT_MAX_PIXELS', 'many')
+    with pytest.raises(UserError, match="MMSTVIT_MAX_PIXELS must be a number of pixels, but is 'many'"):
+        image_size(path)

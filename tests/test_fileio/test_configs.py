@@ -8,7 +8,7 @@ import torch
 from mmengine.config import Config
 
 from mmstvit.errors import CheckpointError
-from mmstvit.fileio import check_config, parse_config
+from mmstvit.fileio import check_config, check_types, parse_config
 
 HARM = "__import__('pathlib').Path('harmed').touch()"
 
@@ -52,6 +52,7 @@ def test_config_is_parsed_as_mmengine_wrote_it():
         pytest.param('a = ' + '-' * 100_000 + '1', id='long'),
         'a = 1 +',
         'a = "\0"',
+        pytest.param(f'a = {"1" * 1_000_000!r}', id='more than a megabyte'),
         b'a = 1',
         None,
     ],
@@ -83,6 +84,23 @@ def test_text_that_is_not_data_is_refused_and_not_executed(text, tmp_path, monke
 def test_part_that_could_execute_code_is_refused(key, part):
     with pytest.raises(CheckpointError, match=rf'(?s){key} is .*Nothing was executed.*--config.*--trust-checkpoint'):
         check_config(part, 'a')
+
+
+@pytest.mark.parametrize('name', ['exec', 'eval', 'os', 'harmful', 'MMEngine'])
+def test_a_type_must_be_registered_even_if_no_registry_looks_it_up(name):
+    """mmcv evaluates the type of a non-maximum suppression."""
+    part = [dict(type='FPN', test_cfg=dict(rcnn=dict(nms=dict(type=name))))]
+    check_config(part, 'a')
+    with pytest.raises(
+        CheckpointError, match=rf"a\.0\.test_cfg\.rcnn\.nms\.type is '{name}', .*not registered in mmdet"
+    ):
+        check_types(part, 'a', 'mmdet')
+
+
+def test_registered_types_of_all_libraries_and_operators_are_accepted():
+    nodes = [dict(type='nms'), dict(type='RoIAlign'), dict(type='mmdet.FPN', norm_cfg=dict(type='GN')), dict(scale=1)]
+    nodes += [dict(type='mmstvit.STViT'), dict(type='mmseg.EncoderDecoder', head=dict(type='FCNHead')), None]
+    check_types([*nodes, dict(_scope_='mmdet', bbox_coder=dict(type='DeltaXYWHBBoxCoder'))], 'a', 'mmpretrain')
 
 
 def test_ordinary_part_is_accepted():

@@ -221,6 +221,19 @@ def torchscript() -> bytes:
 
 
 class TestWrongFiles:
+    @pytest.mark.parametrize('mmap', [True, False])
+    def test_content_that_needs_more_memory_than_the_file_shows(self, file, mmap):
+        saved(file, torch.zeros(1).expand(10**9))
+        assert 'larger than its data' in refusal(file, mmap=mmap)
+        with (
+            zipfile.ZipFile(saved(file, WEIGHTS)) as archive,
+            zipfile.ZipFile(f'{file}2', 'w', zipfile.ZIP_DEFLATED) as new,
+        ):
+            for name in archive.namelist():
+                new.writestr(name, archive.read(name))
+        os.replace(f'{file}2', file)
+        assert 'compressed entries' in refusal(file, mmap=mmap)
+
     @pytest.mark.parametrize(
         ('content', 'problem', 'remedy'),
         [

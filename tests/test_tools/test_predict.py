@@ -389,7 +389,7 @@ def test_modules_are_not_imported_by_the_name_of_a_type(key, change, in_folder, 
     monkeypatch.syspath_prepend(in_folder)
     cfg = make_config('mmpretrain')
     cfg.merge_from_dict({f'{key}.type': 'harmful'})
-    with pytest.raises(UserError, match=r'harmful is not in .*--config FILE'):
+    with pytest.raises(UserError, match=r'harmful.*not registered in mmpretrain.*--config FILE'):
         predict(change(cfg=dump(cfg)), ['a.png'], 'out')
     assert not Path('harmed').exists()
     assert 'harmful' not in sys.modules

@@ -15,6 +15,8 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from PIL import Image
 
+from mmstvit.fileio import open_image
+
 from .folder import ALL, Folder, find_split, join
 
 # Words in the names of folders and files of label maps.
@@ -279,7 +281,7 @@ class Look:
 def look_at(path: Path) -> Look | None:
     """Look at the middle of a file; None if it cannot be decoded."""
     try:
-        with Image.open(path) as image:
+        with open_image(path) as image:
             size, lossy = image.size, image.format in ('JPEG', 'MPO', 'WEBP')
             left, top = (max(0, (side - _PIXELS) // 2) for side in size)
             part = image.crop((left, top, min(size[0], left + _PIXELS), min(size[1], top + _PIXELS)))

@@ -18,10 +18,11 @@ from torch import nn
 from mmstvit.compat import registered_types_only
 from mmstvit.datasets.images import UnreadableError, find_readers
 from mmstvit.datasets.wrappers import inner_datasets
+from mmstvit.dependencies import LIBRARIES, require_library
 from mmstvit.drawing import Color, class_colors, to_rgb
 from mmstvit.engine.runner import command_options, factory, requirements
 from mmstvit.errors import CheckpointError, UserError
-from mmstvit.fileio import Checkpoint, check_config, load_weights, open_checkpoint
+from mmstvit.fileio import Checkpoint, check_config, check_types, load_weights, open_checkpoint
 from mmstvit.nodes import as_list, type_name
 
 from ..config import complete_config, read_config
@@ -200,6 +201,12 @@ def _stored_config(checkpoint: Checkpoint, trust: bool) -> Config:
     if not trust:
         for key, part in kept.items():
             check_config(part, key)
+        scope = content.get('default_scope')
+        if scope in LIBRARIES:
+            require_library(scope)
+            for key in (key for key in _PARTS if key in kept):
+                check_types(kept[key], key, scope)
+            check_types(dataset.get('pipeline'), 'test_dataloader.dataset.pipeline', scope)
     names = {key: dataset[key] for key in ('metainfo', 'classes') if key in dataset}
     kept['test_dataloader']['dataset'].update(names)
     return Config(dict(kept, default_scope=content.get('default_scope')))
