@@ -93,8 +93,8 @@ def find_format(path: Path, verify: bool) -> str:
             ) from error
         if packed:
             raise CheckpointError(
-                f'{path} has compressed entries ({packed[0]!r}), as torchscript and archivers write them and torch.save '
-                f'does not.',
+                f'{path} has compressed entries ({packed[0]!r}), as torchscript and archivers write, but not '
+                f'torch.save.',
                 _DOWNLOAD,
             )
         if damaged is not None:
