@@ -8,11 +8,14 @@ import contextlib
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from .dependencies import COMMANDS, DependencyError, check_core, tool_command
-from .errors import UserError, one_line, save_traceback
+from .errors import UserError, save_traceback
+
+# Of checkpoints, exported files and configs.
+_MODEL_SUFFIXES = ('.pth', '.pt', '.bin', '.ckpt', '.safetensors', '.onnx', '.xml', '.pt2', '.py', '.yml', '.yaml')
 
 
 def make_parser(doc: str, prog: str | None = None, epilog: str | None = None) -> argparse.ArgumentParser:
@@ -119,11 +122,24 @@ def _whole(text: str, minimum: int) -> int:
     return int(text)
 
 
+def order_arguments(model: str, inputs: Sequence[str]) -> tuple[str, list[str]]:
+    """Return model and inputs of a command in that order, also where the model was typed last."""
+    suffixes = [Path(name).suffix.lower() for name in (model, inputs[-1])]
+    if suffixes[0] not in _MODEL_SUFFIXES and suffixes[1] in _MODEL_SUFFIXES:
+        return inputs[-1], [model, *inputs[:-1]]
+    return model, list(inputs)
+
+
 def print_rows(rows: Mapping[str, object]) -> None:
     """Print names and values in two columns."""
     width = max(map(len, rows))
+    print_lines(f'  {name:<{width}}  {value}' for name, value in rows.items())
+
+
+def print_lines(lines: Iterable[str]) -> None:
+    """Print lines, of which the reader may take some only."""
     try:
-        print('\n'.join(one_line(f'  {name:<{width}}  {value}') for name, value in rows.items()), flush=True)
+        print('\n'.join(lines), flush=True)
     except BrokenPipeError:  # the reader (head, less) has gone; Python would complain again when it exits
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

@@ -34,6 +34,7 @@ COMMANDS = {
     'predict': 'predict.py',
     'super-tokens': 'visualizations/vis_super_tokens.py',
     'export': 'deployment/export.py',
+    'list': 'misc/list_configs.py',
     'app': 'app/__main__.py',
     'scenes': 'dataset_converters/scenes.py',
     'doctor': 'doctor.py',

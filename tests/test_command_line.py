@@ -5,7 +5,7 @@ import argparse
 import pytest
 from torch.utils.data import DataLoader
 
-from mmstvit.command_line import add_cfg_options, count, positive, user_errors
+from mmstvit.command_line import add_cfg_options, count, order_arguments, positive, user_errors
 from mmstvit.errors import DataError, UserError
 
 
@@ -34,6 +34,21 @@ def test_a_number_below_the_minimum_is_refused(kind, text):
     with pytest.raises(argparse.ArgumentTypeError, match=rf'whole number of [01] or more, but got {text}'):
         kind(text)
     assert (positive('1'), count('0')) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    ('typed', 'meant'),
+    [
+        (['epoch_1.pth', 'a.jpg'], ['epoch_1.pth', 'a.jpg']),
+        (['a.jpg', 'b', 'Model.ONNX'], ['Model.ONNX', 'a.jpg', 'b']),
+        (['photos', 'config.py'], ['config.py', 'photos']),
+        (['model.pth', 'other.pth'], ['model.pth', 'other.pth']),
+        (['weights', 'photos'], ['weights', 'photos']),
+    ],
+)
+def test_a_model_may_be_typed_last(typed, meant):
+    model, inputs = order_arguments(typed[0], typed[1:])
+    assert [model, *inputs] == meant
 
 
 def test_errors_end_a_tool_with_problem_and_remedy():

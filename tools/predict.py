@@ -8,7 +8,15 @@ exported file (.onnx, .xml, .pt2) may take the place of a checkpoint.
 import argparse
 import sys
 
-from mmstvit.command_line import add_cfg_options, add_device, add_trust, make_parser, positive, user_errors
+from mmstvit.command_line import (
+    add_cfg_options,
+    add_device,
+    add_trust,
+    make_parser,
+    order_arguments,
+    positive,
+    user_errors,
+)
 from mmstvit.errors import one_line
 
 
@@ -32,6 +40,7 @@ def main() -> None:
     """Predict, and name what was skipped."""
     args = vars(parse_args())
     args['trust'] = args.pop('trust_checkpoint')
+    args['checkpoint'], args['inputs'] = order_arguments(args['checkpoint'], args['inputs'])
     with user_errors():
         from mmstvit.apis import predict
 

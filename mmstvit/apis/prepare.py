@@ -17,7 +17,17 @@ from torch import nn
 
 from mmstvit import rules
 from mmstvit.deployment import ExportedModel, load_exported
-from mmstvit.engine.runner import command_options, data, draw, factory, initial_weights, processes, requirements, resume
+from mmstvit.engine.runner import (
+    command_options,
+    data,
+    draw,
+    factory,
+    initial_weights,
+    processes,
+    requirements,
+    resume,
+    screen,
+)
 from mmstvit.errors import UserError, one_line
 from mmstvit.fileio import compare, load_weights, open_checkpoint
 
@@ -78,6 +88,7 @@ def _prepare_training(cfg: Config, args: argparse.Namespace) -> Runner | None:
     if cfg.get('resume') and not resume.check_resume(cfg, model):
         return None
     runner = _build_runner(cfg, get_model, report)
+    runner.register_hook(screen.SummaryHook())
     if cfg.get('resume'):
         runner.register_hook(resume.ResumedValuesHook())
     return runner

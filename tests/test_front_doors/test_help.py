@@ -107,3 +107,12 @@ def test_the_formats_of_export_are_those_of_the_package():
 
     ((text, _),) = run_all([['tools/deployment/export.py', '--help']])
     assert f'{{{",".join(FORMATS)}}}' in text
+
+
+def test_configs_are_listed_by_words():
+    """Each name is one that the tools take."""
+    (names, code), (error, refused) = run_all(
+        [['mmstvit', 'list', 'stvit-small', 'upernet'], ['mmstvit', 'list', 'xyz']]
+    )
+    assert (code, refused) == (0, 2) and 'no config has xyz in its name' in error
+    assert names.split() == ['mmstvit::upernet/stvit-small_upernet_8xb2-160k_ade20k-512x512.py']

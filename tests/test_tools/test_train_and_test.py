@@ -38,6 +38,20 @@ def test_training_leaves_checkpoint_log_and_tensorboard_scalars(trained):
     assert all(math.isfinite(loss) for loss in losses)
 
 
+def test_the_terminal_is_short_and_the_log_file_complete(scenes, tmp_path, capfd):
+    folder = link_scenes(tmp_path, scenes)
+    options = ['train_dataloader.dataset.indices=32', 'default_hooks.logger.interval=1', 'train_cfg.max_epochs=1']
+    config = config_path(NANO['mmpretrain'])
+    run_main('train.py', config, '--work-dir', 'run', '--cfg-options', *options, 'train_cfg.val_interval=2', cwd=folder)
+    before = ''.join(capfd.readouterr()).partition('Epoch(train)')[0]
+    (log,) = (folder / 'run').glob('*/*.log')
+    assert len(before.splitlines()) <= 20
+    for text in ('System environment', 'Config:', 'Hooks will be executed', 'paramwise_options'):
+        assert text not in before and text in log.read_text()
+    for text in ('model: ImageClassifier with STViT', 'length: 1 epochs', 'weight_decay: 0.05 for', str(log)):
+        assert text in before
+
+
 def test_every_head_learns(trained):
     """So many iterations are enough to tell proposals, classes and masks from noise."""
     rows = [row for row in scalars(trained[1]) if 'loss' in row]

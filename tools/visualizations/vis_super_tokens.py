@@ -2,8 +2,8 @@ r"""Draw the super tokens of images block by block, and the attention of a point
 
 Writes a contact sheet per image: a row per block with boundaries, mean colors and regions. Examples::
 
-    python tools/visualizations/vis_super_tokens.py photo.jpg work_dirs/RUN/epoch_12.pth --point 320 200
-    python tools/visualizations/vis_super_tokens.py photos/ configs/imagenet/stvit-small_8xb128_in1k.py \
+    python tools/visualizations/vis_super_tokens.py work_dirs/RUN/epoch_12.pth photo.jpg --point 320 200
+    python tools/visualizations/vis_super_tokens.py configs/imagenet/stvit-small_8xb128_in1k.py photos/ \
         --checkpoint stvit-small-224.pth
 """
 
@@ -11,15 +11,23 @@ import argparse
 import sys
 from pathlib import Path
 
-from mmstvit.command_line import add_cfg_options, add_device, add_trust, count, make_parser, user_errors
+from mmstvit.command_line import (
+    add_cfg_options,
+    add_device,
+    add_trust,
+    count,
+    make_parser,
+    order_arguments,
+    user_errors,
+)
 from mmstvit.errors import one_line
 
 
 def parse_args() -> argparse.Namespace:
     """Parse the command line."""
     parser = make_parser(__doc__)
-    parser.add_argument('images', metavar='IMAGE', help='image, folder or glob pattern')
     parser.add_argument('model', metavar='MODEL', help='checkpoint with its config in it, or a config')
+    parser.add_argument('images', metavar='IMAGE', help='image, folder or glob pattern')
     parser.add_argument('--config', help='config of the checkpoint (the one in it)')
     parser.add_argument('--checkpoint', help='checkpoint of the config (none: the model is untrained)')
     parser.add_argument('--out-dir', type=Path, default='super_tokens', help='folder, new or empty (super_tokens)')
@@ -36,7 +44,7 @@ def parse_args() -> argparse.Namespace:
     add_cfg_options(parser)
     add_trust(parser)
     args = parser.parse_args()
-    model = args.__dict__.pop('model')
+    model, (args.images,) = order_arguments(args.__dict__.pop('model'), [args.images])
     kind = 'config' if Path(model).suffix in ('.py', '.yml', '.yaml', '.json') else 'checkpoint'
     if getattr(args, kind) is not None:
         parser.error(f'two {kind}s are given: {model} and {getattr(args, kind)}')

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from mmengine.config import Config
 from mmengine.dist import sync_random_seed
+from mmengine.logging import MMLogger
 from mmengine.registry import MODELS, RUNNERS, DefaultScope
 from mmengine.runner import FlexibleRunner, Runner, set_random_seed
 from torch import nn
@@ -13,6 +14,8 @@ from torch import nn
 from mmstvit.datasets import record_random
 from mmstvit.errors import CheckpointError, UserError, escape_record
 from mmstvit.fileio import write_atomically
+
+from .screen import shorten_screen
 
 
 def build_model(cfg: Config) -> nn.Module:
@@ -69,11 +72,18 @@ def build_runner(cfg: Config, get_model: Callable[[], nn.Module]) -> Runner:
     is_flexible = issubclass(base, FlexibleRunner)
     if not is_flexible:
         methods['build_model'] = lambda self, model: get_model()
+        methods['build_logger'] = _build_logger
     runner = type(base.__name__, (base,), methods).from_cfg(cfg)
     if is_flexible:
         runner.model = dict(type=get_model)  # it builds its model when it begins to train
     runner.logger.addFilter(escape_record)
     return runner
+
+
+def _build_logger(runner: Runner, *args: object, **kwargs: object) -> MMLogger:
+    logger = super(type(runner), runner).build_logger(*args, **kwargs)
+    shorten_screen(logger)
+    return logger
 
 
 def _dump_config(runner: Runner) -> None:

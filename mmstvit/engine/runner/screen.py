@@ -1,0 +1,52 @@
+"""What a run shows in the terminal before its first iteration; the log file has everything."""
+
+import logging
+
+import torch.distributed as dist
+from mmengine.hooks import Hook
+from mmengine.logging import MMLogger
+from mmengine.model import is_model_wrapper
+from mmengine.runner import EpochBasedTrainLoop, Runner
+
+# How MMEngine's long messages begin: environment, config, hooks, a line for each parameter with settings of its own.
+_LONG = ('\n---', 'Config:\n', 'Hooks will be executed', 'paramwise_options')
+
+
+def shorten_screen(logger: MMLogger) -> None:
+    """Show no long messages of MMEngine in the terminal."""
+    for handler in logger.handlers:
+        if not isinstance(handler, logging.FileHandler):
+            handler.addFilter(lambda record: not record.getMessage().startswith(_LONG))
+
+
+class SummaryHook(Hook):
+    """Log model, length of the run and optimizer, and where the log file is, before training."""
+
+    priority = 'VERY_LOW'
+
+    def before_train(self, runner: Runner) -> None:
+        """Log the summary."""
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        parts = [type(model).__name__]
+        if hasattr(model, 'backbone'):
+            parts.append(f'with {type(model.backbone).__name__}')
+        size = sum(parameter.numel() for parameter in model.parameters())
+        frozen = size - sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+        runner.logger.info(f'model: {" ".join(parts)}, {size / 1e6:.2f} M parameters, {frozen / 1e6:.2f} M frozen')
+        loop, batch = runner.train_loop, getattr(runner.train_dataloader.batch_sampler, 'batch_size', 'several')
+        length = f'{loop.max_iters} iterations'
+        if isinstance(loop, EpochBasedTrainLoop):
+            length = f'{loop.max_epochs} epochs, {length}'
+        processes = dist.get_world_size() if dist.is_initialized() else 1
+        runner.logger.info(f'length: {length} of {batch} images in {processes} process{"es" * (processes > 1)}')
+        optimizer = runner.optim_wrapper.optimizer
+        for key in ('lr', 'weight_decay'):
+            counts: dict[float, int] = {}
+            for group in optimizer.param_groups:
+                value = group.get('initial_lr', group[key]) if key == 'lr' else group[key]
+                counts[value] = counts.get(value, 0) + len(group['params'])
+            values = ', '.join(f'{value:g} for {count} tensors' for value, count in counts.items())
+            runner.logger.info(f'{type(optimizer).__name__}, {key}: {values}')
+        for handler in runner.logger.handlers:
+            if isinstance(handler, logging.FileHandler):
+                runner.logger.info(f'config, environment and all else: {handler.baseFilename}')
