@@ -154,7 +154,7 @@ def _ask_rules(cfg: Config, args: argparse.Namespace, *splits: str) -> rules.Rep
 
     def ask() -> rules.Report:
         rules.check_data(cfg, *splits)
-        report = rules.check(cfg, splits, rules.CHEAP)
+        report = rules.check(cfg, splits)
         rules.refuse(report.faults)
         return report
 

@@ -1,4 +1,4 @@
-"""Dataset wrapper that names unreadable files, and refuses datasets without usable annotations."""
+"""Dataset wrapper that names unreadable files, or skips them in training."""
 
 import logging
 from collections.abc import Iterator
@@ -14,7 +14,6 @@ from mmstvit.compat import no_sample_found
 from mmstvit.errors import DataError, one_line
 from mmstvit.registry import DATASETS
 
-from .build import build_dataset, check_usable
 from .images import MISSING, Reader, UnreadableError, find_loaders, find_readers, may_read_keys, refuse_damaged_files
 from .segmentation_labels import Labels, count_values, find_labels
 from .wrappers import DatasetWrapper, inner_datasets
@@ -114,10 +113,9 @@ class GuardedPipeline(Compose):
 
 @DATASETS.register_module()
 class GuardedDataset(DatasetWrapper):
-    """Dataset wrapper that names unreadable files and refuses unusable datasets.
+    """Dataset wrapper that names unreadable files.
 
-    A dataset without samples raises an error; in training and validation a dataset without usable annotations, too. An
-    unreadable or truncated image or segmentation map raises an error, or, in training only, another sample replaces
+    An unreadable or truncated image or segmentation map raises an error, or, in training only, another sample replaces
     it: MMEngine draws that from NumPy's random numbers, which inside a :class:`SeededDataset` depend only on the seed
     and the position in the training run.
 
@@ -129,7 +127,6 @@ class GuardedDataset(DatasetWrapper):
         ignore_index: Label of segmentation maps that the model ignores.
 
     Raises:
-        DataError: The dataset cannot be built, is empty, or has no usable annotation.
         ValueError: An argument has another value.
     """
 
@@ -142,12 +139,12 @@ class GuardedDataset(DatasetWrapper):
             raise ValueError(f"unreadable must be 'fail', 'skip' or None, but got {unreadable!r}.")
         if unreadable == 'skip' and split != 'train':
             raise ValueError(f"unreadable='skip' is for training only, but split is {split!r}.")
-        super().__init__(build_dataset(dataset, f'{split}_dataloader.dataset'))
-        for key, inner in inner_datasets(self.dataset, f'{split}_dataloader.dataset'):
+        super().__init__(dataset)
+        if hasattr(self.dataset, 'full_init'):
+            self.dataset.full_init()
+        for _, inner in inner_datasets(self.dataset):
             if not isinstance(inner, BaseDataset):
                 continue
-            if split != 'test':  # a test set may have no annotations
-                check_usable(inner, key)
             skip = split == 'train' and (unreadable == 'skip' or (unreadable is None and _ignores_empty(inner)))
             # Worker processes count in shared memory.
             skips = torch.zeros(len(inner), dtype=torch.int32).share_memory_() if skip else None

@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from mmengine.dist import get_dist_info, sync_random_seed
 from mmengine.registry import DATA_SAMPLERS as MMENGINE_DATA_SAMPLERS
-from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from torch.utils.data import Dataset, Sampler
 
 from mmstvit.registry import DATA_SAMPLERS, DATASETS
@@ -107,9 +106,6 @@ class SeededDataset(DatasetWrapper):
     Args:
         dataset: Config of the inner dataset, or the dataset.
     """
-
-    def __init__(self, dataset: dict | Dataset) -> None:
-        super().__init__(MMENGINE_DATASETS.build(dataset) if isinstance(dataset, dict) else dataset)
 
     def __getitem__(self, index: int) -> object:
         if isinstance(index, SeededIndex):

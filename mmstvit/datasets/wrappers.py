@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 
 from mmengine.dataset import BaseDataset
+from mmengine.registry import DATASETS
 from torch.utils.data import Dataset
 
 
@@ -10,11 +11,11 @@ class DatasetWrapper(Dataset):
     """A dataset wrapper that passes attributes on: hooks read the inner dataset's classes and replace its pipeline.
 
     Args:
-        dataset: The inner dataset.
+        dataset: The inner dataset, or its config.
     """
 
-    def __init__(self, dataset: Dataset) -> None:
-        self.dataset = dataset
+    def __init__(self, dataset: dict | Dataset) -> None:
+        self.dataset = DATASETS.build(dataset) if isinstance(dataset, dict) else dataset
 
     def __getitem__(self, index: int) -> object:
         return self.dataset[index]

@@ -3,16 +3,16 @@
 import dataclasses
 import difflib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
 from mmstvit.datasets.coco import CROWD, Annotations, first_names
 
+from .coco_values import ROUNDING, extent, is_inside, mask_area, run_lengths
 from .facts import SIZES, DatasetFacts, Facts
 from .findings import Finding
 from .kinds import BOXES_ONLY, FAULT, WARNING
-from .masks import ROUNDING, extent
 
 # Reasons for which MMDetection drops an object that CocoMetric counts.
 _NEVER_LEARNED = ('area 0', 'box below 1 pixel', 'outside the image')
@@ -23,8 +23,20 @@ def check_format(facts: Facts) -> Iterator[Finding]:
     """Refuse annotation files that MMDetection cannot read; sizes that differ from the files matter for masks alone."""
     for data in facts.datasets:
         for defect in data.defects:
-            boxes_alone = defect.kind == SIZES and not wants_masks(facts, data)
+            boxes_alone = defect.kind == SIZES and not facts.wants_masks(data)
             yield dataclasses.replace(defect, severity=WARNING) if boxes_alone else defect
+        sized = [info for info in data.infos if info.get('img_path') in data.decoded and {'height', 'width'} <= {*info}]
+        shapes = {info['img_path']: (info['height'], info['width']) for info in sized}
+        wrong = [
+            path for path, shape in shapes.items() if data.decoded[path].digest and data.decoded[path].shape != shape
+        ]
+        if wrong:
+            found = [
+                '{}: {}×{}, the file is {}×{}'.format(p, *shapes[p][::-1], *data.decoded[p].shape[::-1]) for p in wrong
+            ]
+            message = f'images are not of the annotated size, as {found[0]}.'
+            severity = '' if data.with_mask else WARNING
+            yield data.finding(SIZES, message, found=found, total=len(shapes), severity=severity)
 
 
 def check_categories(facts: Facts) -> Iterator[Finding]:
@@ -79,9 +91,9 @@ def nearest(name: str, names: list[str]) -> str | None:
 
 
 def check_masks(facts: Facts) -> Iterator[Finding]:
-    """Refuse objects without a mask where the pipeline loads masks, which ends in a KeyError of a worker."""
+    """Refuse objects without a mask, or with RLE of another size, where masks are wanted: a worker would fail."""
     for data, annotations in facts.of_coco():
-        if not wants_masks(facts, data):
+        if not facts.wants_masks(data):
             continue
         total = annotations.learned_entries
         bare = [e for e in annotations.choose(annotations.having('', CROWD)) if not e.get('segmentation')]
@@ -91,16 +103,10 @@ def check_masks(facts: Facts) -> Iterator[Finding]:
             some = '' if len(bare) == total else ', remove these annotations'
             remedy = f'Add the masks{some}, or train a detector of boxes alone, such as {BOXES_ONLY}.'
             yield _some(data, 'no mask', bare, total, message, remedy=remedy)
-
-
-def check_rle_sizes(facts: Facts) -> Iterator[Finding]:
-    """Refuse RLE masks of another size than their image, which end in an error of a worker."""
-    for data, annotations in facts.of_coco():
-        if wants_masks(facts, data):
-            entries = [e for e in annotations.entries if e.get('segmentation') and type(e['segmentation']) is dict]
-            if wrong := [entry for entry in entries if _differs(annotations, entry)]:
-                message = 'RLE masks are not of the size [height, width] of their images.'
-                yield _some(data, 'RLE of another size', wrong, len(entries), message, 'segmentation')
+        entries = [e for e in annotations.entries if type(e.get('segmentation')) is dict and e['segmentation']]
+        if wrong := [entry for entry in entries if _differs(annotations, entry)]:
+            message = 'RLE masks are not of the size [height, width] of their images.'
+            yield _some(data, 'RLE of another size', wrong, len(entries), message, 'segmentation')
 
 
 def _differs(annotations: Annotations, entry: Mapping) -> bool:
@@ -109,9 +115,32 @@ def _differs(annotations: Annotations, entry: Mapping) -> bool:
     return mask['size'] != size or (isinstance(runs, list) and sum(runs) != size[0] * size[1])
 
 
+def check_mask_content(facts: Facts) -> Iterator[Finding]:
+    """Find masks that cannot be decoded, have no area, or extend beyond their image."""
+    for data, annotations in facts.of_coco() if facts.complete else ():
+        chosen = [e for e in annotations.choose(annotations.having('', CROWD)) if e.get('segmentation')]
+        polygons = [entry for entry in chosen if isinstance(entry['segmentation'], list)]
+        bad = [e for e in chosen if isinstance(e['segmentation'], dict) and not _is_decodable(e['segmentation'])]
+        if bad:
+            message = 'masks have counts that are not run lengths of their size.'
+            yield _some(data, 'invalid mask', bad, len(chosen), message, severity=FAULT)
+        elif empty := [entry for entry in chosen if not mask_area(entry['segmentation'])]:
+            yield _some(data, 'empty mask', empty, len(chosen), 'masks have no area.')
+        sides = {key: (image['width'], image['height']) for key, image in annotations.images.items()}
+        outside = [e for e in polygons if not is_inside(extent(e['segmentation']), *sides[e['image_id']])]
+        if outside:
+            message = 'masks extend beyond the image by more than 2 pixels.'
+            yield _some(data, 'masks outside images', outside, len(chosen), message, 'bbox')
+
+
+def _is_decodable(mask: Mapping) -> bool:
+    counts, (height, width) = run_lengths(mask), mask['size']
+    return counts is not None and min(counts, default=0) >= 0 and sum(counts) == height * width
+
+
 def check_mask_heads(facts: Facts) -> Iterator[Finding]:
     """Refuse a model with a mask head whose pipeline loads no masks, and the metric ``segm`` of a model without."""
-    if facts.cfg.get('default_scope') != 'mmdet':
+    if facts.scope != 'mmdet':
         return
     model = facts.cfg.get('model') or {}
     if (model.get('roi_head') or {}).get('mask_head'):
@@ -128,26 +157,42 @@ def check_mask_heads(facts: Facts) -> Iterator[Finding]:
                     yield Finding('no mask', message, f'Set --cfg-options {key}.metric=bbox', key, split=split)
 
 
-def wants_masks(facts: Facts, data: DatasetFacts) -> bool:
-    """Return True if the pipeline loads masks, or an evaluator of the split compares them."""
-    return data.with_mask or any('segm' in (node.get('metric') or ()) for _, node in facts.evaluators(data.split))
-
-
 def check_boxes(facts: Facts) -> Iterator[Finding]:
     """Find boxes that extend beyond their images by more than rounding does."""
-    for data, annotations in facts.of_coco():
-        corners = annotations.boxes[:, :2] + annotations.boxes[:, 2:]
-        beyond = np.maximum(-annotations.boxes[:, :2], corners - annotations.sizes)
-        outside = annotations.choose((beyond > ROUNDING).any(1))
-        if outside:
+    for data in facts.datasets:
+        boxes, sizes, names = _boxes(data)
+        beyond = np.maximum(-boxes[:, :2], boxes[:, :2] + boxes[:, 2:] - sizes)
+        wrong = np.flatnonzero((beyond > ROUNDING).any(1)).tolist()
+        if wrong:
             # A few, or by a few pixels, are mistakes of annotators; many that extend far are another format.
-            far = ((beyond > ROUNDING) & (beyond >= 0.1 * annotations.sizes)).any(1).sum() >= 0.1 * len(beyond)
-            message = 'annotations have a bbox that extends beyond the image by more than 2 pixels.'
-            severity, explains = (FAULT, ('boxes and polygons disagree',)) if far else (WARNING, ())
-            yield _some(
-                data, 'boxes outside images', outside, len(beyond), message, 'bbox', severity=severity,
-                explains=explains,
-            )  # fmt: skip
+            far = ((beyond > ROUNDING) & (beyond >= 0.1 * sizes)).any(1).sum() >= 0.1 * len(beyond)
+            options = dict(severity=FAULT, explains=('boxes and polygons disagree',)) if far else {}
+            found = [f'{names(row)}: bbox [{", ".join(map("{:g}".format, boxes[row]))}]' for row in wrong]
+            message = 'boxes extend beyond the image by more than 2 pixels.'
+            where = data.dataset.ann_file
+            yield data.finding('boxes outside images', message, '', where, found, len(boxes), **options)
+        small = np.flatnonzero((boxes[:, 2:] < 1).any(1)).tolist() if data.annotations is None else []
+        if small:  # those of COCO files are dropped
+            found = [f'{names(row)}: bbox [{", ".join(map("{:g}".format, boxes[row]))}]' for row in small]
+            message = 'boxes are less than 1 pixel wide or high.'
+            yield data.finding('invalid box', message, '', data.dataset.ann_file, found, len(boxes))
+
+
+def _boxes(data: DatasetFacts) -> tuple[np.ndarray, np.ndarray, Callable[[int], str]]:
+    """Return boxes (N, 4) x, y, width, height, sizes (N, 2) of their images, and what to call the box of a row."""
+    if data.annotations is not None:
+        return data.annotations.boxes, data.annotations.sizes, lambda row: _name(data, data.annotations.entries[row])
+    objects = [
+        (info, part['bbox']) for info in data.infos if {'height', 'width'} <= info.keys() for part in _instances(info)
+    ]
+    corners = np.array([box for _, box in objects], float).reshape(-1, 4)
+    sizes = np.array([(info['width'], info['height']) for info, _ in objects], float).reshape(-1, 2)
+    boxes = np.hstack([corners[:, :2], corners[:, 2:] - corners[:, :2]])
+    return boxes, sizes, lambda row: str(objects[row][0].get('img_path'))
+
+
+def _instances(info: Mapping) -> list[Mapping]:
+    return [part for part in info.get('instances', ()) if len(part.get('bbox', ())) == 4]
 
 
 def check_polygons(facts: Facts) -> Iterator[Finding]:
@@ -174,41 +219,39 @@ def _agree(box: tuple | list, other: tuple) -> bool:
     return all(abs(a - b) <= allowed for a, b in zip(box, other, strict=True))
 
 
-def check_evaluated(facts: Facts) -> Iterator[Finding]:
-    """Warn of objects that training drops and evaluation counts: detections of all others reach no AP of 1."""
-    for data, annotations in facts.of_coco():
-        dropped = annotations.choose(annotations.having(*_NEVER_LEARNED)) if data.split != 'train' else []
-        counted, total = [entry for entry in dropped if not entry.get('iscrowd')], annotations.learned_entries
-        if counted:
-            recall = 1 - len(counted) / total
-            message = f'objects that evaluation counts are dropped in training: recall is {recall:.3f} at most.'
-            yield _some(data, 'evaluated but never learned', counted, total, message, 'bbox', 'area')
-
-
 def find_dropped(facts: Facts) -> Iterator[Finding]:
-    """Name annotations that MMDetection drops, which is harmless if there are few, and images without annotations."""
+    """Name annotations that training drops, which matters if evaluation counts them, and images without objects."""
     for data, annotations in facts.of_coco():
-        dropped = annotations.choose(annotations.having(*_NEVER_LEARNED, 'ignore=1', 'no valid polygon'))
+        dropped = annotations.choose(annotations.having(*_NEVER_LEARNED))
+        counted = [entry for entry in dropped if not entry.get('iscrowd')] if data.split != 'train' else []
+        if counted:
+            recall = 1 - len(counted) / annotations.learned_entries
+            message = f'objects that evaluation counts are dropped in training: recall is {recall:.3f} at most.'
+            kind = 'evaluated but never learned'
+            yield _some(data, kind, counted, annotations.learned_entries, message, 'bbox', 'area')
         total, images = len(annotations.entries), annotations.images
-        if dropped:
+        if not facts.complete or not total:
+            continue
+        if dropped := annotations.choose(annotations.having(*_NEVER_LEARNED, 'ignore=1', 'no valid polygon')):
             message = 'annotations are dropped by MMDetection.'
-            yield _some(data, 'dropped annotations', dropped, total, message, 'bbox', 'area', shown=None)
-        empty = np.bincount(annotations.rows, minlength=len(images)) == 0
-        if empty.any() and total:
-            names = [image['file_name'] for image, alone in zip(images.values(), empty.tolist(), strict=True) if alone]
-            message = 'images have no annotation.'
-            yield data.some('no annotation', names, len(images), message, where=annotations.path, shown=None)
+            yield _some(data, 'dropped annotations', dropped, total, message, 'bbox', 'area')
+        counts = np.bincount(annotations.rows, minlength=len(images)).tolist()
+        empty = [image['file_name'] for image, count in zip(images.values(), counts, strict=True) if not count]
+        if empty:
+            yield data.finding('no annotation', 'images have no annotation.', '', annotations.path, empty, len(images))
 
 
 def _some(
     data: DatasetFacts, kind: str, entries: list, total: int, message: str, *fields: str, **others: object
 ) -> Finding:
     """Make a finding about some annotations; examples have the values of ``fields``."""
-
-    def write(entry: Mapping) -> str:
+    found = []
+    for entry in entries:
         values = [f'{name} {entry.get(name)}' for name in fields if name != 'segmentation']
         values += [f'size {entry[name]["size"]}' for name in fields if name == 'segmentation']
-        where = f'{data.annotations.images[entry["image_id"]]["file_name"]}: annotation {entry["id"]!r}'
-        return f'{where}: {", ".join(values)}' if values else where
+        found.append(f'{_name(data, entry)}: {", ".join(values)}' if values else _name(data, entry))
+    return data.finding(kind, message, where=data.annotations.path, found=found, total=total, **others)
 
-    return data.some(kind, entries, total, message, where=data.annotations.path, write=write, **others)
+
+def _name(data: DatasetFacts, entry: Mapping) -> str:
+    return f'{data.annotations.images[entry["image_id"]]["file_name"]}: annotation {entry["id"]!r}'

@@ -13,7 +13,7 @@ from mmstvit.datasets.images import Reader, UnreadableError
 
 from .facts import DatasetFacts, Facts
 from .findings import Finding
-from .headers import Header
+from .headers import Header, choose_unusual
 
 _KIND = 'channels of images'
 
@@ -25,11 +25,34 @@ def load_inputs(data: DatasetFacts, header: Header) -> tuple[tuple[int, int, int
         Shape (C, H, W), None if it is unknown; and the error that the pipeline raised, else empty.
     """
     try:
-        results = data.dataset.pipeline(copy.deepcopy(header.info))
+        results = data.pipeline(copy.deepcopy(header.info))
     except Exception as error:  # transforms raise anything
         return None, f'{type(error).__name__}: {" ".join(str(error).split())}'
     inputs = results.get('inputs') if isinstance(results, dict) else None
     return (tuple(inputs.shape) if isinstance(inputs, Tensor) and inputs.ndim == 3 else None), ''
+
+
+def check_pipeline(facts: Facts) -> Iterator[Finding]:
+    """Refuse images that the pipeline cannot take, among the narrowest, the largest, and one of each kind of pixels."""
+    for data in facts.datasets:
+        for header in _choose_kinds(data, unusual=True):
+            _, error = load_inputs(data, header)
+            channels = _decoded_channels(data.image_reader, header.path) if error else None
+            if channels:  # another rule finds files that cannot be read
+                size = f'{header.size[0]}×{header.size[1]}, {channels} channels of {header.bits} bits'
+                message = f'the pipeline of {data.key} fails with {header.path} ({size}): {error}.'
+                remedy = '' if channels in (1, 3) else "Load three channels (color_type='color'), or convert the file."
+                yield data.finding('image that the pipeline refuses', message, remedy, header.path)
+                break
+
+
+def _choose_kinds(data: DatasetFacts, unusual: bool = False) -> list[Header]:
+    """Choose an image of each kind of pixels; the narrowest and the largest one, too."""
+    kinds: dict[tuple, Header] = {}
+    for header in data.headers:
+        kinds.setdefault((header.mode, header.bits), header)
+    extreme = choose_unusual([header.size for header in data.headers]) if unusual else []
+    return [*kinds.values(), *(data.headers[position] for position in dict.fromkeys(extreme))]
 
 
 def check_channels(facts: Facts) -> Iterator[Finding]:
@@ -37,27 +60,14 @@ def check_channels(facts: Facts) -> Iterator[Finding]:
     means = _find_mean(facts.cfg)
     wanted = _find_in_channels(facts.cfg)
     for data in facts.datasets:
-        if data.dataset is None:
-            continue
-        reader = data.image_reader
-        modes: dict[tuple, Header] = {}
-        for header in data.headers:
-            modes.setdefault((header.mode, header.bits), header)
         found: dict[int, str] = {}
-        for header in modes.values():
-            shape, error = load_inputs(data, header)
-            channels = shape[0] if shape else _decoded_channels(reader, header.path)
-            if channels is None:
-                continue
-            name = f'{header.path} has {channels} channels ({header.mode}, color_type={reader.color_type!r})'
-            found.setdefault(channels, name)
-            if error and channels != 3:
-                remedy = "Load three channels (color_type='color'), or remove the transform that needs them."
-                message = f'{name}, with which the pipeline fails: {error}.'
-                yield data.finding(_KIND, message, remedy, header.path)
-                break
-        else:
-            yield from _compare_channels(data, found, means, wanted)
+        for header in _choose_kinds(data):
+            shape, _ = load_inputs(data, header)
+            channels = shape[0] if shape else _decoded_channels(data.image_reader, header.path)
+            if channels is not None:
+                name = f'{header.path} has {channels} channels ({header.mode}, '
+                found.setdefault(channels, f'{name}color_type={data.image_reader.color_type!r})')
+        yield from _compare_channels(data, found, means, wanted)
 
 
 def _compare_channels(
@@ -119,14 +129,11 @@ def _find_in_channels(cfg: Config) -> tuple[str, int] | None:
 def check_bits(facts: Facts) -> Iterator[Finding]:
     """Warn of 16-bit files with few bits in use, which decoders of 8 bits make black."""
     for data in facts.datasets:
-        if data.dataset is None:
-            continue
-        reader = data.image_reader
         deep = [header.path for header in data.headers if header.bits > 8][:12]
-        dark = [path for path in deep if _is_black(reader, path)]
+        dark = [path for path in deep if _is_black(data.image_reader, path)]
         if dark:
             message = f'files of 16 bits use 12 bits or fewer, nearly black after decoding to 8 bits, as {dark[0]}.'
-            yield data.some('black 16-bit image', dark, len(deep), message)
+            yield data.finding('black 16-bit image', message, found=dark, total=len(deep))
 
 
 def _is_black(reader: Reader, path: str) -> bool:

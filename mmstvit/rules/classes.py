@@ -4,14 +4,15 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from xml.etree import ElementTree
 
 from mmengine import fileio
 from mmengine.dataset import BaseDataset
 from mmengine.fileio import list_from_file
 
 from mmstvit.datasets.coco import first_names
-from mmstvit.fileio.image_files import IMAGE_SUFFIXES, walk_folder
+from mmstvit.datasets.importers.voc import parse_voc
+from mmstvit.errors import DataError
+from mmstvit.fileio.image_files import IMAGE_SUFFIXES
 
 from .annotations import nearest
 from .facts import DatasetFacts, Facts, find_class
@@ -31,8 +32,8 @@ _SUFFIXES = (*IMAGE_SUFFIXES, '.heic', '.heif', '.j2k', '.jxl')
 def check_class_strings(facts: Facts) -> Iterator[Finding]:
     """Refuse class names that are a string: the libraries take each letter for a class."""
     for data in facts.datasets:
-        names = [('classes', data.cfg.get('classes')), ('metainfo.classes', _metainfo(data).get('classes'))]
-        for name, value in names:
+        for name, node in (('classes', data.cfg), ('metainfo.classes', data.cfg.get('metainfo') or {})):
+            value = node.get('classes')
             if isinstance(value, str) and not os.path.isfile(os.path.expanduser(value)):  # a file lists the names
                 key = f'{data.key}.{name}'
                 message = f'{key} is a string, {value!r}, of which each letter would be a class.'
@@ -42,14 +43,14 @@ def check_class_strings(facts: Facts) -> Iterator[Finding]:
 
 def check_splits_agree(facts: Facts) -> Iterator[Finding]:
     """Refuse splits whose class names differ: the same label would mean two classes."""
-    known = [(data, _classes(data)) for data in facts.datasets if not data.cfg.get('return_classes')]
+    known = [(data, data.classes) for data in facts.datasets if not data.cfg.get('return_classes')]
     first, expected = next((pair for pair in known if pair[1]), (None, None))
     for data, classes in known:
         needed = classes is not None or hasattr(data.dataset, 'reduce_zero_label')  # IoUMetric needs names
         if expected and needed and classes != expected:
             own = f'has {_write(classes)}' if classes else 'has no metainfo.classes'
             message = f'{first.key} has the classes {_write(expected)}, but {data.key} {own}.'
-            hint = _suggest(expected, classes or [])
+            hint = _suggest(expected, classes or ())
             remedy = (
                 f'{hint}Give {data.key} the names of {first.key} in the same order: metainfo=dict(classes=…), or for '
                 f'class folders the same folders, which may be empty.'
@@ -59,10 +60,10 @@ def check_splits_agree(facts: Facts) -> Iterator[Finding]:
 
 def check_known_names(facts: Facts) -> Iterator[Finding]:
     """Refuse class names that a dataset with fixed classes, such as MMSegmentation's ADE20KDataset, does not know."""
-    if facts.cfg.get('default_scope') != 'mmseg':
+    if facts.scope != 'mmseg':
         return
     for data in facts.datasets:
-        names = _metainfo(data).get('classes')
+        names = (data.cfg.get('metainfo') or {}).get('classes')
         known = getattr(find_class(data.cfg), 'METAINFO', {}).get('classes')
         unknown = [name for name in names or () if known and name not in known]
         if unknown and not isinstance(names, str):
@@ -81,7 +82,8 @@ def check_xml_names(facts: Facts) -> Iterator[Finding]:
             continue
         folder = os.path.join(dataset.sub_data_root, dataset.ann_subdir)
         files = [os.path.join(folder, f'{name}.xml') for name in list_from_file(dataset.ann_file)]
-        counts = Counter(name for path in choose_spread(files, _XML_FILES) for name in _read_names(path))
+        read = [files[position] for position in choose_spread(len(files), _XML_FILES)]
+        counts = Counter(name for path in read for name in _read_names(path))
         unknown = [name for name in counts if name not in known]
         if unknown:
             near = {name: other for name in unknown if (other := nearest(name, list(known)))}
@@ -89,15 +91,16 @@ def check_xml_names(facts: Facts) -> Iterator[Finding]:
             message = f'names in {folder} are not in metainfo.classes ({first_names(known)}): objects are dropped.'
             remedy += KINDS[_XML_KIND].remedy
             found = [f'{name!r}: {counts[name]} objects' for name in unknown]
-            yield data.some(_XML_KIND, found, len(counts), message, remedy=remedy)
+            yield data.finding(_XML_KIND, message, remedy, '', found, len(counts))
 
 
 def _read_names(path: str) -> list[str]:
     """Return the names of the objects in an XML file; none if it cannot be read, which the dataset says."""
     try:
-        return [str(node.text) for node in ElementTree.parse(path).iterfind('object/name')]
-    except (OSError, ElementTree.ParseError):
+        _, objects = parse_voc(Path(path)) or ('', [])
+    except DataError:
         return []
+    return [item.name for item in objects]
 
 
 def check_class_folders(facts: Facts) -> Iterator[Finding]:
@@ -174,21 +177,21 @@ def check_suffixes(facts: Facts) -> Iterator[Finding]:
             reads = _write(read) if isinstance(read, tuple) else repr(read)
             message = f'files in {root} are not read because of their suffix: {counts}; {option} is {reads}.'
             remedy = f'Convert them, or set {data.key}.{option} if OpenCV reads the format (not .heic).'
-            yield data.some('file with another suffix', skipped, len(files), message, root, remedy=remedy)
+            yield data.finding('file with another suffix', message, remedy, root, skipped, len(files))
 
 
 def _list_files(root: str) -> list[str]:
     """Return the files below a local folder; MMEngine's function takes ten times as long."""
-    return [os.path.join(folder, name) for folder, names in walk_folder(Path(root)) for name in names]
+    found = os.walk(root, followlinks=True)
+    return [os.path.join(folder, name) for folder, _, names in found for name in names if not name.startswith('.')]
 
 
 def check_palettes(facts: Facts) -> Iterator[Finding]:
     """Refuse a palette with fewer colors than classes: MMSegmentation cannot build it, MMDetection cannot draw."""
-    if facts.cfg.get('default_scope') == 'mmpretrain':
+    if facts.scope == 'mmpretrain':
         return
     for data in facts.datasets:
-        palette = (_metainfo(data) if data.dataset is None else data.dataset.metainfo).get('palette')
-        classes = _classes(data)
+        palette, classes = data.metainfo.get('palette'), data.classes
         if not classes or not isinstance(palette, (list, tuple)) or len(palette) >= len(classes):
             continue
         key, lacks = f'{data.key}.metainfo.palette', len(classes) - len(palette)
@@ -196,19 +199,9 @@ def check_palettes(facts: Facts) -> Iterator[Finding]:
         remedy = (
             f'Add {lacks} colors, or leave the palette of a base config out: metainfo=dict(_delete_=True, classes=…).'
         )
-        if facts.cfg.get('default_scope') == 'mmdet':
+        if facts.scope == 'mmdet':
             remedy = f'Set --cfg-options {key}=random, or add {lacks} colors.'
         yield data.finding('palette too short', message, remedy, key)
-
-
-def _metainfo(data: DatasetFacts) -> dict:
-    return data.cfg.get('metainfo') or {}
-
-
-def _classes(data: DatasetFacts) -> list | None:
-    """Return the class names of a dataset, those of the config if it cannot be built; None if unknown."""
-    names = _metainfo(data).get('classes') or data.cfg.get('classes') if data.dataset is None else data.classes
-    return list(names) if isinstance(names, (list, tuple)) else None
 
 
 def _with_class_folders(data: DatasetFacts) -> BaseDataset | None:
@@ -220,7 +213,7 @@ def _with_class_folders(data: DatasetFacts) -> BaseDataset | None:
     return dataset if labeled and os.path.isdir(dataset.img_prefix) else None
 
 
-def _suggest(expected: list, classes: list) -> str:
+def _suggest(expected: Sequence[str], classes: Sequence[str]) -> str:
     """Return a question about the first misspelt name, with the nearest one; empty if there is none."""
     for names, others in ((classes, expected), (expected, classes)):
         for name in names:

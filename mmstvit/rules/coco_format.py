@@ -1,30 +1,75 @@
-"""Find and repair the defects of COCO files that exporters write and MMDetection cannot read.
+"""Find and repair what exporters write into COCO files and MMDetection cannot read.
 
-Supported are the files of Roboflow, CVAT, labelme2coco, VIA and Label Studio. The table of defects is
-:data:`mmstvit.rules.coco_defects.DEFECTS`. One pass over the file repairs what it can and notes every defect, so that
-the findings and the repair cannot disagree.
+Supported are the files of Roboflow, CVAT, labelme2coco, VIA and Label Studio. One pass over the file repairs what it
+can and notes every defect, so that the findings and the repair cannot disagree.
 """
 
+import contextlib
 import posixpath
+import reprlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from os import PathLike
 
-from .coco_annotations import AnnotationRepair, References
-from .coco_defects import MISSING, Notes
-from .coco_values import to_id, to_number, to_size
-from .findings import Finding, refuse
+from mmstvit.dependencies import tool_command
+
+from .coco_values import (
+    INF,
+    ROUNDING,
+    extent,
+    is_inside,
+    is_mask,
+    mask_area,
+    repair_mask,
+    to_id,
+    to_number,
+    to_numbers,
+    to_size,
+)
+from .findings import Finding, count_of, refuse
 from .image_folder import ImageFolder
-from .kinds import FAULT, WARNING
-from .masks import ROUNDING, extent, overhang
+from .kinds import FAULT, KINDS, WARNING
 
-__all__ = ['find_defects', 'repair']
+__all__ = ['CHANGES', 'find_defects', 'repair']
 
+_FIX = f'Write a repaired copy: {tool_command("new_config.py")} DATA --fix'
 _LISTS = ('images', 'annotations', 'categories')
 _SAMPLE = 1000  # images whose headers are read to find defects, evenly spaced
+_EXAMPLES = 5
 # Keys of other formats -> their names.
 _OTHERS = {'shapes': 'labelme', '_via_img_metadata': 'VIA'}
+_SHORT = reprlib.Repr()
+_SHORT.maxlist, _SHORT.maxdict, _SHORT.maxstring = 8, 8, 80
+
+_AREA = 'computed area from the mask, or from the box'
+_NUMBERED = 'numbered the annotations'
+# Kind -> what the repair does; defects of other kinds cannot be repaired without guessing.
+CHANGES = {
+    'no list of annotations': 'added an empty list annotations',
+    'category name is a number': 'made name a string',
+    'one category id twice': 'removed the copy of a category',
+    'two categories of one name': 'removed the category without annotations',
+    'wrong path in file_name': 'found the file by its name',
+    'duplicate image id': 'removed the copy of an image entry',
+    'duplicate file': 'merged the entries of one file and their equal annotations',
+    'invalid image size': 'corrected width and height',
+    'wrong sizes in annotations': 'took width and height from the file',
+    'id of another type': 'made the id that of the image or category',
+    'invalid annotation id': _NUMBERED,
+    'annotation id 0': _NUMBERED,
+    'duplicate annotation id': _NUMBERED,
+    'annotation listed twice': 'removed the copy of an annotation',
+    'number is a string': 'made it a number',
+    'polygons in another form': 'wrote each polygon as one list of numbers',
+    'polygon below 3 points': 'removed parts of a mask that are a point or a line',
+    'invalid box': 'made bbox from the polygons',
+    'no area': _AREA,
+    'area 0': _AREA,
+    'invalid iscrowd': 'set iscrowd',
+    'evaluated but never learned': 'removed the objects',
+}
 
 
 def find_defects(
@@ -33,6 +78,7 @@ def find_defects(
     *,
     evaluated: bool = True,
     turns: bool = True,
+    complete: bool = False,
 ) -> list[Finding]:
     """Find what MMDetection cannot read in a COCO annotation file.
 
@@ -41,15 +87,16 @@ def find_defects(
         image_folder: Folder of the images, for the paths in ``file_name``.
         evaluated: False if the file is for training alone, which does not need ``iscrowd``.
         turns: True if the pipeline applies the EXIF orientation.
+        complete: Compare the sizes of all images with the files, not those of a thousand.
 
     Returns:
         A finding for each kind of defect, causes before consequences, with ``where`` left empty.
     """
-    return _Repair(content, ImageFolder(image_folder, turns), evaluated, _SAMPLE).notes.findings()
+    return _Repair(content, ImageFolder(image_folder, turns), evaluated, None if complete else _SAMPLE).findings()
 
 
 def repair(content: object, image_folder: str | PathLike | None = None) -> tuple[dict, list[str]]:
-    """Repair the defects of a COCO annotation file.
+    """Repair the defects of a COCO annotation file; objects that training drops but evaluation counts are removed.
 
     Args:
         content: The parsed JSON, which is not modified.
@@ -62,33 +109,88 @@ def repair(content: object, image_folder: str | PathLike | None = None) -> tuple
         DataError: A defect cannot be repaired without guessing; the message names all of those.
     """
     repaired = _Repair(content, ImageFolder(image_folder), True, None)
-    refuse([finding for finding in repaired.notes.findings((False,)) if finding.severity == FAULT])
-    return repaired.content, repaired.notes.changes()
+    refuse([finding for finding in repaired.findings((False,)) if finding.severity == FAULT])
+    repaired.remove_unlearned()
+    return repaired.content, repaired.changes()
+
+
+@dataclass
+class _Note:
+    """Defects of one kind: what is wrong with the first, how many there are, and the first few."""
+
+    value: str
+    severity: str
+    count: int = 0
+    examples: list[str] = field(default_factory=list)
 
 
 class _Repair:
     """Repair of a COCO annotation file, with a note of each defect; ``content`` is sound if none is beyond repair."""
 
     def __init__(self, content: object, folder: ImageFolder, evaluated: bool, sample: int | None) -> None:
-        self.notes = Notes()
         self.content: dict = {}
+        self._folder, self._evaluated = folder, evaluated
+        self._notes: dict[tuple[str, bool], _Note] = {}  # by kind, and if it is repaired
+        self._totals: dict[str, int] = {}  # list, or kind -> number of entries
         if problem := _name_format(content):
-            self.notes.add('invalid annotation file', problem, repaired=False)
+            self._note('invalid annotation file', problem, repaired=False)
             return
         images, entries, categories = (content.get(name) for name in _LISTS)
         if entries is None:
-            self.notes.add('no list of annotations')
+            self._note('no list of annotations')
         if categories is None:
-            self.notes.add('no list of categories', repaired=False)
-        self._folder = folder
+            self._note('no list of categories', repaired=False)
         self._entries = entries or []
-        self._images, self._categories = References('images'), References('categories', categories is not None)
-        self.notes.totals = dict(images=len(images), annotations=len(self._entries), categories=len(categories or []))
+        self._totals = dict(images=len(images), annotations=len(self._entries), categories=len(categories or []))
+        self._image_ids: dict[object, object] = {}  # `to_id` of every way to write an id -> the id
+        self._category_ids = None if categories is None else {}
+        self._merged: set = set()  # ids of images whose entries are merged into another one
         categories = self._repair_categories(categories or [])
         images = self._repair_images(images)
-        annotations = AnnotationRepair(self._entries, self._images, self._categories, self.notes, evaluated).run()
+        annotations = self._repair_annotations()
         images = self._repair_sizes(images, annotations, sample)
         self.content = {**content, 'images': images, 'annotations': annotations, 'categories': categories}
+
+    # Notes
+
+    def _note(self, kind: str, value: str = '', example: str = '', repaired: bool = True, severity: str = '') -> None:
+        """Note a defect: its kind, what is wrong, the entry that has it, and if it is repaired."""
+        note = self._notes.setdefault((kind, repaired), _Note(value, severity or KINDS[kind].severity))
+        note.count += 1
+        if example and len(note.examples) < _EXAMPLES:
+            note.examples.append(example)
+
+    def _listed(self) -> Iterator[tuple[str, bool, str, int | None, _Note]]:
+        """Yield kind, repaired, how many entries it has, of how many, and the note, in the order of the table."""
+        for kind, row in KINDS.items():
+            for repaired in (False, True):
+                if note := self._notes.get((kind, repaired)):
+                    noun = row.where.partition(' ')[2]
+                    total = self._totals.get(kind, self._totals.get(noun))
+                    yield kind, repaired, f'{count_of(note.count, total)} {noun}' if total else '', total, note
+
+    def findings(self, repaired: tuple[bool, ...] = (False, True)) -> list[Finding]:
+        """Return a finding of each kind, causes before consequences."""
+        found = []
+        for kind, is_repaired, counted, total, note in self._listed():
+            if is_repaired in repaired:
+                message = f'{counted}: {KINDS[kind].meaning}' if counted else KINDS[kind].meaning
+                message += f' ({note.value}).' if note.value else '.'
+                finding = Finding(
+                    kind, message, _FIX if is_repaired else '', count=note.count, total=total, severity=note.severity,
+                    examples=tuple(note.examples), explains=('unusable dataset',) * (note.severity == FAULT),
+                )  # fmt: skip
+                found.append(finding)
+        return found
+
+    def changes(self) -> list[str]:
+        """Return a line for each kind of repair."""
+        return [
+            ', '.join(filter(None, [f'{kind}: {CHANGES[kind]}', counted]))
+            + (f' (first: {note.examples[0]})' if note.examples else '')
+            for kind, repaired, counted, _, note in self._listed()
+            if repaired
+        ]
 
     # Categories
 
@@ -97,23 +199,24 @@ class _Repair:
         for entry in entries:
             key, name = _fields(entry, 'name')
             if key is None or (to_number(name) is None and not isinstance(name, str)):
-                self.notes.add('invalid category', entry, repaired=False)
+                self._note('invalid category', _short(entry), repaired=False)
                 continue
             if not isinstance(name, str):
-                self.notes.add('category name is a number', name, example=f'id {key!r}')
+                self._note('category name is a number', _short(name), f'id {key!r}')
                 entry = {**entry, 'name': str(name)}
             first = by_key.setdefault(key, entry)
             if first is not entry:
-                names = first['name'], entry['name']
-                self.notes.add('one category id twice', entry['id'], *names, repaired=names[0] == names[1])
+                same = first['name'] == entry['name']
+                value = f'{key!r} of {first["name"]!r} and {entry["name"]!r}'
+                self._note('one category id twice', value, repaired=same)
         by_name: dict[str, list] = {}
         for key, entry in by_key.items():
             by_name.setdefault(entry['name'], []).append(key)
         for name, keys in by_name.items():
             if len(keys) > 1:
                 self._repair_same_name(name, keys, by_key)
-        for entry in by_key.values():
-            self._categories.add(entry['id'])
+        if self._category_ids is not None:
+            self._category_ids.update({key: entry['id'] for key, entry in by_key.items()})
         return list(by_key.values())
 
     def _repair_same_name(self, name: str, keys: list, by_key: dict[object, dict]) -> None:
@@ -122,7 +225,7 @@ class _Repair:
         unused = unused[1:] if len(unused) == len(keys) else unused
         counts = ', '.join(f'id {by_key[key]["id"]!r}: {self._used[key]} annotations' for key in keys)
         repaired = len(keys) - len(unused) == 1
-        self.notes.add('two categories of one name', name, len(keys), counts, repaired=repaired)
+        self._note('two categories of one name', f'{name!r}, {counts}', repaired=repaired)
         for key in unused if repaired else ():
             del by_key[key]
 
@@ -135,50 +238,54 @@ class _Repair:
 
     def _repair_images(self, entries: list) -> list[dict]:
         by_key: dict[object, str] = {}  # id -> file
-        by_file: dict[str, tuple[dict, str, str]] = {}  # file -> entry, name and kind of its defect
+        by_file: dict[str, tuple[dict, str, str]] = {}  # file -> entry, name and defect of the name
         for entry in entries:
             key, name = _fields(entry, 'file_name')
             if key is None or not isinstance(name, str) or not name:
-                self.notes.add('invalid image entry', entry, repaired=False)
+                self._note('invalid image entry', _short(entry), repaired=False)
                 if key is not None:
-                    self._images.add(entry['id'])
+                    self._image_ids.setdefault(key, entry['id'])
                 continue
-            kind, found = self._folder.find(name)
+            problem, found = self._folder.find(name)
             file = posixpath.normpath(found or name) if '//' in name or './' in name else found or name
             if key in by_key:
-                same = by_key[key] == file
-                self.notes.add('duplicate image id', entry['id'], by_key[key], file, example=name, repaired=same)
+                value = f'{entry["id"]!r} of {by_key[key]} and {file}'
+                self._note('duplicate image id', value, name, repaired=by_key[key] == file)
                 continue
             by_key[key] = file
-            first, first_name, first_kind = by_file.get(file, (None, name, ''))
-            if (kind or first_kind) and name.replace('\\', '/') != first_name.replace('\\', '/'):
+            first, first_name, first_problem = by_file.get(file, (None, name, ''))
+            if (problem or first_problem) and name.replace('\\', '/') != first_name.replace('\\', '/'):
                 # Files of one base name in two folders were found as the same file.
-                self.notes.add(kind or first_kind, name, f' (like {first_name!r})', example=name, repaired=False)
-                self._images.add(entry['id'])
+                value = f'{problem or first_problem}: {name!r}, like {first_name!r}'
+                self._note('wrong path in file_name', value, name, repaired=False)
+                self._image_ids[key] = entry['id']
                 continue
-            if kind:
-                where = f' (the file is {found!r})' if found else ''
-                self.notes.add(kind, name, where, example=name, repaired=found is not None)
+            if problem:
+                value = f'{problem}: {name!r}' + (f', the file is {found!r}' if found else '')
+                self._note('wrong path in file_name', value, name, repaired=found is not None)
                 entry = {**entry, 'file_name': found or name}
             entry = self._repair_size(entry)
             if first is None:
-                by_file[file] = entry, name, kind
-                self._images.add(entry['id'])
+                by_file[file] = entry, name, problem
+                self._image_ids[key] = entry['id']
             else:
                 same = all(first.get(side) == entry.get(side) for side in ('width', 'height'))
-                self.notes.add('duplicate file', file, first['id'], entry['id'], example=name, repaired=same)
-                self._images.merge(entry['id'], first['id'])
+                value = f'{file} has the ids {first["id"]!r} and {entry["id"]!r}'
+                self._note('duplicate file', value, name, repaired=same)
+                self._image_ids[key] = first['id']
+                self._merged |= {key, to_id(first['id'])}
         return [entry for entry, _, _ in by_file.values()]
 
     def _repair_size(self, entry: dict) -> dict:
         """Return an image entry with whole numbers for width and height."""
         if _has_size(entry):
             return entry
-        shown = [entry.get(side, MISSING) for side in ('width', 'height')]
-        size = to_size(shown[0]), to_size(shown[1])
+        sides = [entry.get('width', _MISSING), entry.get('height', _MISSING)]
+        size = to_size(sides[0]), to_size(sides[1])
         if None in size:
             size = self._folder.size(entry['file_name'])
-        self.notes.add('invalid image size', *shown, example=entry['file_name'], repaired=size is not None)
+        value = ' and '.join(map(_short, sides))
+        self._note('invalid image size', value, entry['file_name'], repaired=size is not None)
         return entry if size is None else {**entry, 'width': size[0], 'height': size[1]}
 
     def _repair_sizes(self, images: list[dict], annotations: list[dict], sample: int | None) -> list[dict]:
@@ -191,7 +298,8 @@ class _Repair:
                 wrong[image['id']] = size
         if not wrong:
             return images
-        self.notes.totals['checked images'] = len(checked)
+        kind = 'wrong sizes in annotations'
+        self._totals[kind] = len(checked)
         outside = {a['image_id'] for a in annotations if a['image_id'] in wrong and not _fits(a, wrong[a['image_id']])}
         severity = FAULT if any(annotation.get('segmentation') for annotation in annotations) else WARNING
         # One image alone shows nothing: small objects fit into any size.
@@ -201,15 +309,205 @@ class _Repair:
             if size := wrong.get(image['id']):
                 value = f'{image["file_name"]}: {image["width"]}×{image["height"]}, the file is {size[0]}×{size[1]}'
                 sound = _relation(image, size) not in doubtful
-                self.notes.add('wrong sizes in annotations', value, example=value, repaired=sound, severity=severity)
+                self._note(kind, value, value, sound, severity)
                 image = {**image, 'width': size[0], 'height': size[1]} if sound else image
             repaired.append(image)
         return repaired
+
+    # Annotations
+
+    def _repair_annotations(self) -> list[dict]:
+        """Return the annotations, without those that are beyond repair or copies."""
+        merged = {to_id(self._image_ids[key]) for key in self._merged}
+        images = {value for key, value in self._image_ids.items() if key not in self._merged | merged}
+        categories = set((self._category_ids or {}).values())
+        seen: set = set()  # ids
+        objects: set = set()  # of images whose entries are merged
+        repaired = []
+        for entry in self._entries:
+            try:  # most entries are sound: a few comparisons, without a call for each field
+                x, y, width, height = entry['bbox']
+                key, crowd, mask = entry['id'], entry['iscrowd'], entry.get('segmentation')
+                sound = (
+                    entry['image_id'] in images
+                    and entry['category_id'] in categories
+                    and 0 < entry['area'] < INF
+                    and -INF < x + y + width + height < INF
+                    and (crowd == 0 or crowd == 1)
+                    and type(key) is int
+                    and key
+                    and key not in seen
+                    and (not mask or is_mask(mask))
+                )
+            except (KeyError, OverflowError, TypeError, ValueError):
+                sound = False
+            if not sound:
+                entry = self._repair_annotation(entry, seen, merged, objects)
+                if entry is None:
+                    continue
+                key = entry['id']
+            seen.add(key)
+            repaired.append(entry)
+        return repaired
+
+    def _repair_annotation(self, source: object, seen: set, merged: set, objects: set) -> dict | None:
+        """Return a repaired annotation; None if it is beyond repair or a copy."""
+        if not isinstance(source, dict) or 'image_id' not in source or 'category_id' not in source:
+            self._note('invalid annotation', _short(source), repaired=False)
+            return None
+        key = source.get('id', _MISSING)
+        self._label = f'annotation {key if type(key) is int else _short(key)}'
+        entry = dict(source)
+        steps = [
+            self._repair_reference(entry, 'image_id', self._image_ids, 'unknown image id'),
+            self._repair_reference(entry, 'category_id', self._category_ids, 'unknown category'),
+            self._repair_mask(entry),
+            self._repair_box(entry),
+        ]
+        if not all(steps):
+            return None
+        self._repair_area(entry)
+        self._repair_crowd(entry)
+        if to_id(entry['image_id']) in merged:
+            size = len(objects)
+            fields = (entry[name] for name in ('image_id', 'category_id', 'bbox'))
+            objects.add(repr([*fields, entry.get('segmentation')]))
+            if len(objects) == size:
+                return None
+        return entry if self._repair_id(entry, source, seen) else None
+
+    def _repair_reference(self, entry: dict, name: str, ids: dict | None, unknown: str) -> bool:
+        """Replace the id of an image or category by the one that the list has."""
+        value = entry[name]
+        found = value if ids is None else ids.get(to_id(value))
+        if found is None:
+            like = f'the ids are like {next(iter(ids.values()))!r}' if ids else 'the list is empty'
+            self._note(unknown, f'{_short(value)}; {like}', self._label, repaired=False)
+        elif found != value and to_id(value) not in self._merged:
+            self._note('id of another type', f'{name} is {_short(value)}, in the list it is {found!r}', self._label)
+        entry[name] = found
+        return found is not None
+
+    def _repair_mask(self, entry: dict) -> bool:
+        mask = entry.get('segmentation')
+        if not mask or is_mask(mask):
+            return True
+        found, kind = repair_mask(mask)
+        if found != mask:  # a few large numbers are sound, too
+            self._note(kind, f'segmentation is {_short(mask)}', self._label, repaired=found is not None)
+        entry['segmentation'] = found
+        return found is not None
+
+    def _repair_box(self, entry: dict) -> bool:
+        value, mask = entry.get('bbox', _MISSING), entry.get('segmentation')
+        box = to_numbers(value)
+        if box is not None and len(box) == 4:
+            if box != value:
+                self._note('number is a string', f'bbox is {_short(value)}', self._label)
+                entry['bbox'] = box
+            return True
+        box = None
+        if isinstance(mask, list) and mask:
+            left, top, right, bottom = extent(mask)
+            box = to_numbers([left, top, right - left, bottom - top])  # None: a side beyond float
+        self._note('invalid box', f'bbox is {_short(value)}', self._label, repaired=box is not None)
+        entry['bbox'] = box
+        return box is not None
+
+    def _repair_area(self, entry: dict) -> None:
+        value = entry.get('area', _MISSING)
+        area, box = to_number(value), entry['bbox']
+        kind = 'number is a string' if isinstance(value, str) else ''
+        if area is None or area <= 0:
+            of_box = to_number(max(box[2], 0) * max(box[3], 0)) or 0
+            computed = mask_area(entry['segmentation']) if entry.get('segmentation') else of_box
+            if area is None or (computed > 0 and min(box[2:]) >= 1):
+                kind, area = 'no area' if area is None else 'area 0', computed
+        if kind:
+            self._note(kind, f'area is {_short(value)}', self._label)
+            entry['area'] = area
+
+    def _repair_crowd(self, entry: dict) -> None:
+        value = entry.get('iscrowd')
+        if isinstance(value, (int, float)) and value in (0, 1):
+            return
+        # Training reads a missing value as 0, but '0' as 1.
+        severity = FAULT if value is not None or self._evaluated else WARNING
+        self._note('invalid iscrowd', _short(entry.get('iscrowd', _MISSING)), self._label, severity=severity)
+        entry['iscrowd'] = int(bool(to_number(value) or (isinstance(value, str) and value.strip().lower() == 'true')))
+
+    def _repair_id(self, entry: dict, source: dict, seen: set) -> bool:
+        """Give an annotation an id of its own if need be; returns False for a copy of another annotation."""
+        key = entry.get('id')
+        if isinstance(key, str) and isinstance(to_id(key), int):
+            self._note('number is a string', f'id is {_short(key)}', self._label, severity=WARNING)
+            key = entry['id'] = to_id(key)
+        if not isinstance(key, (int, float)) or key != key:
+            # Only evaluation computes with ids.
+            severity = WARNING if isinstance(key, str) and not self._evaluated else FAULT
+            self._note('invalid annotation id', _short(entry.get('id', _MISSING)), self._label, severity=severity)
+        elif key in seen:
+            if _equal(source, self._by_id.get(key)):
+                self._note('annotation listed twice', self._label, self._label)
+                return False
+            self._note('duplicate annotation id', _short(key), self._label)
+        elif key == 0 and self._evaluated:
+            self._note('annotation id 0', example=self._label)
+        else:
+            return True
+        entry['id'] = self._next_id
+        self._next_id += 1
+        return True
+
+    @cached_property
+    def _by_id(self) -> dict[object, dict]:
+        """The first annotation of each id."""
+        return {to_id(entry.get('id')): entry for entry in reversed(self._entries) if isinstance(entry, dict)}
+
+    @cached_property
+    def _next_id(self) -> int:
+        ids = (to_number(entry.get('id')) for entry in self._entries if isinstance(entry, dict))
+        return int(max((key for key in ids if key is not None), default=0)) + 1
+
+    def remove_unlearned(self) -> None:
+        """Remove the objects that MMDetection drops in training and CocoMetric counts."""
+        sizes = {image['id']: (image['width'], image['height']) for image in self.content['images']}
+        kept = []
+        for entry in self.content['annotations']:
+            (x, y, width, height), size = entry['bbox'], sizes[entry['image_id']]
+            outside = x >= size[0] or y >= size[1] or x + width <= 0 or y + height <= 0
+            if not entry['iscrowd'] and (entry['area'] <= 0 or width < 1 or height < 1 or outside):
+                self._note('evaluated but never learned', example=f'annotation {entry["id"]!r}')
+            else:
+                kept.append(entry)
+        if len(kept) < len(self.content['annotations']):
+            self.content = {**self.content, 'annotations': kept}
+
+
+class _Missing:
+    def __repr__(self) -> str:
+        return 'missing'
+
+
+# Stands for a field that an entry does not have.
+_MISSING = _Missing()
+
+
+def _short(value: object) -> str:
+    """Write a value for a message, with the first parts of long and deep ones."""
+    return _SHORT.repr(value)
 
 
 def _fields(entry: object, name: str) -> tuple[object, object]:
     """Return the id of an entry in a form that can be compared, and another field; None if they are not there."""
     return (to_id(entry.get('id')), entry.get(name)) if isinstance(entry, dict) else (None, None)
+
+
+def _equal(one: object, other: object) -> bool:
+    """Return True if two entries are equal; False for nested lists without end."""
+    with contextlib.suppress(RecursionError):
+        return one == other
+    return False
 
 
 def _has_size(image: Mapping) -> bool:
@@ -220,27 +518,26 @@ def _has_size(image: Mapping) -> bool:
 def _name_format(content: object) -> str:
     """Return the reason why a file is not a COCO annotation file; empty if it is one."""
     if not isinstance(content, Mapping):
-        return f'the file holds a {type(content).__name__}, expected an object with images, annotations and categories.'
+        return f'it holds a {type(content).__name__}, expected an object with images, annotations and categories'
     wrong = [name for name in _LISTS if not isinstance(content.get(name, []), (list, type(None)))]
     if wrong:
-        return f'{wrong[0]} is a {type(content[wrong[0]]).__name__}, expected a list.'
+        return f'{wrong[0]} is a {type(content[wrong[0]]).__name__}, expected a list'
     if content.get('images') is None:
-        other = next((f' It looks like a file of {name}.' for key, name in _OTHERS.items() if key in content), '')
-        return f'the file has no list images.{other}'
+        other = next((f', it looks like a file of {name}' for key, name in _OTHERS.items() if key in content), '')
+        return f'it has no list images{other}'
     return ''
 
 
 def _fits(annotation: Mapping, size: tuple[int, int]) -> bool:
     """Return True if an annotation lies inside an image of this (width, height)."""
-    x, y, width, height = annotation['bbox']
-    mask = annotation.get('segmentation')
+    (x, y, width, height), mask = annotation['bbox'], annotation.get('segmentation')
     corners = [(x, y, x + width, y + height)]
     if isinstance(mask, dict):
         if mask['size'] != [size[1], size[0]]:
             return False
     elif mask:
         corners.append(extent(mask))
-    return all(overhang(*corner, size[1], size[0]) <= ROUNDING for corner in corners)
+    return all(is_inside(corner, *size) for corner in corners)
 
 
 def _relation(image: Mapping, size: tuple[int, int]) -> str:

@@ -1,12 +1,12 @@
-"""Numbers, ids, polygons and RLE of COCO files as exporters write them, and the values that they stand for."""
+"""Numbers, ids, boxes, polygons and RLE of COCO files as exporters write them, and the values that they stand for."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from operator import mul
 
-from .masks import decode_counts
-
 INF = math.inf
+# COCO's boxes and polygons are rounded: they may extend beyond the image by this many pixels.
+ROUNDING = 2.0
 _DEPTH = 5  # lists in lists, beyond which it is not a polygon
 
 
@@ -14,26 +14,21 @@ def to_number(value: object) -> int | float | None:
     """Return the finite number that a value is, or a string says; None if it is neither."""
     if isinstance(value, str):
         try:
-            value = int(value) if len(value) < 20 else float(value)
+            value = int(value) if len(value) < 20 and value.strip('+-').isdigit() else float(value)
         except ValueError:
-            try:
-                value = float(value)
-            except ValueError:
-                return None
-    if not isinstance(value, (int, float)) or isinstance(value, bool):
-        return None
+            return None
     try:
-        return value if math.isfinite(value) else None
+        number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
     except OverflowError:  # an integer beyond float
         return None
+    return value if number else None
 
 
 def to_id(value: object) -> object:
     """Return an id in a form in which ``'1'``, ``'01'`` and 1 are equal; None if the value cannot be an id."""
     if isinstance(value, str):
         text = value.strip()
-        number = to_number(text) if text.isascii() and text.isdigit() and len(text) < 20 else None
-        return value if number is None else number
+        return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else value
     return value if isinstance(value, (int, float)) and value == value else None  # NaN differs from itself
 
 
@@ -43,19 +38,43 @@ def to_size(value: object) -> int | None:
     return int(number) if number is not None and number > 0 and number == int(number) else None
 
 
-def repair_box(value: object) -> list[int | float] | None:
-    """Return the four numbers of a box; None if they are not there."""
-    if not isinstance(value, list) or len(value) != 4:
+def to_numbers(values: object) -> list[int | float] | None:
+    """Return a list of numbers, the list itself if it is one; None if a value is not a number."""
+    if not isinstance(values, list):
         return None
-    numbers = value if _are_finite(value) else [to_number(part) for part in value]
+    if are_finite(values):
+        return values
+    numbers = [to_number(value) for value in values]
     return None if None in numbers else numbers
 
 
-def are_polygons(mask: list) -> bool:
-    """Return True if a mask is a list of polygons in COCO's form."""
+def are_finite(values: list) -> bool:
+    """Return True for a list of finite numbers; a few lists of large ones may give False, too."""
     try:
-        for polygon in mask:
-            # NaN, infinity and strings show in the sum.
+        return -INF < sum(values) < INF  # NaN, infinity and strings show in the sum
+    except (OverflowError, TypeError):
+        return False
+
+
+def extent(polygons: Sequence[Sequence[float]]) -> tuple[float, float, float, float]:
+    """Return the bounding rectangle of polygons: left, top, right, bottom."""
+    xs = [x for polygon in polygons for x in polygon[0::2]]
+    ys = [y for polygon in polygons for y in polygon[1::2]]
+    return min(xs), min(ys), max(xs), max(ys)
+
+
+def is_inside(corners: Sequence[float], width: float, height: float) -> bool:
+    """Return True if a rectangle (left, top, right, bottom) extends beyond an image by no more than rounding does."""
+    left, top, right, bottom = corners
+    return max(-left, -top, right - width, bottom - height) <= ROUNDING
+
+
+def is_mask(mask: object) -> bool:
+    """Return True for polygons or RLE in COCO's form."""
+    if not isinstance(mask, list):
+        return isinstance(mask, dict) and _is_rle(mask)
+    try:
+        for polygon in mask:  # without a call for each polygon: files have a million
             if type(polygon) is not list or len(polygon) < 6 or len(polygon) % 2 or not -INF < sum(polygon) < INF:
                 return False
     except (OverflowError, TypeError):
@@ -63,107 +82,58 @@ def are_polygons(mask: list) -> bool:
     return True
 
 
-def _are_finite(values: list) -> bool:
-    """Return True for a list of finite numbers; a few lists of large ones may give False, too."""
-    try:
-        return -INF < sum(values) < INF
-    except (OverflowError, TypeError):
-        return False
+def _is_rle(mask: Mapping) -> bool:
+    size, counts = mask.get('size'), mask.get('counts')
+    sides = isinstance(size, list) and len(size) == 2 and all(type(side) is int for side in size)
+    runs = isinstance(counts, str) or (isinstance(counts, list) and all(type(count) is int for count in counts))
+    return sides and runs
 
 
-def repair_polygons(node: list) -> tuple[list[list[int | float]] | None, dict[str, None]]:
-    """Bring polygons into COCO's form, a list of lists of numbers.
-
-    Args:
-        node: ``segmentation`` as it is in the file.
+def repair_mask(mask: object) -> tuple[list | dict | None, str]:
+    """Bring a mask that is not in COCO's form into it.
 
     Returns:
-        The polygons, and the kinds of their defects. The polygons are None if they cannot be repaired; then the last
-        kind is the reason.
+        The mask, None if it cannot be repaired; and the kind of the defect.
     """
-    kinds: dict[str, None] = {}
-    polygons: list[list] = []
-    if not _collect(node, 0, polygons, kinds):
-        return None, kinds | {'invalid mask': None}
-    repaired = []
-    small = False
-    for polygon in polygons:
-        numbers = polygon
-        if not _are_finite(polygon):
-            numbers = [to_number(value) for value in polygon]
-            if None in numbers:
-                return None, kinds | {'invalid mask': None}
-            if any(isinstance(value, str) for value in polygon):
-                kinds['number is a string'] = None
-        if len(numbers) % 2:
-            return None, _last(kinds, 'odd polygon')
-        if len(numbers) < 6:
-            small = True
-        else:
-            repaired.append(numbers)
-    if small and not repaired:
-        return None, _last(kinds, 'polygon below 3 points')
-    return repaired, kinds | ({'polygon below 3 points': None} if small else {})
-
-
-def _last(kinds: dict[str, None], kind: str) -> dict[str, None]:
-    kinds.pop(kind, None)
-    return {**kinds, kind: None}
-
-
-def _collect(node: list, depth: int, polygons: list[list], kinds: dict[str, None]) -> bool:
-    """Collect the polygons in nested lists; returns False if there is something else in them."""
-    lists = [part for part in node if isinstance(part, list)]
-    if node and not lists:
-        polygons.append(node)
-        if depth != 1:
-            kinds['nested polygon' if depth else 'flat polygon'] = None
-        return True
-    if len(lists) < len(node) or depth > _DEPTH:
-        return False
-    if len(node) >= 3 and all(len(part) == 2 and not any(isinstance(v, list) for v in part) for part in node):
-        kinds['polygon of points'] = None
-        polygons.append([value for point in node for value in point])
-        return True
-    if not node:
-        kinds['empty polygon'] = None
-    return all([_collect(part, depth + 1, polygons, kinds) for part in node])
-
-
-def is_rle(mask: object) -> bool:
-    """Return True if a mask has the fields of RLE: size, and counts as a string or as numbers."""
-    if not isinstance(mask, Mapping):
-        return False
-    size, counts = mask.get('size'), mask.get('counts')
-    return (
-        isinstance(size, list)
-        and len(size) == 2
-        and all(type(side) is int for side in size)
-        and (isinstance(counts, str) or (isinstance(counts, list) and all(type(count) is int for count in counts)))
-    )
-
-
-def repair_rle(mask: Mapping) -> dict | None:
-    """Return an RLE with numbers instead of strings; None if it is not one."""
-    size, counts = mask.get('size'), mask.get('counts')
-    size = [to_size(side) for side in size] if isinstance(size, list) else size
-    counts = [to_number(count) for count in counts] if isinstance(counts, list) else counts
-    repaired = {**mask, 'size': size, 'counts': counts}
-    return repaired if is_rle(repaired) else None
-
-
-def area_of(mask: object, box: Sequence[float]) -> float:
-    """Return the area of a mask, polygons or RLE, in pixels; of the box if there is no mask."""
+    if isinstance(mask, Mapping):
+        size, counts = mask.get('size'), mask.get('counts')
+        size = [to_size(side) for side in size] if isinstance(size, list) else None
+        repaired = {**mask, 'size': size, 'counts': to_numbers(counts) if isinstance(counts, list) else counts}
+        return (repaired, 'number is a string') if _is_rle(repaired) else (None, 'invalid mask')
     try:
-        if isinstance(mask, list) and mask:
-            area = sum(map(_polygon_area, mask))
-        elif is_rle(mask):
-            counts = mask['counts']
-            area = sum((counts if isinstance(counts, list) else decode_counts(counts.encode()) or [])[1::2])
-        else:
-            area = max(box[2], 0) * max(box[3], 0)
+        polygons = [to_numbers(polygon) for polygon in _find_polygons(mask)]
+    except ValueError:
+        return None, 'invalid mask'
+    if any(polygon is None or len(polygon) % 2 for polygon in polygons):
+        return None, 'invalid mask'
+    large = [polygon for polygon in polygons if len(polygon) >= 6]
+    if len(large) < len(polygons):
+        return large or None, 'polygon below 3 points'
+    parts = mask and isinstance(mask[0], list) and not any(isinstance(value, list) for part in mask for value in part)
+    strings = parts and len(large) == len(mask)
+    return large, 'number is a string' if strings else 'polygons in another form'
+
+
+def _find_polygons(node: object, depth: int = 0) -> Iterator[list]:
+    """Yield the polygons in nested lists, points as two numbers of them; raises ValueError for something else."""
+    lists = [part for part in node if isinstance(part, list)] if isinstance(node, list) else None
+    if lists is None or depth > _DEPTH or (lists and len(lists) < len(node)):
+        raise ValueError
+    if node and not lists:
+        yield node
+    elif len(node) >= 3 and all(len(part) == 2 and not any(isinstance(v, list) for v in part) for part in node):
+        yield [value for point in node for value in point]
+    else:
+        for part in node:
+            yield from _find_polygons(part, depth + 1)
+
+
+def mask_area(mask: object) -> float:
+    """Return the area of polygons or RLE in pixels; 0 for other values."""
+    try:
+        area = sum(map(_polygon_area, mask) if isinstance(mask, list) else (run_lengths(mask) or [])[1::2])
         return area if math.isfinite(area) else 0.0
-    except (OverflowError, UnicodeEncodeError):  # numbers beyond float; counts that are not ASCII
+    except OverflowError:  # numbers beyond float
         return 0.0
 
 
@@ -171,3 +141,30 @@ def _polygon_area(polygon: Sequence[float]) -> float:
     """Return the area of a polygon by the shoelace formula."""
     xs, ys = polygon[0::2], polygon[1::2]
     return abs(sum(map(mul, xs, ys[1:] + ys[:1])) - sum(map(mul, ys, xs[1:] + xs[:1]))) / 2
+
+
+def run_lengths(mask: Mapping) -> list[int] | None:
+    """Return the run lengths of RLE; None if its code is invalid.
+
+    The C code of pycocotools does not check the code, and reads and writes outside its arrays for an invalid one.
+    From the third on, a run length is stored as its difference to the one before the last, in groups of five bits,
+    lowest first, each in a character from ``'0'``; bit 5 means that more follow, bit 4 of the last is the sign.
+    """
+    code = mask['counts']
+    if isinstance(code, list):
+        return code
+    counts: list[int] = []
+    value = shift = 0
+    for byte in code if isinstance(code, bytes) else code.encode(errors='surrogatepass'):
+        bits = byte - 48
+        if not 0 <= bits < 64:
+            return None
+        value |= (bits & 0x1F) << shift
+        shift += 5
+        if bits & 0x20:
+            continue
+        if bits & 0x10:
+            value -= 1 << shift
+        counts.append(value + counts[-2] if len(counts) > 2 else value)
+        value = shift = 0
+    return None if shift else counts

@@ -66,8 +66,7 @@ def check_max_per_img(facts: Facts) -> Iterator[Finding]:
             )
             remedy = f'Set --cfg-options {key}={max(100, 2 * largest)}'
             found = [f'{images[row]["file_name"]}: {counts[row]} objects' for row in crowded]
-            kind = 'more objects than max_per_img'
-            yield data.some(kind, found, len(images), message, key, remedy=remedy)
+            yield data.finding('more objects than max_per_img', message, remedy, key, found, len(images))
 
 
 def _find_limit(cfg: Config) -> tuple[str, int] | None:

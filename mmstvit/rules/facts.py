@@ -21,17 +21,17 @@ from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from mmengine.registry import DefaultScope
 from torch.utils.data import Dataset
 
-from mmstvit.datasets.build import build_dataset
 from mmstvit.datasets.coco import Annotations, is_coco, read_annotations, summarize
-from mmstvit.datasets.images import IMAGE_READER, Reader, find_loaders, find_readers
+from mmstvit.datasets.images import IMAGE_READER, Reader, find_loaders, find_map_reader, find_readers
 from mmstvit.datasets.wrappers import inner_datasets
 from mmstvit.errors import DataError
 from mmstvit.fileio import is_local
 from mmstvit.nodes import find_parts
 
 from .coco_format import find_defects
-from .findings import Finding
-from .headers import Header, choose_spread, read_headers
+from .decoding import Decoded, decode_files
+from .findings import Finding, count_of
+from .headers import Header, choose_spread, choose_unusual, read_headers
 from .kinds import FAULT
 
 # Heads that classify the labels of the dataset; the region proposals of rpn_head have no class.
@@ -51,8 +51,10 @@ class DatasetFacts:
         dataset: The dataset, not yet serialized: ``data_list`` has its samples. A COCO dataset is not yet loaded
             (``lazy_init``): the rules read ``content``. None if it cannot be built, or is not MMEngine's.
         content: The annotation file of a COCO dataset as it is; None for others.
-        error: The reason why the dataset cannot be built.
+        error: The reason why the dataset cannot be built, or has no samples.
         defects: Findings about the format of the annotation file; after a fault other rules cannot read it.
+        decoded: Images and maps that were decoded, by path; empty if the rules do not read every file.
+        remarks: What the log says about the dataset besides its size.
     """
 
     split: str
@@ -62,20 +64,45 @@ class DatasetFacts:
     content: object = None
     error: DataError | None = None
     defects: tuple[Finding, ...] = ()
+    decoded: dict[str, Decoded] = field(default_factory=dict)
+    remarks: list[str] = field(default_factory=list)
 
-    def finding(self, kind: str, message: str, remedy: str = '', where: str = '', **others: object) -> Finding:
-        """Make a finding about this dataset; see :class:`Finding`."""
-        return Finding(kind, message, remedy, where or self.key, split=self.split, **others)
+    def finding(
+        self,
+        kind: str,
+        message: str,
+        remedy: str = '',
+        where: str = '',
+        found: Sequence[str] = (),
+        total: int | None = None,
+        **others: object,
+    ) -> Finding:
+        """Make a finding about this dataset.
 
-    def some(self, kind: str, found: Sequence, total: int, message: str, where: str = '', **others: object) -> Finding:
-        """Make a finding about some of many; see :meth:`Finding.of_many`."""
-        return Finding.of_many(kind, found, total, message, where=where or self.key, split=self.split, **others)
+        Args:
+            kind: See :class:`Finding`.
+            message: The message, after ``1 of 4`` if ``total`` is given.
+            remedy: See :class:`Finding`.
+            where: The file, or the dotted key of the config; that of the dataset by default.
+            found: What is concerned: examples.
+            total: Number of those that were looked at.
+            others: Other arguments of :class:`Finding`.
+        """
+        if total is not None:
+            message = f'{count_of(len(found), total)} {message}'
+        counts = dict(count=max(1, len(found)), total=total, examples=tuple(found))
+        return Finding(kind, message, remedy, where or self.key, split=self.split, **{**counts, **others})
+
+    @property
+    def metainfo(self) -> Mapping:
+        """``metainfo`` of the dataset; that of its config if it cannot be built."""
+        return self.cfg.get('metainfo') or {} if self.dataset is None else self.dataset.metainfo
 
     @property
     def classes(self) -> tuple[str, ...] | None:
-        """``metainfo.classes``; None if the dataset has none, or a string in place of a list."""
-        classes = getattr(self.dataset, 'metainfo', {}).get('classes')
-        return None if classes is None or isinstance(classes, str) else tuple(classes)
+        """The names of the classes; None if there are none, or a string in place of a list."""
+        classes = self.metainfo.get('classes') or (self.cfg.get('classes') if self.dataset is None else None)
+        return tuple(classes) if isinstance(classes, (list, tuple)) else None
 
     @property
     def with_mask(self) -> bool:
@@ -83,24 +110,32 @@ class DatasetFacts:
         return any(getattr(loader, 'with_mask', False) for loader in self.loaders)
 
     @functools.cached_property
+    def pipeline(self) -> object:
+        """The pipeline; empty if the dataset has none."""
+        return getattr(self.dataset, 'pipeline', ())
+
+    @functools.cached_property
     def loaders(self) -> list:
         """The transforms of the pipeline that load images and annotations."""
-        return list(find_loaders(getattr(self.dataset, 'pipeline', ())))
+        return list(find_loaders(self.pipeline))
 
     @functools.cached_property
     def image_reader(self) -> Reader:
         """The way the pipeline reads images."""
-        readers = find_readers(getattr(self.dataset, 'pipeline', ()))
-        return next((reader for reader in readers if reader.key == IMAGE_READER.key), IMAGE_READER)
+        return next((reader for reader in find_readers(self.pipeline) if reader.key == IMAGE_READER.key), IMAGE_READER)
 
     @functools.cached_property
     def headers(self) -> list[Header]:
-        """Headers of a sample of the images, with their samples before the pipeline (of COCO without objects)."""
+        """Headers of a sample of the images, among them the narrowest and the largest one if their sizes are known."""
         if self.annotations is None:
-            return read_headers(choose_spread([] if self.content is not None else self.infos))
-        images = choose_spread(list(self.annotations.images.values()))
-        raw = [dict(raw_img_info={**image, 'img_id': image['id']}, raw_ann_info=[]) for image in images]
-        return read_headers([self.dataset.parse_data_info(info) for info in raw])
+            sizes = [self.decoded[path].shape[::-1] for path in self.files] if self.decoded else []
+            chosen = [] if self.content is not None else [*choose_spread(len(self.infos)), *choose_unusual(sizes)]
+            return list(read_headers(self.infos[position] for position in dict.fromkeys(chosen)))
+        images = list(self.annotations.images.values())
+        unusual = choose_unusual([(image['width'], image['height']) for image in images])
+        chosen = [images[position] for position in dict.fromkeys([*choose_spread(len(images)), *unusual])]
+        raw = [dict(raw_img_info={**image, 'img_id': image['id']}, raw_ann_info=[]) for image in chosen]
+        return list(read_headers(map(self.dataset.parse_data_info, raw)))
 
     @property
     def infos(self) -> Sequence[Mapping]:
@@ -112,7 +147,7 @@ class DatasetFacts:
         """The dataset, without samples if they cannot be loaded; None if it cannot be built at all."""
         if self.dataset is None and self.error is not None:
             with contextlib.suppress(DataError):
-                return build_dataset({**copy.deepcopy(self.cfg), 'lazy_init': True}, self.key)
+                return build_dataset(self.cfg, self.key, lazy=True)
         return self.dataset
 
     def is_read_by(self, module: str) -> bool:
@@ -122,10 +157,12 @@ class DatasetFacts:
     @functools.cached_property
     def files(self) -> list[str]:
         """Paths of the images; empty if they are unknown."""
-        if self.annotations is None:
+        if self.content is None:
             return self._paths('img_path')
-        folder = self.dataset.data_prefix['img']
-        return [os.path.join(folder, image['file_name']) for image in self.annotations.images.values()]
+        images = self.content.get('images') if isinstance(self.content, Mapping) else None
+        images = images if self.annotations is None else self.annotations.images.values()
+        names = [image.get('file_name') for image in images or () if isinstance(image, Mapping)]
+        return [os.path.join(self.dataset.data_prefix['img'], name) for name in names if isinstance(name, str)]
 
     @functools.cached_property
     def maps(self) -> list[str]:
@@ -134,6 +171,11 @@ class DatasetFacts:
 
     def _paths(self, key: str) -> list[str]:
         return [info[key] for info in self.infos if isinstance(info.get(key), str)]
+
+    @property
+    def map_reader(self) -> Reader | None:
+        """The way the pipeline reads segmentation maps; None if it does not."""
+        return find_map_reader(self.pipeline)
 
     @property
     def annotated(self) -> bool:
@@ -158,8 +200,7 @@ class Facts:
         heads: ``num_classes`` of the model's heads with their dotted keys.
         keys: Keys of all inner datasets by split.
         same: Key of a dataset with the same data as an earlier one → key of that one.
-        num_workers: Number of processes for the rules that decode; 0 is this process.
-        decodes: True if a rule decodes all files, so that others need not decode a sample of them.
+        complete: True if every file was read and decoded.
     """
 
     cfg: Config
@@ -167,8 +208,12 @@ class Facts:
     heads: list[tuple[str, int]] = field(default_factory=list)
     keys: dict[str, list[str]] = field(default_factory=dict)
     same: dict[str, str] = field(default_factory=dict)
-    num_workers: int = 0
-    decodes: bool = False
+    complete: bool = False
+
+    @property
+    def scope(self) -> str | None:
+        """The default scope of the config: the library."""
+        return self.cfg.get('default_scope')
 
     def of_split(self, split: str) -> list[DatasetFacts]:
         """Return the datasets of a split."""
@@ -190,16 +235,22 @@ class Facts:
             if data.annotations is not None:
                 yield data, data.annotations
 
+    def wants_masks(self, data: DatasetFacts) -> bool:
+        """Return True if the pipeline of a dataset loads masks, or an evaluator of its split compares them."""
+        segm = any('segm' in (node.get('metric') or ()) for _, node in self.evaluators(data.split))
+        return data.with_mask or segm
 
-def gather(cfg: Config, splits: Sequence[str], num_workers: int = 0) -> Facts:
+
+def gather(cfg: Config, splits: Sequence[str], complete: bool = False, num_workers: int = 0) -> Facts:
     """Gather the facts about a config.
 
     Args:
         cfg: The user's config, without the dataset wrappers that train.py adds.
         splits: Of ``'train'``, ``'val'`` and ``'test'``.
-        num_workers: See :class:`Facts`.
+        complete: Read and decode every file.
+        num_workers: Number of processes that decode; 0 is this process.
     """
-    facts = Facts(cfg, heads=[*find_num_classes(cfg.get('model'))], num_workers=num_workers)
+    facts = Facts(cfg, heads=[*find_num_classes(cfg.get('model'))], complete=complete)
     seen: dict[str, str] = {}
     with in_scope(cfg):
         for split in splits:
@@ -209,10 +260,21 @@ def gather(cfg: Config, splits: Sequence[str], num_workers: int = 0) -> Facts:
             for key, node in inner:
                 first = seen.setdefault(_identity(node), key)
                 if first == key:
-                    facts.datasets.append(_gather_dataset(split, key, node))
+                    facts.datasets.append(_gather_dataset(split, key, node, complete))
                 else:
                     facts.same[key] = first
+    if complete:
+        files = [[*_readers(data)] for data in facts.datasets]
+        for data, decoded in zip(facts.datasets, decode_files(files, num_workers), strict=True):
+            data.decoded = decoded
     return facts
+
+
+def _readers(data: DatasetFacts) -> Iterator[tuple[str, Reader]]:
+    """Yield the files of a dataset, and how its pipeline reads them."""
+    yield from ((path, data.image_reader) for path in data.files)
+    if data.map_reader:
+        yield from ((path, data.map_reader) for path in data.maps)
 
 
 @contextlib.contextmanager
@@ -223,20 +285,21 @@ def in_scope(cfg: Config) -> Iterator[None]:
         yield
 
 
-def _gather_dataset(split: str, key: str, cfg: Mapping) -> DatasetFacts:
+def _gather_dataset(split: str, key: str, cfg: Mapping, complete: bool) -> DatasetFacts:
     data = DatasetFacts(split, key, cfg)
     try:
         cls = find_class(cfg)
         if isinstance(cls, type) and not issubclass(cls, BaseDataset):
             return data
-        data.dataset = _build_for_facts(cfg, cls, key)
+        data.dataset = dataset = build_dataset(cfg, key, lazy=is_coco(cls))
         if is_coco(cls):
-            data.content = read_annotations(data.dataset)
-            local = is_local(data.dataset.ann_file)
-            folder = data.dataset.data_prefix.get('img') if local else None
-            found = find_defects(data.content, folder, evaluated=split != 'train', turns=data.image_reader.turns)
-            where = dict(where=data.dataset.ann_file, split=split)
-            data.defects = tuple(dataclasses.replace(finding, **where) for finding in found)
+            data.content = read_annotations(dataset)
+            folder = dataset.data_prefix.get('img') if is_local(dataset.ann_file) else None
+            options = dict(evaluated=split != 'train', turns=data.image_reader.turns, complete=complete)
+            found = find_defects(data.content, folder, **options)
+            data.defects = tuple(dataclasses.replace(f, where=dataset.ann_file, split=split) for f in found)
+        elif isinstance(dataset, BaseDataset) and not len(dataset):
+            raise _empty(dataset, key)
     except DataError as error:
         data.dataset, data.error = None, error
     return data
@@ -250,19 +313,37 @@ def find_class(cfg: Mapping) -> type | None:
         return registry.get(cfg['type'])
 
 
-def _build_for_facts(cfg: Mapping, cls: type | None, key: str) -> Dataset:
-    """Build an inner dataset whose samples are not serialized; those of a COCO dataset are not loaded.
+def build_dataset(cfg: Mapping, key: str, lazy: bool = False) -> Dataset:
+    """Build an inner dataset whose samples are not serialized; ``lazy`` does not load them.
 
     Raises:
-        DataError: The dataset cannot be built or has no samples.
+        DataError: The dataset cannot be built.
     """
-    options = {}
-    if isinstance(cls, type) and issubclass(cls, BaseDataset):
-        parameters = inspect.signature(cls).parameters
-        anything = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-        wanted = dict(serialize_data=False, lazy_init=True) if is_coco(cls) else dict(serialize_data=False)
-        options = {name: value for name, value in wanted.items() if anything or name in parameters}
-    return build_dataset({**copy.deepcopy(cfg), **options}, key)  # transforms may write into their configs
+    cls = find_class(cfg)
+    options = dict(serialize_data=False) | (dict(lazy_init=True) if lazy else {})
+    parameters = inspect.signature(cls).parameters if isinstance(cls, type) else {}
+    anything = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    options = {name: value for name, value in options.items() if anything or name in parameters}
+    try:
+        return MMENGINE_DATASETS.build({**copy.deepcopy(cfg), **options})  # transforms may write into their configs
+    except Exception as error:  # a dataset of one's own raises anything
+        reason = ' '.join(str(error).split()).rstrip('.')
+        raise DataError(
+            f'{key} cannot be built: {type(error).__name__}: {reason}.',
+            'Correct the config of the dataset, or its files.',
+        ) from error
+
+
+def _empty(dataset: BaseDataset, key: str) -> DataError:
+    """Explain why a dataset has no samples."""
+    if dataset.ann_file:
+        return DataError(
+            f'{key} has no samples: {dataset.ann_file} lists no files.', 'Set ann_file to a file with samples.'
+        )
+    folder = dataset.data_prefix.get('img_path') or dataset.data_prefix.get('img')
+    suffix = f' with the suffix {dataset.img_suffix}' if hasattr(dataset, 'img_suffix') else ''
+    problem = f'{key} has no samples: the folder {folder} has no images{suffix}.'
+    return DataError(problem, 'Set data_root and data_prefix to the images.')
 
 
 def _identity(cfg: Mapping) -> str:

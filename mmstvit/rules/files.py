@@ -1,22 +1,21 @@
-"""Files of the data: paths in the config, missing images, sizes in the annotations, images in two splits."""
+"""Files of the data: paths in the config, missing, unreadable, equal and unused files, images in two splits."""
 
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
 from mmengine.config import Config
 
-from mmstvit.datasets.images import find_readers, may_read_keys
+from mmstvit.datasets.images import MISSING, find_readers, may_read_keys
+from mmstvit.datasets.splitting import group_copies
 from mmstvit.datasets.wrappers import inner_datasets
 from mmstvit.dependencies import tool_command
-from mmstvit.fileio import is_local
+from mmstvit.fileio import IMAGE_SUFFIXES, is_local
 from mmstvit.nodes import as_list, type_name
 
 from .facts import DatasetFacts, Facts
 from .findings import Finding, common_folder, refuse
 from .kinds import KINDS, WARNING
-
-_IN_TRAIN = 'train images in another split'
 
 # Folder of a data set -> how to get it.
 DATA_REMEDIES = {
@@ -98,29 +97,28 @@ def _data_paths(reader: Mapping) -> Iterator[tuple[str, str]]:
 def check_missing_files(facts: Facts) -> Iterator[Finding]:
     """Refuse datasets with missing image or map files. Each folder is listed once."""
     for data in facts.datasets:
-        pipeline = getattr(data.dataset, 'pipeline', ())
-        backends = [data.cfg.get('backend_args'), *(reader.backend_args for reader in find_readers(pipeline))]
+        backends = [data.cfg.get('backend_args'), *(reader.backend_args for reader in find_readers(data.pipeline))]
         local = all((backend or {}).get('backend', 'local') == 'local' for backend in backends)
         for what, files in (('images', data.files), ('segmentation maps', data.maps)) if local else ():
             missing = _find_missing(files)
-            if not missing or (len(missing) == len(files) and may_read_keys(pipeline)):
+            if not missing or (len(missing) == len(files) and may_read_keys(data.pipeline)):
                 continue
             folder = common_folder(missing)
             message = f'{what} of {data.key} do not exist in {folder or "their folders"}: {missing[0]}.'
             # Evaluation skips no file.
             few = data.split == 'train' and 2 * len(missing) <= len(files)
-            skipped = skips_unreadable(facts, data.split) and len(missing) < len(files)
+            skipped = _skips_unreadable(facts, data) and len(missing) < len(files)
             remedy = KINDS['missing files'].remedy
             if few and not skipped:
                 remedy += ' To train without them: --cfg-options data_faults.unreadable=skip'
             names = [path.removeprefix(folder) for path in missing]
             severity = WARNING if few or skipped else ''
-            yield data.some('missing files', names, len(files), message, remedy=remedy, severity=severity)
+            yield data.finding('missing files', message, remedy, '', names, len(files), severity=severity)
 
 
-def skips_unreadable(facts: Facts, split: str) -> bool:
+def _skips_unreadable(facts: Facts, data: DatasetFacts) -> bool:
     """Return True if the config says that training goes on with other samples in place of unreadable ones."""
-    return split == 'train' and (facts.cfg.get('data_faults') or {}).get('unreadable') == 'skip'
+    return data.split == 'train' and (facts.cfg.get('data_faults') or {}).get('unreadable') == 'skip'
 
 
 def _find_missing(files: Sequence[str]) -> list[str]:
@@ -136,32 +134,67 @@ def _find_missing(files: Sequence[str]) -> list[str]:
     return missing
 
 
-def check_duplicates(facts: Facts) -> Iterator[Finding]:
-    """Warn of images that a list of files has more than once; those of COCO files are defects of their format."""
+def check_unreadable(facts: Facts) -> Iterator[Finding]:
+    """Refuse images and maps that cannot be decoded; another rule finds missing ones."""
     for data in facts.datasets:
-        files = data.files if data.content is None else []
-        repeated = [path for path, count in Counter(map(os.path.normpath, files)).items() if count > 1]
-        if repeated:
+        for kind, files in (('unreadable image', data.files), ('unreadable segmentation map', data.maps)):
+            errors = {path: data.decoded[path].error for path in files if path in data.decoded}
+            bad = [path for path, error in errors.items() if error and error != MISSING]
+            if bad:
+                folder = common_folder(bad)
+                message = f'files cannot be read, as {bad[0]}: {errors[bad[0]]}.'
+                names = [f'{path.removeprefix(folder)}: {errors[path]}' for path in bad]
+                severity = WARNING if _skips_unreadable(facts, data) else ''
+                yield data.finding(kind, message, '', folder, names, len(files), severity=severity)
+
+
+def check_same_content(facts: Facts) -> Iterator[Finding]:
+    """Warn of files of a dataset that have the same content, or are listed twice."""
+    for data in facts.datasets:
+        files = [*map(os.path.normpath, data.files)]
+        repeated = [path for path, count in Counter(files).items() if count > 1 and data.content is None]
+        if repeated:  # those of COCO files are defects of their format
             message = 'images are listed more than once.'
-            yield data.some('duplicate file', repeated, len(files), message, severity=WARNING)
+            yield data.finding('duplicate file', message, found=repeated, total=len(files), severity=WARNING)
+        by_digest = defaultdict(list)
+        for path in dict.fromkeys(data.files):
+            if path in data.decoded and data.decoded[path].digest:
+                by_digest[data.decoded[path].digest].append(path)
+        same = [f'{path}: the same image as {paths[0]}' for paths in by_digest.values() for path in paths[1:]]
+        if same:
+            message = f'images have the content of another one, as {same[0]}.'
+            yield data.finding('same content', message, found=same, total=len(files))
 
 
-def check_copies(facts: Facts) -> Iterator[Finding]:
-    """Warn of augmented copies, as Roboflow exports them, of one photograph in training and in another split."""
-    if facts.decodes:  # looks at the content, too, in another rule
-        return
-    train = {_photograph(path) for data in facts.of_split('train') for path in data.files} - {None}
-    for data in facts.datasets if train else ():
-        files = data.files if data.split != 'train' else []
-        shared = [path for path in files if _photograph(path) in train]
-        if shared:
-            yield copies_found(data, shared, len(files), 'the name before .rf. is equal')
+def check_splits(facts: Facts) -> Iterator[Finding]:
+    """Warn of images in validation or test that are in training, too, or are copies of an image there."""
+    train = [path for data in facts.of_split('train') for path in data.files]
+    keys = {data.key for data in facts.of_split('train')}
+    kind = 'train images in another split'
+    for key, first in facts.same.items():
+        if first in keys and not key.startswith('train'):
+            message = f'{key} has the same data as {first}: the metric is that of the training images.'
+            yield Finding(kind, message, where=key, split=key.partition('_')[0])
+    for data in facts.datasets:
+        files = data.files if data.split != 'train' and train else []
+        for how, shared in _find_shared(train, files, facts.complete):
+            if shared:
+                message = f'images of {data.key} are in train, too ({how}): the metric is too high.'
+                yield data.finding(kind, message, found=shared, total=len(files))
+                break
 
 
-def copies_found(data: DatasetFacts, shared: Sequence[str], total: int, how: str) -> Finding:
-    """Return the finding for images of a split that have a copy in training."""
-    message = f'images of {data.key} have a copy in train ({how}): the metric is too high.'
-    return data.some('copies in two splits', shared, total, message)
+def _find_shared(train: Sequence[str], files: Sequence[str], complete: bool) -> Iterator[tuple[str, list[str]]]:
+    """Yield the images that are in ``train``, too: how it is known, and their paths."""
+    if complete and files and not any('://' in path for path in (train[0], files[0])):
+        groups = group_copies([*train, *files]).of_image
+        known = set(groups[: len(train)])
+        shared = [path for path, group in zip(files, groups[len(train) :], strict=True) if group in known]
+        yield 'equal or nearly equal in content, or by name', shared
+    known = {*map(os.path.normpath, train)}
+    yield 'the same files', [path for path in files if os.path.normpath(path) in known]
+    known = {_photograph(path) for path in train} - {None}
+    yield 'the name before .rf. is equal', [path for path in files if _photograph(path) in known]
 
 
 def _photograph(path: str) -> str | None:
@@ -170,16 +203,35 @@ def _photograph(path: str) -> str | None:
     return start if mark else None
 
 
-def check_splits(facts: Facts) -> Iterator[Finding]:
-    """Warn of images that are in training and in validation or test: their metrics are too high."""
-    train = {os.path.normpath(path) for data in facts.of_split('train') for path in data.files}
-    keys = {data.key for data in facts.of_split('train')}
-    for key, first in facts.same.items():
-        if first in keys and not key.startswith('train'):
-            message = f'{key} has the same data as {first}: the metric is that of the training images.'
-            yield Finding(_IN_TRAIN, message, where=key, split=key.partition('_')[0])
+def check_unused(facts: Facts) -> Iterator[Finding]:
+    """Warn of images in the folders of the data that no split of the config uses."""
+    splits = [split for split in ('train', 'val', 'test') if facts.cfg.get(f'{split}_dataloader')]
+    if not facts.complete or {*splits} - facts.keys.keys():
+        return
+    used = {os.path.normpath(path) for data in facts.datasets for path in (*data.files, *data.maps)}
+    searched: set[str] = set()
     for data in facts.datasets:
-        files = [os.path.normpath(path) for path in data.files] if data.split != 'train' else []
-        if shared := [path for path in files if path in train]:
-            message = f'images of {data.key} are in train, too: the metric is too high.'
-            yield data.some(_IN_TRAIN, shared, len(files), message)
+        folders = {os.path.dirname(os.path.normpath(path)) for path in data.files if '://' not in path} - searched
+        searched |= folders
+        beside = [os.path.join(folder, name) for folder in sorted(folders) for name in _list_images(folder)]
+        if unused := [path for path in beside if path not in used]:
+            message = f'images beside those of {data.key} are in no split, as {unused[0]}.'
+            yield data.finding('unused file', message, found=unused, total=len(beside))
+
+
+def _list_images(folder: str) -> list[str]:
+    names = sorted(os.listdir(folder or '.')) if os.path.isdir(folder or '.') else []
+    return [name for name in names if name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith('.')]
+
+
+def check_verifiable(facts: Facts) -> Iterator[Finding]:
+    """Find datasets whose samples cannot be verified: they do not inherit from MMEngine's, or have no files."""
+    for data in facts.datasets if facts.complete else ():
+        name = getattr(data.cfg['type'], '__name__', data.cfg['type'])
+        reason = ''
+        if data.dataset is None:
+            reason = 'it is not a subclass of mmengine.dataset.BaseDataset' if data.error is None else ''
+        elif len(data.files) < len(data.infos):
+            reason = 'its samples have no files of their own (img_path)'
+        if reason:
+            yield data.finding('not verified', f'{data.key} ({name}) is not verified: {reason}.')

@@ -1,15 +1,12 @@
 """Findings of the rules."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from mmstvit.errors import DataError, one_line
 
 from .kinds import KINDS
-
-_EXAMPLES = 5
 
 
 @dataclass(frozen=True)
@@ -23,7 +20,7 @@ class Finding:
         where: The file, or the dotted key of the config.
         count: Number of images, annotations or files that are concerned.
         total: Number of those that were looked at.
-        examples: The first few, short.
+        examples: What is concerned, short; of an annotation file the first few.
         split: ``'train'``, ``'val'`` or ``'test'``; empty for the config as a whole.
         explains: Kinds of findings that follow from this one, besides those of the table; they are left out of the
             report if they are in its split.
@@ -48,32 +45,6 @@ class Finding:
         object.__setattr__(self, 'explains', (*kind.explains, *self.explains))
         if not self.message or not self.remedy:
             raise ValueError(f'a finding needs a message and a remedy: {self}')
-
-    @classmethod
-    def of_many(
-        cls,
-        kind: str,
-        found: Sequence,
-        total: int,
-        message: str,
-        *,
-        write: Callable[[object], str] = str,
-        shown: int | None = _EXAMPLES,
-        **others: object,
-    ) -> 'Finding':
-        """Make a finding about some of many: the message begins with their count, examples are the first of them.
-
-        Args:
-            kind: See :class:`Finding`.
-            found: What is concerned.
-            total: Number of those that were looked at.
-            message: The message after the count.
-            write: Writes one of ``found`` as an example.
-            shown: Number of examples; None for all.
-            others: Other arguments of :class:`Finding`.
-        """
-        message = f'{count_of(len(found), total)} {message}'
-        return cls(kind, message, count=len(found), total=total, examples=tuple(map(write, found[:shown])), **others)
 
     @property
     def text(self) -> str:
@@ -101,28 +72,6 @@ def refuse(faults: Sequence[Finding]) -> None:
         raise DataError(faults[0].line, faults[0].remedy)
     lines = [f'  {i}. {fault.line}\n     Remedy: {fault.remedy}' for i, fault in enumerate(faults, 1)]
     raise DataError('\n'.join([f'the config and its data have {len(faults)} faults:', *lines]))
-
-
-class Problem(NamedTuple):
-    """A problem of one file: its kind, the file, and the message."""
-
-    kind: str
-    path: str
-    message: str
-
-
-def join_problems(problems: Iterable[Problem], split: str) -> Iterator[Finding]:
-    """Make one finding of all problems of a kind."""
-    by_kind: dict[str, list[Problem]] = {}
-    for problem in problems:
-        by_kind.setdefault(problem.kind, []).append(problem)
-    for kind, found in by_kind.items():
-        if len(found) == 1:
-            yield Finding(kind, found[0].message, where=found[0].path, split=split)
-            continue
-        folder = common_folder([problem.path for problem in found])
-        examples = tuple(f'{path.removeprefix(folder)}: {message}' for _, path, message in found)
-        yield Finding(kind, KINDS[kind].meaning, where=folder, count=len(found), examples=examples, split=split)
 
 
 def common_folder(paths: Sequence[str]) -> str:

@@ -1,7 +1,7 @@
 """Headers of a sample of the images of a dataset."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,25 +32,28 @@ class Header:
     bits: int
 
 
-def choose_spread(values: Sequence, most: int = SAMPLE) -> list:
-    """Choose evenly spaced values, all of them if they are few."""
-    positions = np.linspace(0, len(values) - 1, min(most, len(values))).astype(int)
-    return [values[position] for position in np.unique(positions).tolist()]
+def choose_spread(count: int, most: int = SAMPLE) -> list[int]:
+    """Choose evenly spaced positions among ``count``, all of them if they are few."""
+    return np.unique(np.linspace(0, count - 1, min(most, count)).astype(int)).tolist()
 
 
-def read_headers(infos: Sequence[Mapping]) -> list[Header]:
-    """Read the headers of images; those that cannot be read are left out.
+def choose_unusual(sizes: Sequence[tuple[float, float]]) -> list[int]:
+    """Choose the positions of the narrowest and of the largest image, by their (width, height)."""
+    if not len(sizes):
+        return []
+    width, height = np.asarray(sizes, float).T
+    return [int(np.argmax(np.maximum(width / height, height / width))), int(np.argmax(width * height))]
 
-    Args:
-        infos: Samples of a dataset before its pipeline.
-    """
-    return [header for header in map(_read_header, infos) if header is not None]
+
+def read_headers(infos: Iterable[Mapping]) -> Iterator[Header]:
+    """Read the headers of images, by their samples before the pipeline; those that cannot be read are left out."""
+    for info in infos:
+        path = info.get('img_path')
+        if isinstance(path, str) and os.path.isfile(path) and (header := _read_header(path)):
+            yield Header(info, path, *header)
 
 
-def _read_header(info: Mapping) -> Header | None:
-    path = info.get('img_path')
-    if not isinstance(path, str) or not os.path.isfile(path):
-        return None
+def _read_header(path: str) -> tuple[str, tuple[int, int], int] | None:
     try:
         with Image.open(path) as image:
             bits = 16 if image.mode.startswith('I') else 8
@@ -59,11 +62,11 @@ def _read_header(info: Mapping) -> Header | None:
             elif image.format == 'PNG':
                 with open(path, 'rb') as file:
                     bits = file.read(_PNG_BITS + 1)[_PNG_BITS]
-            return Header(info, path, image.mode, image.size, bits)
+            return image.mode, image.size, bits
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         pass
-    try:  # TIFF files of several bands, which Pillow does not know
+    try:  # TIFF files of several bands, which Pillow does not know; images that are too large for Pillow alone
         array = Reader('img_path', 'unchanged', 'cv2').read(path)
     except UnreadableError:
         return None
-    return Header(info, path, '?', array.shape[1::-1], array.itemsize * 8)
+    return '?', array.shape[1::-1], array.itemsize * 8

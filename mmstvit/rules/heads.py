@@ -40,11 +40,11 @@ def check_labels(facts: Facts) -> Iterator[Finding]:
             wrong += [f'{info.get("img_path")}: label {label}' for label in labels if not 0 <= label < count]
         if wrong:
             message = f'labels are not 0 to {count - 1} ({wrong[0]}).'
-            yield data.some('label out of range', wrong, seen.total(), message, source, shown=None)
+            yield data.finding('label out of range', message, '', source, wrong, seen.total())
         absent = [str(data.classes[label]) for label in range(count) if label not in seen]
         if absent and seen:
             message = f'classes have no sample: {first_names(absent)}.'
-            yield data.some('class without samples', absent, count, message, source)
+            yield data.finding('class without samples', message, '', source, absent, count)
 
 
 def check_lists(facts: Facts) -> Iterator[Finding]:
@@ -57,7 +57,7 @@ def check_lists(facts: Facts) -> Iterator[Finding]:
         wrong = [f'line {i} {why}: {line[:80]!r}' for i, line in enumerate(lines, 1) if (why := _judge_line(line))]
         if wrong:
             message = f'lines of {path} are not a path, a blank and a label; {wrong[0]}.'
-            yield data.some('invalid list of files', wrong, len(lines), message, path)
+            yield data.finding('invalid list of files', message, '', path, wrong, len(lines))
 
 
 def _judge_line(line: str) -> str:
@@ -81,7 +81,7 @@ def labels_of(info: Mapping) -> list[int]:
 
 def check_topk(facts: Facts) -> Iterator[Finding]:
     """Refuse a top-k accuracy with k above the number of classes, which fails after the first epoch."""
-    if facts.cfg.get('default_scope') != 'mmpretrain' or not facts.heads:
+    if facts.scope != 'mmpretrain' or not facts.heads:
         return
     count = min(number for _, number in facts.heads)
     for key, topk in _find_topk(facts):

@@ -47,18 +47,18 @@ class ImageFolder:
             name: The name as the annotation file has it.
 
         Returns:
-            The kind of defect, empty for none, and the name below the folder; None if it is not found.
+            What is wrong with the name, empty for nothing, and the name below the folder; None if it is not found.
         """
         slashed = name.replace('\\', '/')
         absolute = slashed.startswith('/') or '://' in name or _DRIVE.match(name) is not None
         if (self.path is not None or absolute) and self.has(name):
             return '', name
         if absolute:
-            return 'absolute path in file_name', self._locate(slashed)
+            return 'a path of another computer', self._locate(slashed)
         found = None if self.path is None or self.has(slashed) else self._locate(slashed)
         if slashed != name:
-            return 'Windows path in file_name', found or slashed
-        return ('another folder in file_name', found) if found else ('', name)
+            return 'a Windows path', found or slashed
+        return ('another folder', found) if found else ('', name)
 
     def _locate(self, name: str) -> str | None:
         """Find the only file with the base name of a path, also without URL encoding and Label Studio's prefix."""

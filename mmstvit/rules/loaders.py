@@ -19,9 +19,9 @@ def check_batch_sizes(facts: Facts) -> Iterator[Finding]:
     MMDetection pads them, and MMSegmentation in training; MMPreTrain pads what ``pseudo_collate`` collects.
     """
     splits = {'mmseg': ('val', 'test'), 'mmpretrain': ('train', 'val', 'test')}
-    for split in splits.get(facts.cfg.get('default_scope'), ()):
+    for split in splits.get(facts.scope, ()):
         batch, loader = _batch_size(facts.cfg, split), facts.cfg.get(f'{split}_dataloader') or {}
-        pads = facts.cfg.default_scope == 'mmpretrain' and 'pseudo' in str((loader.get('collate_fn') or {}).get('type'))
+        pads = facts.scope == 'mmpretrain' and 'pseudo' in str((loader.get('collate_fn') or {}).get('type'))
         if batch < 2 or pads:
             continue
         shapes: dict[tuple, str] = {}
@@ -46,7 +46,7 @@ def check_batch_sizes(facts: Facts) -> Iterator[Finding]:
 def check_slide(facts: Facts) -> Iterator[Finding]:
     """Refuse a segmentor's sliding window without size and stride, or with gaps between its positions."""
     test_cfg = facts.cfg.model.get('test_cfg') or {}
-    if facts.cfg.get('default_scope') != 'mmseg' or test_cfg.get('mode') != 'slide':
+    if facts.scope != 'mmseg' or test_cfg.get('mode') != 'slide':
         return
     crop, stride = test_cfg.get('crop_size'), test_cfg.get('stride')
     problem = None
@@ -63,7 +63,7 @@ def check_slide(facts: Facts) -> Iterator[Finding]:
 
 def check_batch_norm(facts: Facts) -> Iterator[Finding]:
     """Refuse BatchNorm after pooling to 1×1 in a batch of one image: PyTorch needs two values per channel."""
-    if not facts.keys.get('train') or facts.cfg.get('default_scope') != 'mmseg':
+    if not facts.keys.get('train') or facts.scope != 'mmseg':
         return
     heads = [f'{key} ({kind})' for key, kind in _pooled_batch_norms(facts.cfg)]
     batch, samples = _batch_size(facts.cfg, 'train'), count_samples(facts, 'train')

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from mmstvit.datasets.images import UnreadableError, find_map_reader
+from mmstvit.datasets.images import UnreadableError
 from mmstvit.datasets.segmentation_labels import Labels, Values, count_values, find_ignore_index, find_labels
 from mmstvit.nodes import find_parts
 
@@ -22,14 +22,18 @@ class Histogram:
     """Values in the segmentation maps of a dataset.
 
     Args:
+        labels: Labels that the dataset and the model know.
         pixels: Number of pixels of each value.
         maps: Values of each map.
         pictures: Number of channels of each file that has several.
+        complete: True if all maps were read: a class that does not occur is not there.
     """
 
+    labels: Labels
     pixels: Counter[int] = field(default_factory=Counter)
     maps: dict[str, frozenset[int]] = field(default_factory=dict)
     pictures: dict[str, int] = field(default_factory=dict)
+    complete: bool = True
 
     def add(self, path: str, values: Values) -> None:
         """Add a map."""
@@ -39,68 +43,74 @@ class Histogram:
         self.pixels.update(values)
         self.maps[path] = frozenset(values)
 
+    @property
+    def learned(self) -> list[str]:
+        """Names of the classes that occur."""
+        return [name for label, name in self.labels.learned.items() if label in self.pixels]
+
     def share(self, values: Iterable[int]) -> str:
         """Write the share of the pixels that have some values."""
         return f'{sum(self.pixels[value] for value in values) / self.pixels.total():.1%}'
 
 
 def check_map_sizes(facts: Facts) -> Iterator[Finding]:
-    """Refuse segmentation maps of another size than their images, from the headers of some."""
-    for data in facts.datasets if not facts.decodes else ():
-        reader = None if data.dataset is None else find_map_reader(data.dataset.pipeline)
-        for header in data.headers if reader else ():
-            path = header.info.get('seg_map_path')
-            size = data.image_reader.size(header.path)
-            other = reader.size(path) if path else None
-            if size and other and size != other:
-                message = f'{path} is {other[0]}×{other[1]}, its image {size[0]}×{size[1]}.'
-                yield data.finding('wrong segmentation map size', message, where=path)
-                break
-
-
-def check_label_sample(facts: Facts) -> Iterator[Finding]:
-    """Decode a dozen segmentation maps of each dataset, and judge the values in them."""
-    if facts.decodes:  # all maps, in another rule
-        return
+    """Refuse segmentation maps of another size than their images; without decoding, from the headers of some."""
     for data in facts.datasets:
-        labels = data.dataset is not None and find_labels(data.dataset, find_ignore_index(facts.cfg.model))
-        reader = labels and find_map_reader(data.dataset.pipeline)
-        paths = data.maps if reader else []
-        histogram, count = Histogram(), 0
-        spread = dict.fromkeys([*choose_spread(paths, SAMPLE), *choose_spread(paths, SEARCHED)])
-        for count, path in enumerate(spread, 1):
-            try:
-                histogram.add(path, count_values(reader.read(path)))
-            except UnreadableError:  # GuardedDataset names it
-                continue
-            if count >= SAMPLE and len(histogram.pixels.keys() & labels.learned.keys()) > 1:
-                break
-        yield from judge_labels(facts, data, histogram, complete=count == len(paths))
+        pairs = [(path, *sizes) for path, *sizes in _map_sizes(data) if None not in sizes and sizes[0] != sizes[1]]
+        if pairs:
+            found = [f'{path} is {own[0]}×{own[1]}, its image {size[0]}×{size[1]}' for path, own, size in pairs]
+            total = len(data.maps) if data.decoded else None
+            message = f'maps are not of the size of their images, as {found[0]}.' if total else f'{found[0]}.'
+            yield data.finding('wrong segmentation map size', message, '', pairs[0][0], found, total)
 
 
-def judge_labels(facts: Facts, data: DatasetFacts, histogram: Histogram, complete: bool) -> Iterator[Finding]:
-    """Judge the values in the maps of a dataset: the cause of what is wrong, or what is unusual.
+def _map_sizes(data: DatasetFacts) -> Iterator[tuple[str, object, object]]:
+    """Yield the path of a map, its size, and that of its image; None for a size that cannot be read."""
+    for info in (data.infos if data.decoded else [header.info for header in data.headers]) if data.map_reader else ():
+        image, path = info.get('img_path'), info.get('seg_map_path')
+        if path and data.decoded:
+            yield path, *(d.shape[::-1] if (d := data.decoded[name]).digest else None for name in (path, image))
+        elif path:
+            yield path, data.map_reader.size(path), data.image_reader.size(image)
 
-    Args:
-        facts: The facts.
-        data: The dataset.
-        histogram: Values in its maps.
-        complete: True if all its maps were read: a class that does not occur is not there.
-    """
-    labels = find_labels(data.dataset, find_ignore_index(facts.cfg.model))
-    if labels is None:
-        return
-    if histogram.pictures:
-        yield _explain_pictures(histogram, data)
-    learned = histogram.pixels.keys() & labels.learned.keys()
-    if not histogram.maps:
-        return
-    if histogram.pixels.keys() - labels.allowed:
-        yield _explain_unknown(histogram, labels, data)
-    elif len(learned) < 2 <= len(labels.learned):
-        yield _explain_single(histogram, labels, data, complete)
-    else:
-        yield from _find_unusual(histogram, labels, data, complete)
+
+def check_map_labels(facts: Facts) -> Iterator[Finding]:
+    """Judge the values in segmentation maps: the cause of what is wrong, or what is unusual."""
+    histograms = [(data, found) for data in facts.datasets if (found := _count_labels(facts, data))]
+    together = {name for _, histogram in histograms for name in histogram.learned}
+    for data, histogram in histograms:
+        if histogram.pictures:
+            yield _explain_pictures(histogram, data)
+        if not histogram.maps:
+            continue
+        if histogram.pixels.keys() - histogram.labels.allowed:
+            yield _explain_unknown(histogram, data)
+        elif len(histogram.learned) < 2 <= len(histogram.labels.learned):
+            yield _explain_single(histogram, data, len(together) < 2)
+        else:
+            yield from _find_unusual(histogram, data)
+
+
+def _count_labels(facts: Facts, data: DatasetFacts) -> Histogram | None:
+    """Count the values in all maps that were decoded, or in some; None for datasets without label maps."""
+    labels = data.dataset is not None and find_labels(data.dataset, find_ignore_index(facts.cfg.model))
+    if not labels or not data.map_reader or not data.maps:
+        return None
+    histogram, count = Histogram(labels), len(data.maps)
+    chosen = [*choose_spread(count, SAMPLE), *choose_spread(count, SEARCHED)]
+    for number, position in enumerate(dict.fromkeys([*chosen, *range(count)]), 1):
+        path = data.maps[position]
+        try:
+            values = data.decoded[path].values if data.decoded else count_values(data.map_reader.read(path))
+        except UnreadableError:  # GuardedDataset names it
+            continue
+        if values:
+            histogram.add(path, values)
+        enough = (number >= SAMPLE and len(histogram.learned) > 1) or (number >= SEARCHED and histogram.learned)
+        if enough and not data.decoded and number < count:
+            histogram.complete = False
+            break
+    return histogram
 
 
 def _explain_pictures(histogram: Histogram, data: DatasetFacts) -> Finding:
@@ -109,11 +119,12 @@ def _explain_pictures(histogram: Histogram, data: DatasetFacts) -> Finding:
     message = (
         f'files have more than 1 channel, expected labels: {path} has {channels} channels. A picture of the labels?'
     )
-    return data.some('picture of labels', pictures, total, message)
+    return data.finding('picture of labels', message, found=pictures, total=total)
 
 
-def _explain_unknown(histogram: Histogram, labels: Labels, data: DatasetFacts) -> Finding:
+def _explain_unknown(histogram: Histogram, data: DatasetFacts) -> Finding:
     """Explain values that are no labels, and guess their meaning."""
+    labels = histogram.labels
     values, after = sorted(histogram.pixels), max(labels.learned, default=-1) + 1
     wrong = [value for value in values if value not in labels.allowed]
     files = {path: sorted(found - labels.allowed) for path, found in histogram.maps.items() if found - labels.allowed}
@@ -134,13 +145,18 @@ def _explain_unknown(histogram: Histogram, labels: Labels, data: DatasetFacts) -
         )
     else:
         remedy = 'Make the maps, metainfo.classes and num_classes agree; see also reduce_zero_label and ignore_index.'
-    examples, count = tuple(f'{path}: {_list(found)}' for path, found in files.items()), len(files)
-    total = len(histogram.maps)
-    return data.finding('label out of range', message, remedy, count=count, total=total, examples=examples)
+    return data.finding('label out of range', message, remedy, found=[f'{p}: {_list(f)}' for p, f in files.items()])
 
 
-def _explain_single(histogram: Histogram, labels: Labels, data: DatasetFacts, complete: bool) -> Finding:
-    """Explain maps with one class or none: every model reaches a perfect score on them."""
+def _explain_single(histogram: Histogram, data: DatasetFacts, alone: bool) -> Finding:
+    """Explain maps with one class or none: every model reaches a perfect score on them.
+
+    Args:
+        histogram: The values in the maps.
+        data: The dataset.
+        alone: The maps of all other datasets have no other class.
+    """
+    labels = histogram.labels
     values = sorted(histogram.pixels)
     learned = [f'only {labels.learned[value]!r} (label {value})' for value in values if value in labels.learned]
     ignored = [value for value in values if value in labels.ignored]
@@ -154,13 +170,19 @@ def _explain_single(histogram: Histogram, labels: Labels, data: DatasetFacts, co
         remedy = f'If label 0 is the first class, set {data.key}.reduce_zero_label=False.'
     else:
         remedy = 'Correct the labels in the maps, reduce_zero_label or ignore_index.'
-    severity = '' if complete and data.split == 'train' else WARNING
-    explains = ('unusable dataset',) if learned else ()
-    return data.finding('only one class in the maps', message, remedy, explains=explains, severity=severity)
+    # Images of the background alone are a part of some data; ignored pixels beside one class are a mistake.
+    certain = histogram.complete and data.split == 'train' and (alone or ignored)
+    if histogram.complete and not learned and data.annotated:
+        return data.finding('unusable dataset', message, remedy)
+    return data.finding('only one class in the maps', message, remedy, severity='' if certain else WARNING)
 
 
-def _find_unusual(histogram: Histogram, labels: Labels, data: DatasetFacts, complete: bool) -> Iterator[Finding]:
+def _find_unusual(histogram: Histogram, data: DatasetFacts) -> Iterator[Finding]:
     """Warn of a class that reduce_zero_label hides, classes that do not occur, and maps without labels."""
+    labels = histogram.labels
+    if labels.reduced and 0 in histogram.pixels:
+        share = f'label 0 is ignored (reduce_zero_label=True), {histogram.share([0])} of the pixels'
+        data.remarks.append(f'{share} in {len(histogram.maps)} maps')
     last = max(labels.learned)
     absent = [label for label in labels.learned if label not in histogram.pixels]
     if labels.reduced and 0 in histogram.pixels and absent == [last]:
@@ -170,18 +192,18 @@ def _find_unusual(histogram: Histogram, labels: Labels, data: DatasetFacts, comp
         )
         remedy = f'If label 0 is the first class, set {data.key}.reduce_zero_label=False.'
         yield data.finding('reduce_zero_label', message, remedy)
-    elif absent and complete:
+    elif absent and histogram.complete:
         names = [f'{labels.learned[label]!r} (label {label})' for label in absent]
         message = f'classes do not occur in {len(histogram.maps)} maps: {_list(names)}.'
-        yield data.some('class without samples', names, labels.count, message)
+        yield data.finding('class without samples', message, found=names, total=labels.count)
     ignored = sorted(histogram.pixels.keys() & labels.ignored)
     if sum(histogram.pixels[value] for value in ignored) > histogram.pixels.total() / 2:
         message = f'{histogram.share(ignored)} of the pixels are ignored (label {_list(ignored)}).'
         yield data.finding('most pixels are ignored', message)
     empty = [path for path, values in histogram.maps.items() if values <= labels.ignored]
-    if empty and complete:
+    if empty and histogram.complete:
         message = f'maps have no pixel that is not ignored, for example {empty[0]}.'
-        yield data.some('nothing labeled', empty, len(histogram.maps), message)
+        yield data.finding('nothing labeled', message, found=empty, total=len(histogram.maps))
 
 
 def _is_gray(values: list[int], labels: Labels) -> bool:
@@ -202,7 +224,7 @@ def _list(values: Iterable[object], shown: int = 8) -> str:
 
 def check_ignore_index(facts: Facts) -> Iterator[Finding]:
     """Refuse heads and evaluators that ignore different labels: the metric would count what the model ignores."""
-    if facts.cfg.get('default_scope') != 'mmseg':
+    if facts.scope != 'mmseg':
         return
     expected = find_ignore_index(facts.cfg.model)
     heads = find_parts(facts.cfg.model.get('auxiliary_head'), 'model.auxiliary_head')

@@ -1,6 +1,7 @@
 """Ask rules about a config and report what they find."""
 
 import contextlib
+import gc
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -8,16 +9,29 @@ from logging import Logger
 
 from mmengine.config import Config
 
-from mmstvit.datasets.build import paused_garbage_collection
 from mmstvit.errors import UserError, one_line
 
-from .decoding import check_files
+from . import annotations, channels, classes, evaluation, files, heads, keys, loaders, map_labels, schedule, usable
 from .facts import DatasetFacts, Facts, gather, in_scope
 from .findings import Finding
-from .heads import labels_of
 from .kinds import FAULT, WARNING, check_kinds
 
 Rule = Callable[[Facts], Iterator[Finding]]
+
+# The order is that of the report: causes before consequences.
+RULES: tuple[Rule, ...] = (
+    *(keys.check_keys, classes.check_class_strings, classes.check_known_names, classes.check_class_folders),
+    *(heads.check_lists, classes.check_xml_names, usable.check_builds, annotations.check_format),
+    *(annotations.check_categories, classes.check_splits_agree, heads.check_heads, heads.check_labels),
+    *(heads.check_topk, classes.check_palettes, annotations.check_masks, annotations.check_mask_heads),
+    *(annotations.check_boxes, annotations.check_polygons, annotations.check_mask_content, annotations.find_dropped),
+    *(files.check_missing_files, files.check_unreadable, files.check_same_content, files.check_splits),
+    *(classes.check_suffixes, channels.check_pipeline, channels.check_channels, channels.check_bits),
+    *(map_labels.check_map_sizes, map_labels.check_map_labels, map_labels.check_ignore_index),
+    *(loaders.check_batch_sizes, loaders.check_slide, loaders.check_batch_norm, schedule.check_schedule),
+    *(evaluation.check_annotation_files, evaluation.check_unannotated, evaluation.check_max_per_img),
+    *(usable.check_usable, files.check_unused, files.check_verifiable),
+)
 
 
 @dataclass
@@ -72,37 +86,46 @@ class Report:
         return dict(used=self.used, findings=findings, faults=len(self.faults), warnings=len(self.warnings))
 
 
-def check(cfg: Config, splits: Sequence[str], rules: Sequence[Rule], num_workers: int = 0) -> Report:
-    """Gather the facts about a config and ask rules about them; the facts, with all samples, are then freed.
+def check(cfg: Config, splits: Sequence[str], complete: bool = False, num_workers: int = 0) -> Report:
+    """Gather the facts about a config and ask all rules about them; the facts, with all samples, are then freed.
+
+    Kinds in ``rules=dict(ignore=[…])`` of the config are waived.
 
     Args:
         cfg: The user's config.
         splits: Of ``'train'``, ``'val'`` and ``'test'``.
-        rules: The rules, in the order of the report. Kinds in ``rules=dict(ignore=[…])`` of the config are waived.
-        num_workers: Number of processes for rules that decode; 0 works in this one.
+        complete: Read and decode every file.
+        num_workers: Number of processes that decode; 0 works in this one.
 
     Raises:
         UserError: ``rules`` of the config names an unknown kind, or has another option.
     """
     ignored = ignored_kinds(cfg)
     # Until the facts are freed a collection would look at all of them; decoding all files takes too long without one.
-    with contextlib.nullcontext() if check_files in rules else paused_garbage_collection():
-        used, findings = _ask(cfg, splits, rules, num_workers)
+    with contextlib.nullcontext() if complete else _paused_garbage_collection(), in_scope(cfg):
+        used, findings = _ask(gather(cfg, splits, complete, num_workers))
     causes = keep_causes(findings)  # what follows from an ignored cause is ignored, too
     waived = [finding for finding in causes if finding.kind in ignored]
     return Report(used, [finding for finding in causes if finding.kind not in ignored], waived)
 
 
-def _ask(
-    cfg: Config, splits: Sequence[str], rules: Sequence[Rule], num_workers: int
-) -> tuple[list[str], list[Finding]]:
-    facts = gather(cfg, splits, num_workers)
-    facts.decodes = check_files in rules
-    with in_scope(cfg):
-        findings = [finding for rule in rules for finding in rule(facts)]
-    used = [f'{data.split}: {_count_used(data)}' for data in facts.datasets]
+def _ask(facts: Facts) -> tuple[list[str], list[Finding]]:
+    findings = [finding for rule in RULES for finding in rule(facts)]
+    used = [f'{data.split}: {"; ".join([_count_used(data), *data.remarks])}' for data in facts.datasets]
     used += [f'{key.partition("_")[0]}: {key} has the same data as {first}' for key, first in facts.same.items()]
     return used, findings
+
+
+@contextlib.contextmanager
+def _paused_garbage_collection() -> Iterator[None]:
+    """Pause garbage collection, which looks at all of a large annotation file again and again."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def ignore_kinds(cfg: Config, kinds: Sequence[str] | None) -> None:
@@ -145,14 +168,12 @@ def _count_used(data: DatasetFacts) -> str:
     objects = sum(len(info.get('instances', ())) for info in infos)
     if objects:
         return f'{objects} annotations in {text}'
-    classes = data.classes
-    if not classes:
+    if not data.classes:
         return text
-    counts = Counter(label for info in infos for label in labels_of(info))
-    names = [f'{name} {counts[label]}' if counts else name for label, name in enumerate(map(str, classes))]
-    if len(names) > 12:
-        names = [*names[:11], f'… {names[-1]}']
-    return f'{text}, {len(classes)} classes: {", ".join(names)}'
+    counts = Counter(label for info in infos for label in heads.labels_of(info))
+    names = [f'{name} {counts[label]}' if counts else name for label, name in enumerate(map(str, data.classes))]
+    shown = names if len(names) <= 12 else [*names[:11], f'… {names[-1]}']
+    return f'{text}, {len(names)} classes: {", ".join(shown)}'
 
 
 def _listing(finding: Finding, shown: int) -> Iterator[str]:

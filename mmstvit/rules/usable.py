@@ -1,35 +1,36 @@
-"""Datasets that cannot be built, or have nothing to learn from."""
+"""Datasets that cannot be built, or have nothing to learn from; a model would train on a loss of 0."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
-from mmstvit.datasets.build import check_usable
-from mmstvit.datasets.coco import explain_unusable
-from mmstvit.errors import DataError
+from mmstvit.datasets.coco import explain_unusable, is_polygon
 
-from .facts import DatasetFacts, Facts
+from .facts import Facts
 from .findings import Finding
 
+_KIND = 'unusable dataset'
 
-def datasets_that_cannot_be_built(facts: Facts) -> Iterator[Finding]:
-    """Find datasets that cannot be built, are empty, or whose annotation file is not JSON."""
+
+def check_builds(facts: Facts) -> Iterator[Finding]:
+    """Refuse datasets that cannot be built, are empty, or whose annotation file is not JSON."""
     for data in facts.datasets:
         if data.error is not None:
-            yield _unusable(data, data.error)
+            yield data.finding(_KIND, data.error.problem.removeprefix(data.key).lstrip(': '), data.error.remedy)
 
 
-def datasets_without_annotations(facts: Facts) -> Iterator[Finding]:
-    """Find datasets for training and validation without an object or a labeled pixel to learn from."""
+def check_usable(facts: Facts) -> Iterator[Finding]:
+    """Refuse datasets for training and validation without an object to learn from; another rule looks at maps."""
     for data in facts.datasets:
         if not data.annotated or data.dataset is None:
             continue
-        try:
-            if data.annotations is None and data.content is None:
-                check_usable(data.dataset, data.key)
-            elif data.annotations is not None and not data.annotations.used:
-                raise DataError(*explain_unusable(data.annotations, data.classes or ()))
-        except DataError as error:
-            yield _unusable(data, error)
+        if data.annotations is not None and not data.annotations.used:
+            yield data.finding(_KIND, *explain_unusable(data.annotations, data.classes or ()))
+        objects = [info['instances'] for info in data.infos if 'instances' in info]
+        if objects and not any(map(_is_usable, (instance for part in objects for instance in part))):
+            message = f'none of its {len(objects)} images has a usable object: its annotations are empty or unusable.'
+            yield data.finding(_KIND, message, 'Correct the annotations, or set ann_file to other ones.')
 
 
-def _unusable(data: DatasetFacts, error: DataError) -> Finding:
-    return data.finding('unusable dataset', error.problem.removeprefix(data.key).lstrip(': '), error.remedy)
+def _is_usable(instance: Mapping) -> bool:
+    """Return True if MMDetection learns from an object: it is not ignored and has a valid mask or none at all."""
+    mask = instance.get('mask')
+    return not instance.get('ignore_flag') and (not isinstance(mask, list) or any(map(is_polygon, mask)))

@@ -1,7 +1,6 @@
 """Unreadable files and unusable datasets in training and evaluation: an error with path and reason, or skipped."""
 
 import copy
-import json
 import logging
 import zipfile
 from pathlib import Path
@@ -18,8 +17,7 @@ from torch.utils.data import Dataset
 from mmstvit.datasets import GuardedDataset, skipped_files
 from mmstvit.errors import DataError
 
-from ..test_rules.coco_defects import UNUSABLE
-from .tiny_data import COUNT, LIBRARIES, MAKERS, coco_content, draw, images, write
+from .tiny_data import COUNT, LIBRARIES, MAKERS, draw, images, write
 
 BROKEN = {
     'garbage': lambda content: b'not an image',
@@ -254,76 +252,6 @@ def test_invalid_option(options):
     (name, value) = next(iter(options.items()))
     with pytest.raises(ValueError, match=f'{name} must be .* but got {value!r}'):
         GuardedDataset(dict(type='CustomDataset'), **options)
-
-
-# Unusable datasets.
-
-
-@pytest.mark.parametrize(('what', 'plant', 'reason'), UNUSABLE)
-def test_coco_file_without_usable_objects(what, plant, reason, tmp_path):
-    """With the dataset's own filtering, which leaves no image of some, and without; one object is enough."""
-    cfg = MAKERS['mmdet'](tmp_path, 'train', 0)
-    content = coco_content()
-    plant(content)
-    (tmp_path / 'train.json').write_text(json.dumps(content))
-    for filtering in (True, False):
-        cfg['filter_cfg'] = dict(filter_empty_gt=filtering)
-        with DefaultScope.overwrite_default_scope('mmdet'), pytest.raises(DataError, match=reason) as error:
-            guard(copy.deepcopy(cfg))
-        assert error.value.problem.startswith('train_dataloader.dataset') and error.value.remedy
-    content['annotations'] = [*content['annotations'][:-1], coco_content()['annotations'][-1]]
-    (tmp_path / 'train.json').write_text(json.dumps(content))
-    with DefaultScope.overwrite_default_scope('mmdet'):
-        assert len(guard(cfg)) == COUNT
-
-
-def test_coco_file_of_other_classes(tmp_path):
-    cfg = {**MAKERS['mmdet'](tmp_path, 'train', 0), 'metainfo': dict(classes=('x', 'y'))}
-    reason = r"train.json: none of its categories \('a', 'b'\) is in metainfo.classes \('x', 'y'\)"
-    with DefaultScope.overwrite_default_scope('mmdet'), pytest.raises(DataError, match=reason):
-        guard(cfg)
-
-
-@pytest.mark.parametrize('serialize', [True, False])
-def test_empty_folder_inside_a_wrapper(serialize, library, tmp_path):
-    """MMEngine fails on an empty list of samples if it serializes it."""
-    cfg = {**MAKERS[library](tmp_path, 'train', 0), 'serialize_data': serialize}
-    for path in images(library, tmp_path, 'train'):
-        path.unlink()
-    if library == 'mmdet':  # the annotation file lists the images
-        (tmp_path / 'train.json').write_text(json.dumps({**coco_content(), 'images': [], 'annotations': []}))
-    with pytest.raises(DataError) as error:
-        guard(dict(type='RepeatDataset', times=2, dataset=cfg))
-    reasons = {'mmdet': 'has 0 images', 'mmseg': 'images/train has no image', 'mmpretrain': 'Found 0 files'}
-    assert 'train_dataloader.dataset' in str(error.value) and reasons[library] in str(error.value)
-
-
-def test_empty_list_of_files(mmpretrain, tmp_path):
-    (tmp_path / 'list.txt').touch()
-    cfg = {**MAKERS[mmpretrain](tmp_path, 'train', 0), 'ann_file': 'list.txt', 'serialize_data': True}
-    with pytest.raises(DataError, match=r'list.txt lists no files') as error:
-        guard(cfg)
-    assert 'ann_file' in error.value.remedy
-
-
-@pytest.mark.parametrize(('value', 'reduce'), [(255, False), (0, True)])
-def test_segmentation_maps_without_labels(value, reduce, tmp_path):
-    cfg = {**MAKERS['mmseg'](tmp_path, 'train', 0), 'reduce_zero_label': reduce}
-    for path in (tmp_path / 'maps' / 'train').iterdir():
-        write(path, draw(0, 24, 32) * 0 + value)
-    with DefaultScope.overwrite_default_scope('mmseg'):
-        with pytest.raises(DataError, match='every pixel of its 4 segmentation maps is ignored') as error:
-            guard(cfg)
-        assert 'reduce_zero_label' in error.value.remedy
-        assert len(guard(cfg, split='test')) == COUNT
-        write(path, draw(0, 24, 32) % 2)
-        assert len(guard(cfg)) == COUNT
-
-
-def test_dataset_that_cannot_be_built(library, tmp_path):
-    cfg = {**MAKERS[library](tmp_path, 'train', 0), 'max_refetc': 3}
-    with pytest.raises(DataError, match=r'train_dataloader.dataset cannot be built: TypeError: .*max_refetc'):
-        guard(cfg)
 
 
 @pytest.mark.parametrize('split', ['train', 'val'])

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 
 from mmstvit.datasets.coco import is_coco
 from mmstvit.engine.runner.command_options import allow_no_workers
-from mmstvit.rules import CHEAP, THOROUGH, check
+from mmstvit.rules import check
 
 from ..helpers import load_config
 from ..test_datasets.tiny_data import HEIGHT, WIDTH, draw, images, make_config, write
@@ -40,12 +40,12 @@ def test_scenes_fit_their_configs(name, workspace, monkeypatch):
     monkeypatch.chdir(workspace)
     cfg = load_config(name)
     cfg.param_scheduler = None  # sixteen images have few iterations, six lack a class
-    assert {finding.kind for finding in check(cfg, SPLITS, CHEAP).findings} <= {'class without samples'}
+    assert {finding.kind for finding in check(cfg, SPLITS).findings} <= {'class without samples'}
 
 
 @pytest.mark.parametrize('name', PUBLISHED)
 def test_configs_have_no_findings_without_data(name):
-    assert check(load_config(name), (), CHEAP).findings == []
+    assert check(load_config(name), ()).findings == []
 
 
 def test_helper_variables_are_legal(tmp_path):
@@ -54,19 +54,19 @@ def test_helper_variables_are_legal(tmp_path):
         "default_scope = 'mmseg'\nmodel = dict()\noptimizer = dict(lr=1)\noptim_wrapper = dict(optimizer=optimizer)\n"
         'train_pipeline = []\nnorm_cfg = dict()\n'
     )
-    assert check(Config.fromfile(path), (), CHEAP).findings == []
+    assert check(Config.fromfile(path), ()).findings == []
 
 
 def test_sixteen_bits_in_full_use(tmp_path):
     cfg = make_config('mmpretrain', tmp_path)
     write(tmp_path / 'train' / 'a' / 'deep.png', draw(0, HEIGHT, WIDTH).astype(np.uint16) * 256)
-    assert check(cfg, SPLITS, CHEAP).findings == []
+    assert check(cfg, SPLITS).findings == []
 
 
 def test_display_names_of_class_folders(tmp_path):
     cfg = make_config('mmpretrain', tmp_path)
     each(cfg, classes=['Tench', 'Goldfish'])
-    assert check(cfg, SPLITS, CHEAP).findings == []
+    assert check(cfg, SPLITS).findings == []
 
 
 def test_rare_class_is_searched_in_more_maps(tmp_path):
@@ -75,7 +75,7 @@ def test_rare_class_is_searched_in_more_maps(tmp_path):
     for i in range(40):
         shutil.copyfile(images('mmseg', tmp_path, 'val')[0], tmp_path / 'images' / 'train' / f'{i}.jpg')
         write(tmp_path / 'maps' / 'train' / f'{i}.png', np.full((HEIGHT, WIDTH), int(i == 1), np.uint8))
-    assert check(cfg, SPLITS, CHEAP).findings == []
+    assert check(cfg, SPLITS).findings == []
 
 
 def test_evaluation_batch_of_one_resized_size(tmp_path):
@@ -84,16 +84,16 @@ def test_evaluation_batch_of_one_resized_size(tmp_path):
     cfg.val_dataloader.batch_size = 2
     write(images('mmseg', tmp_path, 'val')[1], draw(0, 30, 40, 3))
     write(tmp_path / 'maps' / 'val' / '1.png', draw(0, 30, 40) % 2)
-    assert [finding.kind for finding in check(cfg, SPLITS, CHEAP).findings] == ['batch of several sizes']
+    assert [finding.kind for finding in check(cfg, SPLITS).findings] == ['batch of several sizes']
     dataset(cfg, 'val').pipeline.insert(1, dict(type='Resize', scale=(16, 16)))
-    assert check(cfg, SPLITS, CHEAP).findings == []
+    assert check(cfg, SPLITS).findings == []
 
 
 def test_batches_that_are_padded(tmp_path):
     cfg = make_config('mmpretrain', tmp_path)
     cfg.val_dataloader.update(batch_size=2, collate_fn=dict(type='pseudo_collate'))
     write(images('mmpretrain', tmp_path, 'val')[0], draw(0, 30, 40, 3))
-    assert check(cfg, SPLITS, CHEAP).findings == []
+    assert check(cfg, SPLITS).findings == []
 
 
 def test_orientation_that_the_pipeline_does_not_apply(tmp_path):
@@ -104,16 +104,16 @@ def test_orientation_that_the_pipeline_does_not_apply(tmp_path):
     exif = image.getexif()
     exif[274] = 6
     image.save(path, exif=exif)
-    assert [finding.kind for finding in check(cfg, SPLITS, CHEAP).findings] == ['wrong sizes in annotations']
+    assert [finding.kind for finding in check(cfg, SPLITS).findings] == ['wrong sizes in annotations']
     dataset(cfg).pipeline[0].color_type = 'unchanged'
-    assert check(cfg, SPLITS, (*CHEAP, *THOROUGH)).findings == []
+    assert check(cfg, SPLITS, complete=True).findings == []
 
 
 def test_missing_images_are_left_to_another_rule(tmp_path):
     cfg = make_config('mmdet', tmp_path)
     shutil.rmtree(tmp_path / 'val')
     os.mkdir(tmp_path / 'val')
-    assert [finding.kind for finding in check(cfg, SPLITS, CHEAP).findings] == ['missing files']
+    assert [finding.kind for finding in check(cfg, SPLITS).findings] == ['missing files']
 
 
 def test_xml_files_without_any_object_of_the_classes(tmp_path):
@@ -121,7 +121,7 @@ def test_xml_files_without_any_object_of_the_classes(tmp_path):
     cfg.val_evaluator = dict(type='CocoMetric')
     write_xml(cfg, tmp_path, ['Horse', 'Cow'])
     cfg.train_dataloader.dataset.filter_cfg = dict(filter_empty_gt=True)
-    found = {finding.kind: finding.severity for finding in check(cfg, ('train',), CHEAP).findings}
+    found = {finding.kind: finding.severity for finding in check(cfg, ('train',)).findings}
     assert found == {'unusable dataset': 'fault', 'unknown name in XML files': 'warning'}
 
 
@@ -136,7 +136,7 @@ def test_byte_order_mark_which_pycocotools_refuses(tmp_path):
     cfg = make_config('mmdet', tmp_path)
     path = tmp_path / 'train.json'
     path.write_bytes(b'\xef\xbb\xbf' + path.read_bytes())
-    (fault,) = check(cfg, SPLITS, CHEAP).faults
+    (fault,) = check(cfg, SPLITS).faults
     assert fault.kind == 'unusable dataset' and 'byte order mark' in fault.message
 
 

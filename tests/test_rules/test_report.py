@@ -10,7 +10,7 @@ import pytest
 from mmcv.transforms import LoadImageFromFile
 
 from mmstvit.errors import UserError
-from mmstvit.rules import CHEAP, Finding, check, facts
+from mmstvit.rules import Finding, check, facts
 from mmstvit.rules.findings import refuse
 from mmstvit.rules.report import keep_causes
 
@@ -24,11 +24,11 @@ def test_what_is_built_for_facts_is_freed_and_the_config_stays(library, tmp_path
     built = []
     build = facts.build_dataset
     monkeypatch.setattr(
-        facts, 'build_dataset', lambda *args: built.append(weakref.ref(dataset := build(*args))) or dataset
+        facts, 'build_dataset', lambda *a, **k: built.append(weakref.ref(dataset := build(*a, **k))) or dataset
     )
     cfg = make_config(library, tmp_path)
     before = copy.deepcopy(cfg.to_dict())
-    assert check(cfg, SPLITS, CHEAP).faults == []
+    assert check(cfg, SPLITS).faults == []
     assert len(built) == 2 and not any(dataset() for dataset in built)
     assert cfg.to_dict() == before
 
@@ -39,7 +39,7 @@ def test_what_is_parsed_once_is_summarized_once(tmp_path, monkeypatch):
     for name in ('summarize', 'find_defects', 'read_annotations'):
         real = getattr(facts, name)
         monkeypatch.setattr(facts, name, lambda *a, real=real, name=name, **k: calls.update([name]) or real(*a, **k))
-    assert check(make_config('mmdet', tmp_path), SPLITS, CHEAP).faults == []
+    assert check(make_config('mmdet', tmp_path), SPLITS).faults == []
     assert set(calls.values()) == {len(SPLITS)} and len(calls) == 3
 
 
@@ -50,10 +50,10 @@ def test_a_test_set_without_annotations_is_predicted_only(tmp_path):
     (tmp_path / 'val.json').write_text(json.dumps(content))
     cfg.test_dataloader = cfg.pop('val_dataloader')
     cfg.test_evaluator = dict(type='CocoMetric', ann_file=str(tmp_path / 'val.json'))
-    (fault,) = check(cfg, ('test',), CHEAP).faults
+    (fault,) = check(cfg, ('test',)).faults
     assert fault.kind == 'nothing to evaluate' and 'test_evaluator.format_only=True' in fault.remedy
     cfg.test_evaluator.format_only = True
-    assert check(cfg, ('test',), CHEAP).faults == []
+    assert check(cfg, ('test',)).faults == []
 
 
 class LoadFromArchive(LoadImageFromFile):
@@ -79,7 +79,7 @@ def test_keys_are_no_missing_files(loader, kinds, tmp_path):
         dataset = cfg[f'{split}_dataloader'].dataset
         dataset.update(ann_file=f'{split}.txt', data_prefix='', with_label=True)
         dataset.pipeline[0] = loader
-    assert [finding.kind for finding in check(cfg, SPLITS, CHEAP).findings] == kinds
+    assert [finding.kind for finding in check(cfg, SPLITS).findings] == kinds
 
 
 def test_causes_stand_for_their_consequences():
@@ -106,9 +106,9 @@ def test_kinds_that_the_user_ignores_are_said_and_stop_nothing(tmp_path):
     for annotation in content['annotations']:
         annotation['bbox'] = ['left', 0, 4, 4]
     (tmp_path / 'train.json').write_text(json.dumps(content))
-    assert {finding.kind for finding in check(cfg, SPLITS, CHEAP).faults} == {'invalid box'}
+    assert {finding.kind for finding in check(cfg, SPLITS).faults} == {'invalid box'}
     cfg.rules = dict(ignore=['invalid box', 'unusable dataset'])
-    report = check(cfg, SPLITS, CHEAP)
+    report = check(cfg, SPLITS)
     assert not report.faults
     assert any(line.startswith('ignored (invalid box): ') for line in report.lines(5))
 
@@ -125,7 +125,7 @@ def test_kinds_that_do_not_exist_are_refused(value, message, tmp_path):
     cfg = make_config('mmdet', tmp_path)
     cfg.rules = value
     with pytest.raises(UserError, match=message):
-        check(cfg, SPLITS, CHEAP)
+        check(cfg, SPLITS)
 
 
 def shuffle(content: dict, seed: int) -> dict:
@@ -168,7 +168,7 @@ def test_the_order_of_images_annotations_and_ids_changes_no_kind(what, tmp_path)
         permuted = shuffle(content, seed) if seed else content
         for split in SPLITS:
             (tmp_path / f'{split}.json').write_text(json.dumps(permuted))
-        findings = check(cfg, SPLITS, CHEAP).findings
+        findings = check(cfg, SPLITS).findings
         found.add(tuple(sorted((f.split, f.kind, f.severity, f.count, f.total or 0) for f in findings)))
     assert len(found) == 1
     assert (found == {()}) is (what == 'nothing')

@@ -68,14 +68,14 @@ def main() -> None:
     args = parse_args()
     with user_errors():
         from mmstvit.apis import check_data, read_config
-        from mmstvit.rules import CHEAP, THOROUGH, check, ignore_kinds
+        from mmstvit.rules import check, ignore_kinds
 
         check_output(args)
         cfg = read_config(args.config, args.cfg_options)
         splits = find_splits(cfg, args.split)
         ignore_kinds(cfg, args.ignore)
         check_data(cfg, *splits)
-        report = check(cfg, splits, (*CHEAP, *THOROUGH), args.num_workers)
+        report = check(cfg, splits, complete=True, num_workers=args.num_workers)
     print('\n'.join(report.lines(args.show)))
     if args.out is not None:
         args.out.write_text(json.dumps(dict(config=args.config, **report.to_dict()), indent=2) + '\n')

@@ -37,6 +37,6 @@ class CheckDataHook(Hook):
 
     @staticmethod
     def _ask(runner: Runner, splits: Sequence[str]) -> rules.Report:
-        report = rules.check(runner.cfg, splits, rules.CHEAP)
+        report = rules.check(runner.cfg, splits)
         rules.refuse(report.faults)
         return report
