@@ -16,6 +16,7 @@ from .findings import Finding
 from .headers import Header, choose_unusual
 
 _KIND = 'channels of images'
+_LARGE = 1 << 27  # pixels; decoders have limits above it
 
 
 def load_inputs(data: DatasetFacts, header: Header) -> tuple[tuple[int, int, int] | None, str]:
@@ -27,7 +28,7 @@ def load_inputs(data: DatasetFacts, header: Header) -> tuple[tuple[int, int, int
     try:
         results = data.pipeline(copy.deepcopy(header.info))
     except Exception as error:  # transforms raise anything
-        return None, f'{type(error).__name__}: {" ".join(str(error).split())}'
+        return None, f'{type(error).__name__}: {" ".join(str(error).split()).rstrip(".")}'
     inputs = results.get('inputs') if isinstance(results, dict) else None
     return (tuple(inputs.shape) if isinstance(inputs, Tensor) and inputs.ndim == 3 else None), ''
 
@@ -38,10 +39,13 @@ def check_pipeline(facts: Facts) -> Iterator[Finding]:
         for header in _choose_kinds(data, unusual=True):
             _, error = load_inputs(data, header)
             channels = _decoded_channels(data.image_reader, header.path) if error else None
-            if channels:  # another rule finds files that cannot be read
-                size = f'{header.size[0]}×{header.size[1]}, {channels} channels of {header.bits} bits'
+            large = header.size[0] * header.size[1] > _LARGE
+            if error and (channels or large):  # another rule finds damaged files
+                size = f'{header.size[0]}×{header.size[1]}, {channels or "unknown"} channels of {header.bits} bits'
                 message = f'the pipeline of {data.key} fails with {header.path} ({size}): {error}.'
-                remedy = '' if channels in (1, 3) else "Load three channels (color_type='color'), or convert the file."
+                remedy = (
+                    '' if channels in (None, 1, 3) else "Load 3 channels (color_type='color'), or convert the file."
+                )
                 yield data.finding('image that the pipeline refuses', message, remedy, header.path)
                 break
 

@@ -54,6 +54,7 @@ def read_headers(infos: Iterable[Mapping]) -> Iterator[Header]:
 
 
 def _read_header(path: str) -> tuple[str, tuple[int, int], int] | None:
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # a header of any size may be read
     try:
         with Image.open(path) as image:
             bits = 16 if image.mode.startswith('I') else 8
@@ -63,9 +64,11 @@ def _read_header(path: str) -> tuple[str, tuple[int, int], int] | None:
                 with open(path, 'rb') as file:
                     bits = file.read(_PNG_BITS + 1)[_PNG_BITS]
             return image.mode, image.size, bits
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+    except (OSError, SyntaxError, ValueError):
         pass
-    try:  # TIFF files of several bands, which Pillow does not know; images that are too large for Pillow alone
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
+    try:  # TIFF files of several bands, which Pillow does not know
         array = Reader('img_path', 'unchanged', 'cv2').read(path)
     except UnreadableError:
         return None

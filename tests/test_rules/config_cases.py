@@ -1,5 +1,6 @@
 """Defects of class names, heads, segmentation maps, schedules, loaders, channels and keys of a config."""
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -388,6 +389,60 @@ def set_reader(cfg: Config, **options: object) -> None:
 def _(cfg: Config, folder: Path) -> None:
     set_reader(cfg, color_type='unchanged')
     save(folder / 'train' / 'a' / '1.png', 'RGBA')
+
+
+# Images that the pipeline cannot take.
+
+REFUSED = 'image that the pipeline refuses'
+
+
+def narrow(cfg: Config, folder: Path, path: str) -> None:
+    dataset(cfg).pipeline.insert(1, dict(type='Resize', scale=(80, 64), keep_ratio=True))
+    write(folder / path, draw(0, 16, 4000, 3))
+
+
+@case('an image without height after Resize', 'mmdet', REFUSED, FAULT, '1.jpg (4000×16', 'crop it')
+def _(cfg: Config, folder: Path) -> None:
+    narrow(cfg, folder, 'train/1.jpg')
+    content = json.loads((folder / 'train.json').read_text())
+    content['images'][1].update(width=4000, height=16)
+    (folder / 'train.json').write_text(json.dumps(content))
+
+
+@case('a narrow image of segments', 'mmseg', REFUSED, FAULT, '1.jpg (4000×16', 'crop it')
+def _(cfg: Config, folder: Path) -> None:
+    narrow(cfg, folder, 'images/train/1.jpg')
+    write(maps(folder)[1], draw(0, 16, 4000) % 2)
+
+
+@case(
+    'more pixels than the decoder takes',
+    'mmpretrain',
+    REFUSED,
+    FAULT,
+    '9.png (20000×10000',
+    'exceeds limit',
+    alone=False,
+)
+def _(cfg: Config, folder: Path) -> None:
+    set_reader(cfg, imdecode_backend='pillow')
+    Image.new('1', (20000, 10000)).save(folder / 'train' / 'a' / '9.png')
+
+
+@case(
+    'bands that a transform cannot take',
+    'mmpretrain',
+    REFUSED,
+    FAULT,
+    '9.png',
+    '4 channels',
+    "color_type='color'",
+    alone=False,
+)
+def _(cfg: Config, folder: Path) -> None:
+    set_reader(cfg, color_type='unchanged')
+    dataset(cfg).pipeline.insert(1, dict(type='Lighting', eigval=[1, 1, 1], eigvec=[[1, 0, 0]] * 3))
+    save(folder / 'train' / 'a' / '9.png', 'RGBA')
 
 
 @case('CMYK among colors', 'mmpretrain', 'channels of images', FAULT, '1.jpg', '4 channels (CMYK', 'color_type')

@@ -87,6 +87,20 @@ def test_merged_entries_of_a_file_keep_every_object_once():
     assert [(a['id'], a['image_id']) for a in repaired['annotations']] == [(1, 0), (2, 1), (3, 0), (4, 1), (8, 0)]
 
 
+@pytest.mark.parametrize(
+    'fields', [dict(bbox=[0, 0, 0, 0], area=0), dict(bbox=[90, 0, 5, 5]), dict(bbox=[1, 1, 9, 0.5])]
+)
+def test_objects_that_only_evaluation_counts_are_removed(fields):
+    """With them no model reaches an AP of 1; a crowd counts in neither."""
+    content = sound()
+    for annotation, crowd in zip(content['annotations'], (0, 1, 0, 0), strict=True):
+        annotation.update(fields if annotation['id'] < 3 else {}, iscrowd=crowd, segmentation=[])
+    repaired, (change,) = repair(content)
+    assert [annotation['id'] for annotation in repaired['annotations']] == [2, 3, 4]
+    assert change == 'evaluated but never learned: removed the objects, 1 of 4 annotations (first: annotation 1)'
+    assert repair(repaired) == (repaired, [])
+
+
 def test_iscrowd_and_ids_matter_for_evaluation_alone():
     content = sound()
     remove('annotations', 'iscrowd')(content)

@@ -78,6 +78,28 @@ def test_rare_class_is_searched_in_more_maps(tmp_path):
     assert check(cfg, SPLITS).findings == []
 
 
+def test_folder_of_negatives_beside_others(tmp_path):
+    """Maps of the background alone are no fault if other data have the other class."""
+    cfg = make_config('mmseg', tmp_path)
+    for path in (tmp_path / 'maps' / 'train').iterdir():
+        write(path, np.zeros((HEIGHT, WIDTH), np.uint8))
+    (warning,) = check(cfg, SPLITS).findings
+    assert (warning.kind, warning.severity) == ('only one class in the maps', 'warning')
+    (fault,) = check(cfg, ('train',)).findings
+    assert (fault.kind, fault.severity) == ('only one class in the maps', 'fault')
+
+
+def test_share_that_reduce_zero_label_hides(tmp_path):
+    cfg = make_config('mmseg', tmp_path)
+    each(cfg, reduce_zero_label=True)
+    for split in SPLITS:
+        for path in (tmp_path / 'maps' / split).iterdir():
+            write(path, np.tile(np.arange(WIDTH) % 4 % 3, (HEIGHT, 1)).astype(np.uint8))
+    report = check(cfg, SPLITS)
+    assert report.findings == []
+    assert all('label 0 is ignored (reduce_zero_label=True), 50.0% of the pixels' in line for line in report.used)
+
+
 def test_evaluation_batch_of_one_resized_size(tmp_path):
     """The sizes after the pipeline count, not those of the files."""
     cfg = make_config('mmseg', tmp_path)

@@ -245,6 +245,19 @@ def test_unused_file_is_a_warning(library, tmp_path):
     assert run(cfg, 'train').findings == []  # the images of other splits may be in the same folder
 
 
+def test_pictures_in_other_folders_are_not_unused(tmp_path):
+    """The folder of the images may be the root of everything, and names may lead out of it."""
+    cfg = make_config('mmdet', tmp_path)
+    write(tmp_path / 'plots' / 'loss.png', draw(50))
+    for split in ('train', 'val'):
+        content = coco_content()
+        for image in content['images']:
+            image['file_name'] = f'../{tmp_path.name}/{split}/{image["file_name"]}'
+        (tmp_path / f'{split}.json').write_text(json.dumps(content))
+        cfg[f'{split}_dataloader'].dataset.data_prefix = dict(img='')
+    assert run(cfg).findings == []
+
+
 # Dataset wrappers, processes, the report.
 
 
