@@ -36,16 +36,16 @@ def load_inputs(data: DatasetFacts, header: Header) -> tuple[tuple[int, int, int
 def check_pipeline(facts: Facts) -> Iterator[Finding]:
     """Refuse images that the pipeline cannot take, among the narrowest, the largest, and one of each kind of pixels."""
     for data in facts.datasets:
-        for header in _choose_kinds(data, unusual=True):
-            _, error = load_inputs(data, header)
+        errors = [(header, load_inputs(data, header)[1]) for header in _choose_kinds(data, unusual=True)]
+        works = not all(error for _, error in errors)  # else it is not the image
+        for header, error in errors:
             channels = _decoded_channels(data.image_reader, header.path) if error else None
             large = header.size[0] * header.size[1] > _LARGE
-            if error and (channels or large):  # another rule finds damaged files
+            unusual = channels not in (None, 1, 3)
+            if error and (unusual or (works and (channels or large))):  # another rule finds damaged files
                 size = f'{header.size[0]}×{header.size[1]}, {channels or "unknown"} channels of {header.bits} bits'
                 message = f'the pipeline of {data.key} fails with {header.path} ({size}): {error}.'
-                remedy = (
-                    '' if channels in (None, 1, 3) else "Load 3 channels (color_type='color'), or convert the file."
-                )
+                remedy = "Load 3 channels (color_type='color'), or convert the file." if unusual else ''
                 yield data.finding('image that the pipeline refuses', message, remedy, header.path)
                 break
 
