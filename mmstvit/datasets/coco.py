@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import chain, compress, repeat
+from itertools import chain, compress
 from operator import itemgetter
 
 import numpy as np
@@ -13,15 +13,14 @@ from mmengine.dataset import BaseDataset
 
 from mmstvit.errors import DataError
 
-from .images import find_loaders
 from .json_files import parse_json
 
 _BYTE_ORDER_MARK = b'\xef\xbb\xbf'
 CROWD = 'crowd'
 # Reasons for which MMDetection does not learn from an annotation; the first one that applies is counted.
 REASONS = (
-    *('', 'unknown image_id', 'category not in classes', 'ignore=1', 'area 0', 'box below 1 pixel'),
-    *('outside the image', CROWD, 'no valid polygon'),
+    *('', 'category not in classes', 'ignore=1', 'area 0', 'box below 1 pixel'),
+    *('outside the image', CROWD),
 )
 
 
@@ -56,11 +55,6 @@ def first_names(names: Iterable[object], shown: int = 5) -> str:
     return ', '.join(map(repr, names[:shown])) + (', …' if len(names) > shown else '')
 
 
-def is_polygon(polygon: object) -> bool:
-    """Return True if MMDetection uses a polygon: pairs of numbers, three or more."""
-    return isinstance(polygon, (list, tuple)) and len(polygon) >= 6 and len(polygon) % 2 == 0
-
-
 @dataclass
 class Annotations:
     """Content of a COCO annotation file, in columns, and the part of it that MMDetection uses.
@@ -71,7 +65,7 @@ class Annotations:
         names: Names of the categories by id.
         entries: The N annotations.
         learned: Ids of the categories that are in ``metainfo.classes``.
-        rows: (N,), position in ``images``; -1 for an image that is not there.
+        rows: (N,), position in ``images``.
         boxes: (N, 4), ``bbox``.
         sizes: (N, 2), width and height of the image.
         reasons: (N,), position in :data:`REASONS`; 0 for an annotation that is used.
@@ -103,7 +97,7 @@ class Annotations:
     @property
     def learned_entries(self) -> int:
         """Number of annotations whose category is in ``metainfo.classes``."""
-        return len(self.entries) - int(self.having('unknown image_id', 'category not in classes').sum())
+        return len(self.entries) - int(self.having('category not in classes').sum())
 
     @property
     def used(self) -> int:
@@ -132,13 +126,12 @@ def _counts(counter: Counter[str]) -> str:
     return ', '.join(f'{count} {reason}' for reason, count in counter.most_common())
 
 
-def summarize(content: Mapping, dataset: BaseDataset, checked: bool = False) -> Annotations:
-    """Find what MMDetection uses of an annotation file whose entries have all fields.
+def summarize(content: Mapping, dataset: BaseDataset) -> Annotations:
+    """Find what MMDetection uses of an annotation file whose format is sound.
 
     Args:
         content: The file.
-        dataset: The dataset, for its classes, filters and pipeline; its samples need not be loaded.
-        checked: True if all polygons are known to be valid.
+        dataset: The dataset, for its classes and filters; its samples need not be loaded.
     """
     classes = set(dataset.metainfo.get('classes', ()))
     names = {category['id']: category['name'] for category in content['categories']}
@@ -147,15 +140,11 @@ def summarize(content: Mapping, dataset: BaseDataset, checked: bool = False) -> 
     entries = content.get('annotations') or []
     count = len(entries)
     index = {key: row for row, key in enumerate(images)}
-    rows = np.fromiter(map(index.get, map(itemgetter('image_id'), entries), repeat(-1)), np.int64, count)
-    known = entries if (rows >= 0).all() else [entry for entry in entries if entry['image_id'] in index]
-    boxes, areas = np.zeros((count, 4)), np.zeros(count)
-    boxes[rows >= 0] = np.fromiter(chain.from_iterable(map(itemgetter('bbox'), known)), float).reshape(-1, 4)
-    areas[rows >= 0] = np.fromiter(map(itemgetter('area'), known), float, len(known))
-    by_image = [(image['width'], image['height']) for image in images.values()]
-    sizes = np.array([*by_image, (np.inf, np.inf)], float)[rows]
+    rows = np.fromiter(map(index.__getitem__, map(itemgetter('image_id'), entries)), np.int64, count)
+    boxes = np.fromiter(chain.from_iterable(map(itemgetter('bbox'), entries)), float, 4 * count).reshape(-1, 4)
+    areas = np.fromiter(map(itemgetter('area'), entries), float, count)
+    sizes = np.array([(image['width'], image['height']) for image in images.values()], float).reshape(-1, 2)[rows]
     conditions = [
-        rows < 0,
         ~np.fromiter(map(learned.__contains__, map(itemgetter('category_id'), entries)), bool, count),
         np.fromiter((bool(entry.get('ignore')) for entry in entries), bool, count),
         areas <= 0,
@@ -163,17 +152,11 @@ def summarize(content: Mapping, dataset: BaseDataset, checked: bool = False) -> 
         ((boxes[:, :2] >= sizes) | (boxes[:, :2] + boxes[:, 2:] <= 0)).any(1),
         np.fromiter((bool(entry.get('iscrowd')) for entry in entries), bool, count),
     ]
-    if not checked and any(getattr(loader, 'with_mask', False) for loader in find_loaders(dataset.pipeline)):
-        conditions.append(np.fromiter((_lacks_polygon(entry.get('segmentation')) for entry in entries), bool, count))
     reasons = np.select(conditions, np.arange(1, len(conditions) + 1), 0)
     found = Annotations(dataset.ann_file, images, names, entries, learned, rows, boxes, sizes, reasons)
     # An image with objects of a class is not empty, even if MMDetection drops all of them.
-    _filter_images(found, dataset, np.bincount(rows[(rows >= 0) & ~conditions[1]], minlength=len(images)))
+    _filter_images(found, dataset, np.bincount(rows[~conditions[0]], minlength=len(images)))
     return found
-
-
-def _lacks_polygon(mask: object) -> bool:
-    return isinstance(mask, list) and bool(mask) and not is_polygon(mask[0]) and not any(map(is_polygon, mask))
 
 
 def _filter_images(found: Annotations, dataset: BaseDataset, objects: np.ndarray) -> None:

@@ -232,7 +232,7 @@ def find_dropped(facts: Facts) -> Iterator[Finding]:
         total, images = len(annotations.entries), annotations.images
         if not facts.complete or not total:
             continue
-        if dropped := annotations.choose(annotations.having(*_NEVER_LEARNED, 'ignore=1', 'no valid polygon')):
+        if dropped := annotations.choose(annotations.having(*_NEVER_LEARNED, 'ignore=1')):
             message = 'annotations are dropped by MMDetection.'
             yield _some(data, 'dropped annotations', dropped, total, message, 'bbox', 'area')
         counts = np.bincount(annotations.rows, minlength=len(images)).tolist()

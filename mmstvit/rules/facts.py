@@ -187,7 +187,7 @@ class DatasetFacts:
         """Images and objects of a COCO file whose format is sound; None for other datasets and files."""
         if self.content is None or any(d.severity == FAULT and d.kind != SIZES for d in self.defects):
             return None
-        return summarize(self.content, self.dataset, checked=True)
+        return summarize(self.content, self.dataset)
 
 
 @dataclass

@@ -4,12 +4,11 @@ A fault means that a library crashes, or that labels or metrics are wrong for ce
 a warning. A few findings are less severe where they do not matter; the rule says so.
 """
 
-import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from mmstvit.dependencies import tool_command
-from mmstvit.errors import UserError
+from mmstvit.errors import UserError, suggest
 
 FAULT = 'fault'
 WARNING = 'warning'
@@ -219,8 +218,6 @@ def check_kinds(names: Iterable[str]) -> None:
     """Refuse names that are not in the table; raises UserError with the nearest one."""
     for name in names:
         if name not in KINDS:
-            near = difflib.get_close_matches(str(name), KINDS, n=1)
             raise UserError(
-                f'{name!r} is not a kind of finding.',
-                f'Did you mean {near[0]!r}?' if near else 'docs/data.md lists all kinds.',
+                f'{name!r} is not a kind of finding.{suggest(name, [*KINDS])}', 'docs/data.md lists all kinds.'
             )

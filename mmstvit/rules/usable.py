@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator, Mapping
 
-from mmstvit.datasets.coco import explain_unusable, is_polygon
+from mmstvit.datasets.coco import explain_unusable
 
+from .coco_values import is_mask
 from .facts import Facts
 from .findings import Finding
 
@@ -33,4 +34,4 @@ def check_usable(facts: Facts) -> Iterator[Finding]:
 def _is_usable(instance: Mapping) -> bool:
     """Return True if MMDetection learns from an object: it is not ignored and has a valid mask or none at all."""
     mask = instance.get('mask')
-    return not instance.get('ignore_flag') and (not isinstance(mask, list) or any(map(is_polygon, mask)))
+    return not instance.get('ignore_flag') and (not isinstance(mask, list) or is_mask(mask))

@@ -203,8 +203,7 @@ fault('a missing image of val', delete_image('val'), 'missing files', '1 of 4', 
 warning('a missing image of train', delete_image('train'), 'missing files', '1 of 4', '2.jpg', 'unreadable=skip')
 warning('val is train', train_is_val, 'train images in another split', 'all 4 images', 'new_config.py')
 for what, plant, reason in UNUSABLE:
-    if what != 'masks of two points':  # which is a defect of its own
-        fault(what, change_coco(plant), 'unusable dataset', reason, TRAIN)
+    fault(what, change_coco(plant), 'unusable dataset', reason, TRAIN)
 fault('half of the annotations', half_of_a_file, 'unusable dataset', f'{TRAIN} is cut off at line 1', alone=False)
 fault('several causes', several_causes, 'missing files', 'no mask', 'segmentation', '2.jpg', 'val_dataloader',
       alone=False)

@@ -192,7 +192,6 @@ UNUSABLE = [
     ('no annotation', lambda c: c['annotations'].clear(), 'has 4 images and no annotation'),
     ('crowds alone', each('annotations', iscrowd=1), '4 crowd'),
     ('boxes without width', each('annotations', bbox=[4, 5, 0, 6]), '4 box below 1 pixel'),
-    ('masks of two points', masks([[1, 2, 3, 4]]), '4 no valid polygon'),
     ('ignored objects', each('annotations', ignore=1), '4 ignore=1'),
 ]
 

@@ -27,8 +27,7 @@ def test_coco_file_without_usable_objects(what, plant, reason, filtering, tmp_pa
     content = coco_content()
     plant(content)
     (tmp_path / 'train.json').write_text(json.dumps(content))
-    if what != 'masks of two points':  # a defect of the format
-        assert reason in refused(cfg).message
+    assert reason in refused(cfg).message
     content['annotations'] = [*content['annotations'][:-1], coco_content()['annotations'][-1]]
     (tmp_path / 'train.json').write_text(json.dumps(content))
     assert 'unusable dataset' not in {finding.kind for finding in check(cfg, ('train',)).findings}
