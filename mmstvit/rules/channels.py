@@ -44,9 +44,7 @@ def check_pipeline(facts: Facts) -> Iterator[Finding]:
             unusual = channels not in (None, 1, 3)
             if error and (unusual or (works and (channels or large))):  # another rule finds damaged files
                 size = f'{header.size[0]}×{header.size[1]}, {channels or "unknown"} channels of {header.bits} bits'
-                message = f'the pipeline of {data.key} fails with {header.path} ({size}): {error}.'
-                remedy = "Load 3 channels (color_type='color'), or convert the file." if unusual else ''
-                yield data.finding('image that the pipeline refuses', message, remedy, header.path)
+                yield data.finding('image that the pipeline refuses', [f'{header.path} ({size}): {error}'])
                 break
 
 
@@ -78,20 +76,10 @@ def _compare_channels(
     data: DatasetFacts, found: dict[int, str], means: tuple[str, int] | None, wanted: tuple[str, int] | None
 ) -> Iterator[Finding]:
     """Compare the channels of images, a number and an example for each, with the model."""
-    model = [f'{key} has {count} values' for key, count in [means] if count != 1] if means else []
-    model += [f'{key} is {count}' for key, count in [wanted]] if wanted else []
-    if len(found) > 1:
-        message = f'images have different numbers of channels: {", ".join(found.values())}.'
-        remedy = "Convert the files, or load all alike: LoadImageFromFile with color_type='color' (three channels)."
-        yield data.finding(_KIND, message, remedy)
-        return
-    for channels, name in found.items():
-        unfit = [f'{means[0]} and std'] if means and means[1] not in (1, channels) else []
-        unfit += [wanted[0]] if wanted and wanted[1] != channels else []
-        if unfit:
-            message = f'{name}, but {" and ".join(model)}.'
-            remedy = f"Set {' and '.join(unfit)} for {channels} channels, or load others (color_type='color': 3)."
-            yield data.finding(_KIND, message, remedy)
+    values = [f'{key} has {count} values' for key, count in [means] if count not in (1, *found)] if means else []
+    values += [f'{key} is {count}' for key, count in [wanted] if count not in found] if wanted else []
+    if len(found) > 1 or (found and values):
+        yield data.finding(_KIND, [*found.values(), *values])
 
 
 def _decoded_channels(reader: Reader, path: str) -> int | None:
@@ -136,8 +124,7 @@ def check_bits(facts: Facts) -> Iterator[Finding]:
         deep = [header.path for header in data.headers if header.bits > 8][:12]
         dark = [path for path in deep if _is_black(data.image_reader, path)]
         if dark:
-            message = f'files of 16 bits use 12 bits or fewer, nearly black after decoding to 8 bits, as {dark[0]}.'
-            yield data.finding('black 16-bit image', message, found=dark, total=len(deep))
+            yield data.finding('black 16-bit image', dark, total=len(deep))
 
 
 def _is_black(reader: Reader, path: str) -> bool:

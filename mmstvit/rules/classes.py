@@ -22,7 +22,6 @@ from .kinds import KINDS
 
 # Folders that operating systems, archivers and editors make.
 _SYSTEM_FOLDERS = ('__MACOSX', '__pycache__', '@eaDir', '$RECYCLE.BIN', 'System Volume Information', 'lost+found')
-_XML_KIND = 'unknown name in XML files'
 _XML_FILES = 5000  # of which the names are read
 _SPLIT_FOLDERS = ('train', 'training', 'val', 'valid', 'validation', 'test', 'testing')
 # Images that OpenCV does not decode, but that people take for images.
@@ -35,42 +34,33 @@ def check_class_strings(facts: Facts) -> Iterator[Finding]:
         for name, node in (('classes', data.cfg), ('metainfo.classes', data.cfg.get('metainfo') or {})):
             value = node.get('classes')
             if isinstance(value, str) and not os.path.isfile(os.path.expanduser(value)):  # a file lists the names
-                key = f'{data.key}.{name}'
-                message = f'{key} is a string, {value!r}, of which each letter would be a class.'
                 remedy = f'Write a tuple with a comma: ({value!r},)'
-                yield data.finding('class names are a string', message, remedy, key)
+                yield data.finding('class names are a string', [repr(value)], f'{data.key}.{name}', remedy=remedy)
 
 
 def check_splits_agree(facts: Facts) -> Iterator[Finding]:
     """Refuse splits whose class names differ: the same label would mean two classes."""
-    known = [(data, data.classes) for data in facts.datasets if not data.cfg.get('return_classes')]
-    first, expected = next((pair for pair in known if pair[1]), (None, None))
-    for data, classes in known:
-        needed = classes is not None or hasattr(data.dataset, 'reduce_zero_label')  # IoUMetric needs names
-        if expected and needed and classes != expected:
-            own = f'has {_write(classes)}' if classes else 'has no metainfo.classes'
-            message = f'{first.key} has the classes {_write(expected)}, but {data.key} {own}.'
-            hint = _suggest(expected, classes or ())
-            remedy = (
-                f'{hint}Give {data.key} the names of {first.key} in the same order: metainfo=dict(classes=…), or for '
-                f'class folders the same folders, which may be empty.'
-            )
-            yield Finding('class names of the splits differ', message, remedy, data.key)  # of two splits
+    known = [data for data in facts.datasets if not data.cfg.get('return_classes')]
+    first = next((data for data in known if data.classes), None)
+    for data in known:
+        needed = data.classes is not None or hasattr(data.dataset, 'reduce_zero_label')  # IoUMetric needs names
+        if first and needed and data.classes != first.classes:
+            own = _write(data.classes) if data.classes else 'no metainfo.classes'
+            values = [f'{first.key} has {_write(first.classes)}', f'{data.key} has {own}']
+            kind = 'class names of the splits differ'
+            remedy = _suggest(first.classes, data.classes or ()) + KINDS[kind].remedy
+            yield Finding(kind, data.key, values, remedy=remedy)  # of two splits
 
 
 def check_known_names(facts: Facts) -> Iterator[Finding]:
     """Refuse class names that a dataset with fixed classes, such as MMSegmentation's ADE20KDataset, does not know."""
-    if facts.scope != 'mmseg':
-        return
-    for data in facts.datasets:
+    for data in facts.datasets if facts.scope == 'mmseg' else ():
         names = (data.cfg.get('metainfo') or {}).get('classes')
         known = getattr(find_class(data.cfg), 'METAINFO', {}).get('classes')
         unknown = [name for name in names or () if known and name not in known]
         if unknown and not isinstance(names, str):
-            key = f'{data.key}.metainfo.classes'
-            message = f'{key} has {first_names(unknown)}, which {data.cfg["type"]} does not know.'
-            near = nearest(unknown[0], known)
-            yield data.finding('unknown class', message, f'Did you mean {near!r}?' if near else '', key)
+            remedy = _suggest(known, unknown)
+            yield data.finding('unknown class', map(repr, unknown), f'{data.key}.metainfo.classes', remedy=remedy)
 
 
 def check_xml_names(facts: Facts) -> Iterator[Finding]:
@@ -86,12 +76,10 @@ def check_xml_names(facts: Facts) -> Iterator[Finding]:
         counts = Counter(name for path in read for name in _read_names(path))
         unknown = [name for name in counts if name not in known]
         if unknown:
-            near = {name: other for name in unknown if (other := nearest(name, list(known)))}
-            remedy = ''.join(f'Did you mean {name!r} for {other!r}? ' for name, other in near.items())
-            message = f'names in {folder} are not in metainfo.classes ({first_names(known)}): objects are dropped.'
-            remedy += KINDS[_XML_KIND].remedy
+            kind = 'unknown name in XML files'
             found = [f'{name!r}: {counts[name]} objects' for name in unknown]
-            yield data.finding(_XML_KIND, message, remedy, '', found, len(counts))
+            remedy = _suggest(unknown, list(known)) + KINDS[kind].remedy
+            yield data.finding(kind, found, folder, total=len(counts), remedy=remedy)
 
 
 def _read_names(path: str) -> list[str]:
@@ -107,52 +95,43 @@ def check_class_folders(facts: Facts) -> Iterator[Finding]:
     """Compare the folders of a classification dataset, whose sorted order gives the labels, with its class names."""
     for data in facts.datasets:
         dataset = _with_class_folders(data)
-        if dataset is None:
-            continue
-        root = dataset.img_prefix
-        folders = sorted(fileio.list_dir_or_file(root, list_dir=True, list_file=False))
-        for kind, message, remedy in _judge_folders(root, folders, dataset.CLASSES, data.key):
-            yield Finding(kind, message, remedy, root)  # explains findings of every split
+        if dataset is not None:
+            root, classes = dataset.img_prefix, list(dataset.CLASSES or ())
+            folders = sorted(fileio.list_dir_or_file(root, list_dir=True, list_file=False))
+            kind, values = _judge_folders(folders, classes)
+            if kind == 'system folder as a class':
+                values = [os.path.join(root, name) for name in values]
+            if kind:
+                yield Finding(kind, f'{data.key}.classes', [root, *values])  # explains findings of every split
 
 
-def _judge_folders(
-    root: str, folders: list[str], classes: Sequence[str] | None, key: str
-) -> Iterator[tuple[str, str, str]]:
-    """Yield kind, message and remedy of what is wrong with class folders: the first cause only."""
-    system = [name for name in folders if name.startswith('.') or name in _SYSTEM_FOLDERS]
-    if system:
-        message = f'the folder {first_names(system)} in {root} is not a class, but counts as one: it shifts the labels.'
-        yield 'system folder as a class', message, f'Delete {" and ".join(os.path.join(root, name) for name in system)}'
-        return
+def _judge_folders(folders: list[str], classes: list[str]) -> tuple[str, list[str]]:
+    """Return the kind of what is wrong with class folders, the first cause only, and values; empty for nothing."""
+    if system := [name for name in folders if name.startswith('.') or name in _SYSTEM_FOLDERS]:
+        return 'system folder as a class', system
     if len(folders) > 1 and all(name.lower() in _SPLIT_FOLDERS for name in folders):
-        message = f'the folders in {root} are splits, {first_names(folders)}, not classes.'
-        yield 'splits as classes', message, f'Set {key}.data_prefix to one of them.'
-        return
-    if classes is None or list(classes) == folders:
-        return
+        return 'splits as classes', [first_names(folders)]
+    if not classes or classes == folders:
+        return '', []
     if len(classes) != len(folders):
         common = set(classes) & set(folders)
         absent = [name for name in classes if common and name not in folders]
         more = [name for name in folders if not common or name not in classes]
-        message = f'{key}.classes has {len(classes)} names, but {root} has {len(folders)} folders'
-        message += f'; no folder for {first_names(absent)}' if absent else ''
-        message += f'; no class for {first_names(more)}.' if more else '.'
-        remedy = f'Make a folder for each class, which may be empty, or correct {key}.classes.'
-        yield 'class folders and classes differ', message, remedy
-        return
+        values = [f'{len(classes)} names and {len(folders)} folders']
+        values += [f'no folder for {first_names(absent)}'] if absent else []
+        values += [f'no class for {first_names(more)}'] if more else []
+        return 'class folders and classes differ', values
     near = {name: name if name in folders else nearest(name, folders) for name in classes if len(folders) <= 200}
     shifted = [i for i, name in enumerate(classes) if near.get(name) not in (None, folders[i])]
     if shifted and set(near.values()) == set(folders):  # a folder for each class, in another order
         i = shifted[0]
-        message = (
-            f'{key}.classes is not in the order of the folders in {root}, which gives the labels: label {i} is the '
-            f'folder {folders[i]!r}, but {classes[i]!r} in classes.'
-        )
-        yield 'order of classes', message, f'Set {key}.classes to the sorted names: {_write(folders)}'
-    elif set(classes) & set(folders):
+        value = f'label {i} is the folder {folders[i]!r}, but {classes[i]!r} in classes'
+        return 'order of classes', [value, _write(folders)]
+    if set(classes) & set(folders):
         i = next(i for i, name in enumerate(classes) if name != folders[i])
-        message = f'{key}.classes has {classes[i]!r} for label {i}, but the folder in {root} is {folders[i]!r}.'
-        yield 'misspelt class name', message, f'Set it to the names of the folders: {_write(folders)}'
+        value = f'{classes[i]!r} for label {i}, but the folder is {folders[i]!r}'
+        return 'misspelt class name', [value, _write(folders)]
+    return '', []
 
 
 def check_suffixes(facts: Facts) -> Iterator[Finding]:
@@ -163,21 +142,17 @@ def check_suffixes(facts: Facts) -> Iterator[Finding]:
             continue
         if _with_class_folders(data) is not None:
             root, read, option = dataset.img_prefix, tuple(sorted(dataset.extensions)), 'extensions'
-            files = _list_files(root)
-            skipped = [name for name in files if not name.lower().endswith(read)]
+            skipped = [name for name in _list_files(root) if not name.lower().endswith(read)]
         elif hasattr(dataset, 'img_suffix') and dataset.data_prefix.get('img_path'):
             root, read, option = dataset.data_prefix['img_path'], dataset.img_suffix, 'img_suffix'
-            files = _list_files(root)
-            skipped = [name for name in files if not name.endswith((read, dataset.seg_map_suffix))]
+            skipped = [name for name in _list_files(root) if not name.endswith((read, dataset.seg_map_suffix))]
         else:
             continue
-        skipped = [name for name in skipped if _suffix(name) in _SUFFIXES]
-        if skipped:
-            counts = ', '.join(f'{count} {suffix}' for suffix, count in Counter(map(_suffix, skipped)).most_common())
-            reads = _write(read) if isinstance(read, tuple) else repr(read)
-            message = f'files in {root} are not read because of their suffix: {counts}; {option} is {reads}.'
-            remedy = f'Convert them, or set {data.key}.{option} if OpenCV reads the format (not .heic).'
-            yield data.finding('file with another suffix', message, remedy, root, skipped, len(files))
+        counts = Counter(suffix for name in skipped if (suffix := os.path.splitext(name)[1].lower()) in _SUFFIXES)
+        if counts:
+            found = [f'{count} {suffix}' for suffix, count in counts.most_common()]
+            values = [*found, f'{option} is {read!r}']
+            yield data.finding('file with another suffix', values, root, count=counts.total())
 
 
 def _list_files(root: str) -> list[str]:
@@ -188,20 +163,15 @@ def _list_files(root: str) -> list[str]:
 
 def check_palettes(facts: Facts) -> Iterator[Finding]:
     """Refuse a palette with fewer colors than classes: MMSegmentation cannot build it, MMDetection cannot draw."""
-    if facts.scope == 'mmpretrain':
-        return
-    for data in facts.datasets:
+    for data in facts.datasets if facts.scope != 'mmpretrain' else ():
         palette, classes = data.metainfo.get('palette'), data.classes
-        if not classes or not isinstance(palette, (list, tuple)) or len(palette) >= len(classes):
-            continue
-        key, lacks = f'{data.key}.metainfo.palette', len(classes) - len(palette)
-        message = f'{key} has {len(palette)} colors for {len(classes)} classes; pictures need one color for each.'
-        remedy = (
-            f'Add {lacks} colors, or leave the palette of a base config out: metainfo=dict(_delete_=True, classes=…).'
-        )
-        if facts.scope == 'mmdet':
-            remedy = f'Set --cfg-options {key}=random, or add {lacks} colors.'
-        yield data.finding('palette too short', message, remedy, key)
+        if classes and isinstance(palette, (list, tuple)) and len(palette) < len(classes):
+            key = f'{data.key}.metainfo.palette'
+            remedy = 'Add colors, or leave the palette of a base config out: metainfo=dict(_delete_=True, classes=…).'
+            if facts.scope == 'mmdet':
+                remedy = f'Set --cfg-options {key}=random, or add colors.'
+            values = [f'{len(palette)} colors, {len(classes)} classes']
+            yield data.finding('palette too short', values, key, remedy=remedy)
 
 
 def _with_class_folders(data: DatasetFacts) -> BaseDataset | None:
@@ -217,15 +187,11 @@ def _suggest(expected: Sequence[str], classes: Sequence[str]) -> str:
     """Return a question about the first misspelt name, with the nearest one; empty if there is none."""
     for names, others in ((classes, expected), (expected, classes)):
         for name in names:
-            if name not in others:
-                near = nearest(name, [other for other in others if other not in names])
-                return f'Did you mean {near!r} for {name!r}? ' if near else ''
+            near = None if name in others else nearest(name, [other for other in others if other not in names])
+            if near:
+                return f'Did you mean {near!r} for {name!r}? '
     return ''
 
 
 def _write(names: Sequence[object]) -> str:
     return f'({first_names(names)})'
-
-
-def _suffix(name: str) -> str:
-    return os.path.splitext(name)[1].lower()

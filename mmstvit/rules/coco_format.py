@@ -8,7 +8,7 @@ import contextlib
 import posixpath
 import reprlib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from os import PathLike
@@ -116,12 +116,12 @@ def repair(content: object, image_folder: str | PathLike | None = None) -> tuple
 
 @dataclass
 class _Note:
-    """Defects of one kind: what is wrong with the first, how many there are, and the first few."""
+    """Defects of one kind: how many there are, of how many entries, and the first few."""
 
-    value: str
     severity: str
+    total: int | None
     count: int = 0
-    examples: list[str] = field(default_factory=list)
+    values: list[str] = field(default_factory=list)
 
 
 class _Repair:
@@ -133,13 +133,13 @@ class _Repair:
         self._notes: dict[tuple[str, bool], _Note] = {}  # by kind, and if it is repaired
         self._totals: dict[str, int] = {}  # list, or kind -> number of entries
         if problem := _name_format(content):
-            self._note('invalid annotation file', problem, repaired=False)
+            self._note('invalid annotation file', problem, '', repaired=False)
             return
         images, entries, categories = (content.get(name) for name in _LISTS)
         if entries is None:
-            self._note('no list of annotations')
+            self._note('no list of annotations', '', '')
         if categories is None:
-            self._note('no list of categories', repaired=False)
+            self._note('no list of categories', '', '', repaired=False)
         self._entries = entries or []
         self._totals = dict(images=len(images), annotations=len(self._entries), categories=len(categories or []))
         self._image_ids: dict[object, object] = {}  # `to_id` of every way to write an id -> the id
@@ -153,44 +153,36 @@ class _Repair:
 
     # Notes
 
-    def _note(self, kind: str, value: str = '', example: str = '', repaired: bool = True, severity: str = '') -> None:
-        """Note a defect: its kind, what is wrong, the entry that has it, and if it is repaired."""
-        note = self._notes.setdefault((kind, repaired), _Note(value, severity or KINDS[kind].severity))
+    def _note(
+        self, kind: str, value: str = '', of: str = 'annotations', repaired: bool = True, severity: str = ''
+    ) -> None:
+        """Note a defect: its kind, the entry and what is wrong, the list of the entry, and if it is repaired."""
+        total = self._totals.get(kind) or self._totals.get(of)
+        note = self._notes.setdefault((kind, repaired), _Note(severity or KINDS[kind].severity, total))
         note.count += 1
-        if example and len(note.examples) < _EXAMPLES:
-            note.examples.append(example)
-
-    def _listed(self) -> Iterator[tuple[str, bool, str, int | None, _Note]]:
-        """Yield kind, repaired, how many entries it has, of how many, and the note, in the order of the table."""
-        for kind, row in KINDS.items():
-            for repaired in (False, True):
-                if note := self._notes.get((kind, repaired)):
-                    noun = row.where.partition(' ')[2]
-                    total = self._totals.get(kind, self._totals.get(noun))
-                    yield kind, repaired, f'{count_of(note.count, total)} {noun}' if total else '', total, note
+        if value and len(note.values) < _EXAMPLES:
+            note.values.append(value)
 
     def findings(self, repaired: tuple[bool, ...] = (False, True)) -> list[Finding]:
-        """Return a finding of each kind, causes before consequences."""
-        found = []
-        for kind, is_repaired, counted, total, note in self._listed():
-            if is_repaired in repaired:
-                message = f'{counted}: {KINDS[kind].meaning}' if counted else KINDS[kind].meaning
-                message += f' ({note.value}).' if note.value else '.'
-                finding = Finding(
-                    kind, message, _FIX if is_repaired else '', count=note.count, total=total, severity=note.severity,
-                    examples=tuple(note.examples), explains=('unusable dataset',) * (note.severity == FAULT),
-                )  # fmt: skip
-                found.append(finding)
-        return found
+        """Return a finding of each kind, in the order of the table: causes before consequences."""
+        noted = [(kind, key, self._notes.get((kind, key))) for kind in KINDS for key in (False, True)]
+        return [
+            Finding(
+                kind, '', note.values, note.total, _FIX if key else '', count=note.count,
+                explains=('unusable dataset',) * (note.severity == FAULT), severity=note.severity,
+            )
+            for kind, key, note in noted
+            if note and key in repaired
+        ]  # fmt: skip
 
     def changes(self) -> list[str]:
         """Return a line for each kind of repair."""
-        return [
-            ', '.join(filter(None, [f'{kind}: {CHANGES[kind]}', counted]))
-            + (f' (first: {note.examples[0]})' if note.examples else '')
-            for kind, repaired, counted, _, note in self._listed()
-            if repaired
-        ]
+        lines = []
+        for finding in self.findings((True,)):
+            count = f' ({count_of(finding.count, finding.total)})' if finding.total else ''
+            first = f', first: {finding.values[0]}' if finding.values else ''
+            lines.append(f'{finding.kind}: {CHANGES[finding.kind]}{count}{first}')
+        return lines
 
     # Categories
 
@@ -199,16 +191,16 @@ class _Repair:
         for entry in entries:
             key, name = _fields(entry, 'name')
             if key is None or (to_number(name) is None and not isinstance(name, str)):
-                self._note('invalid category', _short(entry), repaired=False)
+                self._note('invalid category', _short(entry), 'categories', repaired=False)
                 continue
             if not isinstance(name, str):
-                self._note('category name is a number', _short(name), f'id {key!r}')
+                self._note('category name is a number', f'id {key!r}: {_short(name)}', 'categories')
                 entry = {**entry, 'name': str(name)}
             first = by_key.setdefault(key, entry)
             if first is not entry:
                 same = first['name'] == entry['name']
                 value = f'{key!r} of {first["name"]!r} and {entry["name"]!r}'
-                self._note('one category id twice', value, repaired=same)
+                self._note('one category id twice', value, 'categories', same)
         by_name: dict[str, list] = {}
         for key, entry in by_key.items():
             by_name.setdefault(entry['name'], []).append(key)
@@ -225,7 +217,7 @@ class _Repair:
         unused = unused[1:] if len(unused) == len(keys) else unused
         counts = ', '.join(f'id {by_key[key]["id"]!r}: {self._used[key]} annotations' for key in keys)
         repaired = len(keys) - len(unused) == 1
-        self._note('two categories of one name', f'{name!r}, {counts}', repaired=repaired)
+        self._note('two categories of one name', f'{name!r}, {counts}', 'categories', repaired)
         for key in unused if repaired else ():
             del by_key[key]
 
@@ -242,7 +234,7 @@ class _Repair:
         for entry in entries:
             key, name = _fields(entry, 'file_name')
             if key is None or not isinstance(name, str) or not name:
-                self._note('invalid image entry', _short(entry), repaired=False)
+                self._note('invalid image entry', _short(entry), 'images', repaired=False)
                 if key is not None:
                     self._image_ids.setdefault(key, entry['id'])
                 continue
@@ -250,19 +242,19 @@ class _Repair:
             file = posixpath.normpath(found or name) if '//' in name or './' in name else found or name
             if key in by_key:
                 value = f'{entry["id"]!r} of {by_key[key]} and {file}'
-                self._note('duplicate image id', value, name, repaired=by_key[key] == file)
+                self._note('duplicate image id', value, 'images', by_key[key] == file)
                 continue
             by_key[key] = file
             first, first_name, first_problem = by_file.get(file, (None, name, ''))
             if (problem or first_problem) and name.replace('\\', '/') != first_name.replace('\\', '/'):
                 # Files of one base name in two folders were found as the same file.
                 value = f'{problem or first_problem}: {name!r}, like {first_name!r}'
-                self._note('wrong path in file_name', value, name, repaired=False)
+                self._note('wrong path in file_name', value, 'images', repaired=False)
                 self._image_ids[key] = entry['id']
                 continue
             if problem:
                 value = f'{problem}: {name!r}' + (f', the file is {found!r}' if found else '')
-                self._note('wrong path in file_name', value, name, repaired=found is not None)
+                self._note('wrong path in file_name', value, 'images', found is not None)
                 entry = {**entry, 'file_name': found or name}
             entry = self._repair_size(entry)
             if first is None:
@@ -271,7 +263,7 @@ class _Repair:
             else:
                 same = all(first.get(side) == entry.get(side) for side in ('width', 'height'))
                 value = f'{file} has the ids {first["id"]!r} and {entry["id"]!r}'
-                self._note('duplicate file', value, name, repaired=same)
+                self._note('duplicate file', value, 'images', same)
                 self._image_ids[key] = first['id']
                 self._merged |= {key, to_id(first['id'])}
         return [entry for entry, _, _ in by_file.values()]
@@ -284,8 +276,8 @@ class _Repair:
         size = to_size(sides[0]), to_size(sides[1])
         if None in size:
             size = self._folder.size(entry['file_name'])
-        value = ' and '.join(map(_short, sides))
-        self._note('invalid image size', value, entry['file_name'], repaired=size is not None)
+        value = f'{entry["file_name"]}: {_short(sides[0])} and {_short(sides[1])}'
+        self._note('invalid image size', value, 'images', size is not None)
         return entry if size is None else {**entry, 'width': size[0], 'height': size[1]}
 
     def _repair_sizes(self, images: list[dict], annotations: list[dict], sample: int | None) -> list[dict]:
@@ -309,7 +301,7 @@ class _Repair:
             if size := wrong.get(image['id']):
                 value = f'{image["file_name"]}: {image["width"]}×{image["height"]}, the file is {size[0]}×{size[1]}'
                 sound = _relation(image, size) not in doubtful
-                self._note(kind, value, value, sound, severity)
+                self._note(kind, value, 'images', sound, severity)
                 image = {**image, 'width': size[0], 'height': size[1]} if sound else image
             repaired.append(image)
         return repaired
@@ -382,9 +374,9 @@ class _Repair:
         found = value if ids is None else ids.get(to_id(value))
         if found is None:
             like = f'the ids are like {next(iter(ids.values()))!r}' if ids else 'the list is empty'
-            self._note(unknown, f'{_short(value)}; {like}', self._label, repaired=False)
+            self._note(unknown, f'{self._label}: {_short(value)}, {like}', repaired=False)
         elif found != value and to_id(value) not in self._merged:
-            self._note('id of another type', f'{name} is {_short(value)}, in the list it is {found!r}', self._label)
+            self._note('id of another type', f'{self._label}: {name} is {_short(value)}, in the list it is {found!r}')
         entry[name] = found
         return found is not None
 
@@ -394,7 +386,7 @@ class _Repair:
             return True
         found, kind = repair_mask(mask)
         if found != mask:  # a few large numbers are sound, too
-            self._note(kind, f'segmentation is {_short(mask)}', self._label, repaired=found is not None)
+            self._note(kind, f'{self._label}: segmentation is {_short(mask)}', repaired=found is not None)
         entry['segmentation'] = found
         return found is not None
 
@@ -403,14 +395,14 @@ class _Repair:
         box = to_numbers(value)
         if box is not None and len(box) == 4:
             if box != value:
-                self._note('number is a string', f'bbox is {_short(value)}', self._label)
+                self._note('number is a string', f'{self._label}: bbox is {_short(value)}')
                 entry['bbox'] = box
             return True
         box = None
         if isinstance(mask, list) and mask:
             left, top, right, bottom = extent(mask)
             box = to_numbers([left, top, right - left, bottom - top])  # None: a side beyond float
-        self._note('invalid box', f'bbox is {_short(value)}', self._label, repaired=box is not None)
+        self._note('invalid box', f'{self._label}: bbox is {_short(value)}', repaired=box is not None)
         entry['bbox'] = box
         return box is not None
 
@@ -424,7 +416,7 @@ class _Repair:
             if area is None or (computed > 0 and min(box[2:]) >= 1):
                 kind, area = 'no area' if area is None else 'area 0', computed
         if kind:
-            self._note(kind, f'area is {_short(value)}', self._label)
+            self._note(kind, f'{self._label}: area is {_short(value)}')
             entry['area'] = area
 
     def _repair_crowd(self, entry: dict) -> None:
@@ -433,26 +425,26 @@ class _Repair:
             return
         # Training reads a missing value as 0, but '0' as 1.
         severity = FAULT if value is not None or self._evaluated else WARNING
-        self._note('invalid iscrowd', _short(entry.get('iscrowd', _MISSING)), self._label, severity=severity)
+        self._note('invalid iscrowd', f'{self._label}: {_short(entry.get("iscrowd", _MISSING))}', severity=severity)
         entry['iscrowd'] = int(bool(to_number(value) or (isinstance(value, str) and value.strip().lower() == 'true')))
 
     def _repair_id(self, entry: dict, source: dict, seen: set) -> bool:
         """Give an annotation an id of its own if need be; returns False for a copy of another annotation."""
         key = entry.get('id')
         if isinstance(key, str) and isinstance(to_id(key), int):
-            self._note('number is a string', f'id is {_short(key)}', self._label, severity=WARNING)
+            self._note('number is a string', f'{self._label}: id is {_short(key)}', severity=WARNING)
             key = entry['id'] = to_id(key)
         if not isinstance(key, (int, float)) or key != key:
             # Only evaluation computes with ids.
             severity = WARNING if isinstance(key, str) and not self._evaluated else FAULT
-            self._note('invalid annotation id', _short(entry.get('id', _MISSING)), self._label, severity=severity)
+            self._note('invalid annotation id', self._label, severity=severity)
         elif key in seen:
             if _equal(source, self._by_id.get(key)):
-                self._note('annotation listed twice', self._label, self._label)
+                self._note('annotation listed twice', self._label)
                 return False
-            self._note('duplicate annotation id', _short(key), self._label)
+            self._note('duplicate annotation id', self._label)
         elif key == 0 and self._evaluated:
-            self._note('annotation id 0', example=self._label)
+            self._note('annotation id 0', self._label)
         else:
             return True
         entry['id'] = self._next_id
@@ -477,7 +469,7 @@ class _Repair:
             (x, y, width, height), size = entry['bbox'], sizes[entry['image_id']]
             outside = x >= size[0] or y >= size[1] or x + width <= 0 or y + height <= 0
             if not entry['iscrowd'] and (entry['area'] <= 0 or width < 1 or height < 1 or outside):
-                self._note('evaluated but never learned', example=f'annotation {entry["id"]!r}')
+                self._note('evaluated but never learned', f'annotation {entry["id"]!r}')
             else:
                 kept.append(entry)
         if len(kept) < len(self.content['annotations']):

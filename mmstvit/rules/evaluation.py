@@ -4,7 +4,6 @@ import filecmp
 import os
 from collections.abc import Iterator
 
-import numpy as np
 from mmengine.config import Config
 
 from mmstvit.fileio import is_local
@@ -15,30 +14,25 @@ from .findings import Finding
 
 def check_annotation_files(facts: Facts) -> Iterator[Finding]:
     """Refuse an evaluator that reads other annotations than the dataset whose predictions it gets."""
-    for split, keys in facts.keys.items():
+    for split in facts.keys:
         datasets = facts.read_by(split)
-        if len(datasets) != 1 or datasets[0].content is None:
-            continue
-        (data,) = datasets
-        for key, node in facts.evaluators(split):
-            own, other = data.dataset.ann_file, node.get('ann_file')
+        own = datasets[0].dataset.ann_file if len(datasets) == 1 and datasets[0].content is not None else ''
+        for key, node in facts.evaluators(split) if own else ():
+            other = node.get('ann_file')
             if isinstance(other, str) and other and not _is_same(own, other):
-                message = f'{key}.ann_file is {other}, but {keys[0]} reads {own}: the metrics would be wrong.'
-                remedy = f'Set --cfg-options {key}.ann_file={own}'
-                yield Finding('evaluator reads other annotations', message, remedy, f'{key}.ann_file', split=split)
+                key, values = f'{key}.ann_file', [f'{other}, but the dataset reads {own}']
+                remedy = f'Set --cfg-options {key}={own}'
+                yield Finding('evaluator reads other annotations', key, values, remedy=remedy, split=split)
 
 
 def check_unannotated(facts: Facts) -> Iterator[Finding]:
     """Refuse to evaluate a COCO file without annotations, which fails after the last image."""
     for data, annotations in facts.of_coco():
-        nodes = [(key, node) for key, node in facts.evaluators(data.split) if not node.get('format_only')]
-        if data.split == 'test' and nodes and not annotations.entries:
-            key = nodes[0][0]
-            message = f'{annotations.path} has no annotations, with which {key} would compare the predictions.'
-            remedy = (
-                f'Write the predictions alone: --cfg-options {key}.format_only=True {key}.outfile_prefix=predictions'
-            )
-            yield data.finding('nothing to evaluate', message, remedy, key)
+        keys = [key for key, node in facts.evaluators(data.split) if not node.get('format_only')]
+        if data.split == 'test' and keys and not annotations.entries:
+            options = f'{keys[0]}.format_only=True {keys[0]}.outfile_prefix=predictions'
+            remedy = f'Write the predictions alone: --cfg-options {options}'
+            yield data.finding('nothing to evaluate', [annotations.path], keys[0], remedy=remedy)
 
 
 def _is_same(one: str, other: str) -> bool:
@@ -51,29 +45,27 @@ def _is_same(one: str, other: str) -> bool:
 
 def check_max_per_img(facts: Facts) -> Iterator[Finding]:
     """Warn of images with more objects than the detector returns per image."""
-    limit = _find_limit(facts.cfg)
-    if limit is None:
-        return
-    key, most = limit
-    for data, annotations in facts.of_coco():
-        counts = annotations.objects
-        crowded = np.flatnonzero(counts > most).tolist() if data.split != 'train' else []
+    key, most = _find_limit(facts.cfg)
+    for data, annotations in facts.of_coco() if most else ():
+        counts = annotations.objects.tolist() if data.split != 'train' else []
+        crowded = [
+            f'{image["file_name"]}: {count} objects'
+            for image, count in zip(annotations.images.values(), counts, strict=False)
+            if count > most
+        ]
         if crowded:
-            images, lost, largest = list(annotations.images.values()), int((counts - most).clip(0).sum()), counts.max()
-            message = (
-                f'images of {annotations.path} have more objects (up to {largest}) than {key}, {most}: {lost} of '
-                f'{annotations.used} cannot be found, recall is at most {1 - lost / annotations.used:.2f}.'
-            )
-            remedy = f'Set --cfg-options {key}={max(100, 2 * largest)}'
-            found = [f'{images[row]["file_name"]}: {counts[row]} objects' for row in crowded]
-            yield data.finding('more objects than max_per_img', message, remedy, key, found, len(images))
+            lost = sum(max(0, count - most) for count in counts)
+            recall = f'{lost} of {annotations.used} objects are above {most}, recall is at most '
+            values = [f'{recall}{1 - lost / annotations.used:.2f}, up to {max(counts)} in an image', *crowded]
+            options = dict(remedy=f'Set --cfg-options {key}={max(100, 2 * max(counts))}', count=len(crowded))
+            yield data.finding('more objects than max_per_img', values, key, total=len(counts), **options)
 
 
-def _find_limit(cfg: Config) -> tuple[str, int] | None:
-    """Return key and value of the number of detections per image."""
+def _find_limit(cfg: Config) -> tuple[str, int]:
+    """Return key and value of the number of detections per image; 0 for no limit."""
     test_cfg = (cfg.get('model') or {}).get('test_cfg') or {}
     for key, node in (('model.test_cfg.rcnn', test_cfg.get('rcnn') or {}), ('model.test_cfg', test_cfg)):
         most = node.get('max_per_img', -1)
         if isinstance(most, int) and most > 0:
             return f'{key}.max_per_img', most
-    return None
+    return '', 0

@@ -30,7 +30,7 @@ from mmstvit.nodes import find_parts
 
 from .coco_format import find_defects
 from .decoding import Decoded, decode_files
-from .findings import Finding, count_of
+from .findings import Finding
 from .headers import Header, choose_spread, choose_unusual, read_headers
 from .kinds import FAULT
 
@@ -67,31 +67,9 @@ class DatasetFacts:
     decoded: dict[str, Decoded] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
 
-    def finding(
-        self,
-        kind: str,
-        message: str,
-        remedy: str = '',
-        where: str = '',
-        found: Sequence[str] = (),
-        total: int | None = None,
-        **others: object,
-    ) -> Finding:
-        """Make a finding about this dataset.
-
-        Args:
-            kind: See :class:`Finding`.
-            message: The message, after ``1 of 4`` if ``total`` is given.
-            remedy: See :class:`Finding`.
-            where: The file, or the dotted key of the config; that of the dataset by default.
-            found: What is concerned: examples.
-            total: Number of those that were looked at.
-            others: Other arguments of :class:`Finding`.
-        """
-        if total is not None:
-            message = f'{count_of(len(found), total)} {message}'
-        counts = dict(count=max(1, len(found)), total=total, examples=tuple(found))
-        return Finding(kind, message, remedy, where or self.key, split=self.split, **{**counts, **others})
+    def finding(self, kind: str, values: Sequence[str] = (), where: str = '', **others: object) -> Finding:
+        """Make a finding about this dataset; see :class:`Finding`."""
+        return Finding(kind, where or self.key, values, split=self.split, **others)
 
     @property
     def metainfo(self) -> Mapping:

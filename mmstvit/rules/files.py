@@ -14,8 +14,8 @@ from mmstvit.fileio import IMAGE_SUFFIXES, is_local
 from mmstvit.nodes import as_list, type_name
 
 from .facts import DatasetFacts, Facts
-from .findings import Finding, common_folder, refuse
-from .kinds import KINDS, WARNING
+from .findings import Finding, refuse
+from .kinds import WARNING
 
 # Folder of a data set -> how to get it.
 DATA_REMEDIES = {
@@ -58,8 +58,8 @@ def find_missing_paths(cfg: Config, splits: Sequence[str]) -> Iterator[Finding]:
                     f'path in the other dataloaders and evaluators that read it).'
                 )
                 state = 'is not a file or folder' if os.path.exists(path) else 'does not exist'
-                message = f'{path} {state}, but {key}.{name} reads it.'
-                yield Finding('missing data', message, remedy, path, split=split)
+                values = [f'{path} {state}, but {key}.{name} reads it']
+                yield Finding('missing data', path, values, remedy=remedy, split=split)
 
 
 def _is_missing(path: str) -> bool:
@@ -99,21 +99,15 @@ def check_missing_files(facts: Facts) -> Iterator[Finding]:
     for data in facts.datasets:
         backends = [data.cfg.get('backend_args'), *(reader.backend_args for reader in find_readers(data.pipeline))]
         local = all((backend or {}).get('backend', 'local') == 'local' for backend in backends)
-        for what, files in (('images', data.files), ('segmentation maps', data.maps)) if local else ():
+        for files in (data.files, data.maps) if local else ():
             missing = _find_missing(files)
             if not missing or (len(missing) == len(files) and may_read_keys(data.pipeline)):
                 continue
-            folder = common_folder(missing)
-            message = f'{what} of {data.key} do not exist in {folder or "their folders"}: {missing[0]}.'
             # Evaluation skips no file.
             few = data.split == 'train' and 2 * len(missing) <= len(files)
             skipped = _skips_unreadable(facts, data) and len(missing) < len(files)
-            remedy = KINDS['missing files'].remedy
-            if few and not skipped:
-                remedy += ' To train without them: --cfg-options data_faults.unreadable=skip'
-            names = [path.removeprefix(folder) for path in missing]
             severity = WARNING if few or skipped else ''
-            yield data.finding('missing files', message, remedy, '', names, len(files), severity=severity)
+            yield data.finding('missing files', missing, total=len(files), severity=severity)
 
 
 def _skips_unreadable(facts: Facts, data: DatasetFacts) -> bool:
@@ -139,13 +133,10 @@ def check_unreadable(facts: Facts) -> Iterator[Finding]:
     for data in facts.datasets:
         for kind, files in (('unreadable image', data.files), ('unreadable segmentation map', data.maps)):
             errors = {path: data.decoded[path].error for path in files if path in data.decoded}
-            bad = [path for path, error in errors.items() if error and error != MISSING]
+            bad = [f'{path}: {error}' for path, error in errors.items() if error and error != MISSING]
             if bad:
-                folder = common_folder(bad)
-                message = f'files cannot be read, as {bad[0]}: {errors[bad[0]]}.'
-                names = [f'{path.removeprefix(folder)}: {errors[path]}' for path in bad]
                 severity = WARNING if _skips_unreadable(facts, data) else ''
-                yield data.finding(kind, message, '', folder, names, len(files), severity=severity)
+                yield data.finding(kind, bad, total=len(files), severity=severity)
 
 
 def check_same_content(facts: Facts) -> Iterator[Finding]:
@@ -154,16 +145,14 @@ def check_same_content(facts: Facts) -> Iterator[Finding]:
         files = [*map(os.path.normpath, data.files)]
         repeated = [path for path, count in Counter(files).items() if count > 1 and data.content is None]
         if repeated:  # those of COCO files are defects of their format
-            message = 'images are listed more than once.'
-            yield data.finding('duplicate file', message, found=repeated, total=len(files), severity=WARNING)
+            yield data.finding('duplicate file', repeated, total=len(files), severity=WARNING)
         by_digest = defaultdict(list)
         for path in dict.fromkeys(data.files):
             if path in data.decoded and data.decoded[path].digest:
                 by_digest[data.decoded[path].digest].append(path)
         same = [f'{path}: the same image as {paths[0]}' for paths in by_digest.values() for path in paths[1:]]
         if same:
-            message = f'images have the content of another one, as {same[0]}.'
-            yield data.finding('same content', message, found=same, total=len(files))
+            yield data.finding('same content', same, total=len(files))
 
 
 def check_splits(facts: Facts) -> Iterator[Finding]:
@@ -173,14 +162,12 @@ def check_splits(facts: Facts) -> Iterator[Finding]:
     kind = 'train images in another split'
     for key, first in facts.same.items():
         if first in keys and not key.startswith('train'):
-            message = f'{key} has the same data as {first}: the metric is that of the training images.'
-            yield Finding(kind, message, where=key, split=key.partition('_')[0])
+            yield Finding(kind, key, [f'all of its images are those of {first}'], split=key.partition('_')[0])
     for data in facts.datasets:
         files = data.files if data.split != 'train' and train else []
         for how, shared in _find_shared(train, files, facts.complete):
             if shared:
-                message = f'images of {data.key} are in train, too ({how}): the metric is too high.'
-                yield data.finding(kind, message, found=shared, total=len(files))
+                yield data.finding(kind, [f'{path} ({how})' for path in shared], total=len(files))
                 break
 
 
@@ -215,8 +202,7 @@ def check_unused(facts: Facts) -> Iterator[Finding]:
         searched |= folders
         beside = [os.path.join(folder, name) for folder in sorted(folders) for name in _list_images(folder)]
         if unused := [path for path in beside if path not in used]:
-            message = f'images beside those of {data.key} are in no split, as {unused[0]}.'
-            yield data.finding('unused file', message, found=unused, total=len(beside))
+            yield data.finding('unused file', unused, total=len(beside))
 
 
 def _list_images(folder: str) -> list[str]:
@@ -227,11 +213,6 @@ def _list_images(folder: str) -> list[str]:
 def check_verifiable(facts: Facts) -> Iterator[Finding]:
     """Find datasets whose samples cannot be verified: they do not inherit from MMEngine's, or have no files."""
     for data in facts.datasets if facts.complete else ():
-        name = getattr(data.cfg['type'], '__name__', data.cfg['type'])
-        reason = ''
-        if data.dataset is None:
-            reason = 'it is not a subclass of mmengine.dataset.BaseDataset' if data.error is None else ''
-        elif len(data.files) < len(data.infos):
-            reason = 'its samples have no files of their own (img_path)'
-        if reason:
-            yield data.finding('not verified', f'{data.key} ({name}) is not verified: {reason}.')
+        unknown = data.dataset is None and data.error is None
+        if unknown or len(data.files) < len(data.infos):
+            yield data.finding('not verified', [str(getattr(data.cfg['type'], '__name__', data.cfg['type']))])

@@ -1,6 +1,5 @@
 """Findings of the rules."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,49 +13,53 @@ class Finding:
     """A fault or a warning about a config, its data, or both.
 
     Args:
-        kind: Name in the table of kinds, by which the report groups, such as ``'two categories of one name'``.
-        message: One plain sentence with the value and what was expected.
-        remedy: What the user does about it, if it is not the remedy of the kind.
+        kind: Name in the table of kinds, such as ``'two categories of one name'``, which has meaning and remedy.
         where: The file, or the dotted key of the config.
-        count: Number of images, annotations or files that are concerned.
-        total: Number of those that were looked at.
-        examples: What is concerned, short; of an annotation file the first few.
+        values: What was found: names of files or annotations, values, keys of the config; of many the first ones.
+        total: Number of images, annotations or files that were looked at.
+        remedy: What the user does about it, if it is not the remedy of the kind.
         split: ``'train'``, ``'val'`` or ``'test'``; empty for the config as a whole.
+        count: Number of those that are concerned, if ``values`` are not all of them.
         explains: Kinds of findings that follow from this one, besides those of the table; they are left out of the
             report if they are in its split.
         severity: Severity, if it is not that of the kind.
     """
 
     kind: str
-    message: str
-    remedy: str = ''
     where: str = ''
-    count: int = 1
+    values: Sequence[str] = ()
     total: int | None = None
-    examples: tuple[str, ...] = ()
+    remedy: str = ''
     split: str = ''
+    count: int = 0
     explains: tuple[str, ...] = ()
     severity: str = ''
 
     def __post_init__(self) -> None:
         kind = KINDS[self.kind]
+        object.__setattr__(self, 'values', tuple(self.values))
+        object.__setattr__(self, 'count', self.count or max(1, len(self.values)))
         object.__setattr__(self, 'severity', self.severity or kind.severity)
         object.__setattr__(self, 'remedy', self.remedy or kind.remedy)
         object.__setattr__(self, 'explains', (*kind.explains, *self.explains))
-        if not self.message or not self.remedy:
-            raise ValueError(f'a finding needs a message and a remedy: {self}')
+        if not self.remedy:
+            raise ValueError(f'a finding needs a remedy: {self}')
 
     @property
-    def text(self) -> str:
-        """The message after the file or key that it is about, unless it names that itself."""
-        named = not self.where or self.where in self.message
-        return one_line(self.message if named else f'{self.where}: {self.message}')
+    def meaning(self) -> str:
+        """What is wrong, and in how many of all."""
+        return KINDS[self.kind].meaning + (f' ({count_of(self.count, self.total)})' if self.total else '')
+
+    @property
+    def message(self) -> str:
+        """What is wrong, with the first values."""
+        values = '; '.join(self.values[:3]) + ('; …' if self.count > 3 else '')
+        return one_line(f'{self.meaning}: {values}.' if self.values else f'{self.meaning}.')
 
     @property
     def line(self) -> str:
-        """The finding in one line, with its first examples, without the remedy."""
-        examples = '; '.join(example for example in self.examples[:3] if example not in self.message)
-        return f'{self.text} First: {one_line(examples)}.' if examples else self.text
+        """Where, and what is wrong, with the first values, without the remedy."""
+        return one_line(f'{self.where}: {self.message}' if self.where else self.message)
 
 
 def count_of(number: int, total: int) -> str:
@@ -72,9 +75,3 @@ def refuse(faults: Sequence[Finding]) -> None:
         raise DataError(faults[0].line, faults[0].remedy)
     lines = [f'  {i}. {fault.line}\n     Remedy: {fault.remedy}' for i, fault in enumerate(faults, 1)]
     raise DataError('\n'.join([f'the config and its data have {len(faults)} faults:', *lines]))
-
-
-def common_folder(paths: Sequence[str]) -> str:
-    """Return the folder that all paths are in, with a slash; empty if there is none."""
-    common = os.path.commonprefix([os.path.dirname(path) + '/' for path in paths])
-    return common[: common.rfind('/') + 1]

@@ -16,15 +16,13 @@ from .findings import Finding
 def check_heads(facts: Facts) -> Iterator[Finding]:
     """Refuse heads whose ``num_classes`` is not the number of class names."""
     # Another rule compares the names of the splits.
-    named = (data for data in facts.datasets if data.classes and not data.cfg.get('return_classes'))
-    data = next(named, None)
+    data = next((data for data in facts.datasets if data.classes and not data.cfg.get('return_classes')), None)
     wrong = [(key, number) for key, number in facts.heads if data is not None and number != len(data.classes)]
     if wrong:
-        heads = ', '.join(f'{key} is {number}' for key, number in wrong)
+        values = [f'{len(data.classes)} names ({first_names(data.classes)})', *(f'{key} is {n}' for key, n in wrong)]
         options = ' '.join(f'{key}={len(data.classes)}' for key, _ in wrong)
-        message = f'{data.key} has {len(data.classes)} classes ({first_names(data.classes)}), but {heads}.'
         remedy = f'Set --cfg-options {options}, or correct the class names.'
-        yield Finding('classes and heads disagree', message, remedy, data.key, len(wrong), len(facts.heads))
+        yield Finding('classes and heads disagree', data.key, values, remedy=remedy)
 
 
 def check_labels(facts: Facts) -> Iterator[Finding]:
@@ -33,31 +31,25 @@ def check_labels(facts: Facts) -> Iterator[Finding]:
         if data.content is not None or not data.classes:
             continue
         count, source = len(data.classes), getattr(data.dataset, 'ann_file', '') or data.key
-        seen, wrong = Counter(), []
-        for info in data.infos:
-            labels = labels_of(info)
-            seen.update(labels)
-            wrong += [f'{info.get("img_path")}: label {label}' for label in labels if not 0 <= label < count]
+        labels = [(info, label) for info in data.infos for label in labels_of(info)]
+        wrong = [f'{info.get("img_path")}: label {label}' for info, label in labels if not 0 <= label < count]
         if wrong:
-            message = f'labels are not 0 to {count - 1} ({wrong[0]}).'
-            yield data.finding('label out of range', message, '', source, wrong, seen.total())
-        absent = [str(data.classes[label]) for label in range(count) if label not in seen]
+            yield data.finding('label out of range', wrong, source, total=len(labels))
+        seen = Counter(label for _, label in labels)
+        absent = [str(name) for label, name in enumerate(data.classes) if label not in seen]
         if absent and seen:
-            message = f'classes have no sample: {first_names(absent)}.'
-            yield data.finding('class without samples', message, '', source, absent, count)
+            yield data.finding('class without samples', absent, source, total=count)
 
 
 def check_lists(facts: Facts) -> Iterator[Finding]:
     """Refuse lists of MMPreTrain with a line that is not a path, a blank and the number of a class."""
     for data in facts.datasets:
         dataset = data.unloaded if data.is_read_by('mmpretrain.datasets.custom') else None
-        if dataset is None or not dataset.with_label or not os.path.isfile(dataset.ann_file):
-            continue
-        path, lines = dataset.ann_file, list_from_file(dataset.ann_file)
-        wrong = [f'line {i} {why}: {line[:80]!r}' for i, line in enumerate(lines, 1) if (why := _judge_line(line))]
-        if wrong:
-            message = f'lines of {path} are not a path, a blank and a label; {wrong[0]}.'
-            yield data.finding('invalid list of files', message, '', path, wrong, len(lines))
+        if dataset is not None and dataset.with_label and os.path.isfile(dataset.ann_file):
+            lines = list_from_file(dataset.ann_file)
+            wrong = [f'line {i} {why}: {line[:80]!r}' for i, line in enumerate(lines, 1) if (why := _judge_line(line))]
+            if wrong:
+                yield data.finding('invalid list of files', wrong, dataset.ann_file, total=len(lines))
 
 
 def _judge_line(line: str) -> str:
@@ -81,14 +73,11 @@ def labels_of(info: Mapping) -> list[int]:
 
 def check_topk(facts: Facts) -> Iterator[Finding]:
     """Refuse a top-k accuracy with k above the number of classes, which fails after the first epoch."""
-    if facts.scope != 'mmpretrain' or not facts.heads:
-        return
-    count = min(number for _, number in facts.heads)
-    for key, topk in _find_topk(facts):
-        largest = max(topk) if isinstance(topk, (list, tuple)) else topk
-        if largest > count:
-            message = f'{key} is {topk!r}, but the model has {count} classes: there is no top-{largest} accuracy.'
-            yield Finding('top-k above the classes', message, f'Set --cfg-options {key}=1', key)
+    count = min((number for _, number in facts.heads), default=None)
+    for key, topk in _find_topk(facts) if facts.scope == 'mmpretrain' and count else ():
+        if (max(topk) if isinstance(topk, (list, tuple)) else topk) > count:
+            values = [f'{topk!r}, but the model has {count} classes']
+            yield Finding('top-k above the classes', key, values, remedy=f'Set --cfg-options {key}=1')
 
 
 def _find_topk(facts: Facts) -> Iterator[tuple[str, int | tuple]]:

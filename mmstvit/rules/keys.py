@@ -40,7 +40,6 @@ _KEYS = (
     *('rules', 'runner_type', 'strategy', 'sync_bn', 'test_cfg', 'test_dataloader', 'test_evaluator', 'train_cfg'),
     *('train_dataloader', 'tta_model', 'val_cfg', 'val_dataloader', 'val_evaluator', 'visualizer', 'work_dir'),
 )
-_KIND = 'key without effect'
 
 
 def check_keys(facts: Facts) -> Iterator[Finding]:
@@ -48,14 +47,12 @@ def check_keys(facts: Facts) -> Iterator[Finding]:
     for key, value in facts.cfg.items():
         if value is None or key in _KEYS or _is_variable(key, facts.cfg.text):
             continue
-        if key in OLD_KEYS:
-            message = f'{key} is a setting of MMDetection 2.x and its siblings, which MMEngine ignores.'
-            yield Finding(_KIND, message, f'{OLD_KEYS[key]} Then remove {key}.', key)
-            continue
         near = difflib.get_close_matches(key, _KEYS, n=1, cutoff=0.85)
-        if near and not key.startswith(f'{near[0]}_'):
-            message = f'{key} is not a setting of MMEngine and has no effect.'
-            yield Finding(_KIND, message, f'Did you mean {near[0]}?', key)
+        if key in OLD_KEYS:
+            values, remedy = ['of MMDetection 2.x and its siblings'], f'{OLD_KEYS[key]} Then remove {key}.'
+            yield Finding('key without effect', key, values, remedy=remedy)
+        elif near and not key.startswith(f'{near[0]}_'):
+            yield Finding('key without effect', key, remedy=f'Did you mean {near[0]}?')
 
 
 def _is_variable(key: str, text: str) -> bool:

@@ -34,31 +34,20 @@ def check_batch_sizes(facts: Facts) -> Iterator[Finding]:
                 if shape is not None:
                     shapes.setdefault(shape[-2:], header.path)
         if len(shapes) > 1:
-            (first, path), (second, other) = list(shapes.items())[:2]
             key = f'{split}_dataloader.batch_size'
-            message = (
-                f'{key} is {batch}, but the images have several sizes after the pipeline and cannot be stacked: {path} '
-                f'is {first[1]}×{first[0]}, {other} {second[1]}×{second[0]}.'
-            )
-            yield Finding('batch of several sizes', message, f'Set --cfg-options {key}=1', key, split=split)
+            values = [f'{key} is {batch}', *(f'{path} is {width}×{height}' for (height, width), path in shapes.items())]
+            yield Finding('batch of several sizes', key, values, remedy=f'Set --cfg-options {key}=1', split=split)
 
 
 def check_slide(facts: Facts) -> Iterator[Finding]:
     """Refuse a segmentor's sliding window without size and stride, or with gaps between its positions."""
     test_cfg = facts.cfg.model.get('test_cfg') or {}
-    if facts.scope != 'mmseg' or test_cfg.get('mode') != 'slide':
-        return
-    crop, stride = test_cfg.get('crop_size'), test_cfg.get('stride')
-    problem = None
-    if crop is None or stride is None:
-        missing = ' and '.join(name for name in ('crop_size', 'stride') if test_cfg.get(name) is None)
-        problem = f"model.test_cfg.mode is 'slide', which needs {missing}."
-    elif any(step > side for step, side in zip(stride, crop, strict=False)):
-        problem = (
-            f'model.test_cfg.stride {tuple(stride)} is above crop_size {tuple(crop)}: pixels between are left out.'
-        )
-    if problem:
-        yield Finding('sliding window', problem, where='model.test_cfg')
+    if facts.scope == 'mmseg' and test_cfg.get('mode') == 'slide':
+        sizes = {name: test_cfg.get(name) for name in ('crop_size', 'stride')}
+        absent = [f'it needs {name}' for name, value in sizes.items() if value is None]
+        if absent or any(step > side for side, step in zip(*sizes.values(), strict=False)):
+            values = absent or [f'{name} is {tuple(value)}' for name, value in sizes.items()]
+            yield Finding('sliding window', 'model.test_cfg', values)
 
 
 def check_batch_norm(facts: Facts) -> Iterator[Finding]:
@@ -72,18 +61,14 @@ def check_batch_norm(facts: Facts) -> Iterator[Finding]:
     if not heads or (get_world_size() > 1 and facts.cfg.get('sync_bn')):
         return
     if batch == 1:
-        problem, remedy = 'train_dataloader.batch_size is 1', 'Set --cfg-options train_dataloader.batch_size=2'
+        problem, remedy = 'batch_size is 1', 'Set --cfg-options train_dataloader.batch_size=2'
     elif finite and samples and math.ceil(samples / get_world_size()) % batch == 1:
-        problem = f'the last batch of an epoch has one image ({samples} images, train_dataloader.batch_size={batch})'
+        problem = f'the last batch of an epoch has one image ({samples} images, batch_size={batch})'
         remedy = 'Set --cfg-options train_dataloader.drop_last=True'
     else:
         return
-    message = (
-        f'{problem}, but {heads[0]} has BatchNorm after pooling to 1×1, which needs two images per process '
-        f'(Expected more than 1 value per channel when training).'
-    )
     remedy += ", or replace BatchNorm by norm_cfg=dict(type='GN', num_groups=32)."
-    yield Finding('BatchNorm of one image', message, remedy, 'train_dataloader.batch_size', split='train')
+    yield Finding('BatchNorm of one image', 'train_dataloader', [problem, *heads], remedy=remedy, split='train')
 
 
 def _pooled_batch_norms(cfg: Config) -> Iterator[tuple[str, str]]:

@@ -11,7 +11,7 @@ from mmstvit.nodes import find_parts
 from .facts import DatasetFacts, Facts
 from .findings import Finding
 from .headers import choose_spread
-from .kinds import WARNING
+from .kinds import KINDS, WARNING
 
 SAMPLE = 12  # maps of a dataset that are decoded before training, evenly spaced
 SEARCHED = 200  # maps that are searched for a second class before none is said to occur
@@ -59,9 +59,7 @@ def check_map_sizes(facts: Facts) -> Iterator[Finding]:
         pairs = [(path, *sizes) for path, *sizes in _map_sizes(data) if None not in sizes and sizes[0] != sizes[1]]
         if pairs:
             found = [f'{path} is {own[0]}×{own[1]}, its image {size[0]}×{size[1]}' for path, own, size in pairs]
-            total = len(data.maps) if data.decoded else None
-            message = f'maps are not of the size of their images, as {found[0]}.' if total else f'{found[0]}.'
-            yield data.finding('wrong segmentation map size', message, '', pairs[0][0], found, total)
+            yield data.finding('wrong segmentation map size', found, total=len(data.maps) if data.decoded else None)
 
 
 def _map_sizes(data: DatasetFacts) -> Iterator[tuple[str, object, object]]:
@@ -80,7 +78,8 @@ def check_map_labels(facts: Facts) -> Iterator[Finding]:
     together = {name for _, histogram in histograms for name in histogram.learned}
     for data, histogram in histograms:
         if histogram.pictures:
-            yield _explain_pictures(histogram, data)
+            found = [f'{path} has {channels} channels' for path, channels in histogram.pictures.items()]
+            yield data.finding('picture of labels', found, total=len(found) + len(histogram.maps))
         if not histogram.maps:
             continue
         if histogram.pixels.keys() - histogram.labels.allowed:
@@ -113,26 +112,13 @@ def _count_labels(facts: Facts, data: DatasetFacts) -> Histogram | None:
     return histogram
 
 
-def _explain_pictures(histogram: Histogram, data: DatasetFacts) -> Finding:
-    path, channels = next(iter(histogram.pictures.items()))
-    pictures, total = list(histogram.pictures), len(histogram.pictures) + len(histogram.maps)
-    message = (
-        f'files have more than 1 channel, expected labels: {path} has {channels} channels. A picture of the labels?'
-    )
-    return data.finding('picture of labels', message, found=pictures, total=total)
-
-
 def _explain_unknown(histogram: Histogram, data: DatasetFacts) -> Finding:
     """Explain values that are no labels, and guess their meaning."""
     labels = histogram.labels
     values, after = sorted(histogram.pixels), max(labels.learned, default=-1) + 1
     wrong = [value for value in values if value not in labels.allowed]
     files = {path: sorted(found - labels.allowed) for path, found in histogram.maps.items() if found - labels.allowed}
-    path, found = next(iter(files.items()))
-    message = (
-        f'{path} has the label {_list(found)}; allowed are {labels.describe()}. Other labels are in {len(files)} of '
-        f'{len(histogram.maps)} maps: {_list(wrong)} ({histogram.share(wrong)} of the pixels).'
-    )
+    remedy = ''
     if _is_gray(values, labels):
         remedy = _gray_remedy(values, labels)
     elif values[0] > 0 and wrong == [after] and not labels.reduced:
@@ -143,9 +129,10 @@ def _explain_unknown(histogram: Histogram, data: DatasetFacts) -> Finding:
             f'model.decode_head, model.auxiliary_head and the evaluators (IoUMetric); if it is a class, add it to '
             f'metainfo.classes and set num_classes={labels.count + 1}.'
         )
-    else:
-        remedy = 'Make the maps, metainfo.classes and num_classes agree; see also reduce_zero_label and ignore_index.'
-    return data.finding('label out of range', message, remedy, found=[f'{p}: {_list(f)}' for p, f in files.items()])
+    seen = f'label {_list(wrong)}, {histogram.share(wrong)} of the pixels; allowed are {labels.describe()}'
+    found = [f'{path}: {_list(values)}' for path, values in files.items()]
+    total = len(histogram.maps)
+    return data.finding('label out of range', [seen, *found], total=total, count=len(found), remedy=remedy)
 
 
 def _explain_single(histogram: Histogram, data: DatasetFacts, alone: bool) -> Finding:
@@ -156,54 +143,44 @@ def _explain_single(histogram: Histogram, data: DatasetFacts, alone: bool) -> Fi
         data: The dataset.
         alone: The maps of all other datasets have no other class.
     """
-    labels = histogram.labels
-    values = sorted(histogram.pixels)
-    learned = [f'only {labels.learned[value]!r} (label {value})' for value in values if value in labels.learned]
+    labels, values = histogram.labels, sorted(histogram.pixels)
     ignored = [value for value in values if value in labels.ignored]
-    message = f'of {labels.count} classes {learned[0] if learned else "none"} occurs in {len(histogram.maps)} maps'
+    only = ', '.join(f'only {labels.learned[value]!r} (label {value})' for value in values if value in labels.learned)
+    found = [f'of {labels.count} classes {only or "none"} occurs in {len(histogram.maps)} maps']
     if ignored:
-        message += f'; label {_list(ignored)} ({histogram.share(ignored)} of the pixels) is ignored'
-    message += ' (reduce_zero_label=True).' if labels.reduced else '.'
+        reduced = ', reduce_zero_label=True' if labels.reduced else ''
+        found.append(f'label {_list(ignored)} is ignored, {histogram.share(ignored)} of the pixels{reduced}')
+    remedy = KINDS['only one class in the maps'].remedy
     if _is_gray(values, labels):
         remedy = _gray_remedy(values, labels)
     elif labels.reduced and 0 in values:
         remedy = f'If label 0 is the first class, set {data.key}.reduce_zero_label=False.'
-    else:
-        remedy = 'Correct the labels in the maps, reduce_zero_label or ignore_index.'
+    if histogram.complete and not only and data.annotated:
+        return data.finding('unusable dataset', found, remedy=remedy)
     # Images of the background alone are a part of some data; ignored pixels beside one class are a mistake.
     certain = histogram.complete and data.split == 'train' and (alone or ignored)
-    if histogram.complete and not learned and data.annotated:
-        return data.finding('unusable dataset', message, remedy)
-    return data.finding('only one class in the maps', message, remedy, severity='' if certain else WARNING)
+    return data.finding('only one class in the maps', found, remedy=remedy, severity='' if certain else WARNING)
 
 
 def _find_unusual(histogram: Histogram, data: DatasetFacts) -> Iterator[Finding]:
     """Warn of a class that reduce_zero_label hides, classes that do not occur, and maps without labels."""
     labels = histogram.labels
+    hidden = f'{histogram.share([0])} of the pixels'
     if labels.reduced and 0 in histogram.pixels:
-        share = f'label 0 is ignored (reduce_zero_label=True), {histogram.share([0])} of the pixels'
-        data.remarks.append(f'{share} in {len(histogram.maps)} maps')
-    last = max(labels.learned)
+        remark = f'label 0 is ignored (reduce_zero_label=True), {hidden} in {len(histogram.maps)} maps'
+        data.remarks.append(remark)
     absent = [label for label in labels.learned if label not in histogram.pixels]
-    if labels.reduced and 0 in histogram.pixels and absent == [last]:
-        message = (
-            f'reduce_zero_label=True ignores label 0, {histogram.share([0])} of the pixels, and label {last} '
-            f'({labels.learned[last]!r}) does not occur in {len(histogram.maps)} maps.'
-        )
-        remedy = f'If label 0 is the first class, set {data.key}.reduce_zero_label=False.'
-        yield data.finding('reduce_zero_label', message, remedy)
+    names = [f'{labels.learned[label]!r} (label {label})' for label in absent]
+    if labels.reduced and 0 in histogram.pixels and absent == [max(labels.learned)]:
+        yield data.finding('reduce_zero_label', [hidden, *names])
     elif absent and histogram.complete:
-        names = [f'{labels.learned[label]!r} (label {label})' for label in absent]
-        message = f'classes do not occur in {len(histogram.maps)} maps: {_list(names)}.'
-        yield data.finding('class without samples', message, found=names, total=labels.count)
+        yield data.finding('class without samples', names, total=labels.count)
     ignored = sorted(histogram.pixels.keys() & labels.ignored)
     if sum(histogram.pixels[value] for value in ignored) > histogram.pixels.total() / 2:
-        message = f'{histogram.share(ignored)} of the pixels are ignored (label {_list(ignored)}).'
-        yield data.finding('most pixels are ignored', message)
+        yield data.finding('most pixels are ignored', [f'label {_list(ignored)}, {histogram.share(ignored)}'])
     empty = [path for path, values in histogram.maps.items() if values <= labels.ignored]
     if empty and histogram.complete:
-        message = f'maps have no pixel that is not ignored, for example {empty[0]}.'
-        yield data.finding('nothing labeled', message, found=empty, total=len(histogram.maps))
+        yield data.finding('nothing labeled', empty, total=len(histogram.maps))
 
 
 def _is_gray(values: list[int], labels: Labels) -> bool:
@@ -231,6 +208,5 @@ def check_ignore_index(facts: Facts) -> Iterator[Finding]:
     for key, part in [*heads, *facts.evaluators('val'), *facts.evaluators('test')]:
         value = part.get('ignore_index', 255)
         if value != expected:
-            message = f'model.decode_head ignores label {expected}, but {key}.ignore_index is {value}.'
-            remedy = f'Set --cfg-options {key}.ignore_index={expected}'
-            yield Finding('ignore_index differs', message, remedy, f'{key}.ignore_index')
+            values, remedy = [f'{value}, decode_head {expected}'], f'Set --cfg-options {key}.ignore_index={expected}'
+            yield Finding('ignore_index differs', f'{key}.ignore_index', values, remedy=remedy)

@@ -82,7 +82,7 @@ class Report:
 
     def to_dict(self) -> dict:
         """Return the whole report, for JSON."""
-        findings = [asdict(finding) for finding in [*self.faults, *self.warnings]]
+        findings = [{**asdict(finding), 'message': finding.message} for finding in [*self.faults, *self.warnings]]
         return dict(used=self.used, findings=findings, faults=len(self.faults), warnings=len(self.warnings))
 
 
@@ -181,10 +181,10 @@ def _listing(finding: Finding, shown: int) -> Iterator[str]:
     label = 'FAULT' if finding.severity == FAULT else 'warning'
     split = f' ({finding.split})' if finding.split else ''
     yield f'  {label}  {finding.kind}{split}: {finding.count}'
-    yield f'    {finding.text}'
-    yield from (f'      {one_line(example)}' for example in finding.examples[:shown])
-    if len(finding.examples) > shown:
-        yield f'      … and {len(finding.examples) - shown} more'
+    yield f'    {one_line(finding.where)}: {finding.meaning}'
+    yield from (f'      {one_line(value)}' for value in finding.values[:shown])
+    if finding.count > shown and finding.values:
+        yield f'      … and {finding.count - shown} more'
     yield f'    Remedy: {finding.remedy}'
 
 

@@ -38,17 +38,16 @@ def check_schedule(facts: Facts) -> Iterator[Finding]:
             problems[f'param_scheduler.{i}'] = f'{type_name(node)} {problem} of {length} {unit}'
     if not problems:
         return
-    kind = 'schedule and length disagree'
+    kind, (key, *_) = 'schedule and length disagree', problems
+    values = [f'{key}: {problem}' for key, problem in problems.items()]
     try:
-        rate = _describe_rates(facts.cfg, nodes, epochs, batches, iterations)
+        values += _describe_rates(facts.cfg, nodes, epochs, batches, iterations)
     except (TypeError, ValueError) as error:
-        key = next(iter(problems))
-        message = f'{key}: {problems[key]}: {" ".join(str(error).split())}'
-        yield Finding(kind, message, f'Shorten {key}, or lengthen train_cfg.', key, split='train', severity=FAULT)
+        values.append(' '.join(str(error).split()))
+        remedy = f'Shorten {key}, or lengthen train_cfg.'
+        yield Finding(kind, 'param_scheduler', values, remedy=remedy, split='train', severity=FAULT)
         return
-    for key, problem in problems.items():
-        remedy = f'Set begin, end, T_max and milestones of {key} for the length of train_cfg, or the length for them.'
-        yield Finding(kind, f'{key}: {problem}{rate}.', remedy, key, split='train')
+    yield Finding(kind, 'param_scheduler', values, split='train')
 
 
 def _judge(node: Mapping, length: int, last: bool) -> str | None:
@@ -73,7 +72,9 @@ def _judge(node: Mapping, length: int, last: bool) -> str | None:
     return None
 
 
-def _describe_rates(cfg: Mapping, nodes: list, epochs: int | None, batches: int | None, iterations: int | None) -> str:
+def _describe_rates(
+    cfg: Mapping, nodes: list, epochs: int | None, batches: int | None, iterations: int | None
+) -> list[str]:
     """Run the schedulers and write the learning rates of the training run for a message.
 
     Raises:
@@ -81,7 +82,7 @@ def _describe_rates(cfg: Mapping, nodes: list, epochs: int | None, batches: int 
     """
     rate = ((cfg.get('optim_wrapper') or {}).get('optimizer') or {}).get('lr')
     if rate is None or not iterations:
-        return ''
+        return []
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=rate)
     defaults = dict(optimizer=optimizer, epoch_length=batches)
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
@@ -97,4 +98,4 @@ def _describe_rates(cfg: Mapping, nodes: list, epochs: int | None, batches: int 
             if not scheduler.by_epoch or (epochs and step % batches == 0):
                 scheduler.step()
         rates.append(optimizer.param_groups[0]['lr'])
-    return f'. The learning rate is {max(rates):.3g} at most and {rates[-1]:.3g} at the end; optimizer.lr is {rate:g}'
+    return [f'the learning rate is {max(rates):.3g} at most and {rates[-1]:.3g} at the end; optimizer.lr is {rate:g}']

@@ -15,7 +15,8 @@ def check_builds(facts: Facts) -> Iterator[Finding]:
     """Refuse datasets that cannot be built, are empty, or whose annotation file is not JSON."""
     for data in facts.datasets:
         if data.error is not None:
-            yield data.finding(_KIND, data.error.problem.removeprefix(data.key).lstrip(': '), data.error.remedy)
+            problem = data.error.problem.removeprefix(data.key).strip(': .')
+            yield data.finding(_KIND, [problem], remedy=data.error.remedy)
 
 
 def check_usable(facts: Facts) -> Iterator[Finding]:
@@ -24,11 +25,11 @@ def check_usable(facts: Facts) -> Iterator[Finding]:
         if not data.annotated or data.dataset is None:
             continue
         if data.annotations is not None and not data.annotations.used:
-            yield data.finding(_KIND, *explain_unusable(data.annotations, data.classes or ()))
+            problem, remedy = explain_unusable(data.annotations, data.classes or ())
+            yield data.finding(_KIND, [problem.rstrip('.')], remedy=remedy)
         objects = [info['instances'] for info in data.infos if 'instances' in info]
         if objects and not any(map(_is_usable, (instance for part in objects for instance in part))):
-            message = f'none of its {len(objects)} images has a usable object: its annotations are empty or unusable.'
-            yield data.finding(_KIND, message, 'Correct the annotations, or set ann_file to other ones.')
+            yield data.finding(_KIND, [f'none of its {len(objects)} images has a usable object'])
 
 
 def _is_usable(instance: Mapping) -> bool:

@@ -143,7 +143,7 @@ def test_four_channels(base, tmp_path):
     (tmp_path / 'four.py').write_text(snippet.replace('segments.py', f'{base}.py'))
     with restored(tmp_path):
         cfg = read_config('four.py', None)
-        assert [finding.text for finding in check(cfg, ('train', 'val')).findings] == []
+        assert [finding.line for finding in check(cfg, ('train', 'val')).findings] == []
         model = build_model(cfg)
         with DefaultScope.overwrite_default_scope(cfg.default_scope):
             dataset = DATASETS.build(cfg.train_dataloader.dataset)

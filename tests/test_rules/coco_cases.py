@@ -201,7 +201,7 @@ warning('more objects than detections', crowded, 'more objects than max_per_img'
         'up to 6', '4 of 9', '0.56')
 fault('a missing image of val', delete_image('val'), 'missing files', '1 of 4', '2.jpg', 'val_dataloader.dataset')
 warning('a missing image of train', delete_image('train'), 'missing files', '1 of 4', '2.jpg', 'unreadable=skip')
-warning('val is train', train_is_val, 'train images in another split', 'all 4 images', 'new_config.py')
+warning('val is train', train_is_val, 'train images in another split', 'is too high', 'new_config.py')
 for what, plant, reason in UNUSABLE:
     fault(what, change_coco(plant), 'unusable dataset', reason, TRAIN)
 fault('half of the annotations', half_of_a_file, 'unusable dataset', f'{TRAIN} is cut off at line 1', alone=False)

@@ -180,7 +180,7 @@ def _(_cfg: Config, folder: Path) -> None:
 
 
 for library in ('mmdet', 'mmseg'):
-    case(f'few colors in {library}', library, 'palette too short', FAULT, 'metainfo.palette has 1 colors', '2 classes')(
+    case(f'few colors in {library}', library, 'palette too short', FAULT, 'metainfo.palette', '1 colors', '2 classes')(
         merge(train_dataloader__dataset__metainfo__palette=[(0, 0, 0)])
     )
 
@@ -401,7 +401,7 @@ def narrow(cfg: Config, folder: Path, path: str) -> None:
     write(folder / path, draw(0, 16, 4000, 3))
 
 
-@case('an image without height after Resize', 'mmdet', REFUSED, FAULT, '1.jpg (4000×16', 'crop it')
+@case('an image without height after Resize', 'mmdet', REFUSED, FAULT, '1.jpg (4000×16', 'crop or convert')
 def _(cfg: Config, folder: Path) -> None:
     narrow(cfg, folder, 'train/1.jpg')
     content = json.loads((folder / 'train.json').read_text())
@@ -409,7 +409,7 @@ def _(cfg: Config, folder: Path) -> None:
     (folder / 'train.json').write_text(json.dumps(content))
 
 
-@case('a narrow image of segments', 'mmseg', REFUSED, FAULT, '1.jpg (4000×16', 'crop it')
+@case('a narrow image of segments', 'mmseg', REFUSED, FAULT, '1.jpg (4000×16', 'crop or convert')
 def _(cfg: Config, folder: Path) -> None:
     narrow(cfg, folder, 'images/train/1.jpg')
     write(maps(folder)[1], draw(0, 16, 4000) % 2)
@@ -487,7 +487,7 @@ def _(_cfg: Config, folder: Path) -> None:
 
 KEY = 'key without effect'
 case('mixed precision of 2.x', 'mmdet', KEY, WARNING, 'fp16', '--amp')(merge(fp16=dict(loss_scale=512.0)))
-case('data of 2.x', 'mmseg', KEY, WARNING, 'data is', 'train_dataloader', 'batch_size')(
+case('data of 2.x', 'mmseg', KEY, WARNING, 'data: ', 'train_dataloader', 'batch_size')(
     merge(data=dict(samples_per_gpu=2))
 )
 case('optimizer of 2.x', 'mmpretrain', KEY, WARNING, 'optim_wrapper.optimizer')(merge(optimizer=dict(lr=0.1)))

@@ -25,7 +25,7 @@ def test_a_defect_is_named_once_and_repaired_or_refused(defect):
     assert finding.severity == defect.severity
     assert all(word in finding.message for word in defect.words), finding.message
     assert ('--fix' in finding.remedy) is (defect.fixed is not None) or 'size' in defect.kind
-    assert finding.count <= (finding.total or finding.count) and len(finding.examples) <= 5
+    assert finding.count <= (finding.total or finding.count) and len(finding.values) <= 5
     if defect.fixed is None:
         with pytest.raises(DataError) as caught:
             repair(content)
@@ -97,7 +97,7 @@ def test_objects_that_only_evaluation_counts_are_removed(fields):
         annotation.update(fields if annotation['id'] < 3 else {}, iscrowd=crowd, segmentation=[])
     repaired, (change,) = repair(content)
     assert [annotation['id'] for annotation in repaired['annotations']] == [2, 3, 4]
-    assert change == 'evaluated but never learned: removed the objects, 1 of 4 annotations (first: annotation 1)'
+    assert change == 'evaluated but never learned: removed the objects (1 of 4), first: annotation 1'
     assert repair(repaired) == (repaired, [])
 
 

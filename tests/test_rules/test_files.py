@@ -64,7 +64,7 @@ def test_data_that_exist_or_are_not_local_pass(data, dataset):
 def test_missing_data_are_named_with_their_key(data, dataset, path, key):
     with pytest.raises(UserError) as caught:
         check_data(config(dataset), 'train')
-    assert str(caught.value).startswith(f'{path} does not exist')
+    assert f'{path} does not exist' in str(caught.value)
     assert f'{key} reads it' in str(caught.value)
 
 

@@ -83,20 +83,20 @@ def test_keys_are_no_missing_files(loader, kinds, tmp_path):
 
 
 def test_causes_stand_for_their_consequences():
-    cause = Finding('no mask', 'm', 'r', split='val', explains=('invalid mask',))
-    effects = [Finding('invalid mask', 'm', 'r', split=split) for split in ('train', 'val', '')]
+    cause = Finding('no mask', split='val', explains=('invalid mask',))
+    effects = [Finding('invalid mask', split=split) for split in ('train', 'val', '')]
     assert keep_causes([*effects, cause]) == [effects[0], cause]
 
 
 def test_one_error_lists_all_faults():
-    faults = [Finding('no mask', f'problem {i}.', f'remedy {i}.', f'file {i}') for i in (1, 2)]
+    faults = [Finding('no mask', f'file {i}', [f'value {i}'], remedy=f'remedy {i}.') for i in (1, 2)]
     with pytest.raises(RuntimeError) as caught:
         refuse(faults)
     words = Counter(str(caught.value).split())
-    assert words['Remedy:'] == 2 and 'file 2: problem 2.' in str(caught.value)
+    assert words['Remedy:'] == 2 and 'file 2: the config wants masks' in str(caught.value)
     with pytest.raises(RuntimeError) as caught:
         refuse(faults[:1])
-    assert (caught.value.problem, caught.value.remedy) == ('file 1: problem 1.', 'remedy 1.')
+    assert (caught.value.problem, caught.value.remedy) == (faults[0].line, 'remedy 1.')
     refuse([])
 
 

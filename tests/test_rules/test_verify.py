@@ -114,7 +114,7 @@ def test_defects_of_annotation_files_are_found(defect, tmp_path):
 
 def test_rle_that_cannot_be_decoded(coco_data):
     (fault,) = run_coco(coco_data, change_first(segmentation=dict(size=[24, 32], counts='~~'))).faults
-    assert fault.kind == 'invalid mask' and 'not run lengths' in fault.message and '1.jpg' in fault.line
+    assert fault.kind == 'invalid mask' and '1.jpg' in fault.line
 
 
 @pytest.mark.parametrize(
@@ -230,9 +230,9 @@ def test_duplicate_image_is_a_warning(library, tmp_path):
     report = run(cfg)
     assert not report.faults
     same, leak = report.warnings
-    assert same.kind == 'same content' and same.examples == (f'{inside}: the same image as {source}',)
-    assert (leak.kind, leak.examples) == ('train images in another split', (str(between),))
-    assert '1 of 4 images' in leak.message
+    assert same.kind == 'same content' and same.values == (f'{inside}: the same image as {source}',)
+    assert leak.kind == 'train images in another split' and str(between) in leak.message
+    assert '1 of 4' in leak.message
 
 
 @pytest.mark.parametrize('library', ['mmdet', 'mmseg'])
@@ -241,7 +241,7 @@ def test_unused_file_is_a_warning(library, tmp_path):
     extra = images(library, tmp_path, 'train')[0].with_suffix('.png' if library == 'mmseg' else '.JPG')
     write(extra, draw(50))
     (warning,) = run(cfg).warnings
-    assert (warning.kind, warning.examples) == ('unused file', (str(extra),))
+    assert (warning.kind, warning.values) == ('unused file', (str(extra),))
     assert run(cfg, 'train').findings == []  # the images of other splits may be in the same folder
 
 
@@ -296,8 +296,8 @@ def test_report_is_grouped_and_short(tmp_path):
         path.write_bytes(b'')
     lines = list(run(cfg).lines(shown=2))
     start = lines.index('  FAULT  unreadable image (train): 4')
-    assert lines[start + 1].startswith(f'    all 4 files cannot be read, as {tmp_path}/train/0.jpg: ')
-    assert lines[start + 2] == '      0.jpg: the file is empty (0 bytes)'
+    assert 'an image cannot be read' in lines[start + 1] and lines[start + 1].endswith(' (all 4)')
+    assert lines[start + 2] == f'      {tmp_path}/train/0.jpg: the file is empty (0 bytes)'
     assert lines[start + 4] == '      … and 2 more'
     assert lines[start + 5].startswith('    Remedy: ')
     assert lines[-1].startswith('1 fault')

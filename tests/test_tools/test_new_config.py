@@ -160,7 +160,7 @@ def verify(cfg: Config) -> None:
 
 def findings(cfg: Config) -> list[tuple[str, str]]:
     report = check(cfg, ('train', 'val', 'test'), complete=True)
-    return [(finding.kind, finding.text) for finding in report.findings]
+    return [(finding.kind, finding.line) for finding in report.findings]
 
 
 def inner(cfg: Config, split: str) -> dict:

@@ -37,11 +37,11 @@ def test_faults_and_warnings(main, config, tmp_path):
     broken.write_bytes(b'')
     code, out, _ = main(config, '--num-workers', 0, '--out', tmp_path / 'report.json')
     assert code == 1
-    line = f'1 of {COUNT} files cannot be read, as {broken}: the file is empty (0 bytes).'
-    assert f'FAULT  unreadable image (val): 1\n    {line}\n' in out and 'Remedy: Repair the file' in out
+    assert 'FAULT  unreadable image (val): 1\n' in out and 'Remedy: Repair the file' in out
+    assert f'      {broken}: the file is empty (0 bytes)\n' in out
     finding, _ = json.loads((tmp_path / 'report.json').read_text())['findings']
     assert (finding['kind'], finding['severity'], finding['count']) == ('unreadable image', 'fault', 1)
-    assert (finding['where'], finding['message']) == (f'{broken.parent}/', line) and finding['remedy']
+    assert finding['values'] == [f'{broken}: the file is empty (0 bytes)'] and finding['remedy']
     code, out, _ = main(config, '--num-workers', 0, '--split', 'train')
     assert code == 0 and 'warning  same content (train): 1' in out
 
