@@ -1,4 +1,4 @@
-"""Unreadable files and data sets without annotations: what the config says about them."""
+"""Unreadable files: what the config says about them."""
 
 from collections.abc import Mapping
 
@@ -12,7 +12,7 @@ _HOOK = 'mmstvit.DataFaultHook'
 
 
 def guard_data(cfg: Config, *splits: str) -> None:
-    """Wrap datasets so that they name unreadable files, and refuse data sets without annotations.
+    """Wrap datasets so that they name unreadable files.
 
     With ``data_faults = dict(unreadable='skip')`` in the config, training continues with other samples.
 
