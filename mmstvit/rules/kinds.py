@@ -140,7 +140,8 @@ _TABLE: dict[tuple[str, str], dict[str, tuple]] = {
         'annotation id 0': ('pycocotools counts the id 0 as not found: AP is too low',),
         'area 0': ('area is 0, for which MMDetection drops the object; its mask or box is larger',),
         'evaluated but never learned': ('evaluation counts objects that training drops: no model can reach AP 1',
-            f'Remove them: {tool_command("new_config.py")} DATA --fix writes a repaired copy.'),
+            f'Remove them: {tool_command("new_config.py")} DATA --fix writes a repaired copy.',
+            ('dropped annotations',)),
         'more objects than max_per_img': ('an image has more objects than the detector returns: recall is lost',),
         'boxes outside images': (
             'a box extends beyond its image by more than 2 pixels; a fault if many extend far: another format', _BOX),
