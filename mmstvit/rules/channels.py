@@ -16,7 +16,6 @@ from .findings import Finding
 from .headers import Header, choose_unusual
 
 _KIND = 'channels of images'
-_LARGE = 1 << 27  # pixels; decoders have limits above it
 
 
 def load_inputs(data: DatasetFacts, header: Header) -> tuple[tuple[int, int, int] | None, str]:
@@ -40,10 +39,9 @@ def check_pipeline(facts: Facts) -> Iterator[Finding]:
         works = not all(error for _, error in errors)  # else it is not the image
         for header, error in errors:
             channels = _decoded_channels(data.image_reader, header.path) if error else None
-            large = header.size[0] * header.size[1] > _LARGE
             unusual = channels not in (None, 1, 3)
-            if error and (unusual or (works and (channels or large))):  # another rule finds damaged files
-                size = f'{header.size[0]}×{header.size[1]}, {channels or "unknown"} channels of {header.bits} bits'
+            if error and (unusual or (works and channels)):  # another rule finds damaged files
+                size = f'{header.size[0]}×{header.size[1]}, {channels} channels of {header.bits} bits'
                 yield data.finding('image that the pipeline refuses', [f'{header.path} ({size}): {error}'])
                 break
 
@@ -51,10 +49,11 @@ def check_pipeline(facts: Facts) -> Iterator[Finding]:
 def _choose_kinds(data: DatasetFacts, unusual: bool = False) -> list[Header]:
     """Choose an image of each kind of pixels; the narrowest and the largest one, too."""
     kinds: dict[tuple, Header] = {}
-    for header in data.headers:
+    headers = [header for header in data.headers if not header.error]
+    for header in headers:
         kinds.setdefault((header.mode, header.bits), header)
-    extreme = choose_unusual([header.size for header in data.headers]) if unusual else []
-    return [*kinds.values(), *(data.headers[position] for position in dict.fromkeys(extreme))]
+    extreme = choose_unusual([header.size for header in headers]) if unusual else []
+    return [*kinds.values(), *(headers[position] for position in dict.fromkeys(extreme))]
 
 
 def check_channels(facts: Facts) -> Iterator[Finding]:

@@ -129,10 +129,12 @@ def _find_missing(files: Sequence[str]) -> list[str]:
 
 
 def check_unreadable(facts: Facts) -> Iterator[Finding]:
-    """Refuse images and maps that cannot be decoded; another rule finds missing ones."""
+    """Refuse images and maps that cannot be decoded, or have too many pixels; another rule finds missing ones."""
     for data in facts.datasets:
-        for kind, files in (('unreadable image', data.files), ('unreadable segmentation map', data.maps)):
-            errors = {path: data.decoded[path].error for path in files if path in data.decoded}
+        large = {header.path: header.error for header in data.headers}
+        kinds = {'unreadable image': (data.files, large), 'unreadable segmentation map': (data.maps, {})}
+        for kind, (files, errors) in kinds.items():
+            errors |= {path: data.decoded[path].error for path in files if path in data.decoded}
             bad = [f'{path}: {error}' for path, error in errors.items() if error and error != MISSING]
             if bad:
                 severity = WARNING if _skips_unreadable(facts, data) else ''

@@ -5,9 +5,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
 
 from mmstvit.datasets.images import Reader, UnreadableError
+from mmstvit.fileio.files import open_file
+from mmstvit.fileio.image_files import PixelsError, open_image
 
 SAMPLE = 64  # images of a dataset whose headers are read, evenly spaced
 _PNG_BITS = 24  # offset of the bit depth
@@ -23,13 +24,15 @@ class Header:
         mode: Pillow's mode, such as ``'RGB'``; ``'?'`` if Pillow does not know the format.
         size: (width, height).
         bits: Bits per channel.
+        error: The reason why no pipeline takes the image: it has too many pixels.
     """
 
     info: Mapping
     path: str
-    mode: str
-    size: tuple[int, int]
-    bits: int
+    mode: str = '?'
+    size: tuple[int, int] = (1, 1)
+    bits: int = 8
+    error: str = ''
 
 
 def choose_spread(count: int, most: int = SAMPLE) -> list[int]:
@@ -49,25 +52,27 @@ def read_headers(infos: Iterable[Mapping]) -> Iterator[Header]:
     """Read the headers of images, by their samples before the pipeline; those that cannot be read are left out."""
     for info in infos:
         path = info.get('img_path')
-        if isinstance(path, str) and os.path.isfile(path) and (header := _read_header(path)):
-            yield Header(info, path, *header)
+        try:
+            if isinstance(path, str) and os.path.isfile(path) and (header := _read_header(path)):
+                yield Header(info, path, *header)
+        except PixelsError as error:
+            yield Header(info, path, error=str(error))
 
 
 def _read_header(path: str) -> tuple[str, tuple[int, int], int] | None:
-    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # a header of any size may be read
     try:
-        with Image.open(path) as image:
+        with open_image(path) as image:
             bits = 16 if image.mode.startswith('I') else 8
             if image.format == 'TIFF':
                 bits = max(image.tag_v2.get(258, (bits,)))
             elif image.format == 'PNG':
-                with open(path, 'rb') as file:
+                with open_file(path) as file:
                     bits = file.read(_PNG_BITS + 1)[_PNG_BITS]
             return image.mode, image.size, bits
+    except PixelsError:
+        raise
     except (OSError, SyntaxError, ValueError):
         pass
-    finally:
-        Image.MAX_IMAGE_PIXELS = limit
     try:  # TIFF files of several bands, which Pillow does not know
         array = Reader('img_path', 'unchanged', 'cv2').read(path)
     except UnreadableError:

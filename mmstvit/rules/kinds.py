@@ -201,8 +201,8 @@ _TABLE: dict[tuple[str, str], dict[str, tuple]] = {
         'missing files': ('images or maps do not exist; a warning for some of those for training',
             'Put the files there, or set data_root and data_prefix of the dataset to their folder. To train without '
             'some of them: --cfg-options data_faults.unreadable=skip'),
-        'unreadable image': ('an image cannot be read: empty, truncated, damaged, a web page or a pointer of Git LFS',
-            _SKIP),
+        'unreadable image': (
+            'an image cannot be read: empty, truncated, damaged, too large, a web page or a pointer of Git LFS', _SKIP),
         'image that the pipeline refuses': (
             'the pipeline fails with an image, such as one that Resize would shrink to 0 pixels',
             "Remove, crop or convert the image, or change the pipeline (color_type='color' loads 3 channels)."),
