@@ -9,12 +9,10 @@ import posixpath
 import reprlib
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from functools import cached_property
 from os import PathLike
 
-from mmstvit.dependencies import tool_command
-
+from .coco_notes import Notes
 from .coco_values import (
     INF,
     ROUNDING,
@@ -28,48 +26,18 @@ from .coco_values import (
     to_numbers,
     to_size,
 )
-from .findings import Finding, count_of, refuse
+from .findings import Finding, refuse
 from .image_folder import ImageFolder
-from .kinds import FAULT, KINDS, WARNING
+from .kinds import FAULT, WARNING
 
-__all__ = ['CHANGES', 'find_defects', 'repair']
+__all__ = ['find_defects', 'repair']
 
-_FIX = f'Write a repaired copy: {tool_command("new_config.py")} DATA --fix'
 _LISTS = ('images', 'annotations', 'categories')
 _SAMPLE = 1000  # images whose headers are read to find defects, evenly spaced
-_EXAMPLES = 5
 # Keys of other formats -> their names.
 _OTHERS = {'shapes': 'labelme', '_via_img_metadata': 'VIA'}
 _SHORT = reprlib.Repr()
 _SHORT.maxlist, _SHORT.maxdict, _SHORT.maxstring = 8, 8, 80
-
-_AREA = 'computed area from the mask, or from the box'
-_NUMBERED = 'numbered the annotations'
-# Kind -> what the repair does; defects of other kinds cannot be repaired without guessing.
-CHANGES = {
-    'no list of annotations': 'added an empty list annotations',
-    'category name is a number': 'made name a string',
-    'one category id twice': 'removed the copy of a category',
-    'two categories of one name': 'removed the category without annotations',
-    'wrong path in file_name': 'found the file by its name',
-    'duplicate image id': 'removed the copy of an image entry',
-    'duplicate file': 'merged the entries of one file and their equal annotations',
-    'invalid image size': 'corrected width and height',
-    'wrong sizes in annotations': 'took width and height from the file',
-    'id of another type': 'made the id that of the image or category',
-    'invalid annotation id': _NUMBERED,
-    'annotation id 0': _NUMBERED,
-    'duplicate annotation id': _NUMBERED,
-    'annotation listed twice': 'removed the copy of an annotation',
-    'number is a string': 'made it a number',
-    'polygons in another form': 'wrote each polygon as one list of numbers',
-    'polygon below 3 points': 'removed parts of a mask that are a point or a line',
-    'invalid box': 'made bbox from the polygons',
-    'no area': _AREA,
-    'area 0': _AREA,
-    'invalid iscrowd': 'set iscrowd',
-    'evaluated but never learned': 'removed the objects',
-}
 
 
 def find_defects(
@@ -92,7 +60,7 @@ def find_defects(
     Returns:
         A finding for each kind of defect, causes before consequences, with ``where`` left empty.
     """
-    return _Repair(content, ImageFolder(image_folder, turns), evaluated, None if complete else _SAMPLE).findings()
+    return _Repair(content, ImageFolder(image_folder, turns), evaluated, None if complete else _SAMPLE).notes.findings()
 
 
 def repair(content: object, image_folder: str | PathLike | None = None) -> tuple[dict, list[str]]:
@@ -109,19 +77,9 @@ def repair(content: object, image_folder: str | PathLike | None = None) -> tuple
         DataError: A defect cannot be repaired without guessing; the message names all of those.
     """
     repaired = _Repair(content, ImageFolder(image_folder), True, None)
-    refuse([finding for finding in repaired.findings((False,)) if finding.severity == FAULT])
+    refuse([finding for finding in repaired.notes.findings((False,)) if finding.severity == FAULT])
     repaired.remove_unlearned()
-    return repaired.content, repaired.changes()
-
-
-@dataclass
-class _Note:
-    """Defects of one kind: how many there are, of how many entries, and the first few."""
-
-    severity: str
-    total: int | None
-    count: int = 0
-    values: list[str] = field(default_factory=list)
+    return repaired.content, repaired.notes.changes()
 
 
 class _Repair:
@@ -130,8 +88,8 @@ class _Repair:
     def __init__(self, content: object, folder: ImageFolder, evaluated: bool, sample: int | None) -> None:
         self.content: dict = {}
         self._folder, self._evaluated = folder, evaluated
-        self._notes: dict[tuple[str, bool], _Note] = {}  # by kind, and if it is repaired
-        self._totals: dict[str, int] = {}  # list, or kind -> number of entries
+        self.notes = Notes()
+        self._note = self.notes.add
         if problem := _name_format(content):
             self._note('invalid annotation file', problem, '', repaired=False)
             return
@@ -141,7 +99,7 @@ class _Repair:
         if categories is None:
             self._note('no list of categories', '', '', repaired=False)
         self._entries = entries or []
-        self._totals = dict(images=len(images), annotations=len(self._entries), categories=len(categories or []))
+        self.notes.totals = dict(images=len(images), annotations=len(self._entries), categories=len(categories or []))
         self._image_ids: dict[object, object] = {}  # `to_id` of every way to write an id -> the id
         self._category_ids = None if categories is None else {}
         self._merged: set = set()  # ids of images whose entries are merged into another one
@@ -150,39 +108,6 @@ class _Repair:
         annotations = self._repair_annotations()
         images = self._repair_sizes(images, annotations, sample)
         self.content = {**content, 'images': images, 'annotations': annotations, 'categories': categories}
-
-    # Notes
-
-    def _note(
-        self, kind: str, value: str = '', of: str = 'annotations', repaired: bool = True, severity: str = ''
-    ) -> None:
-        """Note a defect: its kind, the entry and what is wrong, the list of the entry, and if it is repaired."""
-        total = self._totals.get(kind) or self._totals.get(of)
-        note = self._notes.setdefault((kind, repaired), _Note(severity or KINDS[kind].severity, total))
-        note.count += 1
-        if value and len(note.values) < _EXAMPLES:
-            note.values.append(value)
-
-    def findings(self, repaired: tuple[bool, ...] = (False, True)) -> list[Finding]:
-        """Return a finding of each kind, in the order of the table: causes before consequences."""
-        noted = [(kind, key, self._notes.get((kind, key))) for kind in KINDS for key in (False, True)]
-        return [
-            Finding(
-                kind, '', note.values, note.total, _FIX if key else '', count=note.count,
-                explains=('unusable dataset',) * (note.severity == FAULT), severity=note.severity,
-            )
-            for kind, key, note in noted
-            if note and key in repaired
-        ]  # fmt: skip
-
-    def changes(self) -> list[str]:
-        """Return a line for each kind of repair."""
-        lines = []
-        for finding in self.findings((True,)):
-            count = f' ({count_of(finding.count, finding.total)})' if finding.total else ''
-            first = f', first: {finding.values[0]}' if finding.values else ''
-            lines.append(f'{finding.kind}: {CHANGES[finding.kind]}{count}{first}')
-        return lines
 
     # Categories
 
@@ -291,16 +216,14 @@ class _Repair:
         if not wrong:
             return images
         kind = 'wrong sizes in annotations'
-        self._totals[kind] = len(checked)
-        outside = {a['image_id'] for a in annotations if a['image_id'] in wrong and not _fits(a, wrong[a['image_id']])}
+        self.notes.totals[kind] = len(checked)
+        fits = all(_fits(entry, wrong[entry['image_id']]) for entry in annotations if entry['image_id'] in wrong)
         severity = FAULT if any(annotation.get('segmentation') for annotation in annotations) else WARNING
-        # One image alone shows nothing: small objects fit into any size.
-        doubtful = {_relation(i, wrong[i['id']]) for i in checked if i['id'] in outside} | {'resized'}
         repaired = []
         for image in images:
             if size := wrong.get(image['id']):
                 value = f'{image["file_name"]}: {image["width"]}×{image["height"]}, the file is {size[0]}×{size[1]}'
-                sound = _relation(image, size) not in doubtful
+                sound = fits and not _is_resized(image, size)
                 self._note(kind, value, 'images', sound, severity)
                 image = {**image, 'width': size[0], 'height': size[1]} if sound else image
             repaired.append(image)
@@ -532,11 +455,8 @@ def _fits(annotation: Mapping, size: tuple[int, int]) -> bool:
     return all(is_inside(corner, *size) for corner in corners)
 
 
-def _relation(image: Mapping, size: tuple[int, int]) -> str:
-    """Name the relation of the annotated size to that of the file."""
+def _is_resized(image: Mapping, size: tuple[int, int]) -> bool:
+    """Return True if the annotated size is that of the file times a factor: the annotations are of another image."""
     width, height = image['width'], image['height']
-    if (height, width) == size:
-        return 'exchanged'
-    if max(abs(width - size[0]), abs(height - size[1])) <= ROUNDING:
-        return 'rounded'
-    return 'resized' if abs(width / size[0] / (height / size[1]) - 1) < 0.01 else 'other'
+    rounded = max(abs(width - size[0]), abs(height - size[1])) <= ROUNDING
+    return not rounded and (height, width) != size and abs(width / size[0] / (height / size[1]) - 1) < 0.01

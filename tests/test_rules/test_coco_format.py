@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from mmstvit.errors import DataError
-from mmstvit.rules.coco_format import CHANGES, find_defects, repair
+from mmstvit.rules.coco_format import find_defects, repair
+from mmstvit.rules.coco_notes import CHANGES
 
 from .coco_defects import DEFECTS, NAN, POLYGON, each, first, masks, remove, sound
 
