@@ -2,22 +2,24 @@
 
 import csv
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mmstvit.datasets.json_files import read_json
 from mmstvit.errors import DataError, UserError
 from mmstvit.fileio import read_file
 
-from .folder import Folder, join
+from .folder import Folder
 
+# What the name of a file of names says, in words or written as one.
 _FILE = re.compile(
-    r'(classes|class_?names?|class_?dict|codes|labels?|legend|obj|label_?colou?rs?|label_?map|label_?names?|names|objectinfo150|'
-    r'_classes|palette|colou?rmap)\.(txt|csv|tsv|names)',
-    re.IGNORECASE,
+    r'categor(y|ies)|class(es)?|codes|colou?r(s|map)?|legend|labels?|labelmap|names?|obj|objectinfo150|palette', re.I
 )
+_SUFFIXES = ('.txt', '.csv', '.tsv', '.names', '.json')
+_MOST_NAMES = 1000
 _VOID = ('void', 'ignore', '__ignore__', '_ignore_', 'ignored', 'unlabeled', 'unlabelled', 'other (ignored)')
-_NAME_COLUMNS = ('name', 'class', 'label', 'names', 'classes')
+_NAME_COLUMNS = ('name', 'class', 'label', 'title', 'readable', 'names', 'classes')
 _VALUE_COLUMNS = ('idx', 'index', 'id', 'value', 'pixel value', 'label_id', 'class_id')
 Color = tuple[int, int, int]
 
@@ -40,41 +42,87 @@ class Entry:
         return self.name.lower() in _VOID
 
 
-def find_names(folder: Folder) -> tuple[list[Entry], Path | None]:
-    """Find the file of the names below a folder; several files must agree.
+def choose_names(folder: Folder, values: Collection[object] = ()) -> tuple[list[Entry], Path | None]:
+    """Find the file of the names below a folder; several files must agree, as far as they can be for the data.
+
+    Args:
+        folder: The folder.
+        values: Values in the label maps; a file that names all of them with their values is preferred.
 
     Raises:
         DataError: The files disagree.
     """
-    paths = [join(top, name) for top, names in folder.files.items() for name in names if _FILE.fullmatch(name)]
-    read = {path: entries for path in paths if (entries := read_names(folder.root / path))}
-    names = {path: [entry.name for entry in entries] for path, entries in read.items()}
-    if any(value != next(iter(names.values())) for value in names.values()):
+    files = [file for file in folder.with_suffix(*_SUFFIXES) if _is_called_names(file.rpartition('/')[2])]
+    read = {path: entries for path in files if (entries := _read_named(folder, path))}
+    wanted = set(values) - {255}
+    fit = {path: entries for path, entries in read.items() if wanted and wanted <= {entry.value for entry in entries}}
+    read = fit or read
+    valued = any(entries[0].value is not None for entries in read.values())  # then the order says nothing
+    names = [[entry.name for entry in entries] for entries in read.values()]
+    names = [sorted(part) if valued else part for part in names]
+    if any(part != names[0] for part in names):
         raise DataError(f'The files {", ".join(read)} have other names of classes.', 'Name one: --classes FILE')
     # A file with values or colors says more than a list of names.
     best = max(read, key=lambda path: read[path][0].value is not None, default=None)
     return (read[best], folder.root / best) if best else ([], None)
 
 
+def _is_called_names(name: str) -> bool:
+    words = re.split(r'[\W_]+|(?<=[a-z])(?=[A-Z])', name.rpartition('.')[0])
+    return any(_FILE.fullmatch(word) for word in (*words, re.sub(r'[\W_]', '', name.rpartition('.')[0])))
+
+
+def _read_named(folder: Folder, path: str) -> list[Entry]:
+    """Read a file that is called like one of names; empty if it says something about images."""
+    entries = read_names(folder.root / path)
+    return [] if any(folder.find_image(entry.name) for entry in entries) else entries
+
+
 def read_names(path: Path) -> list[Entry]:
-    """Read a file with a class per line: its name alone, or with its value or with red, green and blue.
+    """Read a file with a class per line: its name alone, or with its value or with red, green and blue; or a JSON file.
 
     Returns:
         The entries; empty if the file has another form.
     """
-    text = read_text(path)
-    lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith('#')]
-    if not lines or len(lines) > 1000:
-        return []
-    # predict.py writes ' before a name that a spreadsheet would execute.
-    rows = [[re.sub(r"^'(?=[=+@-])", '', cell) for cell in _columns(line)] for line in lines]
-    header = [cell.lower() for cell in rows[0]]
-    if len(header) > 1 and any(cell in _NAME_COLUMNS for cell in header):
-        entries = [_from_header(header, row) for row in rows[1:]]
+    if path.suffix.lower() == '.json':
+        entries = _from_json(path)
     else:
-        entries = [_from_row(row) for row in rows]
-    usable = entries and all(entries) and len({entry.value is None for entry in entries}) == 1
+        text = read_text(path)
+        lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith('#')]
+        if not lines or len(lines) > _MOST_NAMES:
+            return []
+        # predict.py writes ' before a name that a spreadsheet would execute.
+        rows = [[re.sub(r"^'(?=[=+@-])", '', cell) for cell in _columns(line)] for line in lines]
+        header = [cell.lower() for cell in rows[0]]
+        if len(header) > 1 and any(cell in _NAME_COLUMNS for cell in header):
+            entries = [_from_cells(dict(zip(header, row, strict=False))) for row in rows[1:]]
+        else:
+            entries = [_from_row(row) for row in rows]
+    usable = entries and all(entries) and len({type(entry.value) for entry in entries}) == 1
     return entries if usable else []
+
+
+def _from_json(path: Path) -> list[Entry | None]:
+    """Read a list of objects with names, colors or values, alone or as the only such list of an object."""
+    try:
+        content = read_json(path)
+    except DataError:
+        return []
+    lists = (
+        [value for value in content.values() if isinstance(value, list)] if isinstance(content, Mapping) else [content]
+    )
+    if len(lists) != 1 or len(lists[0]) > _MOST_NAMES:
+        return []
+    if any(not isinstance(item, Mapping) for item in lists[0]):
+        return []
+    flat = [{str(key).lower(): item[key] for key in item} for item in lists[0]]
+    for item in flat:
+        color = item.get('color', item.get('rgb'))
+        if isinstance(color, str) and re.fullmatch(r'#[0-9a-fA-F]{6}', color):
+            color = [*bytes.fromhex(color[1:])]
+        if isinstance(color, list) and len(color) == 3:
+            item |= dict(zip(('red', 'green', 'blue'), color, strict=True))
+    return [_from_cells({key: str(value) for key, value in item.items()}) for item in flat]
 
 
 def _columns(line: str) -> list[str]:
@@ -89,8 +137,8 @@ def _columns(line: str) -> list[str]:
     return [*match[1].split(), match[2], *match[3].split()]
 
 
-def _from_header(header: list[str], row: list[str]) -> Entry | None:
-    cells = dict(zip(header, row, strict=False))
+def _from_cells(cells: Mapping[str, str]) -> Entry | None:
+    """Make an entry of cells with the names of their columns."""
     name = next((cells[key] for key in _NAME_COLUMNS if cells.get(key)), None)
     value = next((cells[key] for key in _VALUE_COLUMNS if cells.get(key, '').isdigit()), None)
     color = [cells.get(key, cells.get(key[0], '')) for key in ('red', 'green', 'blue')]

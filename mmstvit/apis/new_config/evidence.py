@@ -1,4 +1,4 @@
-"""Decide what a folder or file is, by evidence for and against every kind of data."""
+"""Evidence for and against every kind of data that a folder or file may be."""
 
 from dataclasses import dataclass, field
 
@@ -10,27 +10,35 @@ class Evidence:
     Attributes:
         found: What the reader of the kind takes; None or empty if nothing speaks for the kind.
         reasons: Lines that speak for the kind.
-        against: Lines that speak against it.
-        remedy: What decides, if something speaks against it.
+        against: Lines that speak against it, with what decides; empty if ``--task`` does.
+        used: Files that the reader reads, relative to the root.
+        coverage: Share of the images that the kind describes.
+        decide: What ``--task`` would decide.
         refused: True if the data are of this kind and cannot be used.
     """
 
     found: object = None
     reasons: list[str] = field(default_factory=list)
-    against: list[str] = field(default_factory=list)
-    remedy: str = ''
+    against: list[tuple[str, str]] = field(default_factory=list)
+    used: set[str] = field(default_factory=set)
+    coverage: float = 1.0
+    decide: str = ''
     refused: bool = False
 
     def add_for(self, reason: str) -> None:
         """Add a reason for the kind."""
         self.reasons.append(reason)
 
-    def add_against(self, reason: str) -> None:
+    def add_against(self, reason: str, remedy: str = '') -> None:
         """Add a reason against the kind."""
-        self.against.append(reason)
+        self.against.append((reason, remedy))
 
     def refuse(self, reason: str, remedy: str) -> None:
         """Say that the data are of a kind that cannot be used."""
-        self.against.append(reason)
-        self.remedy = remedy
+        self.add_against(reason, remedy)
         self.refused = True
+
+    @property
+    def remedies(self) -> list[str]:
+        """What decides, without what ``--task`` decides."""
+        return [remedy for _, remedy in self.against if remedy]

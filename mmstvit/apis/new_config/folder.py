@@ -1,10 +1,11 @@
 """The files below a folder, and the names that people give to splits."""
 
 import bisect
+import itertools
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -15,11 +16,23 @@ from mmstvit.fileio import IMAGE_SUFFIXES, walk_folder
 
 # Name of a folder or part of a file's name -> split.
 SPLIT_NAMES = {
-    'train': 'train', 'training': 'train', 'trn': 'train',
+    'train': 'train', 'training': 'train', 'trn': 'train', 'trainval': 'train',
     'val': 'val', 'valid': 'val', 'validation': 'val', 'dev': 'val',
     'test': 'test', 'testing': 'test',
 }  # fmt: skip
+# What is written behind the name of a split, as in trainannot.
+_BEHIND = re.compile(r'(?<=.)(annot|annots|data|images|img|imgs|labels?|masks?|set)$')
 SPLITS = ('train', 'val', 'test')
+# Words in the names of folders and files of label maps.
+MAP_WORDS = frozenset(
+    {
+        *('ann', 'anno', 'annos', 'annot', 'annots', 'annotation', 'annotations', 'gt', 'gts', 'groundtruth', 'truth'),
+        *('label', 'labels', 'labelmap', 'labelmaps', 'labelids', 'labeltrainids', 'gtfine', 'gtcoarse', 'manual'),
+        *('map', 'maps', 'mask', 'masks', 'matte', 'mattes', 'target', 'targets', 'trimap', 'trimaps'),
+        *('seg', 'segs', 'segmap', 'segmaps', 'segmentation', 'segmentations', 'segments'),
+        *('segmentationclass', 'segmentationclasspng', 'segmentationobject'),
+    }
+)
 # Files that may have annotations.
 _TELLING = ('.csv', '.data', '.json', '.jsonl', '.mat', '.npy', '.tsv', '.xml', '.yaml', '.yml')
 ALL = 'all'  # a part that no name assigns to a split
@@ -78,6 +91,47 @@ class Folder:
         """Return the names of the folders directly in ``top`` that have images, at any depth."""
         return sorted({path.split('/')[0] for path in self.below(top) if '/' in path})
 
+    @cached_property
+    def _by_name(self) -> dict[str, list[str]]:
+        """Images by their name, with and without suffix."""
+        found: dict[str, list[str]] = {}
+        for path in self.images:
+            name = path.rpartition('/')[2]
+            for key in {name, name[: -len(PurePosixPath(name).suffix)]}:
+                found.setdefault(key, []).append(path)
+        return found
+
+    def has_image(self, name: str) -> bool:
+        """Return True if an image has a name, with or without suffix."""
+        return name in self._by_name
+
+    def find_image(self, text: str, near: str = '', among: Set[str] | None = None) -> str | None:
+        """Find the image that a text names: with or without suffix, by a path of this or another computer.
+
+        Of several, the one is taken whose folders agree best with the text, which is no label map, and which is nearest
+        to a folder.
+
+        Args:
+            text: The text.
+            near: A folder.
+            among: The images from which one is taken; None takes any.
+
+        Returns:
+            The image; None if there is none, or if several are equally good.
+        """
+        *folders, name = text.replace('\\', '/').strip('/').split('/')
+        found: list[str] = []
+        for key in (name, PurePosixPath(name).stem if name.lower().endswith(IMAGE_SUFFIXES) else name):
+            found = found or [path for path in self._by_name.get(key, ()) if among is None or path in among]
+        for rank in (
+            lambda path: -count_equal(reversed(path.split('/')[:-1]), reversed(folders)),
+            lambda path: has_map_word(path.rpartition('/')[0]),
+            lambda path: folder_distance(path.rpartition('/')[0], near),
+        ):
+            best = min(map(rank, found), default=0) if len(found) > 1 else 0
+            found = [path for path in found if rank(path) == best] if len(found) > 1 else found
+        return found[0] if len(found) == 1 else None
+
     def unused(self, tops: Sequence[str]) -> list[str]:
         """Return a line about the images that are not below one of the folders; empty if there are none."""
         inside = [f'{top}/' if top else '' for top in tops]
@@ -112,14 +166,40 @@ def relative(path: Path, root: Path) -> str:
     return '' if path == root else path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix()
 
 
+def count_equal(ones: Iterable[str], others: Iterable[str]) -> int:
+    """Count how many items of two sequences are equal before the first that differs."""
+    return sum(1 for _ in itertools.takewhile(lambda both: both[0] == both[1], zip(ones, others, strict=False)))
+
+
+def folder_distance(one: str, other: str) -> int:
+    """Count the folders in which two paths differ between what they begin and end with: a/x/b and a/y/b have 1."""
+    ours, theirs = (path.split('/') if path else [] for path in (one, other))
+    start = count_equal(ours, theirs)
+    ours, theirs = ours[start:], theirs[start:]
+    return max(len(ours), len(theirs)) - count_equal(reversed(ours), reversed(theirs))
+
+
+def has_map_word(path: str) -> bool:
+    """Return True if a word in a path is one for label maps."""
+    return not MAP_WORDS.isdisjoint(re.split(r'[^a-z]+', path.lower())) or path.lower().endswith(
+        ('annot', 'mask', 'masks', 'labels')
+    )
+
+
 def find_split(path: str) -> str:
     """Find the split in the words of a file's name, then of its folders from the inside; ``ALL`` if there is none."""
     pure = PurePosixPath(path)
     for part in (pure.stem, *reversed(pure.parts[:-1])):
-        found = {SPLIT_NAMES[word] for word in re.split(r'[^a-z]+', part.lower()) if word in SPLIT_NAMES}
+        words = [_BEHIND.sub('', word) for word in re.split(r'[^a-z]+', part.lower())]
+        found = {SPLIT_NAMES[word] for word in words if word in SPLIT_NAMES}
         if len(found) == 1:
             return found.pop()
     return ALL
+
+
+def split_of_folder(path: str) -> str:
+    """Find the split in the name of a folder, then of those around it."""
+    return find_split(f'{path}/x')
 
 
 def check_single(found: Mapping[str, list], remedy: str) -> None:

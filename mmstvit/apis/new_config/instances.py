@@ -64,12 +64,12 @@ def look_for_coco(folder: Folder, options: Options) -> Evidence:
         try:
             content = _read_coco(path, parse_all=len(files) <= _MOST_BROKEN)
         except DataError as error:
-            evidence.add_against(error.problem)
-            evidence.remedy = error.remedy
+            evidence.add_against(error.problem, error.remedy)
             continue
         if content is not None:
             split = ALL if len(files) == 1 else find_split(str(file))
             found.setdefault(split, []).append(Part(path, content))
+            evidence.used.add(str(file))
             evidence.add_for(f'{file} has {len(content["images"])} images in COCO format')
     evidence.found = found
     return evidence

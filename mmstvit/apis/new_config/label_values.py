@@ -189,7 +189,10 @@ def make_table(values: Values, entries: Sequence[Entry], ignore: Sequence[Value]
         raise DataError(f'The label maps have the values {values.describe()}, whose names are unknown.', _NAME_THEM)
     palette = [entry.value for entry in entries if isinstance(entry.value, tuple)]
     present = sorted(set(values.pixels) - set(ignore))
-    if entries[0].value is None or (palette and not values.colored):
+    grays = {entry.value[0]: entry.name for entry in entries if palette and len({*entry.value}) == 1}
+    if palette and not values.colored and set(present) <= grays.keys():
+        named = grays
+    elif entries[0].value is None or (palette and not values.colored):
         named = _by_order(values, present, [entry.name for entry in entries], ignore)
     else:
         named = {entry.value: entry.name for entry in entries}

@@ -1,7 +1,7 @@
 """Recognize what a folder or file is: collect evidence for every kind of data, and decide only if it is clear."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,8 +13,8 @@ from .evidence import Evidence
 from .folder import Folder
 from .instances import look_for_coco, read_coco
 from .options import Data, Options
-from .other_formats import look_for_other_formats, quote_file
 from .segments import look_for_label_maps, read_label_maps
+from .unread import look_for_unread_files, quote_file
 
 
 class Layout(NamedTuple):
@@ -41,6 +41,7 @@ LAYOUTS = (
     Layout('segments', 'images with label maps', look_for_label_maps, read_label_maps),
     Layout('classes', 'a folder of images per class', look_for_class_folders, read_class_folders),
 )
+_MOST = 0.5  # share of the images that a kind describes if a folder per class is unlikely
 _ARCHIVES = ('.zip', '.tar', '.gz', '.tgz', '.7z', '.rar')
 # Option -> tasks to which it applies.
 _OPTIONS = {
@@ -48,7 +49,7 @@ _OPTIONS = {
     'ignore': ('segments',),
     'map_suffix': ('segments',),
     'maps': ('segments',),
-    'images': ('annotation files in COCO format',),
+    'images': ('segments', 'annotation files in COCO format'),
     'fix': ('annotation files in COCO format',),
     'skip_missing': ('instances',),
     'skip_stray': ('classes',),
@@ -76,38 +77,47 @@ def recognize(options: Options) -> Data:
     folder = Folder.scan(path.parent if path.is_file() else path)
     if path.suffix.lower() == '.json' and path.is_file():
         kinds, named = kinds[:1], Folder(path.parent, {'': [path.name]})
-        seen = {kinds[0]: look_for_coco(named, options)} if kinds else {}
+        seen, used = {kinds[0]: look_for_coco(named, options)}, set()
     else:
         if path.is_file():
             kinds = [kind for kind in kinds if kind.look is formats.look_for_yolo]
-        seen = {kind: kind.look(folder, options) for kind in kinds}
-    others = look_for_other_formats(folder, alone=not any(evidence.found for evidence in seen.values()))
-    _contradict(seen, others)
+        every = {kind: kind.look(folder, options) for kind in LAYOUTS}
+        used = set().union(*(evidence.used for evidence in every.values()))
+        seen = {kind: every[kind] for kind in kinds}
+    found = [kind for kind in seen if seen[kind].found and not seen[kind].refused]
+    others = look_for_unread_files(folder, used, alone=not found)
+    for kind in found:
+        if kind.task == 'classes':
+            _contradict(seen[kind], [*(seen[other] for other in seen if other is not kind), others])
     kind = _decide(seen, others, folder, options)
     _check_options(kind, options)
-    return kind.read(seen[kind].found, folder, options)
+    data = kind.read(seen[kind].found, folder, options)
+    if others.against and kind.task != 'classes':
+        data.notes.append(f'not used: {others.against[0][0]}')
+    return data
 
 
-def _contradict(seen: dict[Layout, Evidence], others: Evidence) -> None:
+def _contradict(classes: Evidence, others: Sequence[Evidence]) -> None:
     """Let evidence for another kind speak against a folder per class, for which any folder of images speaks."""
-    for kind, evidence in seen.items():
-        if kind.task == 'classes' and evidence.found:
-            for other, its in [*seen.items(), (None, others)]:
-                if other is not kind and (its.found or its.against):
-                    evidence.add_against((its.reasons or its.against)[0])
+    for other in others:
+        if other.found and other.coverage > _MOST and not other.refused:
+            classes.add_against(other.reasons[0])
+        elif other.against:
+            classes.add_against(other.against[0][0])
 
 
 def _decide(seen: dict[Layout, Evidence], others: Evidence, folder: Folder, options: Options) -> Layout:
     """Return the only kind with evidence and nothing against it; raises DataError."""
-    found = [kind for kind, evidence in seen.items() if evidence.found]
-    clear = [kind for kind in found if not seen[kind].against]
-    if len(clear) == 1:
-        return clear[0]
-    if options.task and len(found) == 1 and not seen[found[0]].refused and not seen[found[0]].remedy:
+    found = [kind for kind in seen if seen[kind].found and not seen[kind].refused]
+    weak = any(kind.task != 'classes' and seen[kind].coverage > _MOST for kind in found)
+    strong = [kind for kind in found if kind.task != 'classes' or not (weak and seen[kind].against)]
+    if len(strong) == 1 and not seen[strong[0]].against:
+        return strong[0]
+    if options.task and len(found) == 1 and not seen[found[0]].remedies:
         return found[0]  # the user has decided
-    if len(clear) > 1:
-        listed = '\n'.join(f'  {kind.name}: {"; ".join(seen[kind].reasons[:3])}' for kind in clear)
-        tasks = list(dict.fromkeys(kind.task for kind in clear))
+    tasks = list(dict.fromkeys(kind.task for kind in strong))
+    if len(strong) > 1:
+        listed = '\n'.join(f'  {kind.name}: {"; ".join(seen[kind].reasons[:3])}' for kind in strong)
         choice = (
             f'--task {" or --task ".join(tasks)}' if len(tasks) > 1 else 'name the annotation file, or an inner folder'
         )
@@ -122,14 +132,17 @@ def _decide(seen: dict[Layout, Evidence], others: Evidence, folder: Folder, opti
             f'{options.data} is not recognized: {folder.describe()}{quote_file(folder)}.',
             f'Expected {expected}. See docs/own_data.md.',
         )
-    lines = []
+    lines, remedies = [], []
     for name, evidence in doubtful:
         lines += [f'  {name}: {reason}' for reason in evidence.reasons[:3]]
-        lines += [f'  not {name}: {reason}' if evidence.found else f'  {reason}' for reason in evidence.against[:3]]
-    remedies = list(dict.fromkeys(evidence.remedy for _, evidence in doubtful if evidence.remedy))
-    if not remedies:
-        remedies = [f'If it is {kind.name}: --task {kind.task}.' for kind in found]
-    raise DataError(f'{options.data} is not clear:\n' + '\n'.join(dict.fromkeys(lines)) + '\n', ' '.join(remedies))
+        prefix = f'not {name}: ' if evidence.found else ''
+        lines += [f'  {prefix}{reason}' for reason, _ in evidence.against[:3]]
+        remedies += evidence.remedies
+    if len(found) == 1 and options.task is None and not seen[found[0]].remedies:
+        remedies.append(seen[found[0]].decide or f'If it is {found[0].name}: --task {found[0].task}.')
+    raise DataError(
+        f'{options.data} is not clear:\n' + '\n'.join(dict.fromkeys(lines)) + '\n', ' '.join(dict.fromkeys(remedies))
+    )
 
 
 def _check_options(kind: Layout, options: Options) -> None:

@@ -1,0 +1,178 @@
+"""The images for training, validation and test: as lists or folders say, or else by chance."""
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from pathlib import Path, PurePosixPath
+
+from mmstvit.datasets.splitting import split_images
+from mmstvit.errors import DataError
+
+from .class_names import read_text
+from .folder import ALL, SPLITS, Folder, assign_splits, find_split, relative, split_of_folder
+from .options import Options
+
+_SUFFIXES = ('.txt', '.csv', '.lst', '.list')
+_NAME_ONE = 'Name a folder in which train, val and test are folders, or which has no splits.'
+Parts = dict[str, list[str]]  # split -> images
+
+
+def divide(
+    images: Iterable[str],
+    folder: Folder,
+    options: Options,
+    classes: Mapping[str, object] | None = None,
+    given: Mapping[str, Sequence[str]] | None = None,
+    split_of: Callable[[str], str] | None = None,
+    take_val: bool = True,
+) -> tuple[Parts, list[str]]:
+    """Divide the images of a data set.
+
+    The first of these decides: ``--val FOLDER``; what the format says; the names of folders, or of all files; lists
+    such as train.txt.
+
+    Args:
+        images: The images, relative to the root.
+        folder: The folder.
+        options: Options of the command.
+        classes: Image -> its class, of which each part gets some.
+        given: Split -> its images, if the format says it.
+        split_of: Finds the split of an image; None looks at its path.
+        take_val: Without images for validation, take a part of those for training.
+
+    Returns:
+        Split -> images, in order; and what was found, line by line.
+
+    Raises:
+        DataError: It is not clear which images are for training.
+    """
+    images, notes, lists = list(images), [], {}
+    parts = _by(split_of or split_of_path(images), images)
+    if options.val_fraction is None:
+        top = relative(Path(options.val), folder.root)
+        chosen = [image for image in images if image.startswith(f'{top}/')]
+        if not chosen:
+            raise DataError(f'--val {options.val} is not a folder of images of the data.', 'Name one, or a fraction.')
+        parts = {'train': [image for split in (ALL, 'train') for image in parts.get(split, ())], 'val': chosen}
+        parts['train'] = [image for image in parts['train'] if image not in {*chosen}]
+    elif given and any(given.values()):
+        parts = {split: [*part] for split, part in given.items() if part}
+    elif 'val' not in parts and options.val is None:
+        lists = find_lists(folder, images)
+        parts = {split: named for split, (_, named) in lists.items()} or parts
+    parts = assign_splits(parts, 'image', _NAME_ONE)
+    notes += _describe_lists(folder, lists, options)
+    listed = {image for part in parts.values() for image in part}
+    if options.val is not None and options.val_fraction is not None and 'val' in parts:
+        del parts['val']
+    if alone := len(set(images) - {image for part in parts.values() for image in part}):
+        why = 'that no list names' if len(listed) < len(images) else 'of val, which --val replaces'
+        notes.append(f'not used: {alone} images {why}')
+    if take_val and 'val' not in parts:
+        train = parts['train']
+        split = split_images(
+            [folder.root / image for image in train],
+            [{classes[image]} for image in train] if classes else (),
+            options.val_fraction,
+        )
+        parts |= dict(train=[train[i] for i in split.train], val=[train[i] for i in split.val])
+        notes.append(split.describe())
+    return {split: parts[split] for split in SPLITS if split in parts}, notes
+
+
+def split_of_path(images: Sequence[str]) -> Callable[[str], str]:
+    """Return what finds the split of an image: its folders, or its own name if all names say one."""
+    by_folder = {image: split_of_folder(image.rpartition('/')[0]) for image in images}
+    by_name = {image: find_split(image.rpartition('/')[2]) for image in images}
+    named = set(by_folder.values()) == {ALL} and ALL not in by_name.values()
+    return (by_name if named else by_folder).__getitem__
+
+
+def _by(key: Callable[[str], str], images: Iterable[str]) -> Parts:
+    parts: Parts = {}
+    for image in images:
+        parts.setdefault(key(image), []).append(image)
+    return parts
+
+
+def find_lists(folder: Folder, images: Iterable[str]) -> dict[str, tuple[str, list[str]]]:
+    """Find lists of images, such as train.txt and val.txt in one folder, whose names differ only in the split.
+
+    Args:
+        folder: The folder.
+        images: The images, relative to the root.
+
+    Returns:
+        Split -> the first list and the images of all; empty if no list is for training. Lists that name an image of
+        others, such as those of each class, are not taken.
+    """
+    images = set(images)
+    families: dict[tuple[str, tuple[str, ...]], dict[str, tuple[str, set[str]]]] = {}
+    for file in _split_files(folder):
+        if (named := _read_list(folder, file, images)) & images:
+            pure = PurePosixPath(file)
+            words = re.findall(r'[a-z]+|\d+', pure.stem.lower())
+            family = families.setdefault((pure.parent.as_posix(), (*(w for w in words if find_split(w) == ALL),)), {})
+            split = find_split(pure.stem)
+            if split not in family or 'trainval' in family[split][0]:  # of both, train leaves images for val
+                family[split] = file, named
+
+    def rank(key: tuple[str, tuple[str, ...]]) -> tuple:
+        named = set().union(*(named for _, named in families[key].values()))
+        return not named <= images, len(key[1]), -len(named), key
+
+    found: dict[str, tuple[str, list[str]]] = {}
+    taken: set[str] = set()
+    for key in sorted((key for key in families if 'train' in families[key]), key=rank):
+        named = images & set().union(*(named for _, named in families[key].values()))
+        if taken.isdisjoint(named):
+            taken |= named
+            for split, (file, part) in families[key].items():
+                found.setdefault(split, (file, []))[1].extend(sorted(part & images))
+    return {split: found[split] for split in SPLITS if split in found}
+
+
+def _split_files(folder: Folder) -> list[str]:
+    """Return the files whose names say a split, and that do not belong to one image."""
+    files = ((file, PurePosixPath(file).stem) for file in folder.with_suffix(*_SUFFIXES))
+    return [file for file, stem in files if find_split(stem) != ALL and not folder.has_image(stem)]
+
+
+def _read_list(folder: Folder, file: str, images: Set[str]) -> set[str]:
+    """Return the images that a list names, one at the beginning of each line; empty for a file of another form.
+
+    Args:
+        folder: The folder.
+        file: The list.
+        images: The images of the data set, which are preferred to others.
+    """
+    lines = [line.strip() for line in read_text(folder.root / file).splitlines() if line.strip()]
+    if file.endswith('.csv') and any(',' in line or ';' in line for line in lines):
+        return set()
+    near = PurePosixPath(file).parent.as_posix().removeprefix('.')
+    found = set()
+    for line in lines:
+        texts = (line, re.split(r'[\s,;]', line)[0])
+        named = (folder.find_image(text, near, among) for among in (images, None) for text in texts)
+        found |= {next((image for image in named if image is not None), None)} - {None}
+    return found if len(found) > 0.8 * len(set(lines)) else set()
+
+
+def _describe_lists(folder: Folder, used: Mapping[str, tuple[str, list[str]]], options: Options) -> list[str]:
+    """Return a line for each list that is used, and one about files whose names say a split and that are not.
+
+    Raises:
+        DataError: A file is called a split, and nothing else decides about the split.
+    """
+    files = [
+        file for file in folder.with_suffix(*_SUFFIXES) if 'split' in re.split('[^a-z]+', PurePosixPath(file).stem)
+    ]
+    if files and not used and options.val is None:
+        raise DataError(
+            f'{folder.root / files[0]} seems to say which images are for training, in a form that is not known.',
+            'Write lists train.txt and val.txt with an image per line, or ignore it with --val 0.2.',
+        )
+    lines = [f'{split}: the images that {file} lists' for split, (file, _) in used.items()]
+    unread = [file for file in (*_split_files(folder), *files) if file not in {file for file, _ in used.values()}]
+    if unread:
+        lines.append(f'not used: {", ".join(unread[:3])}, which may say which images are for training')
+    return lines
