@@ -18,7 +18,7 @@ from mmstvit.rules.image_folder import ImageFolder
 from mmstvit.rules.kinds import FAULT
 
 from .evidence import Evidence
-from .folder import ALL, Folder, assign_splits, check_single, find_split, relative
+from .folder import ALL, Folder, assign_splits, check_single, find_split, relative, split_of_folder
 from .options import NEXT_TO_CONFIG, Data, Options, first_names
 
 # Names of COCO's other annotations of the same images.
@@ -114,7 +114,8 @@ def read_coco(found: Mapping[str, list[Part]], folder: Folder, options: Options)
     parts, notes = _choose_parts(found, folder, options)
     for part in parts.values():
         notes += _complete_names(part)
-        part.images = _find_images(part, folder, options)
+        part.images, lines = _find_images(part, folder, options)
+        notes += lines
     return describe_instances(parts, notes, folder, options)
 
 
@@ -226,52 +227,44 @@ def _read_val(options: Options) -> Part:
     return Part(path, content)
 
 
-def _find_images(part: Part, folder: Folder, options: Options) -> Path:
-    """Find the folder from which the file names of a part lead to images."""
-    names = [str(image.get('file_name')).replace('\\', '/') for image in part.content['images']]
-    near = part.file.parent
-    best: tuple[int, Path] | None = None
-    outer = [near.parent] if near.name.lower().startswith(('ann', 'json', 'label')) else []
+def _find_images(part: Part, folder: Folder, options: Options) -> tuple[Path, list[str]]:
+    """Find the folder from which the file names of a part lead to images; returns also lines about it.
+
+    Names of images in several folders get the folders, if all are found.
+    """
+    images = part.content['images']
+    names = [str(image.get('file_name')).replace('\\', '/') for image in images]
+    parent = part.file.parent
+    outer = [parent.parent] if parent.name.lower().startswith(('ann', 'json', 'label')) else []
+    split = find_split(f'{parent.name}/{part.file.name}')
     for root in [options.images] if options.images else [folder.root, *outer]:
         tree = folder if root == folder.root else Folder.scan(Path(os.path.abspath(root)))
-        whole, last = _vote(names, tree)
-        votes = whole or last
-        if votes:
-            # The folder with most of the images, then the one nearest to the annotation file.
-            top = max(votes, key=lambda name: (votes[name], _nearness(tree.root / name, near, part.file)))
-            best = max(best or (0, near), (votes[top], tree.root / top), key=lambda found: found[0])
-        if best is not None and best[0] == len(names):
+        near = relative(parent, tree.root)
+        of_split = {image for image in tree.images if split_of_folder(image.rpartition('/')[0]) in (ALL, split)}
+        found = [tree.find_image(name, near, of_split) or tree.find_image(name, near) for name in names]
+        tops = Counter(_top(image, name) for image, name in zip(found, names, strict=True) if image is not None)
+        if tops.total() == len(names):
             break
-    if best is not None:
-        return best[1]
-    raise DataError(
-        f'None of the {len(names)} images in {part.file} was found below {folder.root} (first: {names[0]}).'
-        if names
-        else f'{part.file} lists no images.',
-        'Name their folder: --images FOLDER',
-    )
+    if not tops:
+        raise DataError(
+            f'None of the {len(names)} images in {part.file} was found below {folder.root} (first: {names[0]}).'
+            if names
+            else f'{part.file} lists no images.',
+            'Name their folder: --images FOLDER',
+        )
+    ((top, _),) = tops.most_common(1)
+    whole = all(f'/{image}'.endswith(f'/{name}') for image, name in zip(found, names, strict=True))
+    if len(tops) == 1 or not whole:
+        return tree.root / top, []
+    named = [{**image, 'file_name': path} for image, path in zip(images, found, strict=True)]
+    part.content, part.changed = {**part.content, 'images': named}, True
+    return tree.root, [f'images of {part.file.name} are in {len(tops)} folders: {first_names(sorted(tops), 3)}']
 
 
-def _vote(names: Sequence[str], tree: Folder) -> tuple[Counter, Counter]:
-    """Count, for every folder, the names that lead to an image from there; and by the last part of the names alone."""
-    by_name: dict[str, list[str]] = {}
-    for path in tree.images:
-        by_name.setdefault(PurePosixPath(path).name, []).append(path)
-    whole, last = Counter(), Counter()
-    for name in names:
-        pure = PurePosixPath(name)
-        for path in by_name.get(pure.name, ()):
-            if f'/{path}'.endswith(f'/{pure.as_posix()}'):
-                whole[path[: len(path) - len(pure.as_posix())].rstrip('/')] += 1
-            last[path.rpartition('/')[0]] += 1
-    return whole, last
-
-
-def _nearness(images: Path, annotations: Path, file: Path) -> tuple[bool, int]:
-    """Rank a folder of images: in the same split as the annotation file, and with a long path in common."""
-    common = sum(a == b for a, b in zip(images.parts, annotations.parts, strict=False))
-    split = find_split(f'{annotations.name}/{file.name}')
-    return split != ALL and find_split(f'{images.name}/x') == split, common
+def _top(image: str, name: str) -> str:
+    """Return the folder from which a name leads to an image; of a name with other folders, that of the image."""
+    same = f'/{image}'.endswith(f'/{name}')
+    return image[: -len(name)].rstrip('/') if same else image.rpartition('/')[0]
 
 
 def _repair(parts: Mapping[str, Part], options: Options) -> list[str]:
