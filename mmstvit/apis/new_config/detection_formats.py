@@ -3,13 +3,11 @@
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import TypeVar
 
-from mmstvit.datasets.importers import CocoTable, YoloLabels, read_labelme, read_voc, read_yolo, read_yolo_yaml
-from mmstvit.datasets.importers.labelme import NO_CLASS, parse_labelme
-from mmstvit.datasets.importers.voc import parse_voc
-from mmstvit.datasets.importers.yolo import is_label_file
+from mmstvit.datasets import importers
+from mmstvit.datasets.importers import ImageAnnotations, YoloLabels
 from mmstvit.errors import DataError
 from mmstvit.fileio import IMAGE_SUFFIXES
 
@@ -17,26 +15,31 @@ from .class_names import choose_names, parse_names
 from .evidence import Evidence
 from .folder import Folder, join, relative
 from .instances import Part, describe_instances, drop_unannotated
-from .options import Data, Options, first_names
+from .options import Data, Options
 from .splits import Parts, divide
 
-Content = TypeVar('Content')
 _SAMPLE = 30  # files that are looked at
 
 
 @dataclass
-class Labels:
-    """Images with labels of YOLO.
+class AnnotationFiles:
+    """Files of annotations of one image each.
 
     Args:
-        files: Image -> its file; None for an image without one.
-        described: Content of data.yaml.
-        splits: Split -> images, as data.yaml has them.
+        name: Name of the format.
+        read: Reads a file; returns None for one of another kind.
+        files: File -> its image; None if names decide.
+        background: Images without a file, beside others, have no objects; else they are not used.
+        classes: Names of the classes in the order of their numbers; empty for classes that have no numbers.
+        splits: Split -> images, if the format says it.
         notes: What was found, line by line.
     """
 
-    files: dict[str, str | None]
-    described: YoloLabels
+    name: str
+    read: Callable[[Path], ImageAnnotations | None]
+    files: Mapping[str, str | None]
+    background: bool = True
+    classes: Sequence[str] = ()
     splits: Parts = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
@@ -45,40 +48,34 @@ def look_for_yolo(folder: Folder, options: Options) -> Evidence:
     """Collect evidence for labels of YOLO."""
     evidence = Evidence()
     yaml, described = _find_yaml(folder, evidence)
-    labels = {image: next((f for f in _label_files(image) if f in folder.all_files), None) for image in folder.images}
-    named = [file for file in labels.values() if file is not None]
-    good = [file for file in named[:_SAMPLE] if is_label_file(folder.root / file)]
-    if good and len(good) == len(named[:_SAMPLE]):
-        evidence.add_for(f'{len(named)} of {len(labels)} images have a file of labels such as {good[0]}')
-    elif good:
-        bad = next(file for file in named if file not in good)
-        evidence.add_against(f'{bad} is not a file of labels of YOLO, but {good[0]} is', 'Correct or remove the file.')
-    elif described is not None:
-        evidence.refuse(
-            f'{evidence.reasons[0]}, but no image has a file of labels', 'Name the folder with images and labels.'
-        )
-    if not good:
+    labels = ((next((f for f in _label_files(image) if f in folder.all_files), ''), image) for image in folder.images)
+    files = {file: image for file, image in labels if file}
+    sample = list(files)[:_SAMPLE]
+    bad = [file for file in sample if not importers.is_label_file(folder.root / file)]
+    if len(bad) == len(sample):
+        if described is not None:
+            remedy = 'Name the folder with images and labels.'
+            evidence.refuse(f'{evidence.reasons[0]}, but no image has a file of labels', remedy)
         return evidence
-    # An image without a label is background in a folder of labeled images; others are something else.
-    tops = {image.rpartition('/')[0] for image, file in labels.items() if file is not None}
-    used = {image: file for image, file in labels.items() if image.rpartition('/')[0] in tops}
-    found = Labels(used, described or YoloLabels([]))
-    if others := len(labels) - len(used):
-        found.notes.append(f'not used: {others} images in folders without labels')
-    if described is not None:
-        found.splits = _resolve_splits(folder, yaml, described, found.notes)
-    else:
+    good = next(file for file in sample if file not in bad)
+    if bad:
+        evidence.add_against(f'{bad[0]} is not a file of labels of YOLO, but {good} is', 'Correct or remove the file.')
+    evidence.add_for(f'{len(files)} of {len(folder.images)} images have a file of labels such as {good}')
+    if described is None:
         entries = parse_names(options.classes) if options.classes else choose_names(folder)[0]
-        found.described.names = [entry.name for entry in entries]
+        described = YoloLabels([entry.name for entry in entries])
         if not entries:
             evidence.add_against(
                 'no file has the names of the classes (data.yaml, classes.txt)',
                 'Name them in their order: --classes NAME NAME …',
             )
-    alone = [file for file in folder.with_suffix('.txt') if file not in {*named} and is_label_file(folder.root / file)]
-    if alone:
+    read = partial(importers.read_yolo, described=described)
+    evidence.found = found = AnnotationFiles('labels of YOLO', read, files, classes=described.names)
+    found.splits = _resolve_splits(folder, yaml, described, found.notes)
+    texts = (file for file in folder.with_suffix('.txt') if file not in files)
+    if alone := [file for file in texts if importers.is_label_file(folder.root / file)]:
         found.notes.append(f'not used: {len(alone)} files of labels without an image (first: {min(alone)})')
-    evidence.found, evidence.used, evidence.coverage = found, {*named}, len(used) / len(labels)
+    evidence.used, evidence.coverage = {*files}, len(files) / len(folder.images)
     return evidence
 
 
@@ -87,7 +84,7 @@ def _find_yaml(folder: Folder, evidence: Evidence) -> tuple[str, YoloLabels | No
     for path in folder.with_suffix('.yaml', '.yml'):
         if PurePosixPath(path).name == 'data.yaml' or len(path.split('/')) <= 2:
             try:
-                described = read_yolo_yaml(folder.root / path)
+                described = importers.read_yolo_yaml(folder.root / path)
             except DataError as error:
                 evidence.add_against(error.problem, error.remedy)
                 continue
@@ -150,153 +147,103 @@ def _read_list(folder: Folder, file: str) -> list[str]:
     return found
 
 
-def read_yolo_data(found: Labels, folder: Folder, options: Options) -> Data:
-    """Read a data set of YOLO; raises DataError for a line that is not a label."""
-    files, described = found.files, found.described
-    notes = [
-        f'labels of YOLO for {sum(file is not None for file in files.values())} images, '
-        f'{sum(file is None for file in files.values())} images are background',
-        *found.notes,
-    ]
-    return _describe(
-        lambda part: read_yolo(
-            folder.root, {image: files.get(image) for image in part}, described.names, described.keypoints
-        ),
-        divide(files, folder, options, given=found.splits, take_val=False),
-        notes,
-        folder,
-        options,
-    )
-
-
 def look_for_voc(folder: Folder, options: Options) -> Evidence:
     """Collect evidence for XML files of Pascal VOC."""
-    return _look(folder, '.xml', parse_voc, 'XML files of Pascal VOC')
+    return _look(folder, '.xml', importers.read_voc, 'XML files of Pascal VOC', background=False)
 
 
 def look_for_labelme(folder: Folder, options: Options) -> Evidence:
     """Collect evidence for JSON files of labelme."""
-    evidence = _look(folder, '.json', parse_labelme, 'JSON files of labelme')
+    evidence = _look(folder, '.json', importers.read_labelme, 'JSON files of labelme', background=True)
     evidence.against.clear()  # the evidence for COCO says what is wrong with a file
     return evidence
 
 
-def _look(folder: Folder, suffix: str, parse: Callable[[Path], object], name: str) -> Evidence:
-    """Collect evidence for files of one image each."""
+def _look(
+    folder: Folder, suffix: str, read: Callable[[Path], ImageAnnotations | None], name: str, background: bool
+) -> Evidence:
     evidence, good = Evidence(), []
     files = list(folder.with_suffix(suffix))
     for file in files[:_SAMPLE]:
         try:
-            if parse(folder.root / file) is not None:
+            if read(folder.root / file) is not None:
                 good.append(file)
         except DataError as error:
             evidence.add_against(error.problem, error.remedy)
     if good:
         evidence.add_for(f'{len(files)} {name} such as {good[0]}')
-        evidence.found, evidence.used = files, {*files}
-        evidence.coverage = len(files) / max(1, len(folder.images))
+        evidence.found = AnnotationFiles(name, read, dict.fromkeys(files), background)
+        evidence.used, evidence.coverage = {*files}, len(files) / max(1, len(folder.images))
     return evidence
 
 
-def read_voc_data(files: list[str], folder: Folder, options: Options) -> Data:
-    """Read a data set of Pascal VOC; raises DataError if most images are missing."""
-    parsed, lost = _match(files, folder, parse_voc, lambda found: found[0], 'XML files', options)
-    classes = sorted({item.name for _, found in parsed.values() for item in found})
-    notes = [f'Pascal VOC: {len(parsed)} images, classes {first_names(classes)}', *lost]
-    tops = {image.rpartition('/')[0] for image in parsed}
-    if alone := sum(image not in parsed and image.rpartition('/')[0] in tops for image in folder.images):
-        notes.append(f'not used: {alone} images without an XML file')
-    return _describe(
-        lambda part: read_voc(folder.root, {image: parsed[image][1] for image in part}, classes),
-        divide(parsed, folder, options, take_val=False),
-        notes,
-        folder,
-        options,
-    )
+def read_files(found: AnnotationFiles, folder: Folder, options: Options) -> Data:
+    """Read a data set with a file of annotations for each image.
+
+    Raises:
+        DataError: Most images are missing, there are no objects, or the splits are ambiguous.
+    """
+    annotations, notes = _read_files(found, folder, options)
+    tops = {image.rpartition('/')[0] for image in annotations}
+    others = [image for image in folder.images if image not in annotations]
+    alone = [image for image in others if image.rpartition('/')[0] in tops]
+    if found.background:
+        annotations |= dict.fromkeys(alone, ImageAnnotations())
+    counts = f'{len(annotations)} images, {len(alone)} images are background' if found.background else len(annotations)
+    classes = found.classes or sorted({item.label for content in annotations.values() for item in content.objects})
+    notes = [f'{found.name}: {counts}', *notes, *found.notes]
+    if alone and not found.background:
+        notes.append(f'not used: {len(alone)} images without one of the {found.name} (first: {alone[0]})')
+    if len(others) > len(alone):
+        notes.append(f'not used: {len(others) - len(alone)} images in folders without labels')
+    if not any(content.objects for content in annotations.values()):
+        raise DataError(f'{folder.root} has no objects of a class.')
+    divided, lines = divide(annotations, folder, options, given=found.splits, take_val=False)
+    unused = sum((annotations[image].unused for part in divided.values() for image in part), Counter())
+    notes += [*lines, *(f'not used: {count} × {reason}' for reason, count in unused.items())]
+    shapes = [polygon for content in annotations.values() for item in content.objects for polygon in item.polygons]
+    if shapes and all(len(polygon) == 8 for polygon in shapes):
+        notes.append('all polygons have four corners, as rotated boxes have: they are learned as masks')
+    parts = {}
+    for split, part in divided.items():
+        content = importers.to_coco(folder.root, {image: annotations[image] for image in part}, classes)
+        parts[split] = Part(folder.root, content, folder.root, changed=True)
+    return describe_instances(parts, [*notes, *drop_unannotated(parts)], folder, options)
 
 
-def read_labelme_data(files: list[str], folder: Folder, options: Options) -> Data:
-    """Read a data set of labelme; raises DataError if most images are missing."""
-    contents, lost = _match(
-        files, folder, parse_labelme, lambda content: str(content.get('imagePath') or ''), 'JSON files', options
-    )
-    labels = Counter(shape['label'] for content in contents.values() for shape in content['shapes'])
-    classes = sorted(name for name in labels if name not in NO_CLASS)
-    if not classes:
-        raise DataError(f'The files of labelme in {folder.root} have no shape with a class.')
-    every = {**contents, **{image: dict(shapes=[]) for image in folder.images if image not in contents}}
-    notes = [
-        f'labelme: {len(contents)} images with a file of shapes, {len(every) - len(contents)} without, classes '
-        f'{first_names(classes)}',
-        *lost,
-    ]
-    return _describe(
-        lambda part: read_labelme(folder.root, {image: every[image] for image in part}, classes),
-        divide(every, folder, options, take_val=False),
-        notes,
-        folder,
-        options,
-    )
-
-
-def _match(
-    files: Sequence[str],
-    folder: Folder,
-    parse: Callable[[Path], Content | None],
-    name_of: Callable[[Content], str],
-    what: str,
-    options: Options,
-) -> tuple[dict[str, Content], list[str]]:
-    """Parse files of annotations, and find the image of each: by the name in it, or else by its own.
+def _read_files(
+    found: AnnotationFiles, folder: Folder, options: Options
+) -> tuple[dict[str, ImageAnnotations], list[str]]:
+    """Read files of annotations, and find the image of each: by the name in it, or else by its own.
 
     Returns:
-        Content by image; and a line about the files that are left out, if there are any.
+        Annotations by image; and a line about the files that are left out, if there are any.
 
     Raises:
         DataError: Images are missing, and ``--skip-missing`` is not given; or most are.
     """
-    contents, missing = {}, []
-    for file in files:
-        content = parse(folder.root / file)
+    annotations, missing = {}, []
+    for file, image in found.files.items():
+        content = found.read(folder.root / file)
         if content is None:
             continue
-        pure = PurePosixPath(file)
-        near = pure.parent.as_posix().removeprefix('.')
-        named = PurePosixPath(name_of(content).replace('\\', '/')).name  # its folders are those of another computer
-        image = (folder.find_image(named, near) if named else None) or folder.find_image(pure.stem, near)
+        if image is None:
+            pure = PurePosixPath(file)
+            near = pure.parent.as_posix().removeprefix('.')
+            named = PurePosixPath(content.image.replace('\\', '/')).name  # its folders are those of another computer
+            image = (folder.find_image(named, near) if named else None) or folder.find_image(pure.stem, near)
         if image is None:
             missing.append(file)
         else:
-            contents[image] = content
+            annotations[image] = content
     if not missing:
-        return contents, []
-    most = 2 * len(missing) > len(files)
+        return annotations, []
+    most = 2 * len(missing) > len(found.files)
     if most or not options.skip_missing:
         raise DataError(
-            f'{len(missing)} of {len(files)} {what} have no image (first: {missing[0]}).',
+            f'{len(missing)} of {len(found.files)} {found.name} have no image (first: {missing[0]}).',
             'Put the images into the folder.'
             if most
             else 'Add the images, or train on the others with --skip-missing.',
         )
-    return contents, [f'left out: {len(missing)} files whose image is missing (first: {missing[0]})']
-
-
-def _describe(
-    read: Callable[[Sequence[str]], CocoTable],
-    divided: tuple[Mapping[str, Sequence[str]], list[str]],
-    notes: list[str],
-    folder: Folder,
-    options: Options,
-) -> Data:
-    """Read the parts of a data set, and go on as with COCO files."""
-    tables = {split: read(part) for split, part in divided[0].items()}
-    unused = sum((table.unused for table in tables.values()), Counter())
-    notes += [*divided[1], *(f'not used: {count} × {reason}' for reason, count in unused.items())]
-    if not any(table.annotations for table in tables.values()):
-        raise DataError(f'{folder.root} has no objects.')
-    masks = [polygon for table in tables.values() for entry in table.annotations for polygon in entry['segmentation']]
-    if masks and all(len(polygon) == 8 for polygon in masks):
-        notes.append('all polygons have four corners, as rotated boxes have: they are learned as masks')
-    parts = {split: Part(folder.root, table.content, folder.root, changed=True) for split, table in tables.items()}
-    notes += drop_unannotated(parts)
-    return describe_instances(parts, notes, folder, options)
+    return annotations, [f'left out: {len(missing)} files whose image is missing (first: {missing[0]})']

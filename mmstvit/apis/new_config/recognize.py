@@ -35,9 +35,9 @@ class Layout(NamedTuple):
 
 LAYOUTS = (
     Layout('instances', 'annotation files in COCO format', look_for_coco, read_coco),
-    Layout('instances', 'labels of YOLO', formats.look_for_yolo, formats.read_yolo_data),
-    Layout('instances', 'XML files of Pascal VOC', formats.look_for_voc, formats.read_voc_data),
-    Layout('instances', 'JSON files of labelme', formats.look_for_labelme, formats.read_labelme_data),
+    Layout('instances', 'labels of YOLO', formats.look_for_yolo, formats.read_files),
+    Layout('instances', 'XML files of Pascal VOC', formats.look_for_voc, formats.read_files),
+    Layout('instances', 'JSON files of labelme', formats.look_for_labelme, formats.read_files),
     Layout('segments', 'images with label maps', look_for_label_maps, read_label_maps),
     Layout('classes', 'a folder of images per class', look_for_class_folders, read_class_folders),
 )

@@ -1,86 +1,90 @@
-"""Build the content of a COCO annotation file, image by image."""
+"""Annotations of images, as every importer reads them, and the content of a COCO annotation file made of them."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from mmstvit.errors import DataError
 from mmstvit.fileio import image_size
 
 
-class CocoTable:
-    """Content of a COCO annotation file.
+@dataclass(frozen=True)
+class ImportedObject:
+    """An object of an image.
+
+    Args:
+        label: Name of its class, or its number from 0.
+        box: Left, top, width and height; None takes that of the polygons.
+        polygons: Polygons x1, y1, x2, y2, …; none for a box alone.
+        crowd: It counts neither in training nor in evaluation.
+    """
+
+    label: str | int
+    box: Sequence[float] | None = None
+    polygons: Sequence[Sequence[float]] = ()
+    crowd: bool = False
+
+
+@dataclass(frozen=True)
+class ImageAnnotations:
+    """What an annotation file says about an image.
+
+    Args:
+        objects: The objects, in pixels.
+        image: Name of the image in the file; may be empty, or a path of another computer.
+        fractions: The numbers are fractions of the image instead of pixels.
+        unused: Number of annotations that are not used, by reason.
+    """
+
+    objects: Sequence[ImportedObject] = ()
+    image: str = ''
+    fractions: bool = False
+    unused: Counter[str] = field(default_factory=Counter)
+
+
+def to_coco(root: Path, annotations: Mapping[str, ImageAnnotations], classes: Sequence[str]) -> dict[str, list[dict]]:
+    """Make the content of a COCO annotation file; every number stays as it is in the source.
 
     Args:
         root: Folder of the data set.
+        annotations: Image, relative to the root -> its annotations.
         classes: Names of the classes; their category ids are 1, 2, …
 
-    Attributes:
-        unused: Number of annotations that were not used, by reason.
+    Raises:
+        DataError: An image cannot be read.
     """
-
-    def __init__(self, root: Path, classes: Sequence[str]) -> None:
-        self.root = root
-        self.categories = [dict(id=i, name=name) for i, name in enumerate(classes, 1)]
-        self.images: list[dict] = []
-        self.annotations: list[dict] = []
-        self.unused: Counter[str] = Counter()
-
-    @property
-    def content(self) -> dict[str, list[dict]]:
-        """The content of the file."""
-        return dict(images=self.images, annotations=self.annotations, categories=self.categories)
-
-    def add_image(self, name: str) -> tuple[int, int]:
-        """Add an image; objects are added to the last one.
-
-        Args:
-            name: Path below the root.
-
-        Returns:
-            Width and height, as pipelines see the image.
-
-        Raises:
-            DataError: The image cannot be read.
-        """
-        size = image_size(self.root / name)
+    images, objects = [], []
+    labels = {name: i for i, name in enumerate(classes)}
+    for name, annotation in annotations.items():
+        size = image_size(root / name)
         if size is None:
-            raise DataError(f'{self.root / name} cannot be read as an image.', 'Repair or remove the file.')
-        self.images.append(dict(id=len(self.images) + 1, file_name=name, width=size[0], height=size[1]))
-        return size
-
-    def add_object(
-        self,
-        label: int,
-        box: Sequence[float] | None = None,
-        polygons: Sequence[Sequence[float]] = (),
-        crowd: bool = False,
-    ) -> None:
-        """Add an object of the last image.
-
-        Args:
-            label: Number of the class, from 0.
-            box: x, y, width and height in pixels; None takes that of the polygons.
-            polygons: Polygons x1, y1, x2, y2, … in pixels; none for a box alone.
-            crowd: The object counts neither in training nor in evaluation.
-        """
-        area = 0.0
-        if box is None:
-            xs = [x for polygon in polygons for x in polygon[0::2]]
-            ys = [y for polygon in polygons for y in polygon[1::2]]
-            box = [min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)]
-            area = sum(map(polygon_area, polygons))
-        self.annotations.append(
-            dict(
-                id=len(self.annotations) + 1,
-                image_id=self.images[-1]['id'],
-                category_id=label + 1,
-                bbox=list(box),
-                area=area or box[2] * box[3],
-                iscrowd=int(crowd),
-                segmentation=[list(polygon) for polygon in polygons],
+            raise DataError(f'{root / name} cannot be read as an image.', 'Repair or remove the file.')
+        images.append(dict(id=len(images) + 1, file_name=name, width=size[0], height=size[1]))
+        scale = size if annotation.fractions else (1, 1)
+        for item in annotation.objects:
+            polygons = [[value * scale[i % 2] for i, value in enumerate(polygon)] for polygon in item.polygons]
+            box, area = _bound(polygons), sum(map(polygon_area, polygons))
+            if item.box is not None:
+                box = [value * scale[i % 2] for i, value in enumerate(item.box)]
+            objects.append(
+                dict(
+                    id=len(objects) + 1,
+                    image_id=len(images),
+                    category_id=labels.get(item.label, item.label) + 1,
+                    bbox=box,
+                    area=area or box[2] * box[3],
+                    iscrowd=int(item.crowd),
+                    segmentation=polygons,
+                )
             )
-        )
+    return dict(images=images, annotations=objects, categories=[dict(id=i + 1, name=n) for i, n in enumerate(classes)])
+
+
+def _bound(polygons: Sequence[Sequence[float]]) -> list[float]:
+    xs = [x for polygon in polygons for x in polygon[0::2]] or [0]
+    ys = [y for polygon in polygons for y in polygon[1::2]] or [0]
+    return [min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)]
 
 
 def polygon_area(polygon: Sequence[float]) -> float:

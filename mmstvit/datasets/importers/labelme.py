@@ -1,21 +1,24 @@
 """JSON files of labelme: a file per image, with shapes."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
 from mmstvit.datasets.json_files import read_json
 from mmstvit.errors import DataError
 
-from .coco_table import CocoTable
+from .coco_table import ImageAnnotations, ImportedObject
 
 # Labels for what is not to be learned.
-NO_CLASS = ('__ignore__', '_ignore_', '_background_', '__background__')
+_NO_CLASS = ('__ignore__', '_ignore_', '_background_', '__background__')
 _CORNERS_OF_A_CIRCLE = 64
 
 
-def parse_labelme(path: Path) -> Mapping | None:
-    """Parse a file; None if it is JSON of another kind.
+def read_labelme(path: Path) -> ImageAnnotations | None:
+    """Read the polygons, rectangles and circles of a file; None if it is JSON of another kind.
+
+    Shapes of one label with the same ``group_id`` are one object. Points, lines and masks in PNG format are not used.
 
     Raises:
         DataError: The file is not JSON, or a shape has no label or points.
@@ -23,45 +26,29 @@ def parse_labelme(path: Path) -> Mapping | None:
     content = read_json(path)
     if not isinstance(content, Mapping) or not isinstance(content.get('shapes'), list):
         return None
+    unused, objects = Counter(), {}
     for number, shape in enumerate(content['shapes'], 1):
-        points = shape.get('points') if isinstance(shape, Mapping) else None
-        try:
-            sound = all(math.isfinite(x) and math.isfinite(y) for x, y in points)
-        except (TypeError, ValueError):
-            sound = False
-        if not sound or not isinstance(shape.get('label'), str):
+        if not _is_sound(shape):
             raise DataError(f'{path}: shape {number} has no label, or no points of two numbers.', 'Correct the file.')
-    return content
-
-
-def read_labelme(root: Path, contents: Mapping[str, Mapping], classes: Sequence[str]) -> CocoTable:
-    """Make a table of images and their polygons, rectangles and circles.
-
-    Shapes of one label with the same ``group_id`` are one object. Points, lines and masks in PNG format are not used.
-
-    Args:
-        root: Folder of the data set.
-        contents: Image -> content of its file.
-        classes: Names of the classes.
-    """
-    table, labels = CocoTable(root, classes), {name: i for i, name in enumerate(classes)}
-    for image, content in contents.items():
-        table.add_image(image)
-        objects: dict[object, list[list[float]]] = {}
-        for number, shape in enumerate(content['shapes']):
-            if shape['label'] in NO_CLASS:
-                table.unused[f'a shape of {shape["label"]}'] += 1
-                continue
-            polygon = to_polygon(shape)
-            if polygon is None:
-                table.unused[f'a shape of the type {shape.get("shape_type", "polygon")}'] += 1
-                continue
+        polygon = to_polygon(shape)
+        if shape['label'] in _NO_CLASS:
+            unused[f'a shape of {shape["label"]}'] += 1
+        elif polygon is None:
+            unused[f'a shape of the type {shape.get("shape_type", "polygon")}'] += 1
+        else:
             group = shape.get('group_id')
             key = shape['label'], number if group is None else f'group {group}'
             objects.setdefault(key, []).append(polygon)
-        for (label, _), polygons in objects.items():
-            table.add_object(labels[label], polygons=polygons)
-    return table
+    found = [ImportedObject(label, polygons=polygons) for (label, _), polygons in objects.items()]
+    return ImageAnnotations(found, str(content.get('imagePath') or ''), unused=unused)
+
+
+def _is_sound(shape: object) -> bool:
+    try:
+        points = shape['points'] if isinstance(shape['label'], str) else None
+        return all(math.isfinite(x) and math.isfinite(y) for x, y in points)
+    except (KeyError, TypeError, ValueError):
+        return False
 
 
 def to_polygon(shape: Mapping) -> list[float] | None:

@@ -1,7 +1,8 @@
 """YOLO's text files: a line is a class and fractions of the image, of a box or of a polygon."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import yaml
 from mmstvit.errors import DataError
 from mmstvit.fileio import read_file
 
-from .coco_table import CocoTable
+from .coco_table import ImageAnnotations, ImportedObject
 
 _LINE = re.compile(r'\d+(?:\.0*)?(?:\s+-?[\d.]+(?:[eE][-+]?\d+)?){4,}\s*')
 _SPLITS = dict(train='train', val='val', valid='val', validation='val', test='test')
@@ -80,48 +81,34 @@ def read_yolo_yaml(path: Path) -> YoloLabels | None:
     return YoloLabels([str(name) for name in names], splits, str(content.get('path') or ''), 'kpt_shape' in content)
 
 
-def read_yolo(
-    root: Path, labels: Mapping[str, str | None], classes: Sequence[str], keypoints: bool = False
-) -> CocoTable:
-    """Read the labels of images.
+def read_yolo(path: Path, described: YoloLabels) -> ImageAnnotations:
+    """Read the labels of an image; keypoints after a box are not used.
 
     Args:
-        root: Folder of the data set.
-        labels: Image -> its label file; None for an image without one, which has no objects.
-        classes: Names of the classes.
-        keypoints: The lines have keypoints after the box, which are not used.
+        path: The file.
+        described: Names of the classes, and whether there are keypoints.
 
     Raises:
         DataError: A line is not a label, or names a class that does not exist; the message has file and line.
     """
-    table = CocoTable(root, classes)
-    for image, file in labels.items():
-        width, height = table.add_image(image)
-        seen = set()
-        for number, line in enumerate(_read_lines(root / file) if file else (), 1):
-            where = f'{root / file}, line {number}'
-            if not line.strip() or line in seen:
-                table.unused['a line that is there twice'] += line in seen
-                continue
-            seen.add(line)
-            label, values = _parse(line, where, len(classes))
-            if len(values) == 4 or keypoints:
-                x, y, w, h = values[:4]
-                box = [(x - w / 2) * width, (y - h / 2) * height, w * width, h * height]
-                table.unused['keypoints'] += keypoints
-                table.add_object(label, box)
-            else:
-                polygon = [value * (height if i % 2 else width) for i, value in enumerate(values)]
-                table.add_object(label, polygons=[polygon])
-    table.unused = +table.unused
-    return table
-
-
-def _read_lines(path: Path) -> list[str]:
     try:
-        return read_file(path).decode('utf-8-sig').splitlines()
+        lines = path.read_text(encoding='utf-8-sig').splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f'{path} cannot be read: {error}.', 'Repair or remove the file.') from error
+    objects: dict[str, ImportedObject] = {}
+    unused = Counter()
+    for number, line in enumerate(lines, 1):
+        if line in objects:
+            unused['a line that is there twice'] += 1
+        elif line.strip():
+            label, values = _parse(line, f'{path}, line {number}', len(described.names))
+            if len(values) == 4 or described.keypoints:
+                x, y, w, h = values[:4]
+                objects[line] = ImportedObject(label, [x - w / 2, y - h / 2, w, h])
+                unused['keypoints'] += described.keypoints
+            else:
+                objects[line] = ImportedObject(label, polygons=[values])
+    return ImageAnnotations([*objects.values()], fractions=True, unused=+unused)
 
 
 def _parse(line: str, where: str, count: int) -> tuple[int, list[float]]:
