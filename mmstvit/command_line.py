@@ -155,6 +155,10 @@ def user_errors() -> Iterator[None]:
     try:
         check_core()
         yield
+        sys.stdout.flush()
+    except BrokenPipeError:  # the program that reads the output has ended, as in `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except DependencyError as error:
         sys.exit(f'error: {error}')
     except (UserError, ImportError) as error:

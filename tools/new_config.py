@@ -64,11 +64,12 @@ def main() -> None:
         from mmstvit.apis.new_config import Options, new_config
 
         config = new_config(Options(**vars(args)))
+        if not dry_run:
+            config.write(args.force)
         print('\n'.join(config.notes))
         if dry_run:
             print(f'\n{config.text}')
             return
-        config.write(args.force)
         print(f'\nWrote {config.path}')
         for name in config.data.files:
             if '/' not in name:

@@ -4,7 +4,7 @@ import hashlib
 import io
 import os
 import pickle
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -75,26 +75,41 @@ def write_atomically(data: bytes, target: Path) -> str:
     Raises:
         CheckpointError: The file cannot be written, as on a full disk; nothing is left of the attempt.
     """
-    partial = target.with_name(target.name + '.partial')  # of a link: the link is replaced, not its target
-    new_folders = [folder for folder in target.parents if not folder.exists()]  # the innermost first
+    write_all({target: lambda: data})
+    return hashlib.sha256(data).hexdigest()
+
+
+def write_all(files: Mapping[Path, Callable[[], bytes]]) -> None:
+    """Write all of some files or none of them; after any error the targets are unchanged.
+
+    Args:
+        files: Target -> what makes its content. Folders are made if needed; existing files are replaced.
+
+    Raises:
+        CheckpointError: A file cannot be written, as on a full disk; nothing is left of the attempt.
+    """
+    partial: dict[Path, Path] = {}
+    folders = {folder: None for target in files for folder in target.parents if not folder.exists()}
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial.unlink(missing_ok=True)
-        try:
-            with open(partial, 'xb') as file:
+        for target, content in files.items():
+            data = content()
+            target.parent.mkdir(parents=True, exist_ok=True)
+            partial[target] = target.with_name(target.name + '.partial')
+            with open(partial[target], 'wb') as file:
                 file.write(data)
-            flush(partial)
-            os.replace(partial, target)
-            flush(target.parent)
-        finally:
-            partial.unlink(missing_ok=True)
+                file.flush()
+                os.fsync(file.fileno())
+        for target, path in partial.items():
+            os.replace(path, target)
     except OSError as error:
-        for folder in new_folders:
-            if folder.is_dir() and not any(folder.iterdir()):
-                folder.rmdir()
         size = f'{len(data) / 1e6:.1f} MB'
         raise CheckpointError(f'{target} ({size}) cannot be written: {error.strerror}. Nothing was changed.') from error
-    return hashlib.sha256(data).hexdigest()
+    finally:
+        for path in partial.values():
+            path.unlink(missing_ok=True)
+        for folder in sorted(folders, reverse=True):  # the innermost first
+            if folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()
 
 
 def flush(path: Path) -> None:

@@ -16,7 +16,7 @@ from mmengine.config import Config
 
 from mmstvit.dependencies import tool_command
 from mmstvit.errors import UserError, one_line
-from mmstvit.fileio import write_atomically
+from mmstvit.fileio import write_all
 
 from .code import check_name
 from .image_kinds import look_at_images
@@ -62,9 +62,7 @@ class NewConfig:
         existing = [path for path in (self.path, *files) if os.path.lexists(path)]
         if existing and not force:
             raise UserError(f'{existing[0]} exists.', 'Choose another name with --out, or overwrite it with --force.')
-        for path, content in files.items():
-            write_atomically(content(), path)
-        write_atomically(self.text.encode(), self.path)
+        write_all({**files, self.path: self.text.encode})
 
     def next_commands(self) -> list[str]:
         """Return the commands that verify the data, train, and predict."""

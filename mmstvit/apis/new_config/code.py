@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from mmstvit.errors import DataError
 
 _WIDTH = 120
+_LONGEST = 4096  # characters of a name: those of a path
 
 
 class Code(str):
@@ -26,9 +27,11 @@ def check_name(name: str) -> None:
     """Refuse a name from data that no config or list of files can hold.
 
     Raises:
-        DataError: It has control characters, bytes that are not UTF-8, or two opening braces, which MMEngine would
-            replace in the config that it saves in the work dir.
+        DataError: It is very long, or has control characters, bytes that are not UTF-8, or two opening braces, which
+            MMEngine would replace in the config that it saves in the work dir.
     """
+    if len(name) > _LONGEST:
+        raise DataError(f'The name {name[:40]!r}… has {len(name)} characters.', 'Shorten it.')
     if any(unicodedata.category(character) in ('Cc', 'Cs', 'Zl', 'Zp') for character in name):
         raise DataError(f'The name {name!r} has control characters or bytes that are not UTF-8.', 'Rename it.')
     if '{{' in name:
