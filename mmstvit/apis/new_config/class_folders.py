@@ -35,7 +35,10 @@ def look_for_class_folders(folder: Folder, options: Options) -> Evidence:
     if not any(len(inner) > 1 for inner in names.values()):
         return evidence
     evidence.found = found
-    listed = first_names(sorted({name for inner in names.values() for name in inner}), 4)
+    listed = first_names(sorted({name for inner in names.values() if len(inner) > 1 for name in inner}), 4)
+    evidence.images = {
+        join(top, name, path) for top in names for name in names[top] for path in folder.below(join(top, name))
+    }
     evidence.decide = f'If {listed} are the classes: --task classes.'
     for split, top in ((split, top) for split, tops in found.items() for top in tops):
         if len(names[top]) > 1:

@@ -54,7 +54,7 @@ def choose_names(folder: Folder, values: Collection[object] = ()) -> tuple[list[
     """
     files = [file for file in folder.with_suffix(*_SUFFIXES) if _is_called_names(file.rpartition('/')[2])]
     read = {path: entries for path in files if (entries := _read_named(folder, path))}
-    wanted = set(values) - {255}
+    wanted = set(values) - {0, 255}
     fit = {path: entries for path, entries in read.items() if wanted and wanted <= {entry.value for entry in entries}}
     read = fit or read
     valued = any(entries[0].value is not None for entries in read.values())  # then the order says nothing
@@ -75,7 +75,7 @@ def _is_called_names(name: str) -> bool:
 def _read_named(folder: Folder, path: str) -> list[Entry]:
     """Read a file that is called like one of names; empty if it says something about images."""
     entries = read_names(folder.root / path)
-    return [] if any(folder.find_image(entry.name) for entry in entries) else entries
+    return [] if any(folder.find_image(re.split(r'[\s,;]', entry.name)[0]) for entry in entries) else entries
 
 
 def read_names(path: Path) -> list[Entry]:
@@ -153,9 +153,11 @@ def _from_cells(cells: Mapping[str, str]) -> Entry | None:
 def _from_row(row: list[str]) -> Entry | None:
     numbers = [int(cell) for cell in row if cell.isdigit()]
     names = [cell for cell in row if cell and not cell.isdigit()]
-    if not names or len(numbers) not in (0, 1, 3):
+    if not names or len(numbers) not in (0, 1, 3, 4):
         return None
-    return Entry(names[0], None if not numbers else numbers[0] if len(numbers) == 1 else tuple(numbers))
+    if len(numbers) < 2:
+        return Entry(names[0], numbers[0] if numbers else None)
+    return Entry(names[0], tuple(numbers[-3:]))  # of four, the first is the number of the class
 
 
 def read_text(path: Path) -> str:

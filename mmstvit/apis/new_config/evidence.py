@@ -12,6 +12,7 @@ class Evidence:
         reasons: Lines that speak for the kind.
         against: Lines that speak against it, with what decides; empty if ``--task`` does.
         used: Files that the reader reads, relative to the root.
+        images: The images in folders of classes; empty for other kinds.
         coverage: Share of the images that the kind describes.
         decide: What ``--task`` would decide.
         refused: True if the data are of this kind and cannot be used.
@@ -21,6 +22,7 @@ class Evidence:
     reasons: list[str] = field(default_factory=list)
     against: list[tuple[str, str]] = field(default_factory=list)
     used: set[str] = field(default_factory=set)
+    images: set[str] = field(default_factory=set)
     coverage: float = 1.0
     decide: str = ''
     refused: bool = False

@@ -16,12 +16,12 @@ from mmstvit.fileio import IMAGE_SUFFIXES, walk_folder
 
 # Name of a folder or part of a file's name -> split.
 SPLIT_NAMES = {
-    'train': 'train', 'training': 'train', 'trn': 'train', 'trainval': 'train',
+    'train': 'train', 'training': 'train', 'tr': 'train', 'trn': 'train', 'trainval': 'train',
     'val': 'val', 'valid': 'val', 'validation': 'val', 'dev': 'val',
-    'test': 'test', 'testing': 'test',
+    'test': 'test', 'testing': 'test', 'te': 'test',
 }  # fmt: skip
 # What is written behind the name of a split, as in trainannot.
-_BEHIND = re.compile(r'(?<=.)(annot|annots|data|images|img|imgs|labels?|masks?|set)$')
+_BEHIND = re.compile(r'(?<=.)(annots?|data|images?|imgs?|labels?|masks?|set|[ab])$')
 SPLITS = ('train', 'val', 'test')
 # Words in the names of folders and files of label maps.
 MAP_WORDS = frozenset(

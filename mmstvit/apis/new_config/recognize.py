@@ -85,7 +85,8 @@ def recognize(options: Options) -> Data:
         used = set().union(*(evidence.used for evidence in every.values()))
         seen = {kind: every[kind] for kind in kinds}
     found = [kind for kind in seen if seen[kind].found and not seen[kind].refused]
-    others = look_for_unread_files(folder, used, alone=not found)
+    described = seen[found[0]].images if len(found) == 1 else None
+    others = look_for_unread_files(folder, used, described or {*folder.images}, alone=not found)
     for kind in found:
         if kind.task == 'classes':
             _contradict(seen[kind], [*(seen[other] for other in seen if other is not kind), others])

@@ -59,8 +59,9 @@ def divide(
     elif 'val' not in parts and options.val is None:
         lists = find_lists(folder, images)
         parts = {split: named for split, (_, named) in lists.items()} or parts
+    decided = options.val is not None or bool(given) or 'val' in parts
     parts = assign_splits(parts, 'image', _NAME_ONE)
-    notes += _describe_lists(folder, lists, options)
+    notes += _describe_lists(folder, lists, decided)
     listed = {image for part in parts.values() for image in part}
     if options.val is not None and options.val_fraction is not None and 'val' in parts:
         del parts['val']
@@ -110,8 +111,8 @@ def find_lists(folder: Folder, images: Iterable[str]) -> dict[str, tuple[str, li
     for file in _split_files(folder):
         if (named := _read_list(folder, file, images)) & images:
             pure = PurePosixPath(file)
-            words = re.findall(r'[a-z]+|\d+', pure.stem.lower())
-            family = families.setdefault((pure.parent.as_posix(), (*(w for w in words if find_split(w) == ALL),)), {})
+            words = (word for word in _words(file) if find_split(word) == ALL)
+            family = families.setdefault((pure.parent.as_posix(), (*words,)), {})
             split = find_split(pure.stem)
             if split not in family or 'trainval' in family[split][0]:  # of both, train leaves images for val
                 family[split] = file, named
@@ -157,22 +158,36 @@ def _read_list(folder: Folder, file: str, images: Set[str]) -> set[str]:
     return found if len(found) > 0.8 * len(set(lines)) else set()
 
 
-def _describe_lists(folder: Folder, used: Mapping[str, tuple[str, list[str]]], options: Options) -> list[str]:
+def _describe_lists(folder: Folder, used: Mapping[str, tuple[str, list[str]]], decided: bool) -> list[str]:
     """Return a line for each list that is used, and one about files whose names say a split and that are not.
 
+    Args:
+        folder: The folder.
+        used: Split -> a list and its images.
+        decided: The split is known without lists.
+
     Raises:
-        DataError: A file is called a split, and nothing else decides about the split.
+        DataError: Files are called like lists of a split, and nothing else decides about the split.
     """
-    files = [
-        file for file in folder.with_suffix(*_SUFFIXES) if 'split' in re.split('[^a-z]+', PurePosixPath(file).stem)
-    ]
-    if files and not used and options.val is None:
+    unread = [file for file in _split_files(folder) if file not in {file for file, _ in used.values()}]
+    splits = {
+        (PurePosixPath(file).parent, find_split(PurePosixPath(file).stem)) for file in unread if file[-4:] != '.csv'
+    }
+    telling = [top for top, split in splits if split == 'train' and {(top, 'val'), (top, 'test')} & splits]
+    files = [file for file in unread if PurePosixPath(file).parent in telling]
+    named = (file for file in folder.with_suffix(*_SUFFIXES) if 'split' in _words(file))
+    files += [file for file in named if file not in unread]
+    if files and not used and not decided:
         raise DataError(
             f'{folder.root / files[0]} seems to say which images are for training, in a form that is not known.',
             'Write lists train.txt and val.txt with an image per line, or ignore it with --val 0.2.',
         )
     lines = [f'{split}: the images that {file} lists' for split, (file, _) in used.items()]
-    unread = [file for file in (*_split_files(folder), *files) if file not in {file for file, _ in used.values()}]
+    unread = list(dict.fromkeys((*unread, *files)))
     if unread:
         lines.append(f'not used: {", ".join(unread[:3])}, which may say which images are for training')
     return lines
+
+
+def _words(file: str) -> list[str]:
+    return re.findall(r'[a-z]+|\d+', PurePosixPath(file).stem.lower())

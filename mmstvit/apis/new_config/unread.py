@@ -17,7 +17,7 @@ _CONVERT = 'Convert it to a format that docs/own_data.md lists: its section "Tab
 _MOST_ROWS = 200
 _MOST_FILES = 20  # of a suffix are read
 _HEAD = 1 << 16
-_TEXTS = ('.csv', '.json', '.jsonl', '.lst', '.odgt', '.tsv', '.txt', '.xml')
+_TEXTS = ('.csv', '.geojson', '.json', '.jsonl', '.lst', '.odgt', '.tsv', '.txt', '.xml')
 # Suffix, what the text has, name of the format, way out.
 _BY_TEXT: tuple[tuple[str, Callable[[str], bool], str, str], ...] = (
     ('.json', lambda text: '"_via_img_metadata"' in text or '"_via_settings"' in text, 'a project of VIA', _COCO),
@@ -46,16 +46,17 @@ _BY_SUFFIX = {
 }  # fmt: skip
 
 
-def look_for_unread_files(folder: Folder, used: Set[str], alone: bool) -> Evidence:
+def look_for_unread_files(folder: Folder, used: Set[str], images: Set[str], alone: bool) -> Evidence:
     """Collect evidence for annotations that cannot be read.
 
     Args:
         folder: The folder.
         used: Files that a reader reads.
+        images: The images about which they must say something.
         alone: Nothing else was found, so that files of which only the suffix is known say something, too.
     """
     evidence = Evidence()
-    for name, remedy, example in _find(folder, used, alone):
+    for name, remedy, example in _find(folder, used, images, alone):
         evidence.refuse(f'{name}, such as {example}', remedy)
         break
     videos = list(folder.with_suffix(*VIDEO_SUFFIXES))
@@ -64,7 +65,7 @@ def look_for_unread_files(folder: Folder, used: Set[str], alone: bool) -> Eviden
     return evidence
 
 
-def _find(folder: Folder, used: Set[str], alone: bool) -> Iterator[tuple[str, str, str]]:
+def _find(folder: Folder, used: Set[str], images: Set[str], alone: bool) -> Iterator[tuple[str, str, str]]:
     """Yield name, way out and first file of each format."""
     texts = [file for file in _sample(folder) if file not in used]
     for file in texts:
@@ -73,7 +74,7 @@ def _find(folder: Folder, used: Set[str], alone: bool) -> Iterator[tuple[str, st
             if file.lower().endswith(suffix) and matches(text):
                 yield name, remedy, file
     for file in texts:
-        if described := _describe_table(folder, file):
+        if described := _describe_table(folder, file, images):
             yield described, _TABLES, file
     for suffix, (name, remedy) in _BY_SUFFIX.items() if alone else ():
         for file in folder.with_suffix(suffix):
@@ -85,7 +86,7 @@ def _find(folder: Folder, used: Set[str], alone: bool) -> Iterator[tuple[str, st
             named[0],
         )
     for file in texts:
-        if _names_images(folder, file):
+        if _names_images(folder, file, images):
             yield f'a file that names images, in a form that is not read ({_quote(folder, file)})', _CONVERT, file
 
 
@@ -109,38 +110,45 @@ def _name_of_image(folder: Folder, used: Set[str]) -> list[str]:
     return []
 
 
-def _names_images(folder: Folder, file: str) -> bool:
-    """Return True for a file that names many images, and says more about them than a place and a class."""
+def _names_images(folder: Folder, file: str, images: Set[str]) -> bool:
+    """Return True for a file that names many images, and says more about them than their folders do."""
     words = re.findall(r'(?<=")[^"\n]+(?=")|[^\s,;:"\'<>|()\[\]{}=]+', _read_head(folder, file))
-    named, other, classes = set(), 0, {part for path in folder.by_folder for part in path.split('/')}
+    folders = {part for path in folder.by_folder for part in path.split('/')}
+    named, known, other = set(), 0, 0
     for word in words:
-        image = folder.find_image(word) if len(word) > (5 if word.isdigit() else 3) else None
-        # By its name or number, with the folder of its class.
+        image = folder.find_image(word, among=images) if len(word) > (5 if word.isdigit() else 3) else None
         if image is not None:
             named.add(image)
-        elif word not in classes:
+            known += '/' in word
+        elif word in folders:
+            known += 1
+        else:
             other += 1
-    many = len(named) >= 0.3 * min(len(folder.images), _MOST_ROWS) and len(named) > 1
-    in_classes = sum(word.rpartition('/')[0] != '' for word in words if folder.find_image(word)) > len(named) / 2
-    return many and other > (2 if in_classes else 0.5) * len(named)
+    many = len(named) >= 0.3 * min(len(images), _MOST_ROWS) and len(named) > 1
+    return many and other > (3 if known >= len(named) else 0.5) * len(named)
 
 
-def _describe_table(folder: Folder, file: str) -> str:
-    """Describe a table with a row for an image or object, CSV with a header or JSON lines; empty for other files."""
+def _describe_table(folder: Folder, file: str, images: Set[str]) -> str:
+    """Describe a table with a row for an image or object, CSV with a header or JSON lines; empty for other files.
+
+    A table that says of each image the name of its folder says nothing else, and is not described.
+    """
     if not file.lower().endswith(('.csv', '.tsv', '.jsonl')):
         return ''
     rows = _read_rows(_read_head(folder, file), file)
     columns = {name: [str(row.get(name) or '').strip() for row in rows] for name in (rows[0] if rows else ())}
-    known = {name: [cell for cell in cells if folder.find_image(cell)] for name, cells in columns.items()}
-    images = [name for name, cells in columns.items() if len(known[name]) > len(cells) / 2]
-    if images and len({*known[images[0]]}) < 0.3 * min(len(folder.images), _MOST_ROWS):
-        return ''  # about a few images, such as an icon for each class
-    if any(folder.find_image(str(name)) for name in columns):
+    if any(folder.find_image(str(name), among=images) for name in columns):
         return 'a table of images without a header'
-    if not images:
-        return ''
-    others = [f'{name} with {len(set(cells))} values' for name, cells in columns.items() if name not in images]
-    return f'a table whose column {images[0]} names images (others: {", ".join(others[:6]) or "none"})'
+    for name, cells in columns.items():
+        named = [folder.find_image(cell, among=images) for cell in cells]
+        tops = [image.split('/')[:-1] if image else [] for image in named]
+        if 2 * named.count(None) >= len(named) or len({*named}) < 0.3 * min(len(images), _MOST_ROWS):
+            continue  # about a few images, such as an icon for each class
+        if any(all(cell in top for cell, top in zip(column, tops, strict=True)) for column in columns.values()):
+            return ''
+        others = [f'{other} with {len(set(column))} values' for other, column in columns.items() if other != name]
+        return f'a table whose column {name} names images (others: {", ".join(others[:6]) or "none"})'
+    return ''
 
 
 def _read_rows(text: str, file: str) -> list[dict]:
