@@ -93,11 +93,12 @@ class Folder:
 
     @cached_property
     def _by_name(self) -> dict[str, list[str]]:
-        """Images by their name, with and without suffix."""
+        """Images by their name, alone and with the folder, with and without suffix."""
         found: dict[str, list[str]] = {}
         for path in self.images:
-            name = path.rpartition('/')[2]
-            for key in {name, name[: -len(PurePosixPath(name).suffix)]}:
+            whole = '/'.join(path.split('/')[-2:])
+            stem = whole[: -len(PurePosixPath(path).suffix)]
+            for key in {whole, stem, whole.rpartition('/')[2], stem.rpartition('/')[2]}:
                 found.setdefault(key, []).append(path)
         return found
 
@@ -121,7 +122,8 @@ class Folder:
         """
         *folders, name = text.replace('\\', '/').strip('/').split('/')
         found: list[str] = []
-        for key in (name, PurePosixPath(name).stem if name.lower().endswith(IMAGE_SUFFIXES) else name):
+        stem = PurePosixPath(name).stem if name.lower().endswith(IMAGE_SUFFIXES) else name
+        for key in (*('/'.join((*folders[-1:], last)) for last in (name, stem)), name, stem):
             found = found or [path for path in self._by_name.get(key, ()) if among is None or path in among]
         for rank in (
             lambda path: -count_equal(reversed(path.split('/')[:-1]), reversed(folders)),
