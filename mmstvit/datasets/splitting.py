@@ -126,8 +126,6 @@ def _digests(paths: Sequence[Path]) -> list[bytes | None]:
 
 def _hashes(path: Path) -> list[int]:
     """Return the difference hashes of an image in its eight orientations; none if it cannot be decoded or is flat."""
-    if not path.is_file():  # opening a pipe would wait
-        return []
     try:
         with open_image(path) as image:
             image.draft('L', (64, 64))

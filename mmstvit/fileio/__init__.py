@@ -16,7 +16,7 @@ from .image_files import (
 from .loading import is_local, open_checkpoint, resumable_checkpoints, safe_loading
 from .reading import find_format, find_placeholder, read_checkpoint
 from .weights import Checkpoint, add_dot, describe_content
-from .writing import check_target, plain_data, plain_meta, serialize, write_all, write_atomically
+from .writing import check_target, flush, plain_data, plain_meta, serialize, write_all, write_atomically
 
 __all__ = [
     'IMAGE_SUFFIXES',

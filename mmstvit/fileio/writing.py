@@ -1,5 +1,6 @@
 """Write files atomically, and checkpoints that load without executing code."""
 
+import errno
 import hashlib
 import io
 import os
@@ -94,13 +95,18 @@ def write_all(files: Mapping[Path, Callable[[], bytes]]) -> None:
         for target, content in files.items():
             data = content()
             target.parent.mkdir(parents=True, exist_ok=True)
-            partial[target] = target.with_name(target.name + '.partial')
-            with open(partial[target], 'wb') as file:
+            if target.is_dir() and not target.is_symlink():  # before the first file is replaced
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+            path = target.with_name(target.name + '.partial')  # of a link: the link is replaced, not its target
+            path.unlink(missing_ok=True)
+            partial[target] = path
+            with open(path, 'xb') as file:
                 file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
+            flush(path)
         for target, path in partial.items():
             os.replace(path, target)
+        for folder in {target.parent for target in files}:
+            flush(folder)
     except OSError as error:
         size = f'{len(data) / 1e6:.1f} MB'
         raise CheckpointError(f'{target} ({size}) cannot be written: {error.strerror}. Nothing was changed.') from error

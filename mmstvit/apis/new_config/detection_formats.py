@@ -11,7 +11,7 @@ from mmstvit.datasets.importers import ImageAnnotations, YoloLabels
 from mmstvit.errors import DataError
 from mmstvit.fileio import IMAGE_SUFFIXES
 
-from .class_names import choose_names, parse_names
+from .class_names import choose_names, parse_names, read_text
 from .evidence import Evidence
 from .folder import Folder, join, relative
 from .instances import Part, describe_instances, drop_unannotated
@@ -138,7 +138,7 @@ def _resolve(folder: Folder, here: str, path: str, value: str) -> str | None:
 def _read_list(folder: Folder, file: str) -> list[str]:
     """Read a list of images; raises DataError if one of them is not there."""
     near, found = PurePosixPath(file).parent.as_posix().removeprefix('.'), []
-    for number, line in enumerate((folder.root / file).read_text(encoding='utf-8-sig').splitlines(), 1):
+    for number, line in enumerate(read_text(folder.root / file).splitlines(), 1):
         if line.strip():
             image = folder.find_image(line.strip(), near)
             if image is None:

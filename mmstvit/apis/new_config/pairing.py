@@ -15,6 +15,8 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from PIL import Image
 
+from mmstvit.fileio import open_image
+
 from .folder import ALL, SPLIT_NAMES, Folder, folder_distance, has_map_word, join, split_of_folder
 
 _MOST_FOLDERS = 40  # above, only folders whose paths differ in one place by a word of label maps are compared

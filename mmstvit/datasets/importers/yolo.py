@@ -92,7 +92,7 @@ def read_yolo(path: Path, described: YoloLabels) -> ImageAnnotations:
         DataError: A line is not a label, or names a class that does not exist; the message has file and line.
     """
     try:
-        lines = path.read_text(encoding='utf-8-sig').splitlines()
+        lines = read_file(path).decode('utf-8-sig').splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f'{path} cannot be read: {error}.', 'Repair or remove the file.') from error
     objects: dict[str, ImportedObject] = {}
