@@ -109,7 +109,7 @@ def find_lists(folder: Folder, images: Iterable[str]) -> dict[str, tuple[str, li
     images = set(images)
     families: dict[tuple[str, tuple[str, ...]], dict[str, tuple[str, set[str]]]] = {}
     for file in _split_files(folder):
-        if (named := _read_list(folder, file, images)) & images:
+        if named := _read_list(folder, file, images):
             pure = PurePosixPath(file)
             words = (word for word in _words(file) if find_split(word) == ALL)
             family = families.setdefault((pure.parent.as_posix(), (*words,)), {})
@@ -125,7 +125,7 @@ def find_lists(folder: Folder, images: Iterable[str]) -> dict[str, tuple[str, li
     taken: set[str] = set()
     for key in sorted((key for key in families if 'train' in families[key]), key=rank):
         named = images & set().union(*(named for _, named in families[key].values()))
-        if taken.isdisjoint(named):
+        if named and taken.isdisjoint(named):
             taken |= named
             for split, (file, part) in families[key].items():
                 found.setdefault(split, (file, []))[1].extend(sorted(part & images))
