@@ -1,6 +1,9 @@
 """Command lines: settings of configs, numbers, and errors as the tools print them."""
 
 import argparse
+import shlex
+import subprocess
+import sys
 
 import pytest
 from torch.utils.data import DataLoader
@@ -55,6 +58,13 @@ def test_errors_end_a_tool_with_problem_and_remedy():
     with pytest.raises(SystemExit) as done, user_errors():
         raise UserError('the disk is full.', 'Delete something.')
     assert done.value.code == 'error: the disk is full. Delete something.'
+
+
+def test_a_reader_of_the_output_may_end_early():
+    program = 'from mmstvit.command_line import user_errors\nwith user_errors():\n    print(100_000 * "x")'
+    command = f'{shlex.quote(sys.executable)} -c {shlex.quote(program)} | head -c 1'
+    done = subprocess.run(command, shell=True, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ('x', '')
 
 
 class Broken:

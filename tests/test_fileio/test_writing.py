@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from mmstvit.errors import CheckpointError
-from mmstvit.fileio import Checkpoint, check_target, plain_data, plain_meta, serialize, write_atomically
+from mmstvit.fileio import Checkpoint, check_target, plain_data, plain_meta, serialize, write_all, write_atomically
 
 
 class TestCheckTarget:
@@ -82,6 +82,18 @@ class TestWriteAtomically:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         assert [path.name for path in tmp_path.rglob('*')] == ['file.pth']
         assert (tmp_path / 'file.pth').read_bytes() == b'old'
+
+    def test_several_files_are_written_or_none(self, tmp_path):
+        (tmp_path / 'old').write_bytes(b'old')
+        (tmp_path / 'folder').mkdir()
+        for last in ('folder', 'old/below/a/file'):
+            files = {tmp_path / name: name.encode for name in ('old', 'new/folder/file', last)}
+            with pytest.raises(CheckpointError, match=r'cannot be written.*Nothing was changed'):
+                write_all(files)
+            assert sorted(path.name for path in tmp_path.rglob('*')) == ['folder', 'old']
+            assert (tmp_path / 'old').read_bytes() == b'old'
+        write_all(dict(list(files.items())[:2]))
+        assert (tmp_path / 'new/folder/file').read_bytes() == b'new/folder/file'
 
     def test_a_file_instead_of_a_folder(self, tmp_path):
         (tmp_path / 'file').touch()

@@ -127,6 +127,12 @@ def test_an_environment_variable_does_not_become_a_class(tmp_path, monkeypatch, 
     assert make(tmp_path, task, '{{$TOKEN:x}}') is None
 
 
+def test_a_name_of_very_many_letters_is_refused_in_a_short_message(tmp_path):
+    instances(tmp_path / 'data', 1_000_000 * 'x')
+    with pytest.raises(DataError, match=r"^The name 'x{40}'… has 1000000 characters"):
+        new_config(Options(data=tmp_path / 'data', out=tmp_path / 'mine.py'))
+
+
 def test_a_line_break_in_the_name_of_a_folder_is_refused(tmp_path):
     assert make(tmp_path, 'classes', 'b', data=tmp_path / 'x\nimport os' / 'data') is None
 
