@@ -37,7 +37,9 @@ def parse_args() -> argparse.Namespace:
         help='part of the images for validation if the data have no split (0.2), or its annotation file or folder',
     )
     parser.add_argument('--task', choices=['instances', 'segments', 'classes'], help='if the data could be several')
-    parser.add_argument('--images', type=Path, metavar='FOLDER', help='the images of an annotation file')
+    parser.add_argument(
+        '--images', type=Path, metavar='FOLDER', help='the images of an annotation file or of label maps'
+    )
     parser.add_argument(
         '--classes',
         nargs='+',

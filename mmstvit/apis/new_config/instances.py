@@ -197,11 +197,15 @@ def _dataset(split: str, part: Part, folder: Folder) -> dict:
 
 def _choose_parts(found: dict[str, list[Part]], folder: Folder, options: Options) -> tuple[dict[str, Part], list[str]]:
     """Choose one part for each split; without names of splits, all is for training."""
+    notes = []
     if options.val_fraction is None:
         found = {**found, 'val': [_read_val(options)]}
+    elif options.val is not None and 'val' in found:
+        notes.append(f'not used: {found["val"][0]}, which --val replaces')
+        found = {split: found[split] for split in found if split != 'val'}
     check_single(found, _NAME_ONE)
     parts = assign_splits({split: part for split, (part,) in found.items()}, 'annotation file', _NAME_ONE)
-    notes = [f'COCO annotations: {relative(part.file, folder.root)}' for part in parts.values()]
+    notes += [f'COCO annotations: {relative(part.file, folder.root)}' for part in parts.values()]
     notes += drop_unannotated(parts)
     for part in parts.values():
         part.content.setdefault('annotations', [])

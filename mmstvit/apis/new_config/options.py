@@ -18,11 +18,11 @@ class Options:
         batch_size: Images per iteration; None chooses it.
         weights: Checkpoint of the backbone.
         val: Fraction of the images for validation, or the annotation file or folder for it.
-        images: Folder of the images of an annotation file.
+        images: Folder of the images of an annotation file, or of label maps that have several.
         classes: Names in the order of the labels, ``VALUE=NAME`` pairs, or a file of them.
         ignore: Values of label maps that are not learned.
         map_suffix: End of the names of label maps.
-        maps: Folder of the label maps, if images have several.
+        maps: Folder of the label maps, if images have several; the folders in its place for other splits belong to it.
         skip_missing: Train without images that are missing.
         skip_stray: Leave out images beside the folders of classes.
         fix: Repair annotations, in a copy beside the config.
