@@ -5,17 +5,23 @@ from collections.abc import Callable
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
 
 from mmstvit.apis.new_config import Options, new_config
 from mmstvit.errors import UserError
 
+from ..test_datasets.tiny_data import draw, write
 from .test_new_config import annotate, cityscapes, dump, maps_folder, photo
 from .test_new_config_formats import XML, texts
 
 SEEDS = itertools.count(1000)
 AB = {'classes': ['a', 'b']}
 COLORS = ((0, 0, 0), (0, 64, 128))
+
+
+def picture(seed: int) -> np.ndarray:
+    return cv2.resize(draw(seed, 6, 7, 3), (96, 80), interpolation=cv2.INTER_CUBIC)
 
 
 def photos(root: Path, *patterns: str, count: int = 4, start: int = 0) -> None:
@@ -140,6 +146,11 @@ FOUND = {
                     photos(r, 'val/B/{}.png', start=10))],
         {'images': 'train/A', **AB}, 'a b', (4, 4),
     ),
+    'numbers that begin again, with pictures of results': (
+        lambda r: [(pairs(r, f'case{i}/orig/{{}}.png', f'case{i}/seg/{{}}.png'), photos(r, f'case{i}/overlay/{{}}.png'))
+                   for i in (1, 2)],
+        {'images': 'case1/orig', **AB}, 'a b', (6, 2),
+    ),
     'DUTS': (splits_of('%s/%s-Image/x_{}.jpg', '%s/%s-Mask/x_{}.png', 'DUTS-TR', 'DUTS-TE'), AB, 'a b', (3, 1, 4)),
     'GlaS': (
         splits_of('%s_{}.bmp', '%s_{}_anno.bmp', 'train', 'testA'),
@@ -262,7 +273,24 @@ REFUSED = {
         lambda r: photos(r, 'Labelled/spot/{}.jpg', 'Labelled/fine/{}.jpg', 'UnLabelled/{}.jpg'), {},
         'Labelled in the folder have folders in them',
     ),
-    'rotated boxes of classes': (
+    'sharp and blurred': (
+        lambda r: [write(r / f'{k}/{i}.png', picture(i)) for i in range(4) for k in ('sharp', 'blur')], {},
+        r'blur/0.png looks like sharp/0.png(?s:.*)If blur, sharp are the classes: --task classes',
+    ),
+    'MOT17': (
+        lambda r: [(photos(r, f'train/MOT17-{i}/img1/{{}}.jpg'), texts(r, {f'train/MOT17-{i}/gt/gt.txt': '1,1,912,4'}))
+                   for i in (2, 4)],
+        {}, 'each folder in train has a file gt/gt.txt',
+    ),
+    'parts of the data': (
+        lambda r: photos(r, 'images_part_1/{}.jpg', 'images_part_2/{}.jpg'), {},
+        'images_part_1, images_part_2 are called like parts of the data',
+    ),
+    'arrays': (
+        lambda r: [photos(r, 'images/{}.png'), texts(r, {f'masks/{i}.npy': 'NUMPY' for i in range(4)})], {},
+        r'arrays, such as masks/0.npy(?s:.*)Export them as PNG files',
+    ),
+    'the same classes in three colors': (
         lambda r: [photos(r, 'gray/ok/{}.jpg', 'gray/bad/{}.jpg', 'color/ok/{}.jpg', 'color/bad/{}.jpg')], {},
         'color, gray in the folder have the same folders in them: bad, ok',
     ),

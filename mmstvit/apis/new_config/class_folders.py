@@ -2,12 +2,14 @@
 
 import difflib
 import os
+import re
 from collections import Counter
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path, PurePosixPath
 
 from mmstvit.datasets.images import IMAGE_READER, UnreadableError
+from mmstvit.datasets.splitting import group_copies
 from mmstvit.errors import DataError
 
 from .code import write_list
@@ -19,7 +21,13 @@ from .splits import divide
 
 # What MMPreTrain's CustomDataset reads unless it is told more.
 DEFAULT_EXTENSIONS = ('.jpg', '.jpeg', '.png', '.ppm', '.bmp', '.pgm', '.tif')
+_SAMPLE = 5  # images of which those of one name in two folders are compared
 _NAME_ONE = 'Name the folder with one folder per class, or with train/ and val/: new_config.py FOLDER'
+# Names of parts of the data, such as seq1 or HAM10000_images_part_2.
+_PART = re.compile(
+    r'(.*[\W_])?(batch|cam|camera|case|clip|fold|part|patient|scene|seq|sequence|session|subject|tile|video)[\W_]*\d+',
+    re.I,
+)
 # Names of folders that say what the files are, not which class they show.
 _NO_CLASS = ('image', 'images', 'img', 'imgs', 'jpegimages', 'frames', 'input', 'inputs', 'original', 'originals',
              'output', 'outputs', 'photos', 'pictures', 'predictions', 'raw', 'results', 'rgb')  # fmt: skip
@@ -56,8 +64,8 @@ def look_for_class_folders(folder: Folder, options: Options) -> Evidence:
             f'{len(strays)} images are beside the folders of classes, such as {strays[0]}',
             'Move them, or leave them out with --skip-stray.',
         )
-    for top, inner in names.items():
-        reasons = _no_classes(inner), _maps(folder, top, inner)
+    for top, inner in ((top, names[top]) for split in found if split not in ('val', 'test') for top in found[split]):
+        reasons = [_no_classes(inner), *(look(folder, top, inner) for look in (_maps, _same_files, _copies))]
         for reason in filter(None, reasons):
             evidence.add_against(reason)
         if reason := _folders_inside(folder, top, inner):
@@ -75,6 +83,8 @@ def _no_classes(names: list[str]) -> str:
     called = [name for name in names if name.lower() in _NO_CLASS or (name.isalpha() and has_map_word(name))]
     if called and len(names) > 1:
         return f'a folder is called {called[0]}'
+    if len(names) > 1 and all(map(_PART.fullmatch, names)):
+        return f'{first_names(names, 3)} are called like parts of the data'
     splits = {split_of_folder(name): name for name in names}
     splits.pop(ALL, None)  # one alone may be a class: "train" of vehicles
     return f'{" and ".join(sorted(splits.values()))} are called like splits' if len(splits) > 1 else ''
@@ -101,6 +111,23 @@ def _maps(folder: Folder, top: str, names: list[str]) -> str:
     if not photos or not any(map(has_map_word, maps)):
         return ''
     return f'{join(top, maps[0])} has label maps, {join(top, photos[0])} has photographs'
+
+
+def _same_files(folder: Folder, top: str, names: list[str]) -> str:
+    """Name a file, not an image, that each folder has, as sequences of a video have; empty if there is none."""
+    files = [{file[len(join(top, name)) + 1 :] for file in folder.others(join(top, name))} for name in names]
+    shared = set.intersection(*files) if len(names) > 1 else set()
+    return f'each folder in {_say(top)} has a file {min(shared)}' if shared else ''
+
+
+def _copies(folder: Folder, top: str, names: list[str]) -> str:
+    """Name images of one name in two folders that look alike, as sharp and blurred ones do; empty if none do."""
+    one, other = ({*folder.below(join(top, name))} for name in names[:2]) if len(names) > 1 else (set(), set())
+    shared = [name for name in sorted(one & other)[:_SAMPLE]]
+    for name in shared:
+        if group_copies([folder.root / top / names[0] / name, folder.root / top / names[1] / name]).count > 1:
+            return ''
+    return f'{join(top, names[0], shared[0])} looks like {join(top, names[1], shared[0])}' if len(shared) > 1 else ''
 
 
 def _find_tops(folder: Folder) -> dict[str, list[str]]:
@@ -241,7 +268,7 @@ def _describe_lost(lost: set[str], folder: Folder, tops: Mapping[str, str]) -> l
     """Return a line about all files in the folders of classes that are not used."""
     unused = Counter(f'{PurePosixPath(image).suffix.lower()} (cannot be decoded)' for image in sorted(lost))
     for inner in (join(top, name) for top in tops.values() for name in folder.subfolders(top)):
-        unused.update(PurePosixPath(name).suffix.lower() or 'without suffix' for name in folder.others_below(inner))
+        unused.update(PurePosixPath(name).suffix.lower() or 'without suffix' for name in folder.others(inner))
     return [f'left out: {", ".join(f"{count} {suffix}" for suffix, count in unused.items())}'] if unused else []
 
 

@@ -142,11 +142,11 @@ class Folder:
         more = ['…'] if len(others) > 3 else []
         return [f'not used: {sum(others.values())} images ({", ".join(counts + more)})'] if others else []
 
-    def others_below(self, top: str) -> Iterator[str]:
-        """Yield the names of the files below a folder that are not images."""
+    def others(self, top: str = '') -> Iterator[str]:
+        """Yield the files below a folder that are not images, as POSIX paths relative to the root."""
         for folder, names in self.files.items():
             if folder == top or folder.startswith(f'{top}/') or not top:
-                yield from (name for name in names if not name.lower().endswith(IMAGE_SUFFIXES))
+                yield from (join(folder, name) for name in names if not name.lower().endswith(IMAGE_SUFFIXES))
 
     def describe(self) -> str:
         """Count the files by suffix, and name the first few."""

@@ -66,17 +66,23 @@ def find_pairs(
     accepted = [pairs for pairs in found if _is_accepted(folder, pairs)]
     tops = {pairs.maps for pairs in accepted if pairs.images != pairs.maps}  # predictions beside maps are no images
     accepted = [pairs for pairs in accepted if pairs.images not in tops or pairs.images == pairs.maps]
+    result = _keep_nearest(_keep_nearest(accepted, 'maps'), 'images')
     for side, chosen in (('images', images), ('maps', maps)):
-        if chosen is not None:
-            accepted = _choose(accepted, side, chosen)
-    for side in ('maps', 'images'):
-        accepted = _keep_nearest(accepted, side)
-    return accepted
+        if chosen is not None:  # also one that is not the nearest
+            result = _choose(result, side, chosen) or _choose(accepted, side, chosen)
+    return result
 
 
 def _choose(found: Sequence[Pairs], side: str, chosen: str) -> list[Pairs]:
-    """Keep pairs with a folder on one side, or one that differs from it in the name of the split; or below it."""
+    """Keep pairs with a folder on one side, or with the folder in its place for another split or part of the data.
+
+    That is one whose path differs in the name of the split alone, or one of the same name for other files.
+    """
     same = [pairs for pairs in found if _role(getattr(pairs, side)) == _role(chosen)]
+    taken = {path for pairs in same for both in pairs.files.items() for path in both}
+    last = chosen.rpartition('/')[2]
+    others = (pairs for pairs in found if getattr(pairs, side).rpartition('/')[2] == last)
+    same += [pairs for pairs in others if taken.isdisjoint((*pairs.files, *pairs.files.values()))] if same else []
     return same or [pairs for pairs in found if getattr(pairs, side).startswith(f'{chosen}/')]
 
 

@@ -120,7 +120,9 @@ def _decide(seen: dict[Layout, Evidence], others: Evidence, folder: Folder, opti
     if len(strong) > 1:
         listed = '\n'.join(f'  {kind.name}: {"; ".join(seen[kind].reasons[:3])}' for kind in strong)
         choice = (
-            f'--task {" or --task ".join(tasks)}' if len(tasks) > 1 else 'name the annotation file, or an inner folder'
+            f'--task {" or --task ".join(tasks)}'
+            if len(tasks) > 1
+            else 'name the annotation file, or an inner folder, or move the other files elsewhere'
         )
         raise DataError(f'{options.data} has several kinds of data:\n{listed}\n', f'Choose: {choice}.')
     doubtful = [(kind.name, seen[kind]) for kind in seen if seen[kind].against and kind.task != 'classes']

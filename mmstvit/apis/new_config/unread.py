@@ -15,6 +15,7 @@ _COCO = 'Export the annotations in COCO format.'
 _TABLES = 'docs/own_data.md, "Tables", turns them into one folder per class, or into labels of YOLO.'
 _CONVERT = 'Convert it to a format that docs/own_data.md lists: its section "Tables" has examples.'
 _MOST_ROWS = 200
+_MANY = 20  # images of which a file that names them describes the data, if there are so many
 _MOST_FILES = 20  # of a suffix are read
 _HEAD = 1 << 16
 _TEXTS = ('.csv', '.geojson', '.json', '.jsonl', '.lst', '.odgt', '.tsv', '.txt', '.xml')
@@ -43,6 +44,9 @@ _BY_SUFFIX = {
     '.tfrecord': ('TFRecord files', _COCO),
     '.mat': ('MATLAB files',
              'Convert them: label maps to PNG files, boxes to COCO format, classes to one folder per class.'),
+    **dict.fromkeys(('.dcm', '.nii', '.nii.gz', '.nrrd'), ('medical volumes', 'Export their slices as PNG files.')),
+    **dict.fromkeys(('.npy', '.npz', '.h5', '.hdf5', '.pkl'), ('arrays', 'Export them as PNG files.')),
+    **dict.fromkeys(('.parquet', '.arrow', '.mdb', '.rec'), ('a database of images', 'Export the images as files.')),
 }  # fmt: skip
 
 
@@ -82,7 +86,7 @@ def _find(folder: Folder, used: Set[str], images: Set[str], alone: bool) -> Iter
     if named := _name_of_image(folder, used):
         yield (
             f'{len(named)} files with the names of images, in a form that is not read ({_quote(folder, named[0])})',
-            (_CONVERT),
+            _CONVERT,
             named[0],
         )
     for file in texts:
@@ -102,8 +106,11 @@ def _sample(folder: Folder) -> list[str]:
 
 def _name_of_image(folder: Folder, used: Set[str]) -> list[str]:
     """Return the files of a suffix that are called like most of the images, or of which most are called like images."""
-    for suffix in _TEXTS:
-        files = [file for file in folder.with_suffix(suffix) if file not in used]
+    groups: dict[str, list[str]] = {}
+    for file in folder.others():
+        if file not in used and not file.lower().endswith(VIDEO_SUFFIXES):
+            groups.setdefault(PurePosixPath(file).suffix.lower(), []).append(file)
+    for files in groups.values():
         named = [file for file in files if folder.has_image(PurePosixPath(file).stem)]
         if len(named) > 1 and (2 * len(named) > len(files) or 2 * len(named) > len(folder.images)):
             return named
@@ -124,7 +131,7 @@ def _names_images(folder: Folder, file: str, images: Set[str]) -> bool:
             known += 1
         else:
             other += 1
-    many = len(named) >= 0.3 * min(len(images), _MOST_ROWS) and len(named) > 1
+    many = len(named) >= max(2, min(_MANY, 0.3 * len(images)))
     return many and other > (3 if known >= len(named) else 0.5) * len(named)
 
 
@@ -142,7 +149,7 @@ def _describe_table(folder: Folder, file: str, images: Set[str]) -> str:
     for name, cells in columns.items():
         named = [folder.find_image(cell, among=images) for cell in cells]
         tops = [image.split('/')[:-1] if image else [] for image in named]
-        if 2 * named.count(None) >= len(named) or len({*named}) < 0.3 * min(len(images), _MOST_ROWS):
+        if 2 * named.count(None) >= len(named) or len({*named}) <= min(_MANY, 0.3 * len(images)):
             continue  # about a few images, such as an icon for each class
         if any(all(cell in top for cell, top in zip(column, tops, strict=True)) for column in columns.values()):
             return ''
