@@ -115,7 +115,7 @@ def _maps(folder: Folder, top: str, names: list[str]) -> str:
 
 def _same_files(folder: Folder, top: str, names: list[str]) -> str:
     """Name a file, not an image, that each folder has, as sequences of a video have; empty if there is none."""
-    files = [{file[len(join(top, name)) + 1 :] for file in folder.others(join(top, name))} for name in names]
+    files = [{*folder.others_below(join(top, name))} for name in names]
     shared = set.intersection(*files) if len(names) > 1 else set()
     return f'each folder in {_say(top)} has a file {min(shared)}' if shared else ''
 
@@ -268,7 +268,7 @@ def _describe_lost(lost: set[str], folder: Folder, tops: Mapping[str, str]) -> l
     """Return a line about all files in the folders of classes that are not used."""
     unused = Counter(f'{PurePosixPath(image).suffix.lower()} (cannot be decoded)' for image in sorted(lost))
     for inner in (join(top, name) for top in tops.values() for name in folder.subfolders(top)):
-        unused.update(PurePosixPath(name).suffix.lower() or 'without suffix' for name in folder.others(inner))
+        unused.update(PurePosixPath(name).suffix.lower() or 'without suffix' for name in folder.others_below(inner))
     return [f'left out: {", ".join(f"{count} {suffix}" for suffix, count in unused.items())}'] if unused else []
 
 

@@ -18,6 +18,7 @@ _FILE = re.compile(
 )
 _SUFFIXES = ('.txt', '.csv', '.tsv', '.names', '.json')
 _MOST_NAMES = 1000
+_LARGEST = 1 << 20  # bytes of a file of names
 _VOID = ('void', 'ignore', '__ignore__', '_ignore_', 'ignored', 'unlabeled', 'unlabelled', 'other (ignored)')
 _NAME_COLUMNS = ('name', 'class', 'label', 'title', 'readable', 'names', 'classes')
 _VALUE_COLUMNS = ('idx', 'index', 'id', 'value', 'pixel value', 'label_id', 'class_id')
@@ -74,6 +75,8 @@ def _is_called_names(name: str) -> bool:
 
 def _read_named(folder: Folder, path: str) -> list[Entry]:
     """Read a file that is called like one of names; empty if it says something about images."""
+    if (folder.root / path).stat().st_size > _LARGEST:
+        return []
     entries = read_names(folder.root / path)
     return [] if any(folder.find_image(re.split(r'[\s,;]', entry.name)[0]) for entry in entries) else entries
 
@@ -108,9 +111,8 @@ def _from_json(path: Path) -> list[Entry | None]:
         content = read_json(path)
     except DataError:
         return []
-    lists = (
-        [value for value in content.values() if isinstance(value, list)] if isinstance(content, Mapping) else [content]
-    )
+    every = content.values() if isinstance(content, Mapping) else [content]
+    lists = [value for value in every if isinstance(value, list)]
     if len(lists) != 1 or len(lists[0]) > _MOST_NAMES:
         return []
     if any(not isinstance(item, Mapping) for item in lists[0]):
@@ -140,23 +142,29 @@ def _columns(line: str) -> list[str]:
 def _from_cells(cells: Mapping[str, str]) -> Entry | None:
     """Make an entry of cells with the names of their columns."""
     name = next((cells[key] for key in _NAME_COLUMNS if cells.get(key)), None)
-    value = next((cells[key] for key in _VALUE_COLUMNS if cells.get(key, '').isdigit()), None)
+    value = next((cells[key] for key in _VALUE_COLUMNS if _is_number(cells.get(key, ''))), None)
     color = [cells.get(key, cells.get(key[0], '')) for key in ('red', 'green', 'blue')]
     if name is None:
         return None
     name = re.split('[,;]', name)[0]  # the first of several synonyms
-    if all(cell.isdigit() for cell in color):
-        return Entry(name, tuple(map(int, color)))
+    if all(map(_is_number, color)):
+        return Entry(name, tuple(map(int, color))) if max(map(int, color)) < 256 else None
     return Entry(name, int(value) if value is not None else None)
 
 
+def _is_number(cell: str) -> bool:
+    return re.fullmatch('[0-9]{1,9}', cell) is not None
+
+
 def _from_row(row: list[str]) -> Entry | None:
-    numbers = [int(cell) for cell in row if cell.isdigit()]
-    names = [cell for cell in row if cell and not cell.isdigit()]
+    numbers = [int(cell) for cell in row if _is_number(cell)]
+    names = [cell for cell in row if cell and not _is_number(cell)]
     if not names or len(numbers) not in (0, 1, 3, 4):
         return None
     if len(numbers) < 2:
         return Entry(names[0], numbers[0] if numbers else None)
+    if max(numbers[-3:]) > 255:
+        return None
     return Entry(names[0], tuple(numbers[-3:]))  # of four, the first is the number of the class
 
 
@@ -209,7 +217,7 @@ def parse_names(texts: Sequence[str]) -> list[Entry]:
 
 def parse_value(text: str) -> int | Color:
     """Parse a value of a label map, such as ``255`` or ``#ff8000``; raises UserError."""
-    if text.isdigit():
+    if _is_number(text):
         return int(text)
     if re.fullmatch(r'#[0-9a-fA-F]{6}', text):
         return tuple(bytes.fromhex(text[1:]))

@@ -82,10 +82,7 @@ class Folder:
 
     def below(self, folder: str) -> list[str]:
         """Return the images below a folder, relative to it."""
-        if not folder:
-            return self.images
-        start, end = (bisect.bisect_left(self.images, f'{folder}{mark}') for mark in '/0')  # 0 follows / in ASCII
-        return [path[len(folder) + 1 :] for path in self.images[start:end]]
+        return _below(self.images, folder)
 
     def subfolders(self, top: str) -> list[str]:
         """Return the names of the folders directly in ``top`` that have images, at any depth."""
@@ -142,11 +139,14 @@ class Folder:
         more = ['…'] if len(others) > 3 else []
         return [f'not used: {sum(others.values())} images ({", ".join(counts + more)})'] if others else []
 
-    def others(self, top: str = '') -> Iterator[str]:
-        """Yield the files below a folder that are not images, as POSIX paths relative to the root."""
-        for folder, names in self.files.items():
-            if folder == top or folder.startswith(f'{top}/') or not top:
-                yield from (join(folder, name) for name in names if not name.lower().endswith(IMAGE_SUFFIXES))
+    @cached_property
+    def others(self) -> list[str]:
+        """The files that are not images, sorted, as POSIX paths relative to the root."""
+        return sorted(self.all_files - {*self.images})
+
+    def others_below(self, folder: str) -> list[str]:
+        """Return the files below a folder that are not images, relative to it."""
+        return _below(self.others, folder)
 
     def describe(self) -> str:
         """Count the files by suffix, and name the first few."""
@@ -155,6 +155,14 @@ class Folder:
         listed = ', '.join(f'{count} {suffix}' for suffix, count in counts.most_common(6)) or 'no files'
         names.sort(key=lambda both: not both[1].lower().endswith(_TELLING))
         return listed + (f' (such as {", ".join(path for path, _ in names[:3])})' if names else '')
+
+
+def _below(paths: list[str], folder: str) -> list[str]:
+    """Return the paths below a folder, relative to it, out of sorted ones."""
+    if not folder:
+        return paths
+    start, end = (bisect.bisect_left(paths, f'{folder}{mark}') for mark in '/0')  # 0 follows / in ASCII
+    return [path[len(folder) + 1 :] for path in paths[start:end]]
 
 
 def join(*parts: str) -> str:

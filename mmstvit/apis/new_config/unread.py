@@ -107,7 +107,7 @@ def _sample(folder: Folder) -> list[str]:
 def _name_of_image(folder: Folder, used: Set[str]) -> list[str]:
     """Return the files of a suffix that are called like most of the images, or of which most are called like images."""
     groups: dict[str, list[str]] = {}
-    for file in folder.others():
+    for file in folder.others:
         if file not in used and not file.lower().endswith(VIDEO_SUFFIXES):
             groups.setdefault(PurePosixPath(file).suffix.lower(), []).append(file)
     for files in groups.values():
