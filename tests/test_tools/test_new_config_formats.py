@@ -326,6 +326,26 @@ def test_the_task_overrules_what_speaks_against_a_folder_per_class(tmp_path):
     assert list(cfg.classes) == ['images', 'other']
 
 
+def test_images_of_a_split_without_any_label_are_background(tmp_path):
+    build = lambda root: [yolo(root), shutil.rmtree(root / 'valid/labels')]  # noqa: E731
+    cfg, notes = make(tmp_path, build)
+    assert '6 images are background' in notes and 'val: 5 images without annotations' in notes
+    assert len(annotations(cfg, 'train')['images']) + len(annotations(cfg, 'val')['images']) == 5
+
+
+def test_a_fraction_replaces_the_validation_of_the_data(tmp_path):
+    cfg, notes = make(tmp_path / 'yolo', yolo, val='0.4')
+    assert 'not used: 5 images of val, which --val replaces' in notes
+    assert [len(annotations(cfg, split)['images']) for split in ('train', 'val')] == [3, 2]
+
+    def coco(root: Path) -> None:
+        coco_with(root, lambda content: None, 'train.json')
+        dump(root / 'val.json', annotate(['0.jpg']))
+
+    _, notes = make(tmp_path / 'coco', coco, val='0.4')
+    assert 'val.json, which --val replaces' in notes and 'split by image: 3 for train and 2 for val' in notes
+
+
 @pytest.mark.parametrize('line', [BOX, POLYGON])
 def test_numbers_of_yolo_are_exact(line, tmp_path):
     cfg, notes = make(tmp_path, lambda root: yolo(root, line))

@@ -188,6 +188,7 @@ def read_files(found: AnnotationFiles, folder: Folder, options: Options) -> Data
     others = [image for image in folder.images if image not in annotations]
     alone = [image for image in others if image.rpartition('/')[0] in tops]
     if found.background:
+        alone = sorted({*alone, *(image for part in found.splits.values() for image in part)} - annotations.keys())
         annotations |= dict.fromkeys(alone, ImageAnnotations())
     counts = f'{len(annotations)} images, {len(alone)} images are background' if found.background else len(annotations)
     classes = found.classes or sorted({item.label for content in annotations.values() for item in content.objects})

@@ -52,8 +52,8 @@ def divide(
         chosen = [image for image in images if image.startswith(f'{top}/')]
         if not chosen:
             raise DataError(f'--val {options.val} is not a folder of images of the data.', 'Name one, or a fraction.')
-        parts = {'train': [image for split in (ALL, 'train') for image in parts.get(split, ())], 'val': chosen}
-        parts['train'] = [image for image in parts['train'] if image not in {*chosen}]
+        others = [image for split in (ALL, 'train') for image in parts.get(split, ())]
+        parts = {'train': [image for image in others if not image.startswith(f'{top}/')], 'val': chosen}
     elif given and any(given.values()):
         parts = {split: [*part] for split, part in given.items() if part}
     elif 'val' not in parts and options.val is None:
