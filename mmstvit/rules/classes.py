@@ -10,7 +10,7 @@ from mmengine.dataset import BaseDataset
 from mmengine.fileio import list_from_file
 
 from mmstvit.datasets.coco import first_names
-from mmstvit.datasets.importers.voc import parse_voc
+from mmstvit.datasets.importers.voc import read_voc
 from mmstvit.errors import DataError
 from mmstvit.fileio.image_files import IMAGE_SUFFIXES, walk_folder
 
@@ -85,10 +85,10 @@ def check_xml_names(facts: Facts) -> Iterator[Finding]:
 def _read_names(path: str) -> list[str]:
     """Return the names of the objects in an XML file; none if it cannot be read, which the dataset says."""
     try:
-        _, objects = parse_voc(Path(path)) or ('', [])
+        annotations = read_voc(Path(path))
     except DataError:
         return []
-    return [item.name for item in objects]
+    return [item.label for item in annotations.objects] if annotations else []
 
 
 def check_class_folders(facts: Facts) -> Iterator[Finding]:
