@@ -7,6 +7,7 @@ It uses only the standard library, because it runs where torch, MMEngine and mmc
 """
 
 import argparse
+import importlib
 import importlib.metadata
 import importlib.util
 import inspect
@@ -97,7 +98,11 @@ def pip(*args: object) -> None:
     """Run pip; raises InstallError."""
     command = [sys.executable, '-m', 'pip', '--disable-pip-version-check', *map(str, args)]
     if subprocess.run(command).returncode:
-        raise InstallError(f'pip failed: {shlex.join(command)}\nIts message is above.')
+        raise InstallError(
+            f'pip failed: {shlex.join(command)}\nIts message is above. Check the network and the free disk space '
+            '(torch takes about 5 GB by default), then run the same command again.'
+        )
+    importlib.invalidate_caches()
 
 
 def compiler() -> str:
@@ -209,7 +214,7 @@ def build_wheel(folder: Path) -> Path:
     return folder / wheel.name
 
 
-def install(force: bool) -> None:
+def install(force: bool = False) -> None:
     """Install mmcv, unless a working one is there."""
     if importlib.util.find_spec('mmengine') is None:
         raise InstallError('mmcv needs MMEngine, which is not installed. First run: pip install onedl-mmengine')
@@ -236,6 +241,12 @@ def install(force: bool) -> None:
     log(f'mmcv {VERSION} works')
 
 
+def check() -> None:
+    """Check that mmcv works, has a kept wheel, or can be compiled; raises InstallError."""
+    if find_fault() and not list(wheel_root().glob(f'mmcv{VERSION}-*/*.whl')):
+        check_compiler()
+
+
 def main(args: list[str] | None = None) -> None:
     """Run the command; exits with 1 after an error."""
     parser = argparse.ArgumentParser(description=__doc__.partition('\n')[0])
@@ -243,10 +254,7 @@ def main(args: list[str] | None = None) -> None:
     parser.add_argument('--dry-run', action='store_true', help='only check that mmcv works, or can be compiled')
     args = parser.parse_args(args)
     try:
-        if not args.dry_run:
-            install(args.force)
-        elif find_fault() and not list(wheel_root().glob(f'mmcv{VERSION}-*/*.whl')):
-            check_compiler()
+        check() if args.dry_run else install(args.force)
     except (InstallError, KeyboardInterrupt) as error:
         sys.exit(f'error: {str(error) or "interrupted; run the same command to continue"}')
 
