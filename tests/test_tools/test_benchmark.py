@@ -112,6 +112,20 @@ def test_steps(text, mode):
     results.close()
 
 
+def test_whole_detectors_have_the_same_boxes_whatever_their_weights():
+    found = []
+    for scale in (0.01, 1.0):
+        model = benchmark.build_entry(benchmark.parse_entry(f'{DETECTOR}+whole')).eval()
+        for weight in [*model.rpn_head.parameters(), *model.roi_head.bbox_head.parameters()]:
+            weight.data.normal_(std=scale)
+        args = benchmark.argparse.Namespace(**OPTIONS)
+        with torch.no_grad():
+            (sample,) = benchmark.prepare_detector(model, args)()
+        found.append(sample.pred_instances)
+    assert len(found[0]) == len(found[1]) == 20
+    torch.testing.assert_close(found[0].bboxes, found[1].bboxes)
+
+
 def test_options_of_an_entry():
     entry = benchmark.parse_entry('stvit-nano+with_cp=True+stoken_size=8,4,2,1+deploy+bf16+OMP_NUM_THREADS=1')
     assert entry.switches == ['deploy', 'bf16'] and entry.variables == {'OMP_NUM_THREADS': '1'}

@@ -12,6 +12,8 @@ import ast
 import contextlib
 import copy
 import ctypes
+import functools
+import inspect
 import json
 import os
 import platform
@@ -25,7 +27,6 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
 from math import nan
 from pathlib import Path
 
@@ -60,8 +61,8 @@ options follow the name, each with a plus sign:
   stvit-small+bf16                  in another precision than --dtype
   stvit-small+stoken_size=8,4,2,1   an argument of the backbone: a Python literal, else a string
   stvit-small+OMP_NUM_THREADS=1     an environment variable of its process
-  CONFIG.py+whole                   the whole detector of the config; with random weights it finds no objects, so its
-                                    mask head does not run at inference
+  CONFIG.py+whole                   the whole detector of the config; its RPN and its box head choose from random scores
+                                    and shifts of seed 0, so that every entry has the same proposals and objects
 
 Every entry has its own process. In every round each takes its steps, in random order, while the others wait. A step is
 a forward pass or, with --mode train, a forward and backward pass and a step of AdamW, on random images and weights. An
@@ -233,10 +234,37 @@ def check_agreement(model: STViT, finish: Callable[[nn.Module], nn.Module], dtyp
             )
 
 
+@functools.cache
+def draw_outputs(shape: torch.Size, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Draw scores or shifts of boxes from seed 0."""
+    return torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(device, dtype)
+
+
+def fix_boxes(model: nn.Module) -> None:
+    """Let every dense head and box head choose boxes from scores and shifts of seed 0, not from its own.
+
+    Proposals and objects of random weights depend on the backbone: some find 8 objects, some 100, and heads that follow
+    would have other work. Losses still come from the head's own outputs.
+    """
+
+    def select(original: Callable, signature: inspect.Signature, *args: object, **kwargs: object) -> object:
+        call = signature.bind(*args, **kwargs)
+        for name in ('cls_scores', 'bbox_preds'):
+            call.arguments[name] = [draw_outputs(x.shape, x.dtype, x.device) for x in call.arguments[name]]
+        return original(*call.args, **call.kwargs)
+
+    for head in model.modules():
+        original = getattr(head, 'predict_by_feat', None)
+        signature = original and inspect.signature(original)
+        if signature and {'cls_scores', 'bbox_preds'} <= signature.parameters.keys():
+            head.predict_by_feat = functools.partial(select, original, signature)
+
+
 def prepare_detector(model: nn.Module, args: argparse.Namespace) -> Callable[[], Sequence[Tensor]]:
-    """Return the forward pass of a detector of MMDetection with 10 boxes per image; in training, its loss."""
+    """Return the forward pass of a detector of MMDetection with fixed boxes; in training, its loss for 10 per image."""
     from mmdet.testing import demo_mm_inputs
 
+    fix_boxes(model)
     shapes, boxes = [(3, *args.shape)] * args.batch_size, [10] * args.batch_size
     batch = demo_mm_inputs(args.batch_size, shapes, boxes, num_classes=2, with_mask=True, device=args.device)
 
@@ -255,7 +283,7 @@ def prepare_step(entry: BenchmarkEntry, args: argparse.Namespace) -> tuple[nn.Mo
     built.train(train)  # some backbones return None
     model = finish(entry, built)
     images = torch.randn(args.batch_size, 3, *args.shape, generator=torch.Generator().manual_seed(0)).to(args.device)
-    forward = prepare_detector(model, args) if 'whole' in entry.switches else partial(model, images)
+    forward = prepare_detector(model, args) if 'whole' in entry.switches else functools.partial(model, images)
     learned = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(learned, lr=1e-6, weight_decay=0.05, fused=True) if train else None
     gradients = []
@@ -275,7 +303,7 @@ def prepare_step(entry: BenchmarkEntry, args: argparse.Namespace) -> tuple[nn.Mo
 
 def measure_time(step: Callable[[], None], args: argparse.Namespace) -> float:
     """Return the seconds of a step."""
-    synchronize = partial(torch.cuda.synchronize, args.device) if args.device != 'cpu' else lambda: None
+    synchronize = functools.partial(torch.cuda.synchronize, args.device) if args.device != 'cpu' else lambda: None
     synchronize()
     start = time.perf_counter()
     for _ in range(args.steps):
@@ -308,7 +336,7 @@ def work(entry: BenchmarkEntry, args: argparse.Namespace, first: bool) -> Iterat
     torch.backends.cudnn.allow_tf32 = False  # fp32 means fp32
     if first and isinstance(build_entry(entry), STViT):
         model = build_entry(replace(entry, arguments=entry.arguments | NO_DROPOUT)).train(args.mode == 'train')
-        check_agreement(model, partial(finish, entry), args.dtype, args.device)
+        check_agreement(model, functools.partial(finish, entry), args.dtype, args.device)
     model, step = prepare_step(entry, args)
     if first:
         yield sum(p.numel() for p in model.parameters()), measure_memory(step, args)
@@ -443,6 +471,8 @@ def main() -> int:
     for (height, width), rows in zip(args.shape, table, strict=True):
         print(f'\n{height}×{width}, {settings}, ± interquartile range')
         print(format_table(rows, rows[args.entries.index(args.baseline)], args.batch_size))
+    if any('whole' in entry.switches for entry in entries):
+        print('\nwhole detectors: proposals and objects are the same for every entry, chosen from scores of seed 0')
     print(f'\n×: relative to {args.baseline}; of time, the median over rounds of the ratio within a round')
     results = [asdict(row) for rows in table for row in rows]
     if args.json:
