@@ -3,7 +3,8 @@
 from .export import ExportReport, check_suffix, export
 from .formats import FORMATS, ExportedFile, is_exported, load_exported
 from .metadata import Metadata, Preprocessing
-from .runtime import ExportedModel, paste_masks
+from .runtime import ExportedModel
+from .standalone import paste_masks
 
 __all__ = [
     'FORMATS',

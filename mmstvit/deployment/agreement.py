@@ -8,13 +8,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .formats import ExportedFile
-from .programs import Program
-from .runtime import paste_masks
+from .metadata import Metadata
+from .programs import Program, original_size
+from .runtime import resize_logits
+from .standalone import paste_masks
 
 # Of the largest entry of an output; a detector's boxes relative to the sides of the image.
 TOLERANCE = 1e-4
-# Share of the pixels of an image that may fall on the other side of a mask's threshold.
-MASK_TOLERANCE = 1e-3
+# Share of the pixels of an image that may fall on the other side of a mask's threshold, or get another class.
+PIXEL_TOLERANCE = 1e-3
+# Fewer objects than these do not tell whether a detector is right.
+MIN_OBJECTS = 20
 # The sizes to which tracers are shown, and others that they never see; no side of the last is a multiple of 4.
 TRACED = (2, 96, 128)
 UNSEEN = ((1, 64, 96), (3, 160, 64), (2, 131, 177))
@@ -38,6 +42,10 @@ def choose_sizes(shape: Sequence[int] | None, batch: int | None, batched: bool) 
         batch: Images if their number is fixed.
         batched: True if the program takes several images at once.
     """
+    if shape and not batched:  # a detector takes smaller images, too
+        height, width = shape
+        lower, narrower = max(height * 3 // 4, min(height, 32)), max(width * 2 // 3, min(width, 32))
+        return [(1, height, width), (1, lower, width), (1, height, narrower), (1, lower, narrower)]
     sizes = [(b, *(shape or (height, width))) for b, height, width in (TRACED, *UNSEEN)]
     fixed = batch if batched else 1
     sizes = [*dict.fromkeys((fixed or b, height, width) for b, height, width in sizes)]
@@ -48,31 +56,37 @@ def choose_sizes(shape: Sequence[int] | None, batch: int | None, batched: bool) 
 def compute_references(program: Program, sizes: Sequence[tuple[int, int, int]]) -> list[Reference]:
     """Compute the outputs of the model as it is before :meth:`~mmstvit.deployment.programs.Program.simplify`."""
     images = [draw_images(*size, seed=seed) for seed, size in enumerate(sizes)]
-    outputs = [(output.numpy() for output in program.reference(image)) for image in images]
-    return [(x, dict(zip(program.outputs, y, strict=True))) for x, y in zip(images, outputs, strict=True)]
+    return [(x, {name: output.numpy() for name, output in program.reference(x).items()}) for x in images]
 
 
-def find_errors(file: ExportedFile, references: Sequence[Reference]) -> dict[str, float]:
-    """Return the largest error of each output; inf for NaN and for other shapes.
+def find_errors(file: ExportedFile, references: Sequence[Reference]) -> tuple[dict[str, float], int]:
+    """Return the largest error of each output, inf for NaN and for other shapes, and the number of compared objects.
 
     Args:
         file: The file.
         references: What it should compute.
     """
-    errors = dict.fromkeys(file.metadata.outputs, 0.0)
+    errors, objects = dict.fromkeys(references[0][1], 0.0), 0
     for image, expected in references:
         found = file.run(image.numpy())
         if file.metadata.task == 'detection':
-            new = _compare_objects(found, expected, tuple(image.shape[2:]), file.metadata.mask_threshold)
+            new, count = _compare_objects(found, expected, tuple(image.shape[2:]), file.metadata)
+            objects += count
         else:
-            new = {name: _largest_error(found[name], array) for name, array in expected.items()}
+            if file.metadata.task == 'segmentation':
+                size = original_size(image.shape[2:])
+                maps = [resize_logits(x, size, file.metadata.align_corners) for x in torch.from_numpy(found['logits'])]
+                found['classes'] = torch.stack(maps).argmax(dim=1).numpy()
+            new = {name: _largest_error(found[name], array) for name, array in expected.items() if name != 'classes'}
+            if 'classes' in expected:
+                new['classes'] = float((found['classes'] != expected['classes']).mean())
         errors = {name: max(error, new[name] if new[name] == new[name] else np.inf) for name, error in errors.items()}
-    return errors
+    return errors, objects
 
 
 def allowed_error(name: str) -> float:
     """Return the largest error that is accepted for an output."""
-    return MASK_TOLERANCE if name == 'masks' else TOLERANCE
+    return PIXEL_TOLERANCE if name in ('masks', 'classes') else TOLERANCE
 
 
 def _largest_error(found: np.ndarray, expected: np.ndarray) -> float:
@@ -80,27 +94,41 @@ def _largest_error(found: np.ndarray, expected: np.ndarray) -> float:
 
 
 def _compare_objects(
-    found: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray], size: tuple[int, int], threshold: float
-) -> dict[str, float]:
-    """Compare detections in the order of their scores; those of nearly equal score may have changed places."""
+    found: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray], size: tuple[int, int], metadata: Metadata
+) -> tuple[dict[str, float], int]:
+    """Compare detections, each with the nearest of its class; return errors and the number of objects.
+
+    An object whose score lies within the tolerance of the lowest that is kept may be missing on one side.
+    """
     errors = dict.fromkeys(expected, np.inf)
-    if any(len(found[name]) != len(values) for name, values in expected.items()):
-        return errors
-    rows = _match(found, expected)
-    difference = abs(found['boxes'][rows] - expected['boxes']) / [*size[::-1], *size[::-1]]
-    errors['boxes'] = float(difference.max(initial=0))
-    errors['scores'] = float(abs(found['scores'][rows] - expected['scores']).max(initial=0))
-    errors['labels'] = float((found['labels'][rows] != expected['labels']).any())
-    if 'masks' in expected:
-        masks = paste_masks(found['masks'][rows], found['boxes'][rows], size) >= threshold
-        errors['masks'] = float((masks != expected['masks']).mean(axis=(1, 2)).max(initial=0))
-    return errors
+    if any(len(values) != len(found['scores']) for values in found.values()):
+        return errors, 0
+    if 'masks' in found:
+        found = {**found, 'masks': paste_masks(found['masks'], found['boxes'], size) >= metadata.mask_threshold}
+    full = [x['scores'].min() for x in (found, expected) if len(x['scores']) >= metadata.max_per_img]
+    lowest = max([metadata.score_thr, *full]) + TOLERANCE
+    for left, right in ((expected, found), (found, expected)):
+        certain = {name: values[left['scores'] > lowest] for name, values in left.items()}
+        if len(certain['scores']) > len(right['scores']):
+            return errors, 0
+        rows = _match(right, certain)
+        difference = abs(right['boxes'][rows] - certain['boxes']) / [*size[::-1], *size[::-1]]
+        new = {
+            'boxes': difference.max(initial=0),
+            'scores': abs(right['scores'][rows] - certain['scores']).max(initial=0),
+            'labels': (right['labels'][rows] != certain['labels']).any(),
+        }
+        if 'masks' in expected:
+            new['masks'] = (right['masks'][rows] != certain['masks']).mean(axis=(1, 2)).max(initial=0)
+        # The first direction replaces inf; NaN stays in either.
+        errors = {name: float(np.maximum(new[name], 0 if left is expected else errors[name])) for name in errors}
+    return errors, int((expected['scores'] > lowest).sum())
 
 
 def _match(found: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray]) -> np.ndarray:
     """Return for each expected object the row of the found one of its class whose box is nearest, each row once."""
     left, rows = list(range(len(found['labels']))), []
     for box, label in zip(expected['boxes'], expected['labels'], strict=True):
-        distances = [abs(found['boxes'][i] - box).max() + 1e6 * (found['labels'][i] != label) for i in left]
+        distances = abs(found['boxes'][left] - box).max(axis=1) + 1e6 * (found['labels'][left] != label)
         rows.append(left.pop(int(np.argmin(distances))))
     return np.array(rows, int)

@@ -5,15 +5,23 @@ import os
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torch import nn
 
 from mmstvit.errors import UserError
 
-from .agreement import allowed_error, choose_sizes, compute_references, find_errors
-from .formats import FORMATS, ExportedFile, load_exported
+from .agreement import (
+    MIN_OBJECTS,
+    TRACED,
+    allowed_error,
+    choose_sizes,
+    compute_references,
+    draw_images,
+    find_errors,
+)
+from .formats import FORMATS, OPSET, ExportedFile, Format, load_exported
 from .metadata import Metadata, pipeline_text
 from .programs import Classifier, Features, Program, Segmentor
 
@@ -55,10 +63,13 @@ def export(
     pipeline: Sequence[dict] = (),
     features: bool = False,
     probabilities: bool = False,
+    opset: int | None = None,
 ) -> ExportReport:
     """Export a model, and compare the file in its own runtime with the model in PyTorch.
 
-    The file is written under a temporary name, and gets its own if it agrees with the model.
+    The file is written under a temporary name, and gets its own if it agrees with the model. A JSON file beside it has
+    its metadata. A detector is written twice: first with a threshold of scores below which enough objects are
+    compared, then with its own.
 
     Args:
         model: The model in evaluation mode, on the CPU; it is in deploy form afterwards.
@@ -72,14 +83,25 @@ def export(
         pipeline: The test pipeline of the config, without annotations.
         features: Export the backbone alone.
         probabilities: Give probabilities instead of logits; for classifiers.
+        opset: Version of ONNX's operators; None for :data:`OPSET`.
 
     Raises:
         UserError: The model or the sizes cannot be exported, a package is missing, or the file disagrees with the
             model. No file is left of the attempt.
     """
     check_suffix(path, format)
-    program = wrap(model, library, features, probabilities).eval()
-    _check_request(program, format, shape, batch)
+    checks = []
+    try:
+        program = wrap(model, library, features, probabilities, shape).eval()
+        _check_request(program, format, shape, batch, opset)
+        sizes = choose_sizes(shape, batch, program.batched)
+        for score in program.thresholds(draw_images(*sizes[0], seed=0)):
+            program.set_threshold(score)
+            checks.append((score, compute_references(program, sizes)))
+        min_side = 1 if shape else program.min_side()
+    except (ValueError, RuntimeError) as error:  # such as STViT's for images below 32×32
+        remedy = 'Set --shape H W to a size that it takes.'
+        raise UserError(f'the model does not take images of the size for the check: {error}', remedy) from error
     metadata = Metadata(
         program.task,
         library,
@@ -88,41 +110,44 @@ def export(
         [] if features else list(classes),
         [] if features else [list(color) for color in palette],
         pipeline_text(pipeline),
-        model.roi_head.test_cfg.mask_thr_binary if 'masks' in program.outputs else 0.5,
+        shape=shape and list(shape),
+        min_side=min_side,
+        **program.settings,
     )
-    sizes = choose_sizes(shape, batch, program.batched)
-    try:
-        references = compute_references(program, sizes)
-    except ValueError as error:  # such as STViT's for images below 32×32
-        raise UserError(f'the model does not take such images: {error}') from error
     program.simplify()
     program.requires_grad_(False)
-    image, _ = references[0]
+    inputs = program.inputs(checks[0][1][0][0])
     dynamic = {0: 'batch'} if program.batched and batch is None else {}
     dynamic |= {2: 'height', 3: 'width'} if shape is None else {}
+    errors, compared = {}, []
     with _new_folder(path) as folder:
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter('ignore')  # tracers' about checks of sizes, which are meant to be left out
-                FORMATS[format].write(program, image, dynamic, metadata.dumps(), folder / path.name)
-        except UserError:
-            raise
-        except Exception as error:  # exporters raise all kinds of errors
-            reason = str(error).strip().partition('\n')[0]
-            raise UserError(f'the model cannot be exported: {type(error).__name__}: {reason}') from error
-        file = load_exported(folder / path.name, trust=True)
-        errors = find_errors(file, references)
-        _check_errors(errors, file, dynamic)
+        for score, references in checks:
+            program.set_threshold(score)
+            text = replace(metadata, score_thr=score).dumps()
+            _write(FORMATS[format], program, inputs, dynamic, text, folder / path.name, opset or OPSET)
+            file = load_exported(folder / path.name, trust=True)
+            new, objects = find_errors(file, references)
+            _check_errors(new, file, dynamic)
+            compared.append(objects)
+            errors = {name: max(error, errors.get(name, 0)) for name, error in new.items()}
+        if program.task == 'detection':
+            _check_objects(compared[0], metadata.max_per_img * len(sizes))
         size = sum(part.stat().st_size for part in folder.iterdir())
+        (folder / path.name).with_suffix('.json').write_text(metadata.dumps_with_pipeline(), encoding='utf-8')
         path.parent.mkdir(parents=True, exist_ok=True)
         for part in sorted(folder.iterdir()):  # weights before the program that names them
             os.replace(part, path.with_name(part.name))
-    axes = [dynamic.get(axis, length) for axis, length in enumerate(image.shape)]
-    objects = sum(len(outputs.get('labels', ())) for _, outputs in references)
-    return ExportReport(path, size, metadata, file.runtime, axes, sizes, objects, errors)
+    axes = [dynamic.get(axis, length) for axis, length in enumerate(inputs['image'].shape)]
+    return ExportReport(path, size, metadata, file.runtime, axes, sizes, compared[0], errors)
 
 
-def wrap(model: nn.Module, library: str, features: bool = False, probabilities: bool = False) -> Program:
+def wrap(
+    model: nn.Module,
+    library: str,
+    features: bool = False,
+    probabilities: bool = False,
+    shape: Sequence[int] | None = None,
+) -> Program:
     """Wrap a model for an exporter.
 
     Args:
@@ -130,12 +155,13 @@ def wrap(model: nn.Module, library: str, features: bool = False, probabilities: 
         library: The library.
         features: Export the backbone alone.
         probabilities: Give probabilities instead of logits; for classifiers.
+        shape: Height and width of the images; None for any.
 
     Raises:
         UserError: A model of this kind cannot be exported.
     """
     if features:
-        return Features(model)
+        return Features(model, shape or TRACED[1:])
     if library == 'mmpretrain':
         return Classifier(model, probabilities)
     if probabilities:
@@ -144,7 +170,7 @@ def wrap(model: nn.Module, library: str, features: bool = False, probabilities: 
         return Segmentor(model)
     from .two_stage import TwoStage
 
-    return TwoStage(model)
+    return TwoStage(model, shape)
 
 
 def check_suffix(path: Path, format: str) -> None:
@@ -154,13 +180,41 @@ def check_suffix(path: Path, format: str) -> None:
         raise UserError(f'a file for {kind.runtime} must have the suffix {kind.suffix}, but got {path}.')
 
 
-def _check_request(program: Program, format: str, shape: Sequence[int] | None, batch: int | None) -> None:
+def _check_request(
+    program: Program, format: str, shape: Sequence[int] | None, batch: int | None, opset: int | None
+) -> None:
     if format == 'torch-export' and shape is None:
         raise UserError('torch.export cannot leave height and width of the images open.', 'Set --shape H W.')
     if format == 'torch-export' and not program.batched:
         raise UserError('torch.export cannot export a detector.', 'Use --format onnx or openvino.')
+    if format == 'torch-export' and opset is not None:
+        raise UserError('--opset is the version of operators of ONNX, and torch.export has none.', 'Omit --opset.')
     if not program.batched and batch not in (None, 1):
         raise UserError('an exported detector takes one image at a time.', 'Omit --batch.')
+
+
+def _write(format: Format, *args: object) -> None:
+    """Write a file; raises UserError."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')  # tracers' about checks of sizes, which are meant to be left out
+            format.write(*args)
+    except UserError:
+        raise
+    except Exception as error:  # exporters raise all kinds of errors
+        reason = str(error).strip().partition('\n')[0]
+        raise UserError(f'the model cannot be exported: {type(error).__name__}: {reason}') from error
+
+
+def _check_objects(count: int, possible: int) -> None:
+    if count < MIN_OBJECTS:
+        raise UserError(
+            f'only {count} objects could be compared, and {MIN_OBJECTS} are needed to tell whether the file is right. '
+            'It was removed.',
+            'Set --cfg-options model.test_cfg.rcnn.max_per_img=100'
+            if possible < 2 * MIN_OBJECTS
+            else 'Use weights after training: without it, all scores are nearly equal.',
+        )
 
 
 def _check_errors(errors: Mapping[str, float], file: ExportedFile, dynamic: Mapping[int, str]) -> None:

@@ -15,10 +15,11 @@ from mmstvit.errors import UserError
 
 from .metadata import KEY, Metadata
 from .programs import Program
+from .standalone import pad_to
 
-OPSET = 17  # has LayerNormalization, and RoIAlign with half_pixel
+OPSET = 17  # the default: has LayerNormalization, and RoIAlign with half_pixel
 
-Loaded = tuple[Callable[[np.ndarray], Sequence[np.ndarray]], str | None, Sequence]
+Loaded = tuple[Callable[[dict[str, np.ndarray]], Sequence[np.ndarray]], str | None, Sequence]
 
 
 @dataclass(frozen=True)
@@ -28,15 +29,15 @@ class Format:
     Args:
         suffix: Suffix of its files.
         runtime: Name of its runtime.
-        write: A function that writes a program. It takes the program, an input with the sizes that are fixed, names of
-            the dynamic axes of the input, the text of the metadata, and the path.
-        load: A function that loads a file, with as many threads as PyTorch has. It returns the program as a function,
-            the text of the metadata or None, and the sizes of the input, which are integers unless they are dynamic.
+        write: A function that writes a program. It takes the program, its inputs with the sizes that are fixed, names
+            of the dynamic axes of the image, the text of the metadata, the path, and the version of ONNX's operators.
+        load: A function that loads a file, with as many threads as PyTorch has. It returns the program as a function of
+            its inputs, the text of the metadata or None, and the sizes of the image, integers unless they are dynamic.
     """
 
     suffix: str
     runtime: str
-    write: Callable[[Program, Tensor, dict[int, str], str, Path], None]
+    write: Callable[[Program, dict[str, Tensor], dict[int, str], str, Path, int], None]
     load: Callable[[Path], Loaded]
 
 
@@ -74,7 +75,8 @@ class ExportedFile:
         """Run the program.
 
         Args:
-            images: Prepared images, (B, 3, H, W). More than the file takes at once are run in turn.
+            images: Prepared images, (B, 3, H, W). More than the file takes at once are run in turn. For a detector of a
+                fixed size they are padded.
 
         Returns:
             The outputs by name.
@@ -82,6 +84,16 @@ class ExportedFile:
         Raises:
             UserError: The file is for images of another size, or its metadata are not those of its program.
         """
+        meta, (height, width) = self.metadata, images.shape[2:]
+        if min(height, width) < meta.min_side:
+            raise UserError(
+                f'{self.path} takes {meta.min_side}×{meta.min_side} or more pixels, but got one of {height}×{width}.',
+                'Enlarge the image.',
+            )
+        inputs = {}
+        if meta.task == 'detection' and meta.shape and height <= meta.shape[0] and width <= meta.shape[1]:
+            inputs['valid'] = np.array((height, width), np.float32)
+            images = pad_to(images, meta.shape, meta.preprocessing.pad_value)
         for fixed, size in zip(self.shape[1:], images.shape[1:], strict=True):
             if fixed not in (None, size):
                 expected, got = ('×'.join(map(str, shape)) for shape in (self.shape[2:], images.shape[2:]))
@@ -93,7 +105,8 @@ class ExportedFile:
         count, batch = len(images), self.shape[0] or len(images)
         missing = -count % batch
         images = np.concatenate([images, np.repeat(images[-1:], missing, axis=0)]) if missing else images
-        outputs = zip(*(self._call(images[i : i + batch]) for i in range(0, count, batch)), strict=True)
+        parts = (self._call({'image': images[i : i + batch], **inputs}) for i in range(0, count, batch))
+        outputs = zip(*parts, strict=True)
         values = [parts[0] if count == batch else np.concatenate(parts)[:count] for parts in outputs]
         if len(values) != len(self.metadata.outputs):
             raise UserError(
@@ -103,9 +116,11 @@ class ExportedFile:
         return dict(zip(self.metadata.outputs, values, strict=True))
 
 
-def _write_onnx(program: Program, image: Tensor, dynamic: dict[int, str], text: str, path: Path) -> None:
-    """Write the program as TorchScript's exporter traces it, which keeps dynamic sizes."""
-    onnx = _import('onnx')
+def _write_onnx(
+    program: Program, inputs: dict[str, Tensor], dynamic: dict[int, str], text: str, path: Path, opset: int
+) -> None:
+    """Write the program as TorchScript's exporter traces it, which keeps dynamic sizes, and simplify its graph."""
+    onnx, onnxslim = _import('onnx'), _import('onnxslim')
     # An axis of an output is dynamic if that of the input is; the number of objects always is.
     known = {'batch': 0 in dynamic, 'objects': True}
     axes = {
@@ -114,15 +129,15 @@ def _write_onnx(program: Program, image: Tensor, dynamic: dict[int, str], text: 
     }
     torch.onnx.export(
         program,
-        (image,),
+        tuple(inputs.values()),
         str(path),
         dynamo=False,  # needs no onnxscript; deprecated, but there in torch 2.14
-        opset_version=OPSET,
-        input_names=['image'],
+        opset_version=opset,
+        input_names=list(inputs),
         output_names=list(program.outputs),
         dynamic_axes={'image': dynamic, **axes},
     )
-    model = onnx.load(path)
+    model = onnxslim.slim(onnx.load(path))
     model.metadata_props.add(key=KEY, value=text)
     onnx.checker.check_model(model)
     onnx.save(model, path)
@@ -135,14 +150,16 @@ def _load_onnx(path: Path) -> Loaded:
     options.log_severity_level = 3  # errors
     session = onnxruntime.InferenceSession(str(path), options, providers=['CPUExecutionProvider'])
     text = session.get_modelmeta().custom_metadata_map.get(KEY)
-    return lambda images: session.run(None, {'image': images}), text, session.get_inputs()[0].shape
+    return lambda inputs: session.run(None, inputs), text, session.get_inputs()[0].shape
 
 
-def _write_openvino(program: Program, image: Tensor, dynamic: dict[int, str], text: str, path: Path) -> None:
+def _write_openvino(
+    program: Program, inputs: dict[str, Tensor], dynamic: dict[int, str], text: str, path: Path, opset: int
+) -> None:
     """Let OpenVINO convert the file of ONNX; its weights go to a second file of the suffix ``.bin``."""
     openvino = _import('openvino')
     onnx = path.with_suffix('.onnx')
-    _write_onnx(program, image, dynamic, text, onnx)
+    _write_onnx(program, inputs, dynamic, text, onnx, opset)
     model = openvino.Core().read_model(onnx)
     model.set_rt_info(text, [KEY])
     openvino.save_model(model, path, compress_to_fp16=False)  # True by default, which rounds the weights
@@ -161,12 +178,14 @@ def _load_openvino(path: Path) -> Loaded:
     compiled = openvino.compile_model(model, 'CPU', options)
     text = model.get_rt_info([KEY]).astype(str) if model.has_rt_info([KEY]) else None
     shape = [size.get_length() if size.is_static else None for size in model.input(0).partial_shape]
-    return lambda images: [np.array(output) for output in compiled(images).values()], text, shape
+    return lambda inputs: [np.array(output) for output in compiled(inputs).values()], text, shape
 
 
-def _write_torch_export(program: Program, image: Tensor, dynamic: dict[int, str], text: str, path: Path) -> None:
+def _write_torch_export(
+    program: Program, inputs: dict[str, Tensor], dynamic: dict[int, str], text: str, path: Path, opset: int
+) -> None:
     sizes = {axis: torch.export.Dim.DYNAMIC for axis in dynamic}
-    exported = torch.export.export(program, (image,), dynamic_shapes=(sizes,), strict=False)
+    exported = torch.export.export(program, (inputs['image'],), dynamic_shapes=(sizes,), strict=False)
     torch.export.save(exported, path, extra_files={f'{KEY}.json': text})
 
 
@@ -175,7 +194,8 @@ def _load_torch_export(path: Path) -> Loaded:
     exported = torch.export.load(path, extra_files=files)
     module, name = exported.module(), exported.graph_signature.user_inputs[0]
     value = next(node.meta['val'] for node in exported.graph.nodes if node.name == name)
-    return lambda images: [x.numpy() for x in module(torch.from_numpy(images))], files[f'{KEY}.json'], value.shape
+    text = files[f'{KEY}.json']
+    return lambda inputs: [x.numpy() for x in module(torch.from_numpy(inputs['image']))], text, value.shape
 
 
 FORMATS = {

@@ -1,10 +1,10 @@
 """Metadata of an exported file: how its images are prepared, and what its outputs mean."""
 
+import ast
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 
-import numpy as np
 from mmengine.model import BaseDataPreprocessor
 from torch import nn
 
@@ -68,13 +68,6 @@ class Preprocessing:
             float(getattr(preprocessor, 'pad_val', getattr(preprocessor, 'pad_value', 0))),
         )
 
-    def __call__(self, image: np.ndarray) -> np.ndarray:
-        """Prepare an image: (3, H, W) in the order blue, green, red, as OpenCV reads it -> (3, H, W) of float32."""
-        if self.color_order == 'RGB':
-            image = image[::-1]
-        mean, std = (np.array(values, np.float32).reshape(-1, 1, 1) for values in (self.mean, self.std))
-        return (image.astype(np.float32) - mean) / std
-
 
 @dataclass(frozen=True)
 class Metadata:
@@ -89,6 +82,13 @@ class Metadata:
         palette: RGB color of each class.
         pipeline: The test pipeline of the config, without annotations, as the text of a Python literal; empty if it
             cannot be written down. tools/predict.py reads images by it.
+        shape: Height and width of the input if they are fixed. A detector takes smaller images, padded at the right and
+            the bottom, with their own height and width as a second input, ``valid``.
+        min_side: Smallest height and width of an image.
+        align_corners: How logits of a segmentor are resized.
+        score_thr: Lowest score of an object. The file applies this and the next two by itself.
+        nms_iou: Largest overlap of two objects of a class.
+        max_per_img: Largest number of objects.
         mask_threshold: Lowest probability of a pixel of a mask.
         version: Version of mmstvit that wrote the file.
     """
@@ -100,6 +100,12 @@ class Metadata:
     classes: Sequence[str] = ()
     palette: Sequence[Sequence[int]] = ()
     pipeline: str = ''
+    shape: Sequence[int] | None = None
+    min_side: int = 1
+    align_corners: bool = False
+    score_thr: float = 0.0
+    nms_iou: float = 1.0
+    max_per_img: int = 0
     mask_threshold: float = 0.5
     version: str = field(default=__version__)
 
@@ -107,6 +113,11 @@ class Metadata:
         """Return the text that is stored."""
         content = asdict(self)
         return json.dumps(content.pop('preprocessing') | content, ensure_ascii=False)
+
+    def dumps_with_pipeline(self) -> str:
+        """Return the text for programs without Python: the pipeline is JSON, too."""
+        content = json.loads(self.dumps()) | dict(pipeline=ast.literal_eval(self.pipeline or '[]'))
+        return json.dumps(content, ensure_ascii=False, indent=1)
 
     @classmethod
     def loads(cls, text: str | None, path: object) -> 'Metadata':

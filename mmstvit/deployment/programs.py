@@ -1,5 +1,6 @@
 """Models as programs with tensors in and tensors out, which exporters can trace at any size."""
 
+import contextlib
 from collections.abc import Sequence
 
 import torch
@@ -25,6 +26,7 @@ class Program(nn.Module):
         outputs: Meaning of each output, by name.
         axes: Names of the axes of each output that can be dynamic.
         batched: True if the program takes several images at once.
+        settings: Fields of the metadata that the model decides.
     """
 
     task: str
@@ -36,6 +38,7 @@ class Program(nn.Module):
         super().__init__()
         self.model = model
         self.preprocessing = Preprocessing.of(model.data_preprocessor)
+        self.settings: dict[str, object] = {}
 
     def pad(self, image: Tensor) -> Tensor:
         """Pad an image as the data preprocessor does."""
@@ -45,9 +48,29 @@ class Program(nn.Module):
         height, width = image.shape[2:]
         return F.pad(image, (0, -width % divisor, 0, -height % divisor), value=self.preprocessing.pad_value)
 
-    def reference(self, image: Tensor) -> Sequence[Tensor]:
+    def inputs(self, image: Tensor) -> dict[str, Tensor]:
+        """Return the inputs of the program for an image, by name."""
+        return {'image': image}
+
+    def reference(self, image: Tensor) -> dict[str, Tensor]:
         """Compute the outputs as the library does, before :meth:`simplify`."""
-        return self(image)
+        return dict(zip(self.outputs, self(image), strict=True))
+
+    def thresholds(self, image: Tensor) -> list[float]:
+        """Return the lowest scores of objects at which the file is checked; the last one is the model's own."""
+        return [0.0]
+
+    def set_threshold(self, score: float) -> None:
+        """Set the lowest score of objects."""
+
+    @torch.no_grad()
+    def min_side(self) -> int:
+        """Return the smallest power of two that the model takes as height and width; call before :meth:`simplify`."""
+        for side in (2**power for power in range(10)):
+            with contextlib.suppress(Exception):  # models refuse in all ways
+                self(torch.zeros(1, 3, side, side))
+                return side
+        raise ValueError('no square image of 512 pixels or less was accepted.')
 
     def simplify(self) -> None:
         """Reparameterize the model, and replace what exporters cannot express for all sizes."""
@@ -81,14 +104,19 @@ class SlicedPool(nn.Module):
 
 
 class Features(Program):
-    """The backbone of a model: its feature maps."""
+    """The backbone of a model: its feature maps.
+
+    Args:
+        model: The model.
+        shape: Height and width of an image that the backbone takes.
+    """
 
     task = 'features'
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, shape: Sequence[int]) -> None:
         super().__init__(model)
         self.model = model.backbone
-        count = len(self.model(torch.zeros(1, 3, 64, 64)))
+        count = len(self.model(torch.zeros(1, 3, *shape)))
         self.outputs = {f'features_{i}': f'feature map {i} of the backbone, (B, C, h, w)' for i in range(count)}
         self.axes = {name: {0: 'batch', 2: f'height_{i}', 3: f'width_{i}'} for i, name in enumerate(self.outputs)}
 
@@ -160,6 +188,7 @@ class Segmentor(Program):
                 'the model predicts images in windows (model.test_cfg.mode=slide), an exported file as a whole.',
                 'Export it with --cfg-options model.test_cfg.mode=whole',
             )
+        self.settings = dict(align_corners=bool(head.align_corners))
 
     def forward(self, image: Tensor) -> tuple[Tensor]:
         """Map (B, 3, H, W) -> (B, classes, H, W)."""
@@ -169,8 +198,18 @@ class Segmentor(Program):
         logits = F.interpolate(logits, size=x.shape[2:], mode='bilinear', align_corners=head.align_corners)
         return (logits[:, :, : image.shape[2], : image.shape[3]],)
 
-    def reference(self, image: Tensor) -> tuple[Tensor]:
-        """Compute the logits as MMSegmentation does."""
+    def reference(self, image: Tensor) -> dict[str, Tensor]:
+        """Compute the logits as MMSegmentation does, and the classes of the pixels of a larger original image."""
+        from mmseg.structures import SegDataSample
+
         x = self.pad(image)
-        logits = self.model.encode_decode(x, [dict(img_shape=x.shape[2:])])
-        return (logits[:, :, : image.shape[2], : image.shape[3]],)
+        logits = self.model.encode_decode(x, [dict(img_shape=x.shape[2:])])[:, :, : image.shape[2], : image.shape[3]]
+        size = original_size(image.shape[2:])
+        samples = [SegDataSample(metainfo=dict(ori_shape=size)) for _ in image]
+        samples = self.model.postprocess_result(logits, samples)
+        return {'logits': logits, 'classes': torch.cat([sample.pred_sem_seg.data for sample in samples])}
+
+
+def original_size(size: Sequence[int]) -> tuple[int, int]:
+    """Return height and width of an original image for a check of what users get."""
+    return round(size[0] * 1.4), round(size[1] * 1.7)

@@ -1,6 +1,7 @@
 """An exported file in the place of a model: its outputs become the data elements of the libraries."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,6 +14,7 @@ from mmstvit.errors import UserError
 
 from .formats import ExportedFile
 from .metadata import Metadata
+from .standalone import fit, normalize, paste_masks
 
 
 class ExportedModel(nn.Module):
@@ -40,7 +42,14 @@ class ExportedModel(nn.Module):
         Raises:
             UserError: The file is for images of another size.
         """
-        images = [self.metadata.preprocessing(image.numpy()) for image in data['inputs']]
+        decoded = [image.numpy().transpose(1, 2, 0) for image in data['inputs']]
+        if self.metadata.task == 'detection' and self.metadata.shape:
+            decoded = [
+                reduce_to(self.metadata.shape, image, sample)
+                for image, sample in zip(decoded, data['data_samples'], strict=True)
+            ]
+        preprocessing = asdict(self.metadata.preprocessing)
+        images = [normalize(image, preprocessing) for image in decoded]
         together = self.metadata.task != 'detection' and len({image.shape for image in images}) == 1
         groups = [slice(0, len(images))] if together else [slice(i, i + 1) for i in range(len(images))]
         return [
@@ -48,6 +57,14 @@ class ExportedModel(nn.Module):
             for group in groups
             for sample in to_samples(self.file.run(np.stack(images[group])), data['data_samples'][group], self.metadata)
         ]
+
+
+def reduce_to(shape: Sequence[int], image: np.ndarray, sample: BaseDataElement) -> np.ndarray:
+    """Reduce an image, (H, W, 3), that is larger than the input of a detector's file, and note that in its sample."""
+    reduced = fit(image, shape)
+    scales = zip(sample.scale_factor, reduced.shape[1::-1], image.shape[1::-1], strict=True)
+    sample.set_metainfo(dict(scale_factor=tuple(old * new / size for old, new, size in scales)))
+    return reduced
 
 
 def to_samples(
@@ -72,16 +89,18 @@ def to_samples(
         if detects:
             sample.pred_instances = _instances(values, sample, metadata.mask_threshold)
         elif metadata.task == 'segmentation':
-            sample.set_data(_map_of_classes(values['logits'][i], sample))
+            logits = resize_logits(values['logits'][i], sample.ori_shape[:2], metadata.align_corners)
+            classes = PixelData(data=logits.argmax(dim=0, keepdim=True))
+            sample.set_data(dict(seg_logits=PixelData(data=logits), pred_sem_seg=classes))
         else:
             scores = values['probabilities'][i] if 'probabilities' in values else values['logits'][i].softmax(dim=0)
             sample.set_pred_score(scores).set_pred_label(scores.argmax(dim=0, keepdim=True))
     return samples
 
 
-def _map_of_classes(logits: Tensor, sample: BaseDataElement) -> dict[str, PixelData]:
-    logits = F.interpolate(logits[None], sample.ori_shape[:2], mode='bilinear', align_corners=False)[0]
-    return dict(seg_logits=PixelData(data=logits), pred_sem_seg=PixelData(data=logits.argmax(dim=0, keepdim=True)))
+def resize_logits(logits: Tensor, size: Sequence[int], align_corners: bool) -> Tensor:
+    """Resize the logits of a segmentor to the original image: (K, h, w) -> (K, H, W)."""
+    return F.interpolate(logits[None], tuple(size), mode='bilinear', align_corners=align_corners)[0]
 
 
 def _instances(outputs: Mapping[str, Tensor], sample: BaseDataElement, mask_threshold: float) -> InstanceData:
@@ -91,28 +110,3 @@ def _instances(outputs: Mapping[str, Tensor], sample: BaseDataElement, mask_thre
         pasted = paste_masks(outputs['masks'].numpy(), boxes.numpy(), sample.ori_shape[:2])
         found.masks = torch.from_numpy(pasted >= mask_threshold)
     return found
-
-
-def paste_masks(masks: np.ndarray, boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Paste masks of boxes into the image.
-
-    Args:
-        masks: Probability of the object at a grid of points in each box, (n, rows, columns).
-        boxes: Boxes x1, y1, x2, y2 in pixels of the image, (n, 4).
-        size: Height and width of the image.
-
-    Returns:
-        Probability of the object at each pixel, (n, height, width); it falls to 0 within half a cell outside the box.
-    """
-    # Bilinear interpolation is a product with one matrix for the rows and one for the columns.
-    down = _weights(boxes[:, 1::2], size[0], masks.shape[1])
-    across = _weights(boxes[:, 0::2], size[1], masks.shape[2])
-    return down @ masks @ across.transpose(0, 2, 1)
-
-
-def _weights(spans: np.ndarray, length: int, count: int) -> np.ndarray:
-    """Return the weights of ``count`` points of a grid for each pixel of a side, (n, length, count)."""
-    start, end = spans.astype(np.float32)[:, :, None].transpose(1, 0, 2)  # (n, 1)
-    pixels = np.arange(length, dtype=np.float32) + 0.5
-    position = (pixels - start) / np.maximum(end - start, 1e-6) * count - 0.5  # (n, length)
-    return np.maximum(1 - abs(position[:, :, None] - np.arange(count, dtype=np.float32)), 0)

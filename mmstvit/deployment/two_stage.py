@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterator, Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import nms, roi_align
 
@@ -16,6 +17,8 @@ from mmstvit.errors import UserError
 
 from .programs import ADVICE, Program
 
+# Number of candidates for objects with which a file is checked.
+CANDIDATES = 400
 # Settings of parts that change a computation -> the value for which it is written down here.
 _SETTINGS = {
     'with_shared_head': False,
@@ -32,6 +35,7 @@ class TwoStage(Program):
 
     Args:
         model: The detector.
+        shape: Height and width of the input if they are fixed; smaller images are padded then.
 
     Raises:
         UserError: A part of the detector is of another kind than in Mask R-CNN and its relatives.
@@ -40,8 +44,9 @@ class TwoStage(Program):
     task = 'detection'
     batched = False
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, shape: Sequence[int] | None = None) -> None:
         super().__init__(model)
+        self.shape = shape
         _check(model)
         self.outputs = {
             'boxes': 'boxes x1, y1, x2, y2 in pixels of the input, (n, 4), the highest score first',
@@ -51,10 +56,30 @@ class TwoStage(Program):
         if model.roi_head.with_mask:
             self.outputs['masks'] = 'probability of the object at a grid of points in each box, (n, rows, columns)'
         self.axes = {name: {0: 'objects'} for name in self.outputs}
+        cfg = model.roi_head.test_cfg
+        self.settings = dict(score_thr=cfg.score_thr, nms_iou=cfg.nms.iou_threshold, max_per_img=cfg.max_per_img)
+        if model.roi_head.with_mask:
+            self.settings['mask_threshold'] = cfg.mask_thr_binary
 
-    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        """Detect objects: (1, 3, H, W) -> boxes (n, 4), scores (n), labels (n), masks (n, rows, columns)."""
-        limits = [image.new_zeros(()) + side for side in (image.shape[3], image.shape[2])]  # width, height
+    def inputs(self, image: Tensor) -> dict[str, Tensor]:
+        """Return the image, (1, 3, h, w), padded to the fixed shape, with its own height and width."""
+        if self.shape is None:
+            return {'image': image}
+        return {'image': self._pad_to_shape(image), 'valid': torch.tensor(image.shape[2:], dtype=image.dtype)}
+
+    def _pad_to_shape(self, image: Tensor) -> Tensor:
+        missing = [full - side for full, side in zip(self.shape or image.shape[2:], image.shape[2:], strict=True)]
+        return F.pad(image, (0, missing[1], 0, missing[0]), value=self.preprocessing.pad_value)
+
+    def forward(self, image: Tensor, valid: Tensor | None = None) -> tuple[Tensor, ...]:
+        """Detect objects: (1, 3, H, W) -> boxes (n, 4), scores (n), labels (n), masks (n, rows, columns).
+
+        Args:
+            image: The image.
+            valid: Height and width of the image without its padding, (2); boxes end there.
+        """
+        height, width = image.shape[2:] if valid is None else valid
+        limits = [image.new_zeros(()) + width, image.new_zeros(()) + height]
         features = self.model.extract_feat(self.pad(image))
         boxes, scores, labels = self._detect(features, self._propose(features, limits), limits)
         if 'masks' not in self.outputs:
@@ -82,12 +107,9 @@ class TwoStage(Program):
             boxes, scores, levels = boxes[rows], scores[rows], levels[rows]
         return boxes[_keep(boxes, scores, levels, cfg.nms, cfg.max_per_img, limits)]
 
-    def _detect(
-        self, features: Sequence[Tensor], rois: Tensor, limits: Sequence[Tensor]
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Compute boxes (n, 4), scores (n) and labels (n) of the objects."""
+    def _classify(self, features: Sequence[Tensor], rois: Tensor, limits: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Compute scores (n, K) and boxes (n, K or 1, 4) of the proposals."""
         head = self.model.roi_head
-        cfg = head.test_cfg
         stages = [*zip(_stages(head.bbox_roi_extractor), _stages(head.bbox_head), strict=True)]
         total = 0
         for i, (extractor, bbox_head) in enumerate(stages):
@@ -96,7 +118,14 @@ class TwoStage(Program):
             boxes = _decode(bbox_head.bbox_coder, rois, deltas.unflatten(1, (-1, 4)), limits)  # (n, K or 1, 4)
             if i + 1 < len(stages):
                 rois = _of_class(boxes, logits[:, :-1].argmax(dim=1))
-        scores = (total / len(stages)).softmax(dim=1)[:, :-1]  # (n, K)
+        return (total / len(stages)).softmax(dim=1)[:, :-1], boxes
+
+    def _detect(
+        self, features: Sequence[Tensor], rois: Tensor, limits: Sequence[Tensor]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Compute boxes (n, 4), scores (n) and labels (n) of the objects."""
+        cfg = self.model.roi_head.test_cfg
+        scores, boxes = self._classify(features, rois, limits)
         roi, labels = (scores > cfg.score_thr).nonzero().unbind(1)
         scores = scores.flatten()[roi * scores.shape[1] + labels]
         boxes = _of_class(boxes[roi], labels)
@@ -110,17 +139,29 @@ class TwoStage(Program):
         masks = [_of_class(*_run(mask_head, extractor, features, boxes), labels) for extractor, mask_head in stages]
         return sum(logits.sigmoid() for logits in masks) / len(masks)
 
-    def reference(self, image: Tensor) -> tuple[Tensor, ...]:
+    @torch.no_grad()
+    def thresholds(self, image: Tensor) -> list[float]:
+        """Return a score that hundreds of candidates reach, if it is lower than the model's own, and that one."""
+        features, limits = self.model.extract_feat(self.pad(image)), [image.new_tensor(x) for x in image.shape[:1:-1]]
+        scores = self._classify(features, self._propose(features, limits), limits)[0].flatten()
+        own = float(self.settings['score_thr'])
+        return [min(own, float(scores.topk(min(CANDIDATES, len(scores))).values[-1])), own]
+
+    def set_threshold(self, score: float) -> None:
+        """Set the lowest score of objects."""
+        self.model.roi_head.test_cfg.score_thr = score
+
+    def reference(self, image: Tensor) -> dict[str, Tensor]:
         """Detect as MMDetection does; masks are (n, H, W), True on the object."""
         from mmdet.structures import DetDataSample
 
-        x = self.pad(image)
+        x = self.pad(self._pad_to_shape(image))
         size, padded = tuple(image.shape[2:]), tuple(x.shape[2:])
         shapes = dict(img_shape=size, ori_shape=size, pad_shape=padded, batch_input_shape=padded)
         (sample,) = self.model.predict(x, [DetDataSample(metainfo=dict(shapes, scale_factor=(1.0, 1.0)))])
         found = sample.pred_instances
         outputs = dict(boxes=found.bboxes, scores=found.scores, labels=found.labels, masks=found.get('masks'))
-        return tuple(outputs[name] for name in self.outputs)
+        return {name: outputs[name] for name in self.outputs}
 
 
 def _stages(part: nn.Module) -> Sequence[nn.Module]:
@@ -166,10 +207,12 @@ def _decode(coder: object, boxes: Tensor, deltas: Tensor, limits: Sequence[Tenso
 
 def _keep(boxes: Tensor, scores: Tensor, groups: Tensor, cfg: dict, count: int, limits: Sequence[Tensor]) -> Tensor:
     """Return the rows that NMS keeps in each group of boxes, at most ``count``, by falling score."""
-    # Groups far apart do not overlap. The boxes are inside the image.
-    shift = groups.to(boxes) * (torch.maximum(*limits) + 1)
-    kept = nms(boxes + shift[:, None], scores, cfg['iou_threshold'])
-    return kept[scores[kept].argsort(descending=True)][:count]
+    if not cfg.get('class_agnostic', False):
+        # Groups far apart do not overlap. The boxes are inside the image.
+        boxes = boxes + (groups.to(boxes) * (torch.maximum(*limits) + 1))[:, None]
+    kept = nms(boxes, scores, cfg['iou_threshold'])
+    # Not argsort: TensorRT sorts at most 3,840 numbers, and thousands of boxes may be kept.
+    return kept[scores[kept].topk(_smaller(count, kept.shape[0])).indices]
 
 
 def _run(head: nn.Module, extractor: nn.Module, features: Sequence[Tensor], boxes: Tensor) -> list[Tensor]:
@@ -225,9 +268,16 @@ def _check(model: nn.Module) -> None:
             if getattr(part, setting, value) != value:
                 raise UserError(f'{name} cannot be exported unless {setting} is {value}.', ADVICE)
     for name, cfg in (('rpn', model.rpn_head.test_cfg), ('rcnn', model.roi_head.test_cfg)):
-        nms_cfg = dict(cfg.get('nms') or {})
-        if nms_cfg.pop('type', 'nms') != 'nms' or set(nms_cfg) != {'iou_threshold'} or cfg.max_per_img < 1:
+        if cfg.max_per_img < 1:
             raise UserError(
-                f'model.test_cfg.{name} must have max_per_img of 1 or more and plain NMS, but got {cfg.nms}.',
-                f'Set --cfg-options model.test_cfg.{name}.nms.type=nms',
+                f'model.test_cfg.{name}.max_per_img must be 1 or more, but is {cfg.max_per_img}.',
+                f'Set --cfg-options model.test_cfg.{name}.max_per_img=100',
+            )
+        nms_cfg = dict(cfg.get('nms') or {})
+        others = sorted(nms_cfg.keys() - {'type', 'iou_threshold', 'class_agnostic', 'split_thr'})
+        if nms_cfg.get('type', 'nms') != 'nms' or others or 'iou_threshold' not in nms_cfg:
+            raise UserError(
+                f'model.test_cfg.{name}.nms must be plain NMS, but is {nms_cfg}.',
+                f'Set --cfg-options model.test_cfg.{name}.nms.type=nms model.test_cfg.{name}.nms.iou_threshold=0.5'
+                + (f', and remove {", ".join(others)} from the config.' if others else ''),
             )

@@ -30,7 +30,7 @@ def test_classifier_in_onnx_takes_all_sizes_and_tells_how_to_use_it(tmp_path):
     onnxruntime = pytest.importorskip('onnxruntime')
     report = run('classifier', 'mmpretrain', 'onnx', tmp_path, probabilities=True)
     assert max(report.errors.values()) < 1e-4
-    assert [path.name for path in tmp_path.iterdir()] == ['classifier.onnx']
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['classifier.json', 'classifier.onnx']
     session = onnxruntime.InferenceSession(report.path, providers=['CPUExecutionProvider'])
     assert session.get_inputs()[0].shape == ['batch', 3, 'height', 'width'] == report.input
     metadata = json.loads(session.get_modelmeta().custom_metadata_map['mmstvit'])
@@ -185,7 +185,7 @@ def test_every_model_agrees_in_every_runtime(kind, library, format, tmp_path):
     report = run(kind, library, format, tmp_path)  # compares with the library at sizes that the tracer never saw
     assert set(report.errors) == set(report.metadata.outputs)
     assert report.objects > 3 or kind == 'segmentor'
-    files = {f'{kind}.xml', f'{kind}.bin'} if format == 'openvino' else {f'{kind}.onnx'}
+    files = {f'{kind}.json', *({f'{kind}.xml', f'{kind}.bin'} if format == 'openvino' else {f'{kind}.onnx'})}
     assert {path.name for path in tmp_path.iterdir()} == files
 
 

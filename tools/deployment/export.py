@@ -48,6 +48,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--force', action='store_true', help='overwrite the file if it exists')
     parser.add_argument('--features', action='store_true', help='export the backbone alone: its feature maps')
     parser.add_argument('--probabilities', action='store_true', help='classifiers: probabilities instead of logits')
+    parser.add_argument('--opset', type=positive, metavar='N', help="version of ONNX's operators (17)")
     add_cfg_options(parser)
     add_trust(parser)
     args = parser.parse_args()
@@ -65,7 +66,8 @@ def print_report(report: 'ExportReport') -> None:
         'written': f'{report.path} ({report.bytes / 1e6:.1f} MB)',
         'input': f'image, float32 ({shape}): {metadata.preprocessing.color_order}, minus mean, over std',
         **{f'output {name}': meaning for name, meaning in metadata.outputs.items()},
-        'metadata': f'{metadata.task}, {len(metadata.classes)} classes, mean, std, color order, test pipeline',
+        'metadata': f'{metadata.task}, {len(metadata.classes)} classes, mean, std, color order, test pipeline; '
+        f'also in {report.path.with_suffix(".json").name}',
         'compared': f'{report.runtime} with PyTorch on images (batch×height×width) {sizes}'
         + (f', {report.objects} objects' if metadata.task == 'detection' else ''),
         'largest error': ', '.join(f'{name} {error:.1g}' for name, error in report.errors.items()),
@@ -86,8 +88,8 @@ def main() -> None:
 
         out = args.out or folder / (Path(args.config).stem + FORMATS[args.format].suffix)
         check_suffix(out, args.format)
-        for target in (out, out.with_suffix('.bin')) if args.format == 'openvino' else (out,):
-            check_target(target, checkpoint, args.force)
+        for suffix in (out.suffix, '.json', *(['.bin'] if args.format == 'openvino' else [])):
+            check_target(out.with_suffix(suffix), checkpoint, args.force)
         with (
             safe_loading(args.trust_checkpoint, to_mmstvit),
             load_predictor(
@@ -106,6 +108,7 @@ def main() -> None:
                 predictor.steps,
                 args.features,
                 args.probabilities,
+                args.opset,
             )
     print_report(report)
 

@@ -1,0 +1,185 @@
+"""Predict an image with an exported ONNX file, by NumPy, OpenCV and ONNX Runtime alone.
+
+This file needs neither mmstvit nor PyTorch: copy it to where the model runs, with ``model.onnx`` and ``model.json``::
+
+    python standalone.py model.onnx photo.jpg
+
+Letters: n objects · K classes · H, W the image's sides · h, w those of a smaller map.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+INTERPOLATIONS = {
+    'nearest': cv2.INTER_NEAREST,
+    'bilinear': cv2.INTER_LINEAR,
+    'bicubic': cv2.INTER_CUBIC,
+    'area': cv2.INTER_AREA,
+    'lanczos': cv2.INTER_LANCZOS4,
+}
+
+
+def resize_image(image: np.ndarray, width: float, height: float, step: dict) -> np.ndarray:
+    """Resize an image as a step of a pipeline does."""
+    size, kind = (int(width), int(height)), step.get('interpolation', 'bilinear')
+    if step.get('backend') != 'pillow':
+        return cv2.resize(image, size, interpolation=INTERPOLATIONS[kind])
+    from PIL import Image
+
+    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling[kind.upper()]))
+
+
+def run_pipeline(image: np.ndarray, pipeline: list[dict]) -> np.ndarray:
+    """Resize and crop a decoded image, (H, W, 3), as the test pipeline of its config does.
+
+    Raises:
+        ValueError: A step is none of those that are written down here.
+    """
+    for step in pipeline:
+        name, (height, width) = step['type'].rpartition('.')[2], image.shape[:2]
+        if name == 'Resize' and step.get('keep_ratio'):
+            long, short = max(step['scale']), min(step['scale'])
+            factor = min(long / max(height, width), short / min(height, width))
+            image = resize_image(image, width * factor + 0.5, height * factor + 0.5, step)
+        elif name == 'Resize' and 'scale' in step:
+            scale = step['scale']
+            image = resize_image(image, *((scale, scale) if isinstance(scale, int) else scale), step)
+        elif name == 'ResizeEdge':
+            by_width = (width < height) == (step.get('edge', 'short') == 'short')
+            factor = step['scale'] / (width if by_width else height)
+            image = resize_image(image, width * factor + 1e-6, height * factor + 1e-6, step)
+        elif name == 'CenterCrop':
+            size = step['crop_size']
+            across, down = (size, size) if isinstance(size, int) else size
+            top, left = max(0, round((height - down) / 2)), max(0, round((width - across) / 2))
+            image = image[top : top + down, left : left + across]
+        elif not name.startswith(('Load', 'Pack')):
+            raise ValueError(f'the step {name} of the test pipeline is unknown here; write it down in run_pipeline()')
+    return image
+
+
+def fit(image: np.ndarray, shape: list[int]) -> np.ndarray:
+    """Reduce an image, (H, W, 3), that is larger than the height and width of a file."""
+    height, width = image.shape[:2]
+    factor = min(shape[0] / height, shape[1] / width)
+    if factor >= 1:
+        return image
+    size = min(round(width * factor), shape[1]), min(round(height * factor), shape[0])
+    return cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
+
+
+def normalize(image: np.ndarray, meta: dict) -> np.ndarray:
+    """Prepare an image in the order blue, green, red, (H, W, 3), for the input of a file, (3, H, W) float32."""
+    image = image[:, :, ::-1] if meta['color_order'] == 'RGB' else image
+    return ((image - np.float32(meta['mean'])) / np.float32(meta['std'])).transpose(2, 0, 1)
+
+
+def pad_to(images: np.ndarray, shape: list[int], value: float) -> np.ndarray:
+    """Pad images, (B, 3, h, w), at the right and the bottom to a height and width."""
+    sides = [(0, full - side) for full, side in zip(shape, images.shape[2:], strict=True)]
+    return np.pad(images, [(0, 0), (0, 0), *sides], constant_values=value)
+
+
+def paste_masks(masks: np.ndarray, boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Paste masks of boxes into the image.
+
+    Args:
+        masks: Probability of the object at a grid of points in each box, (n, rows, columns).
+        boxes: Boxes x1, y1, x2, y2 in pixels of the image, (n, 4).
+        size: Height and width of the image.
+
+    Returns:
+        Probability of the object at each pixel, (n, height, width); it falls to 0 within half a cell outside the box.
+    """
+
+    def weights(spans: np.ndarray, length: int, count: int) -> np.ndarray:
+        """Return the weights of ``count`` points of a grid for each pixel of a side, (n, length, count)."""
+        start, end = spans.astype(np.float32)[:, :, None].transpose(1, 0, 2)  # (n, 1)
+        pixels = np.arange(length, dtype=np.float32) + 0.5
+        position = (pixels - start) / np.maximum(end - start, 1e-6) * count - 0.5  # (n, length)
+        return np.maximum(1 - abs(position[:, :, None] - np.arange(count, dtype=np.float32)), 0)
+
+    # Bilinear interpolation is a product with one matrix for the rows and one for the columns.
+    down, across = weights(boxes[:, 1::2], size[0], masks.shape[1]), weights(boxes[:, 0::2], size[1], masks.shape[2])
+    return down @ masks @ across.transpose(0, 2, 1)
+
+
+def resize_logits(logits: np.ndarray, size: tuple[int, int], align_corners: bool) -> np.ndarray:
+    """Resize logits with bilinear interpolation as PyTorch does: (K, h, w) -> (K, H, W)."""
+    for axis, length in enumerate(size, start=1):
+        count = logits.shape[axis]
+        if align_corners:
+            position = np.linspace(0, count - 1, length)
+        else:
+            position = np.clip((np.arange(length) + 0.5) * count / length - 0.5, 0, count - 1)
+        low = np.minimum(position.astype(int), max(count - 2, 0))
+        share = (position - low).astype(np.float32).reshape((-1, 1) if axis == 1 else (-1,))
+        high = np.minimum(low + 1, count - 1)
+        logits = logits.take(low, axis) * (1 - share) + logits.take(high, axis) * share
+    return logits
+
+
+def predict(model: str, photo: str) -> dict[str, np.ndarray]:
+    """Predict an image.
+
+    Args:
+        model: An ONNX file; the JSON file of the same name lies beside it.
+        photo: An image file.
+
+    Returns:
+        ``probabilities`` (K) of a classifier, the ``labels`` (H, W) of a segmentor, or the ``boxes`` (n, 4) in pixels
+        of the photo, ``scores`` (n), ``labels`` (n) and ``masks`` (n, H, W) of a detector.
+
+    Raises:
+        ValueError: The photo cannot be read, or the file is not for images of its size.
+    """
+    import onnxruntime
+
+    meta = json.loads(Path(model).with_suffix('.json').read_text(encoding='utf-8'))
+    original = cv2.imread(photo)
+    if original is None:
+        raise ValueError(f'{photo} is not an image that OpenCV reads')
+    image, inputs = run_pipeline(original, meta['pipeline']), {}
+    if meta['shape'] and meta['task'] == 'detection':
+        image = fit(image, meta['shape'])
+        inputs['valid'] = np.array(image.shape[:2], np.float32)
+    if min(image.shape[:2]) < meta['min_side']:
+        raise ValueError(f'the model needs {meta["min_side"]} pixels on each side, but got {image.shape[:2]}')
+    inputs['image'] = normalize(image, meta)[None]
+    if 'valid' in inputs:
+        inputs['image'] = pad_to(inputs['image'], meta['shape'], meta['pad_value'])
+    session = onnxruntime.InferenceSession(model, providers=['CPUExecutionProvider'])
+    outputs = dict(zip(meta['outputs'], session.run(None, inputs), strict=True))
+    size = original.shape[:2]
+    if meta['task'] == 'classification':
+        (name, (values,)), *_ = outputs.items()
+        exponents = np.exp(values - values.max())
+        return {'probabilities': values if name == 'probabilities' else exponents / exponents.sum()}
+    if meta['task'] == 'segmentation':
+        return {'labels': resize_logits(outputs['logits'][0], size, meta['align_corners']).argmax(axis=0)}
+    scale = np.divide(size, image.shape[:2], dtype=np.float32)[::-1]
+    outputs['boxes'] = outputs['boxes'] * np.tile(scale, 2)
+    if 'masks' in outputs:
+        outputs['masks'] = paste_masks(outputs['masks'], outputs['boxes'], size) >= meta['mask_threshold']
+    return outputs
+
+
+def main() -> None:
+    """Print the prediction of the command line, a line of JSON for each class or object."""
+    found = predict(*sys.argv[1:3])
+    names = json.loads(Path(sys.argv[1]).with_suffix('.json').read_text(encoding='utf-8'))['classes']
+    if 'boxes' in found:
+        for box, score, label in zip(found['boxes'], found['scores'], found['labels'], strict=True):
+            print(json.dumps({'class': names[label], 'score': float(score), 'box': box.tolist()}, ensure_ascii=False))
+    else:
+        shares = found['probabilities'] if 'probabilities' in found else np.bincount(found['labels'].ravel())
+        for label in np.argsort(-shares):
+            print(json.dumps({'class': names[label], 'share': float(shares[label] / shares.sum())}, ensure_ascii=False))
+
+
+if __name__ == '__main__':
+    main()
