@@ -9,14 +9,14 @@ from torch import Tensor
 
 from .formats import ExportedFile
 from .metadata import Metadata
-from .programs import Program, original_size
+from .programs import RESIZED, Program, original_size
 from .runtime import resize_logits
 from .standalone import paste_masks
 
 # Of the largest entry of an output; a detector's boxes relative to the sides of the image.
 TOLERANCE = 1e-4
-# Share of the pixels of an image that may fall on the other side of a mask's threshold, or get another class.
-PIXEL_TOLERANCE = 1e-3
+# Share of the pixels of an image that may fall on the other side of a mask's threshold.
+MASK_TOLERANCE = 1e-3
 # Fewer objects than these do not tell whether a detector is right.
 MIN_OBJECTS = 20
 # The sizes to which tracers are shown, and others that they never see; no side of the last is a multiple of 4.
@@ -74,19 +74,16 @@ def find_errors(file: ExportedFile, references: Sequence[Reference]) -> tuple[di
             objects += count
         else:
             if file.metadata.task == 'segmentation':
-                size = original_size(image.shape[2:])
-                maps = [resize_logits(x, size, file.metadata.align_corners) for x in torch.from_numpy(found['logits'])]
-                found['classes'] = torch.stack(maps).argmax(dim=1).numpy()
-            new = {name: _largest_error(found[name], array) for name, array in expected.items() if name != 'classes'}
-            if 'classes' in expected:
-                new['classes'] = float((found['classes'] != expected['classes']).mean())
+                size, logits = original_size(image.shape[2:]), torch.from_numpy(found['logits'])
+                found[RESIZED] = resize_logits(logits, size, file.metadata.align_corners).numpy()
+            new = {name: _largest_error(found[name], array) for name, array in expected.items()}
         errors = {name: max(error, new[name] if new[name] == new[name] else np.inf) for name, error in errors.items()}
     return errors, objects
 
 
 def allowed_error(name: str) -> float:
     """Return the largest error that is accepted for an output."""
-    return PIXEL_TOLERANCE if name in ('masks', 'classes') else TOLERANCE
+    return MASK_TOLERANCE if name == 'masks' else TOLERANCE
 
 
 def _largest_error(found: np.ndarray, expected: np.ndarray) -> float:

@@ -11,6 +11,8 @@ from mmstvit.errors import UserError
 
 from .metadata import Preprocessing
 
+# Name of the logits at the size of the original image, for the check.
+RESIZED = 'logits at the original size'
 ADVICE = 'Export its backbone alone with --features.'
 
 
@@ -199,7 +201,7 @@ class Segmentor(Program):
         return (logits[:, :, : image.shape[2], : image.shape[3]],)
 
     def reference(self, image: Tensor) -> dict[str, Tensor]:
-        """Compute the logits as MMSegmentation does, and the classes of the pixels of a larger original image."""
+        """Compute the logits as MMSegmentation does, also those for a larger original image."""
         from mmseg.structures import SegDataSample
 
         x = self.pad(image)
@@ -207,9 +209,9 @@ class Segmentor(Program):
         size = original_size(image.shape[2:])
         samples = [SegDataSample(metainfo=dict(ori_shape=size)) for _ in image]
         samples = self.model.postprocess_result(logits, samples)
-        return {'logits': logits, 'classes': torch.cat([sample.pred_sem_seg.data for sample in samples])}
+        return {'logits': logits, RESIZED: torch.stack([sample.seg_logits.data for sample in samples])}
 
 
 def original_size(size: Sequence[int]) -> tuple[int, int]:
-    """Return height and width of an original image for a check of what users get."""
+    """Return height and width of an image that was resized to ``size``, to check what users get."""
     return round(size[0] * 1.4), round(size[1] * 1.7)

@@ -89,7 +89,7 @@ def to_samples(
         if detects:
             sample.pred_instances = _instances(values, sample, metadata.mask_threshold)
         elif metadata.task == 'segmentation':
-            logits = resize_logits(values['logits'][i], sample.ori_shape[:2], metadata.align_corners)
+            logits = resize_logits(values['logits'][i : i + 1], sample.ori_shape[:2], metadata.align_corners)[0]
             classes = PixelData(data=logits.argmax(dim=0, keepdim=True))
             sample.set_data(dict(seg_logits=PixelData(data=logits), pred_sem_seg=classes))
         else:
@@ -99,8 +99,8 @@ def to_samples(
 
 
 def resize_logits(logits: Tensor, size: Sequence[int], align_corners: bool) -> Tensor:
-    """Resize the logits of a segmentor to the original image: (K, h, w) -> (K, H, W)."""
-    return F.interpolate(logits[None], tuple(size), mode='bilinear', align_corners=align_corners)[0]
+    """Resize the logits of a segmentor to the original image: (B, K, h, w) -> (B, K, H, W)."""
+    return F.interpolate(logits, tuple(size), mode='bilinear', align_corners=align_corners)
 
 
 def _instances(outputs: Mapping[str, Tensor], sample: BaseDataElement, mask_threshold: float) -> InstanceData:

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from mmstvit.deployment import FORMATS, ExportReport, export, load_exported
-from mmstvit.deployment.agreement import draw_images
+from mmstvit.deployment.agreement import MIN_OBJECTS, draw_images
+from mmstvit.deployment.export import wrap
 from mmstvit.deployment.metadata import Metadata, Preprocessing
 from mmstvit.errors import UserError
 
@@ -42,6 +43,8 @@ def test_classifier_in_onnx_takes_all_sizes_and_tells_how_to_use_it(tmp_path):
     with torch.no_grad():
         expected = make('classifier')(x, mode='tensor').softmax(1)
     np.testing.assert_allclose(scores, expected.numpy(), atol=1e-5)
+    with pytest.raises(UserError, match='32×32 or more'):  # as PyTorch does
+        load_exported(report.path).run(image(1, 3, 31, 64).numpy())
 
 
 def test_features_of_one_size_are_refused_for_others_and_run_in_batches(tmp_path):
@@ -107,10 +110,60 @@ def test_detector_that_disagrees_is_not_left_behind(name, detector_file, tmp_pat
     (weights,) = (weights for weights in model.graph.initializer if weights.name.endswith(part))
     values = change(onnx.numpy_helper.to_array(weights)).astype(np.float32)
     weights.CopyFrom(onnx.numpy_helper.from_array(values, weights.name))
-    damaging = dataclasses.replace(FORMATS['onnx'], write=lambda *args: onnx.save(model, args[-1]))
+    damaging = dataclasses.replace(FORMATS['onnx'], write=lambda *args: onnx.save(model, args[-2]))
     monkeypatch.setitem(FORMATS, 'onnx', damaging)
     with pytest.raises(UserError, match=f'disagrees in onnxruntime .*{output} by .* It was removed'):
         run('mask', 'mmdet', 'onnx', tmp_path, shape=(96, 128))
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_segmentor_whose_logits_are_resized_otherwise_is_not_left_behind(tmp_path, monkeypatch):
+    """The file itself is right; what users get is not."""
+    pytest.importorskip('onnxruntime')
+    dumps = Metadata.dumps
+    monkeypatch.setattr(Metadata, 'dumps', lambda self: dumps(dataclasses.replace(self, align_corners=False)))
+    model = make('segmentor', **{'model.decode_head.align_corners': True})
+    with pytest.raises(UserError, match=r'disagrees in onnxruntime .*original size by'):
+        export(model, 'mmseg', 'onnx', tmp_path / 'm.onnx')
+    assert [*tmp_path.iterdir()] == []
+
+
+@pytest.mark.long
+def test_detector_of_one_size_finds_in_smaller_images_what_mmdetection_finds(detector_file):
+    file = load_exported(detector_file)
+    assert json.loads(detector_file.with_suffix('.json').read_text())['shape'] == [96, 128]
+    program = wrap(make('mask'), 'mmdet', shape=(96, 128))
+    for height, width in ((96, 128), (50, 128), (61, 70)):
+        x = draw_images(1, height, width, seed=3)
+        with torch.no_grad():
+            expected = program.reference(x)
+        found = file.run(x.numpy())
+        assert len(found['scores']) == len(expected['scores']) > 3
+        np.testing.assert_allclose(found['boxes'], expected['boxes'].numpy(), atol=1e-2)
+        assert found['boxes'][:, 2].max() <= width and found['boxes'][:, 3].max() <= height
+    with pytest.raises(UserError, match='96×128, but got one of 97×64'):
+        file.run(image(1, 3, 97, 64).numpy())
+
+
+@pytest.mark.long
+@pytest.mark.parametrize('at', [0.9999, 'a score'])
+def test_detector_is_compared_below_its_threshold(at, detector_file, tmp_path):
+    """Also where the threshold is the score of an object."""
+    found = load_exported(detector_file).run(draw_images(1, 96, 128, seed=0).numpy())
+    threshold = float(found['scores'][5]) if at == 'a score' else at
+    report = export(
+        make('mask', **{'model.test_cfg.rcnn.score_thr': threshold}), 'mmdet', 'onnx', tmp_path / 'm.onnx', (96, 128)
+    )
+    assert report.objects >= MIN_OBJECTS and max(report.errors.values()) < 1e-3
+    assert report.metadata.score_thr == threshold
+
+
+def test_detector_with_too_few_objects_is_not_left_behind(tmp_path):
+    pytest.importorskip('onnxruntime')
+    model = make('faster', **{'model.test_cfg.rcnn.max_per_img': 4})
+    with pytest.raises(UserError, match='objects could be compared') as refused:
+        export(model, 'mmdet', 'onnx', tmp_path / 'm.onnx', (64, 64))
+    assert 'max_per_img' in refused.value.remedy
     assert [*tmp_path.iterdir()] == []
 
 
@@ -121,6 +174,7 @@ def test_detector_that_disagrees_is_not_left_behind(name, detector_file, tmp_pat
         ('mask', 'mmdet', 'torch-export', dict(shape=(64, 64)), '--format'),
         ('mask', 'mmdet', 'onnx', dict(batch=2), '--batch'),
         ('classifier', 'mmpretrain', 'onnx', dict(shape=(16, 64), batch=1), '32×32'),
+        ('classifier', 'mmpretrain', 'torch-export', dict(shape=(64, 64), opset=18), '--opset'),
     ],
 )
 def test_request_that_cannot_be_met_names_the_option(kind, library, format, sizes, word, tmp_path):
@@ -183,7 +237,7 @@ def test_file_that_is_none_is_refused(tmp_path):
 def test_every_model_agrees_in_every_runtime(kind, library, format, tmp_path):
     pytest.importorskip('openvino' if format == 'openvino' else 'onnxruntime')
     report = run(kind, library, format, tmp_path)  # compares with the library at sizes that the tracer never saw
-    assert set(report.errors) == set(report.metadata.outputs)
+    assert set(report.errors) >= set(report.metadata.outputs)
     assert report.objects > 3 or kind == 'segmentor'
     files = {f'{kind}.json', *({f'{kind}.xml', f'{kind}.bin'} if format == 'openvino' else {f'{kind}.onnx'})}
     assert {path.name for path in tmp_path.iterdir()} == files

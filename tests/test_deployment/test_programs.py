@@ -27,6 +27,7 @@ MASK_TRANSFORMER = dict(
     _delete_=True,
     in_channels=list(TINY['channels']),
 )
+AGNOSTIC = {f'model.test_cfg.{name}.nms.class_agnostic': True for name in ('rpn', 'rcnn')}
 CLASS_BOXES = {'model.roi_head.bbox_head.reg_class_agnostic': False, 'model.roi_head.mask_head.class_agnostic': False}
 
 
@@ -61,7 +62,9 @@ def test_deploy_form_computes_what_the_library_computes(kind):
 
 
 @pytest.mark.parametrize(
-    ('kind', 'options'), [('mask', {}), ('mask', CLASS_BOXES), ('cascade', {}), ('faster', {})], ids=str
+    ('kind', 'options'),
+    [('mask', {}), ('mask', CLASS_BOXES), ('faster', AGNOSTIC), ('cascade', {}), ('faster', {})],
+    ids=str,
 )
 def test_detector_finds_what_mmdetection_finds(kind, options):
     program = wrap(make(kind, **options), 'mmdet')
@@ -89,6 +92,8 @@ def test_detector_without_objects_gives_empty_outputs():
     ('kind', 'library', 'options', 'word'),
     [
         ('mask', 'mmdet', {'model.test_cfg.rcnn.nms.type': 'soft_nms'}, 'soft_nms'),
+        ('mask', 'mmdet', {'model.test_cfg.rcnn.nms.offset': 1}, 'offset'),
+        ('mask', 'mmdet', {'model.test_cfg.rpn.max_per_img': -1}, 'max_per_img'),
         ('mask', 'mmdet', {'model.roi_head.bbox_head.bbox_coder.clip_border': False}, 'clip_border'),
         ('mask', 'mmdet', {'model.type': 'MaskScoringRCNN'}, 'MaskScoringRCNN'),
         ('segmentor', 'mmseg', {'model.test_cfg': dict(mode='slide', crop_size=(64, 64), stride=(32, 32))}, 'slide'),
