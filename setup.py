@@ -50,12 +50,10 @@ onedl = [
 classifiers = ['onedl-mmengine>=0.10.8', 'onedl-mmcv>=2.3', 'onedl-mmpretrain>=1.3']
 scenes = ['scikit-learn>=1.3', 'scikit-image>=0.22', 'opencv-python', 'pycocotools', 'tqdm', 'tensorboard']
 safetensors = ['safetensors>=0.4']
-app = ['gradio>=6.31,<7']
-export = ['onnx>=1.16', 'onnxruntime>=1.18', 'openvino>=2024.4']
+export = ['onnx>=1.16', 'onnxslim>=0.1.90', 'onnxruntime>=1.18', 'openvino>=2024.4']
 docs = ['sphinx>=8.1,<9', 'myst-nb>=1.3', 'sphinx-copybutton>=0.5', 'furo']
 tests = [
     *safetensors,
-    *app,
     *export,
     *docs,
     'nbclient',
@@ -71,7 +69,6 @@ setup(
     # overwrite one with the other. `mmstvit.dependencies` checks what can be imported.
     install_requires=['torch>=2.6', 'numpy', 'defusedxml>=0.7', 'orjson>=3.10', 'packaging', 'pyyaml'],
     extras_require={
-        'app': app,
         'classifiers': classifiers,
         'docs': docs,
         'export': export,

@@ -44,7 +44,13 @@ def test_a_wheel_holds_every_config_and_tool(wheel):
         assert len(files) > 5
         missing = [str(file) for file in files if f'mmstvit/.mim/{file}' not in names]
         assert not missing
-    assert {'mmstvit/.mim/model-index.yml', 'mmstvit/py.typed', 'mmstvit/app/page.css'} <= names
+    assert {
+        'mmstvit/.mim/model-index.yml',
+        'mmstvit/py.typed',
+        'mmstvit/app/page.css',
+        'mmstvit/app/page.html',
+        'mmstvit/app/page.js',
+    } <= names
     modules = [p.relative_to(ROOT) for p in (ROOT / 'mmstvit').rglob('*.py') if '.mim' not in p.parts]
     assert not [str(module) for module in modules if str(module) not in names]
     assert not [name for name in names if '__pycache__' in name or name.startswith('tests')]

@@ -1,12 +1,14 @@
 """Serve a page on which a model is tried, for a browser on this machine."""
 
 import argparse
+import contextlib
 import signal
 import sys
 import tempfile
 from pathlib import Path
 
 from mmstvit.command_line import add_device, make_parser, user_errors
+from mmstvit.errors import UserError
 
 
 def parse_args() -> argparse.Namespace:
@@ -16,30 +18,34 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--port', type=int, default=7860, help='port (7860)')
     parser.add_argument('--dir', type=Path, default=Path('work_dirs'), help='folder of the checkpoints (work_dirs)')
     add_device(parser)
-    parser.add_argument('--max-bytes', type=int, default=20 << 20, help='largest image file (20 MiB)')
-    parser.add_argument('--max-pixels', type=int, default=16 << 20, help='largest image (16 million pixels)')
+    parser.add_argument('--max-bytes', type=int, default=64 << 20, help='largest image file (64 MiB)')
+    parser.add_argument('--max-pixels', type=int, default=100_000_000, help='largest image (100 million pixels)')
     return parser.parse_args()
 
 
 def main() -> None:
     """Serve until Ctrl+C."""
     args = parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # so that the cache is removed, as with Ctrl+C
-    with user_errors(), tempfile.TemporaryDirectory(prefix='mmstvit-app-') as cache:
-        from mmstvit.dependencies import require
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # so that the uploads are removed, as with Ctrl+C
+    with user_errors(), tempfile.TemporaryDirectory(prefix='mmstvit-app-') as folder:
+        from .server import Server
+        from .service import Service
+        from .uploads import Uploads
 
-        require('gradio', '6.31', 'pip install "gradio>=6.31,<7"')
-        from .page import serve
-
-        page = serve(args, Path(cache))
-        print(f'The page is at http://{args.host}:{args.port} (Ctrl+C stops it)', flush=True)
+        if not args.dir.is_dir():
+            raise UserError(f'The folder {args.dir} does not exist.', 'Run make demo, or name a folder with --dir.')
+        uploads = Uploads(Path(folder), args.max_pixels)
+        server = Server((args.host, args.port), Service(args.dir, args.device), uploads, args.max_bytes)
+        host = f'[{args.host}]' if ':' in args.host else args.host
+        print(f'The page is at http://{host}:{server.server_port} (Ctrl+C stops it)', flush=True)
         if args.host not in ('127.0.0.1', '::1', 'localhost'):
             print(
                 'Anyone who can reach this machine in the network can use it: there is no password and no encryption.\n'
                 f'They can run every checkpoint in {args.dir} on images of theirs, and see the names of the runs.',
                 flush=True,
             )
-        page.block_thread()
+        with contextlib.suppress(KeyboardInterrupt):
+            server.serve_forever()
 
 
 if __name__ == '__main__':

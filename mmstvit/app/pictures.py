@@ -1,11 +1,11 @@
 """Pictures of the page: the prediction of an image, and the maps of a block."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from mmengine.structures import BaseDataElement
 
-from mmstvit.apis.predict.predictor import Predictor
 from mmstvit.drawing import (
     Color,
     draw_boundaries,
@@ -19,8 +19,7 @@ from mmstvit.drawing import (
 )
 from mmstvit.visualization import Attention, SuperTokens, token_maps
 
-SCORE = 0.3  # lowest score of an object, as in predict.py
-SIDE = 640  # longer side of a picture, in pixels
+SIDES = 800, 1600  # shortest and longest longer side of a picture, in pixels
 
 
 class ClassScore(NamedTuple):
@@ -32,21 +31,26 @@ class ClassScore(NamedTuple):
     color: Color | None = None
 
 
+def legible(image: np.ndarray, longest: int = SIDES[1]) -> np.ndarray:
+    """Resize an image to a size in which text is legible."""
+    return resize(image, min(max(*image.shape[:2], SIDES[0]), longest))
+
+
 def draw_prediction(
-    predictor: Predictor, sample: BaseDataElement, image: np.ndarray
+    classes: Sequence[str], colors: Sequence[Color], sample: BaseDataElement, image: np.ndarray, score: float
 ) -> tuple[np.ndarray, str, list[ClassScore]]:
-    """Draw a prediction on its image.
+    """Draw a prediction on its image, of a detector the objects with at least a score.
 
     Returns:
         The picture, a heading, and objects, segments or classes, the best or largest first.
     """
-    classes, colors, picture = predictor.classes, predictor.colors, resize(image, SIDE)
+    picture = legible(image)
     if 'pred_instances' in sample:
-        found = read_objects(sample.pred_instances, SCORE)
+        found = read_objects(sample.pred_instances, score)
         drawn = draw_objects(picture, found, classes, colors, scale=picture.shape[1] / image.shape[1])
         best = sorted(zip(found.scores, found.labels, strict=True), reverse=True)
-        lines = [ClassScore(classes[i], score, f'{score:.2f}', colors[i]) for score, i in best]
-        return drawn, f'Objects with a score of {SCORE} or more', lines
+        lines = [ClassScore(classes[i], value, f'{value:.2f}', colors[i]) for value, i in best]
+        return drawn, f'Objects with a score of {score:.2f} or more', lines
     if 'pred_sem_seg' in sample:
         labels = read_map(sample.pred_sem_seg)
         shares = np.bincount(labels.ravel(), minlength=len(classes))[: len(classes)] / labels.size

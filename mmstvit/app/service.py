@@ -4,30 +4,31 @@ import contextlib
 import functools
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from mmengine.registry import DefaultScope
+from mmengine.structures import BaseDataElement
 
 from mmstvit.apis.predict.inputs import Source
 from mmstvit.apis.predict.predictor import Predictor, load_predictor
 from mmstvit.checkpoint import to_mmstvit
 from mmstvit.compat import registered_types_only
 from mmstvit.datasets.images import UnreadableError
-from mmstvit.drawing import resize
+from mmstvit.drawing import Color
 from mmstvit.errors import UserError
-from mmstvit.fileio import IMAGE_SUFFIXES, image_size, safe_loading
+from mmstvit.fileio import safe_loading
+from mmstvit.models.stvit import MIN_SIDE
 from mmstvit.visualization import Attention, SuperTokens, attention_of, image_of, super_tokens
 
-from .pictures import SIDE, ClassScore, draw_prediction
+from .pictures import draw_maps, draw_prediction, legible
+from .uploads import MODEL_PIXELS, Upload
 
 # The run of `make demo`, whose model is the first choice.
 DEMO = 'mask-rcnn_stvit-nano_fpn_scenes'
 MODELS, PREDICTIONS = 2, 16  # in memory
-MAX_PIXELS = 16 << 20
-MODEL_PIXELS = 2 << 20  # largest image after the test pipeline, which need not resize; a CPU takes minutes for more
 Block = tuple[int, int]  # stage and block, from 0
 Version = tuple[Path, int, int]  # checkpoint, time of its last change, size
 
@@ -37,24 +38,78 @@ class Prediction:
     """Prediction of one model for an image, with its super tokens.
 
     Args:
-        checkpoint: The checkpoint, below the allowed folder.
-        file_size: Width and height of the file.
+        classes: Names of the classes.
+        colors: Color of each class.
+        image: The decoded file, RGB.
+        result: What the model predicts.
         size: Width and height after the test pipeline.
         sample: The image after the test pipeline.
         seen: The image as the model sees it, resized for display.
-        drawn: Picture, heading and lines of the prediction.
         tokens: Super tokens of the blocks without global attention.
         seconds: Time that it took, with the loading of the model.
     """
 
-    checkpoint: str
-    file_size: tuple[int, int]
+    classes: Sequence[str]
+    colors: Sequence[Color]
+    image: np.ndarray
+    result: BaseDataElement
     size: tuple[int, int]
     sample: dict
     seen: np.ndarray
-    drawn: tuple[np.ndarray, str, list[ClassScore]]
     tokens: dict[Block, SuperTokens]
     seconds: float
+
+
+@dataclass(frozen=True)
+class View:
+    """What the page shows of an image.
+
+    Args:
+        prediction: The prediction.
+        attentions: Attention of the point, by block.
+        pixel: The point, as the model sees the image.
+        title: Model and image, for the line at the top.
+    """
+
+    prediction: Prediction
+    attentions: dict[Block, Attention]
+    pixel: tuple[int, int]
+    title: str
+
+    def draw(self, stage: int, block: int, score: float) -> dict[str, object]:
+        """Draw the pictures of a block, and describe them.
+
+        Args:
+            stage: The stage, from 0.
+            block: The block, from 0; the last one of the stage if there are fewer.
+            score: Lowest score of an object.
+        """
+        found, blocks = self.prediction, sum(of_stage == stage for of_stage, _ in self.attentions)
+        if not blocks:
+            raise UserError(f'The model has no stage {stage}.')
+        block = min(max(block, 0), blocks - 1)
+        attention, tokens = self.attentions[stage, block], found.tokens.get((stage, block))
+        picture, heading, rows = draw_prediction(found.classes, found.colors, found.result, found.image, score)
+        means, heat = draw_maps(found.seen, tokens, attention)
+        grid, side = '{} × {}'.format(*attention.grid), attention.stride
+        note = f'Stage {stage} has global attention: its {grid} tokens of {side} × {side} pixels are the super tokens.'
+        if tokens:
+            side *= tokens.stoken_size
+            note = f'{grid} super tokens in their mean colors. At the start each is a cell of {side} × {side} pixels.'
+        return dict(
+            prediction=picture,
+            seen=found.seen,
+            tokens=means,
+            heat=heat,
+            heading=heading,
+            rows=[row._asdict() for row in rows],
+            blocks=blocks,
+            block=block,
+            note=note,
+            heat_note='Stage {} block {}: attention of the point ({}, {}).'.format(stage, block, *self.pixel),
+            step=[attention.stride / side for side in found.size],
+            status=f'{self.title} · {found.size[0]} × {found.size[1]} for the model · {found.seconds:.2f} s',
+        )
 
 
 class Service:
@@ -66,11 +121,10 @@ class Service:
     Args:
         folder: Folder of the checkpoints; those outside are refused.
         device: ``'auto'``, or the name of a device of PyTorch.
-        max_pixels: Number of pixels of the largest image.
     """
 
-    def __init__(self, folder: Path, device: str = 'auto', max_pixels: int = MAX_PIXELS) -> None:
-        self.folder, self.device, self.max_pixels = folder, device, max_pixels
+    def __init__(self, folder: Path, device: str = 'auto') -> None:
+        self.folder, self.device = folder, device
         self._root = folder.resolve()
         self._lock = threading.Lock()
         self._load = functools.lru_cache(MODELS)(self._load)
@@ -106,29 +160,13 @@ class Service:
             'and links to them, are refused; the option --dir names another folder.',
         )
 
-    def check_image(self, path: Path) -> tuple[int, int]:
-        """Return (width, height) of an image from its header; raises UserError if it is no image or too large."""
-        if path.suffix.lower() not in IMAGE_SUFFIXES:
-            raise UserError(f'{path.name} is not an image file.', f'Use one of {", ".join(IMAGE_SUFFIXES)}.')
-        size = image_size(path)
-        if size is None:
-            raise UserError(f'{path.name} is not an image, damaged, or of too many pixels.', 'Use a JPEG or PNG file.')
-        if size[0] * size[1] > self.max_pixels:
-            raise UserError(f'{path.name} has more than {self.max_pixels:,} pixels.', 'Use a smaller image.')
-        return size
-
-    def predict(
-        self, checkpoint: str, image: Path, point: tuple[float, float] | None = None
-    ) -> tuple[Prediction, dict[Block, Attention], tuple[int, int]]:
+    def look(self, checkpoint: str, image: Upload, point: tuple[float, float] = (0.5, 0.5)) -> View:
         """Predict an image, and read the attention of a point; what was read before is not computed again.
 
         Args:
             checkpoint: Path of a checkpoint in the folder.
-            image: An image file.
-            point: Position in the displayed image; the center by default.
-
-        Returns:
-            The prediction, the attention by block, and the pixel of the point as the model sees it.
+            image: An image.
+            point: Position in the image, as shares of its width and height.
 
         Raises:
             UserError: Checkpoint or image cannot be used.
@@ -137,33 +175,34 @@ class Service:
         status = path.stat()
         version = path, status.st_mtime_ns, status.st_size
         with self._lock:
-            prediction = self._predict(version, image)
-            (height, width), (w, h) = prediction.seen.shape[:2], prediction.size
-            x, y = point or (width / 2, height / 2)
-            pixel = min(max(int(x * w / width), 0), w - 1), min(max(int(y * h / height), 0), h - 1)
-            return prediction, self._attend(version, image, pixel), pixel
+            found = self._predict(version, image)
+            x, y = (min(int(share * side), side - 1) for share, side in zip(point, found.size, strict=True))
+            attentions = self._attend(version, image, (x, y))
+        return View(found, attentions, (x, y), f'{path.relative_to(self._root).as_posix()} · {image.note}')
 
-    def _predict(self, version: Version, image: Path) -> Prediction:
-        start, file_size = time.perf_counter(), self.check_image(image)
+    def _predict(self, version: Version, image: Upload) -> Prediction:
+        start = time.perf_counter()
         with self._model(version) as predictor:
             try:
-                file = next(predictor.read(Source(image, image.name, image.stem)))
+                file = next(predictor.read(Source(image.path, image.name, image.path.stem)))
                 sample = predictor.prepare(file)
             except UnreadableError as error:
                 raise UserError(f'{image.name}: {error}.', 'Use another image.') from error
             seen = image_of(sample)
             height, width = seen.shape[:2]
-            if width * height > MODEL_PIXELS:
+            if width * height > MODEL_PIXELS or min(width, height) < MIN_SIDE:
                 raise UserError(
-                    f'{image.name} has more than {MODEL_PIXELS:,} pixels after the test pipeline of this model.',
-                    'Use a smaller image.',
+                    f'{image.name} has {width} × {height} pixels after the test pipeline of this model. It takes '
+                    f'{MIN_SIDE} × {MIN_SIDE} to {MODEL_PIXELS:,} pixels.',
+                    'Use another image.',
                 )
-            drawn = draw_prediction(predictor, *predictor.predict([sample]), file.rgb)
+            (result,) = predictor.predict([sample])
             tokens = {(t.stage, t.block): t for t in super_tokens(predictor.model, sample)}
-        name, seconds = version[0].relative_to(self._root).as_posix(), time.perf_counter() - start
-        return Prediction(name, file_size, (width, height), sample, resize(seen, SIDE), drawn, tokens, seconds)
+        seconds = time.perf_counter() - start
+        names, size = (predictor.classes, predictor.colors), (width, height)
+        return Prediction(*names, file.rgb, result, size, sample, legible(seen, 1024), tokens, seconds)
 
-    def _attend(self, version: Version, image: Path, pixel: tuple[int, int]) -> dict[Block, Attention]:
+    def _attend(self, version: Version, image: Upload, pixel: tuple[int, int]) -> dict[Block, Attention]:
         sample = self._predict(version, image).sample
         with self._model(version) as predictor:
             return {(a.stage, a.block): a for a in attention_of(predictor.model, sample, pixel)}

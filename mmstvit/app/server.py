@@ -1,0 +1,175 @@
+"""The web server of the page: a few fixed addresses, for browsers on this machine."""
+
+import base64
+import ipaddress
+import json
+import logging
+import socket
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import cv2
+import numpy as np
+
+from mmstvit.apis.predict.run import skip_reason
+from mmstvit.errors import UserError
+
+from .service import Service
+from .uploads import Uploads
+
+HERE = Path(__file__).parent
+FILES = {
+    '/': ('page.html', 'text/html'),
+    '/page.css': ('page.css', 'text/css'),
+    '/page.js': ('page.js', 'text/javascript'),
+    '/how_it_works': ('../../docs/how_it_works.md', 'text/plain'),  # in a checkout
+}
+EXAMPLES = Path('data/scenes/coco/val')
+MAX_REQUEST = 64 << 10  # bytes of a request that is no image
+MAX_CALLS = 16  # at a time; they wait for each other
+# The page loads nothing from elsewhere, runs no code but page.js, and is shown in no frame.
+POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
+POLICY += "connect-src 'self'; form-action 'none'; frame-ancestors 'none'; base-uri 'none'"
+logger = logging.getLogger('mmstvit.app')
+
+
+class Server(ThreadingHTTPServer):
+    """The server; call ``serve_forever()``.
+
+    Args:
+        address: Host and port.
+        service: Models.
+        uploads: Images.
+        max_bytes: Size of the largest image file.
+
+    Raises:
+        UserError: The page cannot be served there.
+    """
+
+    daemon_threads = True
+
+    def __init__(self, address: tuple[str, int], service: Service, uploads: Uploads, max_bytes: int) -> None:
+        self.service, self.uploads, self.max_bytes = service, uploads, max_bytes
+        self.calls = threading.Semaphore(MAX_CALLS)
+        self.address_family = socket.AF_INET6 if ':' in address[0] else socket.AF_INET
+        try:
+            super().__init__(address, Handler)
+        except (OSError, OverflowError) as error:  # OverflowError: no such port
+            raise UserError(
+                f'The page cannot be served at {address[0]}:{address[1]}: the port is in use or not allowed, '
+                'or this machine does not have the address.',
+                'Choose another --port or --host.',
+            ) from error
+        self.hosts = {address[0].lower(), 'localhost', socket.gethostname().lower()}
+
+    def is_own(self, host: str) -> bool:
+        """Return True if a host, as a browser names it, is this machine.
+
+        A name of a stranger may lead to this machine, too (DNS rebinding); an address can not.
+        """
+        try:
+            name = (urlsplit(f'//{host}').hostname or '').lower()
+            return name in self.hosts or bool(ipaddress.ip_address(name))
+        except ValueError:
+            return False
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Answers to requests."""
+
+    server: Server
+    timeout = 60  # seconds in which a browser must send or take data
+    server_version, sys_version = 'mmstvit', ''
+
+    def do_GET(self) -> None:
+        """Send a file of the page, the list of models, or an example."""
+        path = urlsplit(self.path).path
+        if not self._is_allowed():
+            return
+        if path == '/models':
+            self._send_json(dict(folder=str(self.server.service.folder), models=self.server.service.checkpoints()))
+        elif path == '/examples':
+            self._send_json([file.name for file in _examples()])
+        elif path in FILES and (HERE / FILES[path][0]).is_file():
+            self._send((HERE / FILES[path][0]).read_bytes(), f'{FILES[path][1]}; charset=utf-8')
+        elif example := next((file for file in _examples() if path == f'/examples/{file.name}'), None):
+            self._send(example.read_bytes(), 'image/jpeg')
+        else:
+            self._refuse(404, 'There is no such page.')
+
+    def do_POST(self) -> None:
+        """Keep an image, or predict one."""
+        if not self._is_allowed():
+            return
+        upload, length = self.path == '/images', self.headers.get('Content-Length', '')
+        limit = self.server.max_bytes if upload else MAX_REQUEST
+        if not length.isdecimal() or int(length) > limit:
+            return self._refuse(413, f'The file is larger than {limit / 2**20:g} MiB (--max-bytes).')
+        if not self.server.calls.acquire(blocking=False):
+            return self._refuse(503, 'Too many requests at a time. Try again.')
+        try:
+            content = self.rfile.read(int(length))
+            if upload:
+                key = self.server.uploads.add(content, unquote(self.headers.get('X-Name', 'the image'))[:200])
+                self._send_json(dict(key=key, note=self.server.uploads.get(key).note))
+            elif self.path == '/predict':
+                self._send_json(self._predict(json.loads(content)))
+            else:
+                self._refuse(404, 'There is no such page.')
+        except Exception as error:  # models and pipelines raise all kinds of errors
+            text = str(error)
+            if not isinstance(error, UserError):
+                logger.exception('A call of the page failed.')
+                text = f'That failed: {skip_reason(error)} (details are in the log of the server)'
+            self._refuse(400, text)
+        finally:
+            self.server.calls.release()
+
+    def _predict(self, wanted: dict) -> dict:
+        """Predict an image, and draw the maps of a block."""
+        image = self.server.uploads.get(str(wanted['image']))
+        point = tuple(min(max(float(side), 0.0), 1.0) for side in wanted.get('point') or (0.5, 0.5))
+        view = self.server.service.look(str(wanted['model']), image, point)
+        drawn = view.draw(int(wanted['stage']), int(wanted['block']), float(wanted['score']))
+        pictures = {name: _encode(value) for name, value in drawn.items() if isinstance(value, np.ndarray)}
+        return drawn | pictures
+
+    def _is_allowed(self) -> bool:
+        """Refuse names of other machines, and requests from pages of others."""
+        host, origin = self.headers.get('Host', ''), self.headers.get('Origin')
+        if self.server.is_own(host) and origin in (None, f'http://{host}'):
+            return True
+        self._refuse(403, f'This page is not for {host!r}. Open it by the address that the server has printed.')
+        return False
+
+    def _send_json(self, value: object, status: int = 200) -> None:
+        self._send(json.dumps(value).encode(), 'application/json', status)
+
+    def _refuse(self, status: int, text: str) -> None:
+        self.close_connection = True
+        self._send_json(dict(error=text), status)
+
+    def _send(self, content: bytes, kind: str, status: int = 200) -> None:
+        self.send_response(status)
+        headers = {'Content-Type': kind, 'Content-Length': str(len(content)), 'Cache-Control': 'no-store'}
+        headers |= {'Content-Security-Policy': POLICY, 'X-Content-Type-Options': 'nosniff'}
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Log requests for those who look for a fault."""
+        logger.debug(format, *args)
+
+
+def _examples() -> list[Path]:
+    return sorted(EXAMPLES.glob('*.jpg'))[1:7]
+
+
+def _encode(picture: np.ndarray) -> str:
+    """Return an RGB picture as an address that holds a JPEG."""
+    _, content = cv2.imencode('.jpg', picture[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])
+    return f'data:image/jpeg;base64,{base64.b64encode(content).decode()}'
