@@ -70,6 +70,8 @@ class ExportedFile:
             raise UserError(f'{path} cannot be loaded by {self.runtime}: {reason}') from error
         self.shape = tuple(size if isinstance(size, int) else None for size in shape)
         self.metadata = Metadata.loads(text, path)
+        if self.metadata.shape and self.shape[2:] != tuple(self.metadata.shape):
+            raise UserError(f'{path} takes other images than its metadata say.', 'Export the model again.')
 
     def run(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """Run the program.

@@ -133,6 +133,13 @@ class Metadata:
             names = TASKS[content['task']]
             if not all(isinstance(name, str) for name in content.get('classes', ())):
                 raise ValueError
+            for entry in fields(cls):  # a number stays a number
+                if isinstance(entry.default, (int, float)) and not isinstance(
+                    content.get(entry.name, entry.default), (int, float)
+                ):
+                    raise ValueError
+            if content.get('shape') and [type(side) for side in content['shape']] != [int, int]:
+                raise ValueError
             if (names and set(content['outputs']) not in names) or parts['color_order'] not in COLOR_ORDERS:
                 raise ValueError
             return cls(preprocessing=Preprocessing(**parts), **content)
