@@ -37,6 +37,7 @@ NOT_RUN = {
     'gdown': 'a download from the authors; never run here',
     'mim': 'not in the tested set; tried by hand',
     'wget': 'downloads many GB',
+    'standalone.py': 'a copy; tests/test_deployment/test_standalone.py runs it',
     **dict.fromkeys(['unzip', 'tar', 'sed', 'mkdir', 'cd', 'for', 'done', 'source'], 'steps around a download'),
 }
 LAUNCHERS = {'dist_train.sh': ('train.py', [1]), 'dist_test.sh': ('test.py', [2])}
@@ -122,7 +123,7 @@ def test_every_command_is_one_of_ours_or_has_a_reason():
     others = [(page, words) for page, words in commands() if find_tool(words) is None]
     targets = set(re.findall(r'^([a-z-]+):', (ROOT / 'Makefile').read_text(), re.MULTILINE))
     for page, words in others:
-        program = Path(words[0]).name
+        program = Path(words[1 if words[0] == 'python' else 0]).name
         if words[1:2] == ['-c']:
             compile(words[2], page, 'exec')
         elif program == 'make':

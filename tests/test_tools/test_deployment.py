@@ -91,7 +91,7 @@ def test_pipeline_of_a_stranger_is_refused_with_a_remedy_for_files(in_folder):
     for pipeline, word in {
         "[dict(type='os.mkdir', path='made')]": '--trust-checkpoint',
         "__import__('os').mkdir('made')": 'Export',
-        "[dict(type='LoadImageFromFile'), dict(type='Gone')]": 'Export',
+        "[dict(type='LoadImageFromFile'), dict(type='Gone')]": '--trust-checkpoint',
         '': 'Export',
     }.items():
         entry.value = dataclasses.replace(metadata, pipeline=pipeline).dumps()
