@@ -97,17 +97,18 @@ def _compare_objects(
 
     An object whose score lies within the tolerance of the lowest that is kept may be missing on one side.
     """
-    errors = dict.fromkeys(expected, np.inf)
-    if any(len(values) != len(found['scores']) for values in found.values()):
-        return errors, 0
+    different = dict.fromkeys(expected, np.inf), 0
+    if any(len(values) != len(found['scores']) or not np.isfinite(values).all() for values in found.values()):
+        return different
     if 'masks' in found:
         found = {**found, 'masks': paste_masks(found['masks'], found['boxes'], size) >= metadata.mask_threshold}
     full = [x['scores'].min() for x in (found, expected) if len(x['scores']) >= metadata.max_per_img]
     lowest = max([metadata.score_thr, *full]) + TOLERANCE
+    errors = dict.fromkeys(expected, 0.0)
     for left, right in ((expected, found), (found, expected)):
         certain = {name: values[left['scores'] > lowest] for name, values in left.items()}
         if len(certain['scores']) > len(right['scores']):
-            return errors, 0
+            return different
         rows = _match(right, certain)
         difference = abs(right['boxes'][rows] - certain['boxes']) / [*size[::-1], *size[::-1]]
         new = {
@@ -117,8 +118,7 @@ def _compare_objects(
         }
         if 'masks' in expected:
             new['masks'] = (right['masks'][rows] != certain['masks']).mean(axis=(1, 2)).max(initial=0)
-        # The first direction replaces inf; NaN stays in either.
-        errors = {name: float(np.maximum(new[name], 0 if left is expected else errors[name])) for name in errors}
+        errors = {name: max(error, float(new[name])) for name, error in errors.items()}
     return errors, int((expected['scores'] > lowest).sum())
 
 

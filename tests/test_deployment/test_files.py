@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from mmstvit.deployment import FORMATS, ExportReport, export, load_exported
-from mmstvit.deployment.agreement import MIN_OBJECTS, draw_images
+from mmstvit.deployment.agreement import MIN_OBJECTS, compute_references, draw_images, find_errors
 from mmstvit.deployment.export import wrap
 from mmstvit.deployment.metadata import Metadata, Preprocessing
 from mmstvit.errors import UserError
@@ -156,6 +156,22 @@ def test_detector_is_compared_below_its_threshold(at, detector_file, tmp_path):
     )
     assert report.objects >= MIN_OBJECTS and max(report.errors.values()) < 1e-3
     assert report.metadata.score_thr == threshold
+
+
+@pytest.mark.long
+@pytest.mark.parametrize('missing', ['in the file', 'in PyTorch'])
+def test_objects_that_one_side_lacks_are_an_error(missing, detector_file, monkeypatch):
+    file, program = load_exported(detector_file), wrap(make('mask'), 'mmdet', shape=(96, 128))
+    ((x, expected),) = compute_references(program, [(1, 96, 128)])
+    errors, count = find_errors(file, [(x, expected)])
+    assert max(errors.values()) < 1e-3 and count > 3
+    if missing == 'in PyTorch':
+        expected = {name: values[::2] for name, values in expected.items()}
+    else:
+        run = file.run
+        monkeypatch.setattr(file, 'run', lambda image: {name: values[::2] for name, values in run(image).items()})
+    errors, _ = find_errors(file, [(x, expected)])
+    assert errors['boxes'] > 0.01
 
 
 def test_detector_with_too_few_objects_is_not_left_behind(tmp_path):
