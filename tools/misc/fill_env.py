@@ -5,6 +5,7 @@ adds missing packages: nothing but an old setuptools is upgraded, and packages w
 OpenMMLab distributions, a prebuilt mmcv) stay, because two distributions with one import name overwrite each other.
 """
 
+import argparse
 import importlib.metadata
 import importlib.util
 import re
@@ -87,6 +88,7 @@ def fill() -> None:
 
 
 if __name__ == '__main__':
+    argparse.ArgumentParser(description=__doc__.split('\n')[0]).parse_args()  # --help must not install anything
     try:
         fill()
     except InstallError as error:
