@@ -1,4 +1,4 @@
-"""Models, limits and predictions of the page, without Gradio."""
+"""Models and predictions of the page, without the server."""
 
 import contextlib
 import functools
