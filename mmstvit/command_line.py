@@ -12,7 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from .dependencies import COMMANDS, DependencyError, check_core, tool_command
-from .errors import UserError, save_traceback
+from .errors import UserError, one_line, save_traceback
+from .interrupts import Interrupted, Interrupts, interrupt
 
 # Of checkpoints, exported files and configs.
 _MODEL_SUFFIXES = ('.pth', '.pt', '.bin', '.ckpt', '.safetensors', '.onnx', '.xml', '.pt2', '.py', '.yml', '.yaml')
@@ -150,18 +151,42 @@ def user_errors() -> Iterator[None]:
 
     These are :class:`UserError` and its subclasses, and ImportError. They end the process with
     ``error: <problem> <remedy>`` and the exit code 1. Of an error in code of the user's own, the message names a file
-    with the traceback.
+    with the traceback. So do errors of files, such as a full disk, and of a data loader's worker that was killed. A
+    signal ends the process with 128 and its number, and one line.
     """
     try:
-        check_core()
-        yield
-        sys.stdout.flush()
+        with Interrupts(interrupt):
+            check_core()
+            yield
+            sys.stdout.flush()
     except BrokenPipeError:  # the program that reads the output has ended, as in `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
-    except DependencyError as error:
-        sys.exit(f'error: {error}')
-    except (UserError, ImportError) as error:
+    except (Exception, Interrupted) as error:
+        code = _explain(error)
+        if code is None:
+            raise
+        sys.exit(code)
+
+
+def _explain(error: BaseException) -> str | int | None:
+    """Return the message with which a command ends, or its exit code after a signal; None for an error of our own."""
+    cause = error
+    while cause is not None and not isinstance(cause, Interrupted):
+        cause = cause.__cause__ or cause.__context__
+    if cause is not None:  # libraries may catch it and raise an error of theirs
+        if cause.saved or os.environ.get('RANK', '0') == '0':
+            print(one_line(f'interrupted. {cause.saved}'.rstrip()), file=sys.stderr)
+        return 128 + cause.number
+    if isinstance(error, DependencyError):
+        return f'error: {error}'
+    if isinstance(error, (UserError, ImportError)):
         from .compat import worker_message
 
-        sys.exit(f'error: {worker_message(error)}{save_traceback(error)}')
+        return f'error: {worker_message(error)}{save_traceback(error)}'
+    text = ''
+    if isinstance(error, OSError):
+        text = f'{error.filename}: {error.strerror}' if error.filename else error.strerror or str(error)
+    elif isinstance(error, RuntimeError) and str(error).startswith('DataLoader worker (pid'):  # torch 2.6 to 2.14
+        text = f'{str(error).partition(". ")[0]}; often memory has run out. Use fewer of them (num_workers)'
+    return one_line(f'error: {text}.{save_traceback(error, always=True)}') if text else None

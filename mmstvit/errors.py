@@ -94,7 +94,7 @@ def prefix_errors(path: object) -> Iterator[None]:
         raise CheckpointError(f'{path}: {error.problem}', error.remedy) from error
 
 
-def save_traceback(error: Exception) -> str:
+def save_traceback(error: Exception, always: bool = False) -> str:
     """Write the traceback of an error to a temporary file if the error comes from code of the user.
 
     A model or dataset of one's own may raise a KeyError or TypeError, of which a :class:`UserError` gives only the
@@ -102,17 +102,22 @@ def save_traceback(error: Exception) -> str:
 
     Args:
         error: The error that ends the command.
+        always: Write it wherever the error comes from.
 
     Returns:
-        A sentence that names the file, with a space before it; empty if no code of the user raised the error.
+        A sentence that names the file, with a space before it; empty if no code of the user raised the error, or if the
+        file cannot be written.
     """
     cause, files = error, []
     while cause is not None:
         if not isinstance(cause, UserError):
             files += [frame.f_code.co_filename for frame, _ in traceback.walk_tb(cause.__traceback__)]
         cause = cause.__cause__ or cause.__context__
-    if all(file.startswith('<') or any(part in file for part in _INSTALLED) for file in files):
+    if not always and all(file.startswith('<') or any(part in file for part in _INSTALLED) for file in files):
         return ''
-    with tempfile.NamedTemporaryFile('w', prefix='mmstvit_', suffix='.log', delete=False) as log:
-        log.writelines(traceback.format_exception(error))
+    try:
+        with tempfile.NamedTemporaryFile('w', prefix='mmstvit_', suffix='.log', delete=False) as log:
+            log.writelines(traceback.format_exception(error))
+    except OSError:  # the disk may be full
+        return ''
     return f' The traceback is in {log.name}'

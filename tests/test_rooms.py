@@ -18,6 +18,7 @@ GENERIC = (
     'errors',
     'fileio',
     'install_mmcv',
+    'interrupts',
     'nodes',
     'registry',
     'rules',

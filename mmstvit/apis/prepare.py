@@ -9,6 +9,7 @@ with every checkpoint; the runner.
 import argparse
 from collections.abc import Callable, Mapping
 from numbers import Number
+from pathlib import Path
 
 from mmengine.config import Config
 from mmengine.dist import master_only
@@ -17,6 +18,7 @@ from torch import nn
 
 from mmstvit import rules
 from mmstvit.deployment import ExportedModel, load_exported
+from mmstvit.engine.hooks import StopHook
 from mmstvit.engine.runner import (
     command_options,
     data,
@@ -75,6 +77,9 @@ def _prepare_training(cfg: Config, args: argparse.Namespace) -> Runner | None:
     requirements.check_train_parts(cfg)
     requirements.check_train_loop(cfg)
     command_options.apply_amp(cfg, args)
+    processes.start_processes(cfg)
+    # Early, because another run may remove the checkpoint; a new one later, because a refused command leaves no folder.
+    lock = processes.on_main_process(lambda: Path(cfg.work_dir).exists() and processes.lock_work_dir(cfg.work_dir))
     resume.apply_resume(cfg, args)
     requirements.check_pretrained(cfg)  # also of a resumed run: MMEngine initializes the weights before it loads others
     report = _ask_rules(cfg, args, 'train', 'val')
@@ -87,8 +92,11 @@ def _prepare_training(cfg: Config, args: argparse.Namespace) -> Runner | None:
     initial_weights.check_weights(cfg, model)
     if cfg.get('resume') and not resume.check_resume(cfg, model):
         return None
+    lock = processes.on_main_process(lambda: lock or processes.lock_work_dir(cfg.work_dir))
     runner = _build_runner(cfg, get_model, report)
     runner.register_hook(screen.SummaryHook())
+    runner.lock = lock  # until the run ends
+    runner.register_hook(StopHook())
     if cfg.get('resume'):
         runner.register_hook(resume.ResumedValuesHook())
     return runner
@@ -99,6 +107,7 @@ def _prepare_test(cfg: Config, args: argparse.Namespace) -> Runner:
     requirements.check_checkpoint(args.checkpoint)
     draw.check_draw(cfg, args)
     command_options.check_tta(cfg, args)
+    processes.start_processes(cfg)
     report = _ask_rules(cfg, args, 'test')
     command_options.allow_no_workers(cfg)
     command_options.apply_tta(cfg, args)
@@ -134,6 +143,7 @@ def prepare_exported(args: argparse.Namespace) -> Runner:
     if model.metadata.library != cfg.default_scope:
         raise UserError(f'{args.file} is a model of {model.metadata.library}, but the config of {cfg.default_scope}.')
     requirements.check_test_parts(cfg)
+    processes.start_processes(cfg)
     report = _ask_rules(cfg, args, 'test')
     command_options.allow_no_workers(cfg)
     command_options.leave_out_training(cfg)
@@ -142,7 +152,7 @@ def prepare_exported(args: argparse.Namespace) -> Runner:
 
 
 def _ask_rules(cfg: Config, args: argparse.Namespace, *splits: str) -> rules.Report:
-    """Join the processes, and ask the rules about a config and its data; this may take minutes.
+    """Ask the rules about a config and its data, in one process; this may take minutes.
 
     Returns:
         The report; an empty one in all processes but the first.
@@ -159,7 +169,6 @@ def _ask_rules(cfg: Config, args: argparse.Namespace, *splits: str) -> rules.Rep
         return report
 
     rules.ignore_kinds(cfg, args.ignore)
-    processes.start_processes(cfg)
     return processes.on_main_process(ask) or rules.Report()
 
 

@@ -4,6 +4,7 @@ import csv
 import gc
 import json
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from pycocotools import mask as rle
 from pycocotools.coco import COCO
 
 from mmstvit.apis import UserError, build_model, predict
-from mmstvit.apis.predict.predictor import load_predictor
+from mmstvit.apis.predict.predictor import Predictor, load_predictor
 from mmstvit.checkpoint import to_mmstvit
 from mmstvit.fileio import safe_loading
 
@@ -254,6 +255,31 @@ def test_a_transform_whose_library_is_not_installed(step, change, in_folder):
     cfg.test_dataloader.dataset.pipeline.insert(1, step)
     with pytest.raises(UserError, match=r'pipeline of the config cannot be built: .*not installed'):
         predict(change(cfg=dump(cfg)), ['a.png'], 'out')
+
+
+@pytest.mark.parametrize(('library', 'file'), [('mmpretrain', 'predictions.csv'), ('mmdet', 'predictions.json')])
+def test_an_interrupt_completes_the_files(library, file, checkpoints, in_folder, monkeypatch, capsys):
+    for i in range(4):
+        write(in_folder / f'in/{i}.jpg', draw(i))
+    predictions, original = [], Predictor.predict
+
+    def interrupted(self: Predictor, batch: list) -> list:
+        predictions.append(batch)
+        if len(predictions) == 2:
+            signal.raise_signal(signal.SIGTERM)
+        return original(self, batch)
+
+    monkeypatch.setattr(Predictor, 'predict', interrupted)
+    with pytest.raises(SystemExit) as ended:
+        run_main('predict.py', checkpoints[library], 'in', '--out-dir', 'out', cwd=in_folder)
+    assert ended.value.code == 143
+    assert capsys.readouterr().err.endswith(f'interrupted. 2 predictions are complete in out/{file}.\n')
+    names = (
+        rows()
+        if library == 'mmpretrain'
+        else [i['file_name'] for i in json.loads(Path('out', file).read_text())['images']]
+    )
+    assert [name for name in names if name != 'file'] == ['0.jpg', '1.jpg']
 
 
 def test_nothing_readable_is_an_error_and_leaves_no_folder(checkpoints, in_folder):

@@ -1,6 +1,7 @@
 """Kill a training run at the point in the environment variable ``DIE_AT``; configs import this file.
 
-The process sends itself SIGKILL, so that the point is exact and nothing can be cleaned up.
+The process sends itself the signal, so that the point is exact: ``DIE_BY``, by default SIGKILL, after which nothing can
+be cleaned up.
 """
 
 import os
@@ -12,7 +13,7 @@ from mmengine.registry import HOOKS
 
 
 def die() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
+    os.kill(os.getpid(), signal.Signals[os.environ.get('DIE_BY', 'SIGKILL')])
 
 
 @HOOKS.register_module()

@@ -36,8 +36,10 @@ def folder(scenes, tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def train(folder):
-    def run(config: str, work_dir: str, *args: str, die_at: str = '', **kwargs) -> subprocess.CompletedProcess[str]:
-        env = {'PYTHONPATH': str(HERE), 'DIE_AT': die_at}
+    def run(
+        config: str, work_dir: str, *args: str, die_at: str = '', die_by: str = 'SIGKILL', **kwargs
+    ) -> subprocess.CompletedProcess[str]:
+        env = {'PYTHONPATH': str(HERE), 'DIE_AT': die_at, 'DIE_BY': die_by}
         return fork('train.py', config, '--work-dir', work_dir, *args, cwd=folder, env=env, **kwargs)
 
     return run
@@ -80,6 +82,29 @@ def test_epochs(train, folder):
     assert done.returncode == 0, done.stderr[-3000:]
     assert_equal(state(run / 'epoch_3.pth'), state(folder / 'whole' / 'epoch_3.pth'))
     assert not list(run.glob('*.unfinished'))
+
+
+@pytest.mark.long
+def test_interrupts(train, folder):
+    """Ctrl+C inside an epoch, SIGTERM at its end, Ctrl+C in a validation: one line, and the same weights at the end."""
+    if not (folder / 'whole').exists():
+        assert train('epochs.py', 'whole').returncode == 0
+    run = folder / 'interrupted'
+    for resume, point, by, iterations, checkpoint in (
+        ((), 'train:2', 'SIGINT', 2, 'interrupted.pth'),
+        (('--resume',), 'train:3', 'SIGTERM', 3, 'interrupted.pth'),
+        (('--resume',), 'train:5', 'SIGTERM', 5, 'interrupted.pth'),
+        (('--resume',), 'val:2', 'SIGINT', 6, 'epoch_2.pth'),
+    ):
+        done = train('epochs.py', 'interrupted', *resume, die_at=point, die_by=by)
+        assert done.returncode == {'SIGINT': 130, 'SIGTERM': 143}[by], done.stderr[-3000:]
+        last = run / checkpoint
+        said = f'interrupted. {iterations} iterations are done and saved in {last}. To go on: --work-dir {run} --resume'
+        assert done.stderr.splitlines()[-1] == said
+        assert (run / 'last_checkpoint').read_text() == str(last) and 'Traceback' not in done.stderr
+    done = train('epochs.py', 'interrupted', '--resume')
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert_equal(state(run / 'epoch_3.pth'), state(folder / 'whole' / 'epoch_3.pth'))
 
 
 @pytest.mark.long

@@ -14,6 +14,7 @@ from mmstvit.datasets.images import UnreadableError
 from mmstvit.deployment import is_exported
 from mmstvit.errors import UserError
 from mmstvit.fileio import safe_loading
+from mmstvit.interrupts import Interrupted, Interrupts
 from mmstvit.nodes import as_list
 
 from .exported import load_exported_predictor
@@ -122,13 +123,20 @@ class _Run:
         self.results: Results | None = None
 
     def run(self) -> Summary:
-        with tqdm(total=len(self.sources), unit='image', disable=None) as self.progress:
+        with tqdm(total=len(self.sources), unit='image', disable=None) as self.progress, Interrupts() as interrupts:
             for batch in self._batches():
                 self._predict(batch)
+                if interrupts.number:
+                    break
+        if self.results is None and interrupts.number:
+            raise Interrupted(interrupts.number, 'Nothing was written.')
         if self.results is None:
             reasons = [f'{name}: {reason}' for name, reason in self.summary.skipped.items()]
             raise UserError('no input could be predicted.\n  ' + '\n  '.join([*reasons[:10], '…'][: len(reasons)]))
         self.results.close()
+        if interrupts.number:
+            saved = f'{self.summary.count} predictions are complete in {self.out_dir / self.summary.file}.'
+            raise Interrupted(interrupts.number, saved)
         self.summary.note = self.results.note
         return self.summary
 

@@ -7,6 +7,7 @@ from .data_faults import DataFaultHook
 from .drop_path import DropPathHook
 from .eval_mode import EvalModeHook
 from .seed import SeedHook
+from .stop import StopHook
 
 __all__ = [
     'CheckDataHook',
@@ -16,4 +17,5 @@ __all__ = [
     'DropPathHook',
     'EvalModeHook',
     'SeedHook',
+    'StopHook',
 ]

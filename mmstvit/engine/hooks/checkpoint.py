@@ -1,10 +1,11 @@
 """Checkpoint hook for runs that may be killed at any moment."""
 
+import itertools
 import json
 import os
 import re
 from collections import deque
-from collections.abc import MutableMapping
+from collections.abc import Iterable, Iterator, MutableMapping
 from pathlib import Path
 
 from mmengine.dist import is_main_process
@@ -19,6 +20,8 @@ from mmstvit.nodes import as_list
 from mmstvit.registry import HOOKS
 
 UNFINISHED = 'checkpoint.unfinished'
+INTERRUPTED = 'interrupted.pth'
+_SAMPLES = 'train_samples'  # number of training samples, in the message hub
 _RECORD = '.mmstvit-checkpoints.json'
 
 
@@ -33,7 +36,12 @@ class CheckpointHook(MMEngineCheckpointHook):
     resumed run removes no others.
 
     It overrides private methods of MMEngine's hook (tried with 0.10.12).
+
+    Attributes:
+        saved: Iterations that were done when the last checkpoint was written; None before it.
     """
+
+    saved: int | None = None
 
     def before_train(self, runner: Runner) -> None:
         """Prepare the folders, and warn if a resumed run cannot be exact.
@@ -49,6 +57,38 @@ class CheckpointHook(MMEngineCheckpointHook):
                 "Set default_hooks.checkpoint.type='CheckpointHook'.",
             )
         self._warn_of_inexact_resume(runner)
+        self._continue_epoch(runner)
+
+    def _continue_epoch(self, runner: Runner) -> None:
+        """Skip the batches of the epoch that are done: MMEngine 0.10.12 repeats the epoch. Warn if the data changed."""
+        loader, before = runner.train_dataloader, runner.message_hub.runtime_info.get(_SAMPLES)
+        count = len(loader.dataset) if hasattr(loader.dataset, '__len__') else 0  # a stream
+        runner.message_hub.update_info(_SAMPLES, count)
+        in_epochs = isinstance(runner.train_loop, EpochBasedTrainLoop)  # other loops skip them
+        done = runner.iter - runner.epoch * len(loader) if in_epochs else 0
+        if before not in (None, count):
+            runner.logger.warning(
+                f'The resumed run had {before!r} training samples, now there are {count}: epochs and the learning rate '
+                f'do not continue where they ended. For a new run, start without --resume.'
+            )
+        elif 0 < done <= len(loader):
+            # DataLoader allows no other batch_sampler, but asks for it at every epoch.
+            object.__setattr__(loader, 'batch_sampler', _Rest(loader.batch_sampler, done))
+
+    def save_now(self, runner: Runner, meta: dict[str, int]) -> None:
+        """Write a checkpoint of the present state as ``interrupted.pth``, from which ``--resume`` continues.
+
+        Args:
+            runner: The runner.
+            meta: ``epoch`` and ``iter``: how many are done.
+        """
+        _Saver(runner).save_checkpoint(self.out_dir, INTERRUPTED, meta=meta, **self.args)
+        self._name_last(runner, INTERRUPTED, meta)
+
+    def _name_last(self, runner: Runner, name: str, meta: dict[str, int]) -> None:
+        self.last_ckpt, self.saved = str(Path(self.out_dir, name)), meta['iter']
+        if is_main_process():
+            write_atomically(os.fsencode(self.last_ckpt), Path(runner.work_dir, 'last_checkpoint'))
 
     def _warn_of_inexact_resume(self, runner: Runner) -> None:
         if self.interval <= 0:  # no checkpoint before the end of the run
@@ -61,16 +101,10 @@ class CheckpointHook(MMEngineCheckpointHook):
                 f'A checkpoint every {iterations} iterations falls between optimizer steps, which come every '
                 f'{accumulated} iterations (accumulative_counts): a resumed run loses the gradients accumulated so far.'
             )
-        if isinstance(runner.train_loop, EpochBasedTrainLoop) and iterations % epoch:
-            runner.logger.warning(
-                f'A checkpoint every {iterations} iterations falls inside an epoch of {epoch} iterations: a resumed '
-                f'run repeats that epoch from its beginning.'
-            )
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
         name = self.filename_tmpl.format(step)
-        self.last_ckpt = str(Path(self.out_dir, name))
-        runner.message_hub.update_info('last_ckpt', self.last_ckpt)
+        runner.message_hub.update_info('last_ckpt', str(Path(self.out_dir, name)))
         kept = []
         if self.max_keep_ckpts > 0:
             kept = [*(kept for kept in self.keep_ckpt_ids if kept != step), step]
@@ -86,8 +120,8 @@ class CheckpointHook(MMEngineCheckpointHook):
             by_epoch=self.by_epoch,
             **self.args,
         )
+        self._name_last(runner, name, meta)
         if is_main_process():
-            write_atomically(self.last_ckpt.encode(), Path(runner.work_dir, 'last_checkpoint'))
             for outdated in kept[: -self.max_keep_ckpts]:
                 Path(self.out_dir, self.filename_tmpl.format(outdated)).unlink(missing_ok=True)
         if self.max_keep_ckpts > 0:
@@ -179,6 +213,23 @@ def _read_record(folder: str | Path) -> dict[str, int]:
     return {name: time for name, time in content.items() if times.get(name) == time}
 
 
+class _Rest:
+    """Batches of a batch sampler, at first without those that are done."""
+
+    def __init__(self, batches: Iterable, done: int) -> None:
+        self.batches, self.done = batches, done
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.batches, name)
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator:
+        done, self.done = self.done, 0  # not before the first batch is wanted: DataLoader makes iterators that it drops
+        yield from itertools.islice(iter(self.batches), done, None)
+
+
 class _Saver:
     """A runner that writes checkpoints under a temporary name and renames them when they are complete."""
 
@@ -192,7 +243,14 @@ class _Saver:
         unfinished = Path(out_dir, UNFINISHED)
         if is_main_process():
             unfinished.unlink(missing_ok=True)  # may be a link
-        self._runner.save_checkpoint(out_dir, UNFINISHED, **options)
+        try:
+            self._runner.save_checkpoint(out_dir, UNFINISHED, **options)
+        except OSError as error:
+            unfinished.unlink(missing_ok=True)
+            problem = f'{unfinished.with_name(filename)} cannot be written: {error.strerror}.'
+            raise UserError(
+                problem, 'Make room, then go on with --resume: the checkpoint before it is whole.'
+            ) from error
         if is_main_process():
             flush(unfinished)
             record = {**_read_record(out_dir), filename: unfinished.stat().st_mtime_ns}

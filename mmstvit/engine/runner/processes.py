@@ -1,9 +1,14 @@
 """The processes of a distributed run: join them at the start, work in one of them, leave them at the end."""
 
+import errno
+import fcntl
 import gc
+import os
+import platform
 import sys
 from collections.abc import Callable
-from typing import TypeVar
+from pathlib import Path
+from typing import TextIO, TypeVar
 
 import torch
 from mmengine.config import Config, ConfigDict
@@ -14,7 +19,7 @@ from torch import distributed
 
 from mmstvit.compat import local_buffers
 from mmstvit.dependencies import tool_command
-from mmstvit.errors import UserError
+from mmstvit.errors import UserError, one_line
 
 T = TypeVar('T')
 
@@ -79,6 +84,35 @@ def on_main_process(function: Callable[[], T]) -> T | None:
     if not done[0]:
         sys.exit(1)
     return result
+
+
+def lock_work_dir(work_dir: str) -> TextIO:
+    """Lock a work dir until the file that is returned is closed or this process ends, however it ends.
+
+    Raises:
+        UserError: Another training run has locked it, or it cannot be written.
+    """
+    path = Path(work_dir, '.mmstvit-lock')
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = open(path, 'a+', opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW))  # noqa: SIM115
+    except OSError as error:
+        raise UserError(f'the work dir {work_dir} cannot be written: {error.strerror}.') from error
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EAGAIN):
+            return file  # a file system without locks
+        file.seek(0)
+        owner = one_line(file.read(200)) or 'unknown'
+        raise UserError(
+            f'another training run writes to {work_dir}: {owner}.',
+            'Wait until it ends, stop it, or name another work dir (--work-dir).',
+        ) from error
+    file.truncate(0)
+    file.write(f'{platform.node()}, process {os.getpid()}')
+    file.flush()
+    return file
 
 
 def leave_process_group() -> None:

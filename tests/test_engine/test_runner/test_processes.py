@@ -1,6 +1,9 @@
 """The process group of a distributed run."""
 
+import multiprocessing
+import os
 from collections import OrderedDict
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,7 +13,8 @@ from mmengine.registry import DefaultScope
 from torch import distributed
 
 from mmstvit.engine.runner.factory import build_runner, build_seeded
-from mmstvit.engine.runner.processes import leave_process_group, start_processes
+from mmstvit.engine.runner.processes import leave_process_group, lock_work_dir, start_processes
+from mmstvit.errors import UserError
 
 from ...helpers import TINY_CLASSIFIER, free_port
 
@@ -61,3 +65,34 @@ def test_the_config_says_how_the_model_is_wrapped(group_of_one, tmp_path, wrappe
     assert type(model) is MMDistributedDataParallel and model.device_ids is None
     assert (model.broadcast_buffers, model.find_unused_parameters) == (broadcast, unused)
     assert not any(isinstance(module, torch.nn.SyncBatchNorm) for module in model.modules())
+
+
+class TestLock:
+    def lock_in_another_process(self, work_dir: Path) -> str:
+        """Try to lock in a forked process; returns the error, or an empty string."""
+        with multiprocessing.get_context('fork').Pool(1) as pool:
+            return pool.apply(try_to_lock, (work_dir,))
+
+    def test_one_run_at_a_time_in_a_work_dir(self, tmp_path):
+        lock = lock_work_dir(tmp_path / 'run')
+        said = self.lock_in_another_process(tmp_path / 'run')
+        assert f'process {os.getpid()}' in said and '--work-dir' in said
+        assert self.lock_in_another_process(tmp_path / 'other') == ''
+        lock.close()
+        assert self.lock_in_another_process(tmp_path / 'run') == ''
+
+    def test_a_work_dir_that_cannot_be_written(self, tmp_path):
+        (tmp_path / 'victim').write_text('mine')
+        (tmp_path / '.mmstvit-lock').symlink_to(tmp_path / 'victim')
+        for folder in (tmp_path, tmp_path / 'victim'):
+            with pytest.raises(UserError, match='cannot be written'):
+                lock_work_dir(folder)
+        assert (tmp_path / 'victim').read_text() == 'mine'
+
+
+def try_to_lock(work_dir: Path) -> str:
+    try:
+        lock_work_dir(work_dir)
+    except UserError as error:
+        return str(error)
+    return ''
