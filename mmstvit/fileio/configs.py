@@ -80,21 +80,26 @@ def _entry(key: object, node: ast.expr) -> tuple[object, object]:
     return key, _value(node)
 
 
-def check_config(node: object, key: str) -> None:
+def check_config(node: object, key: str, *scopes: str) -> None:
     """Check that a part of a stranger's config can be built without executing what its author chose.
 
-    Registries build any importable object by its dotted name (``os.system``), and some registered classes evaluate
-    strings, or read files and addresses with pickle. So types must be registered names of the known libraries, and
-    other strings plain words that name no decoder of pickles.
+    Registries build any importable object by its dotted name (``os.system``), some types are looked up without a
+    registry (mmcv evaluates that of ``nms``, such as ``exec``), and some registered classes evaluate strings, or read
+    files and addresses with pickle. So types must be registered names of the known libraries, and other strings plain
+    words that name no decoder of pickles.
 
     Args:
         node: The part.
         key: Its dotted key, for the message.
+        scopes: The library of the config, and those of the nodes around the part. Without any, only the form of types
+            is checked: for parts that are not built.
 
     Raises:
         CheckpointError: It cannot.
     """
     if isinstance(node, Mapping):
+        scope = str(node.get('type', '')).rpartition('.')[0]
+        scopes = tuple({*scopes, *filter(None, (scope, node.get('_scope_')))} if scopes else ())
         for name, value in node.items():
             place = f'{key}.{name}'
             # Other backends of files import modules from folders that the config names.
@@ -104,42 +109,17 @@ def check_config(node: object, key: str) -> None:
                 _refuse(place, value)
             if name == '_scope_' and value not in _SCOPES:
                 _refuse(place, value)
-            if name == 'type' and isinstance(value, str):
-                if not _TYPE.fullmatch(value):
-                    _refuse(place, value)
-            else:
-                check_config(value, place)
+            if name != 'type' or not isinstance(value, str):
+                check_config(value, place, *scopes)
+            elif not _TYPE.fullmatch(value):
+                _refuse(place, value)
+            elif scopes and not any(value.rpartition('.')[2] in names for names in map(_registered, scopes)):
+                _refuse(place, value, f'which is not registered in {" or ".join(scopes)}')
     elif isinstance(node, (list, tuple)):
         for index, value in enumerate(node):
-            check_config(value, f'{key}.{index}')
+            check_config(value, f'{key}.{index}', *scopes)
     elif isinstance(node, str) and (node in _DECODERS or not _WORDS.fullmatch(node)):
         _refuse(key, node)
-
-
-def check_types(node: object, key: str, *scopes: str) -> None:
-    """Check that every type in a part of a stranger's config is registered, or an operator of mmcv.
-
-    Libraries look some types up without a registry: mmcv evaluates that of ``nms``, which may be ``exec``.
-
-    Args:
-        node: The part.
-        key: Its dotted key, for the message.
-        scopes: The library of the config, and those of the nodes around the part.
-
-    Raises:
-        CheckpointError: A type is not registered.
-    """
-    if isinstance(node, (list, tuple)):
-        for index, value in enumerate(node):
-            check_types(value, f'{key}.{index}', *scopes)
-    if not isinstance(node, Mapping):
-        return
-    scope, _, name = str(node.get('type', '')).rpartition('.')
-    scopes = tuple({*scopes, *filter(None, (scope, node.get('_scope_')))})
-    if name and not any(name in names for names in map(_registered, scopes)):
-        _refuse(f'{key}.type', node['type'], f'which is not registered in {" or ".join(scopes)}')
-    for child, value in node.items():
-        check_types(value, f'{key}.{child}', *scopes)
 
 
 def _registered(scope: str) -> set[str]:

@@ -8,7 +8,7 @@ import torch
 from mmengine.config import Config
 
 from mmstvit.errors import CheckpointError
-from mmstvit.fileio import check_config, check_types, parse_config
+from mmstvit.fileio import check_config, parse_config
 
 HARM = "__import__('pathlib').Path('harmed').touch()"
 
@@ -94,13 +94,13 @@ def test_a_type_must_be_registered_even_if_no_registry_looks_it_up(name):
     with pytest.raises(
         CheckpointError, match=rf"a\.0\.test_cfg\.rcnn\.nms\.type is '{name}', .*not registered in mmdet"
     ):
-        check_types(part, 'a', 'mmdet')
+        check_config(part, 'a', 'mmdet')
 
 
 def test_registered_types_of_all_libraries_and_operators_are_accepted():
     nodes = [dict(type='nms'), dict(type='RoIAlign'), dict(type='mmdet.FPN', norm_cfg=dict(type='GN')), dict(scale=1)]
     nodes += [dict(type='mmstvit.STViT'), dict(type='mmseg.EncoderDecoder', head=dict(type='FCNHead')), None]
-    check_types([*nodes, dict(_scope_='mmdet', bbox_coder=dict(type='DeltaXYWHBBoxCoder'))], 'a', 'mmpretrain')
+    check_config([*nodes, dict(_scope_='mmdet', bbox_coder=dict(type='DeltaXYWHBBoxCoder'))], 'a', 'mmpretrain')
 
 
 def test_ordinary_part_is_accepted():

@@ -22,7 +22,7 @@ from mmstvit.dependencies import LIBRARIES, require_library
 from mmstvit.drawing import Color, class_colors, to_rgb
 from mmstvit.engine.runner import command_options, factory, requirements
 from mmstvit.errors import CheckpointError, UserError
-from mmstvit.fileio import Checkpoint, check_config, check_types, load_weights, open_checkpoint
+from mmstvit.fileio import Checkpoint, check_config, load_weights, open_checkpoint
 from mmstvit.nodes import as_list, type_name
 
 from ..config import complete_config, read_config
@@ -199,14 +199,16 @@ def _stored_config(checkpoint: Checkpoint, trust: bool) -> Config:
     kept = _without_initial_weights(kept)
     kept['test_dataloader'] = dict(dataset={key: dataset[key] for key in ('type', 'pipeline') if key in dataset})
     if not trust:
-        for key, part in kept.items():
-            check_config(part, key)
-        scope = content.get('default_scope')
-        if scope in LIBRARIES:
+        scopes = [scope for scope in LIBRARIES if scope == content.get('default_scope')]  # others are refused later
+        for scope in scopes:
             require_library(scope)
-            for key in (key for key in _PARTS if key in kept):
-                check_types(kept[key], key, scope)
-            check_types(dataset.get('pipeline'), 'test_dataloader.dataset.pipeline', scope)
+        parts = {
+            **{key: kept[key] for key in _PARTS if key in kept},
+            'test_dataloader.dataset.pipeline': dataset['pipeline'],
+        }
+        for key, part in parts.items():
+            check_config(part, key, *scopes)
+        check_config({'type': dataset.get('type')}, 'test_dataloader.dataset')  # only its classes are looked at
     names = {key: dataset[key] for key in ('metainfo', 'classes') if key in dataset}
     kept['test_dataloader']['dataset'].update(names)
     return Config(dict(kept, default_scope=content.get('default_scope')))

@@ -3,7 +3,6 @@
 import itertools
 import json
 import os
-import re
 from collections import deque
 from collections.abc import Iterable, Iterator, MutableMapping
 from pathlib import Path
@@ -158,7 +157,7 @@ def forget_foreign_files(hook: MMEngineCheckpointHook, runner: Runner, info: Mut
 
     A resumed run takes their names (``best_ckpt``, ``keep_ckpt_ids``) from its checkpoint, which may come from anybody.
     MMEngine 0.10.12 removes whatever is named there. The run keeps a name only if the record in the folder of the hook
-    has both the named file and the checkpoint itself, and the hook gives such names.
+    has both the named file and the checkpoint itself.
 
     Args:
         hook: The hook, before its ``before_train``.
@@ -175,21 +174,11 @@ def forget_foreign_files(hook: MMEngineCheckpointHook, runner: Runner, info: Mut
     own = _read_record(folder)
     own = own if where == os.path.realpath(folder) and name in own else {}
 
-    template, foreign = hook.filename_tmpl, []
-    if hook.max_keep_ckpts > 0:
-        ids = as_list(info.pop('keep_ckpt_ids', []))
-        info['keep_ckpt_ids'] = [i for i in ids if type(i) is int and template.format(i) in own]
-        foreign = [i for i in ids if i not in info['keep_ckpt_ids']]
-    keys = hook.key_indicators if hook.save_best else []
-    for key in keys:
-        best = 'best_ckpt' if len(keys) == 1 else f'best_ckpt_{key}'
-        name = os.path.basename(str(info.pop(best, '')))
-        metric = '.+' if key == 'auto' else re.escape(key.replace('/', '_'))
-        steps = re.findall(r'\d{1,18}', name) if name in own else []
-        if any(re.fullmatch(f'best_{metric}_{re.escape(template.format(int(step)))}', name) for step in steps):
-            info[best] = os.path.join(folder, name)
-        elif name:
-            foreign.append(name)
+    named = {key: os.path.basename(str(info.pop(key))) for key in [*info] if key.startswith('best_ckpt')}
+    info.update({key: os.path.join(folder, name) for key, name in named.items() if name in own})
+    ids = as_list(info.pop('keep_ckpt_ids', []))
+    info['keep_ckpt_ids'] = [i for i in ids if hook.filename_tmpl.format(i) in own]
+    foreign = [i for i in ids if i not in info['keep_ckpt_ids']] + [name for name in named.values() if name not in own]
     if foreign:
         names = ', '.join(map(str, foreign))
         runner.logger.warning(
