@@ -36,7 +36,6 @@ _SAMPLERS = (
 )
 # State-dict keys that record progress or derived values, not user settings.
 _PROGRESS = ('params', 'param_names', 'last_step', '_global_step', '_last_value', 'base_values', 'verbose')
-_MOST = 1 << 53  # iterations
 _NEW_RUN = 'For a new run from these weights: without --resume, with --cfg-options load_from={}'
 
 
@@ -183,12 +182,11 @@ def _find_wrong_types(entries: Mapping) -> Iterator[str]:
         if not (isinstance(part, Mapping) and all(isinstance(name, str) for name in part)):
             yield f'{key} is {describe_content(part)}, expected a dict with names'
             return
-    for key, limit in {'epoch': _MOST, 'iter': _MOST, 'seed': 1 << 32}.items():
-        number = meta.get(key, None if key == 'seed' else '')
-        if not ((number is None and key == 'seed') or (type(number) is int and 0 <= number < limit)):
-            yield f'meta.{key} is {number!r:.80}, expected a whole number'
+    for key, number in {'epoch': meta.get('epoch'), 'iter': meta.get('iter'), 'seed': meta.get('seed') or 0}.items():
+        if type(number) is not int or not 0 <= number < 1 << 32:
+            yield f'meta.{key} is {number!r:.80}, expected a whole number below 2^32'
     for key, score in hub['runtime_info'].items():
-        if key.startswith('best_score') and not isinstance(score, (int, float, Tensor)):
+        if key.startswith('best_score') and not isinstance(score, (Number, Tensor)):
             yield f'message_hub.runtime_info.{key} is {score!r:.80}, expected a number'
     for key in ('state', 'param_groups'):
         part = optimizer.get(key, {})
