@@ -9,7 +9,6 @@ with every checkpoint; the runner.
 import argparse
 from collections.abc import Callable, Mapping
 from numbers import Number
-from pathlib import Path
 
 from mmengine.config import Config
 from mmengine.dist import master_only
@@ -78,8 +77,7 @@ def _prepare_training(cfg: Config, args: argparse.Namespace) -> Runner | None:
     requirements.check_train_loop(cfg)
     command_options.apply_amp(cfg, args)
     processes.start_processes(cfg)
-    # Early, because another run may remove the checkpoint; a new one later, because a refused command leaves no folder.
-    lock = processes.on_main_process(lambda: Path(cfg.work_dir).exists() and processes.lock_work_dir(cfg.work_dir))
+    processes.on_main_process(lambda: processes.lock_work_dir(cfg.work_dir, try_only=True))
     resume.apply_resume(cfg, args)
     requirements.check_pretrained(cfg)  # also of a resumed run: MMEngine initializes the weights before it loads others
     report = _ask_rules(cfg, args, 'train', 'val')
@@ -92,7 +90,7 @@ def _prepare_training(cfg: Config, args: argparse.Namespace) -> Runner | None:
     initial_weights.check_weights(cfg, model)
     if cfg.get('resume') and not resume.check_resume(cfg, model):
         return None
-    lock = processes.on_main_process(lambda: lock or processes.lock_work_dir(cfg.work_dir))
+    lock = processes.on_main_process(lambda: processes.lock_work_dir(cfg.work_dir))
     runner = _build_runner(cfg, get_model, report)
     runner.register_hook(screen.SummaryHook())
     runner.lock = lock  # until the run ends

@@ -86,13 +86,19 @@ def on_main_process(function: Callable[[], T]) -> T | None:
     return result
 
 
-def lock_work_dir(work_dir: str) -> TextIO:
+def lock_work_dir(work_dir: str, try_only: bool = False) -> TextIO | None:
     """Lock a work dir until the file that is returned is closed or this process ends, however it ends.
+
+    Args:
+        work_dir: The work dir; made if needed.
+        try_only: Write nothing, and release the lock.
 
     Raises:
         UserError: Another training run has locked it, or it cannot be written.
     """
     path = Path(work_dir, '.mmstvit-lock')
+    if try_only and not path.exists():
+        return None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = open(path, 'a+', opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW))  # noqa: SIM115
@@ -109,6 +115,8 @@ def lock_work_dir(work_dir: str) -> TextIO:
             f'another training run writes to {work_dir}: {owner}.',
             'Wait until it ends, stop it, or name another work dir (--work-dir).',
         ) from error
+    if try_only:
+        return file.close()
     file.truncate(0)
     file.write(f'{platform.node()}, process {os.getpid()}')
     file.flush()

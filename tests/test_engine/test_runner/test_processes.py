@@ -74,6 +74,7 @@ class TestLock:
             return pool.apply(try_to_lock, (work_dir,))
 
     def test_one_run_at_a_time_in_a_work_dir(self, tmp_path):
+        assert lock_work_dir(tmp_path / 'run', try_only=True) is None and not (tmp_path / 'run').exists()
         lock = lock_work_dir(tmp_path / 'run')
         said = self.lock_in_another_process(tmp_path / 'run')
         assert f'process {os.getpid()}' in said and '--work-dir' in said
