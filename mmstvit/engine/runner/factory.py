@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from mmengine.config import Config
-from mmengine.dist import sync_random_seed
+from mmengine.dist import master_only, sync_random_seed
 from mmengine.logging import MMLogger
 from mmengine.registry import MODELS, RUNNERS, DefaultScope
 from mmengine.runner import FlexibleRunner, Runner, set_random_seed
@@ -86,6 +86,7 @@ def _build_logger(runner: Runner, *args: object, **kwargs: object) -> MMLogger:
     return logger
 
 
+@master_only
 def _dump_config(runner: Runner) -> None:
     """Write the config into the work dir; a link of its name is replaced, not followed as MMEngine does."""
     name = Path(runner.cfg.filename or f'{runner.timestamp}.py').name
