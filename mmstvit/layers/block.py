@@ -6,7 +6,6 @@ channels_last format, so no step copies for the sake of the layout.
 
 import torch
 import torch.nn.functional as F
-from mmcv.cnn.bricks import DropPath
 from torch import Tensor, nn
 
 from mmstvit.compat import has_module_hooks
@@ -15,6 +14,7 @@ from mmstvit.ops import select
 from .attention import SuperTokenAttention
 from .fold import affine_of, fold_after, fold_before
 from .linear import Linear, ResidualDepthwiseConv
+from .norm import BatchNorm2d, LayerNorm
 
 _HOOKS = ('_forward_hooks', '_forward_pre_hooks', '_backward_hooks', '_backward_pre_hooks')
 
@@ -39,7 +39,7 @@ class STViTFFN(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, H, W, C) -> (B, H, W, C)."""
         if self._is_plain():
-            weights = [t for layer in (self.fc1, self.dwconv, self.fc2) for t in (layer.weight, layer.bias)]
+            weights = [t for layer in (self.fc1, self.dwconv, self.fc2) for t in layer.cast(layer.weight, layer.bias)]
             return select(x).conv_ffn(x, *weights, self.dwconv.residual)
         return self.drop(self.fc2(self.dwconv(self.drop(F.gelu(self.fc1(x))))))
 
@@ -70,7 +70,6 @@ class STViTBlock(nn.Module):
         mlp_ratio: Expansion of the FFN.
         drop_rate: Dropout of the projection and the FFN.
         attn_drop_rate: Dropout of the attention weights.
-        drop_path_rate: Probability of stochastic depth of this block's two branches.
         layer_scale_init_value: Initial value of γ1 and γ2, learned per channel; 0 means no layer scale.
     """
 
@@ -83,30 +82,37 @@ class STViTBlock(nn.Module):
         mlp_ratio: float = 4.0,
         drop_rate: float = 0.0,
         attn_drop_rate: float = 0.0,
-        drop_path_rate: float = 0.0,
         layer_scale_init_value: float = 0.0,
     ) -> None:
         super().__init__()
         # norm2 comes first: mmcv.cnn.fuse_conv_bn folds a BatchNorm into the last convolution registered before it.
-        self.norm2 = nn.BatchNorm2d(embed_dims)
+        self.norm2 = BatchNorm2d(embed_dims)
         self.pos_embed = ResidualDepthwiseConv(embed_dims)
-        self.norm1 = nn.LayerNorm(embed_dims, eps=1e-6)
+        self.norm1 = LayerNorm(embed_dims, eps=1e-6)
         self.attn = SuperTokenAttention(embed_dims, num_heads, stoken_size, n_iter, attn_drop_rate, drop_rate)
         self.ffn = STViTFFN(embed_dims, mlp_ratio, drop_rate)
-        self.drop_path = DropPath(drop_path_rate)  # the rate can be set later
         if layer_scale_init_value > 0:
             self.gamma1 = nn.Parameter(torch.full((embed_dims,), float(layer_scale_init_value)))
             self.gamma2 = nn.Parameter(torch.full((embed_dims,), float(layer_scale_init_value)))
         else:
             self.gamma1 = self.gamma2 = None
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (B, H, W, C) -> (B, H, W, C)."""
+    def forward(self, x: Tensor, drop_path: Tensor | None = None) -> Tensor:
+        """Compute the block.
+
+        Args:
+            x: Map, (B, H, W, C).
+            drop_path: Factors of stochastic depth for both branches, (2, B); used in training mode.
+
+        Returns:
+            (B, H, W, C)
+        """
+        factor1, factor2 = (None, None) if drop_path is None or not self.training else drop_path
         x = self.pos_embed(x)
         attn = self.attn(self.norm1(x))
-        x = x + self.drop_path(attn if self.gamma1 is None else self.gamma1 * attn)
+        x = select(x).add_branch(x, attn, self.gamma1, factor1)
         ffn = self.ffn(self.norm2(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1))
-        return x + self.drop_path(ffn if self.gamma2 is None else self.gamma2 * ffn)
+        return select(x).add_branch(x, ffn, self.gamma2, factor2)
 
     def switch_to_deploy(self) -> None:
         """Fold norm2, the layer scales and the identities of the depthwise convolutions into the weights.

@@ -8,19 +8,21 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmstvit.compat import run_eagerly
 
+from .casting import current_casts, use_casts
+
 
 @run_eagerly  # torch.compile takes no context_fn
-def checkpoint(block: nn.Module, x: Tensor) -> Tensor:
+def checkpoint(block: nn.Module, *inputs: Tensor | None) -> Tensor:
     """Run a block, and recompute it in the backward pass to save memory.
 
-    Values, gradients and BatchNorm statistics are those of ``block(x)``. A compiled model runs it eagerly.
+    Values, gradients and BatchNorm statistics are those of ``block(*inputs)``. A compiled model runs it eagerly.
     """
-    contexts = contextlib.nullcontext(), _FrozenStatistics(block)
-    return cp.checkpoint(block, x, use_reentrant=False, context_fn=lambda: contexts)
+    contexts = contextlib.nullcontext(), _Recomputation(block)
+    return cp.checkpoint(block, *inputs, use_reentrant=False, context_fn=lambda: contexts)
 
 
-class _FrozenStatistics:
-    """Keep BatchNorm from updating its statistics a second time while a block is recomputed.
+class _Recomputation:
+    """Use the casts of the forward pass, and keep BatchNorm from updating its statistics a second time.
 
     The recomputation has to save the same tensors as the forward pass. So the kernel still gets the statistics, with
     momentum 0 and a copy of the batch counter. The context may be entered again: a graph can run backward twice.
@@ -30,14 +32,18 @@ class _FrozenStatistics:
     """
 
     def __init__(self, module: nn.Module) -> None:
+        self.casts = current_casts()
         self.norms = [m for m in module.modules() if isinstance(m, _BatchNorm)]
         self.saved: list[tuple] = []
 
     def __enter__(self) -> None:
+        self.reuse = use_casts(self.casts)
+        self.reuse.__enter__()
         self.saved = [(norm.momentum, norm.num_batches_tracked) for norm in self.norms]
         for norm in self.norms:
             norm.momentum, norm.num_batches_tracked = 0.0, norm.num_batches_tracked.clone()
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *exception: object) -> None:
+        self.reuse.__exit__(*exception)
         for norm, (momentum, count) in zip(self.norms, self.saved, strict=True):
             norm.momentum, norm.num_batches_tracked = momentum, count

@@ -5,6 +5,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .fold import affine_of, fold_after
+from .linear import Conv2d
+from .norm import BatchNorm2d
 
 
 class ConvStem(nn.Module):
@@ -22,8 +24,8 @@ class ConvStem(nn.Module):
         super().__init__()
         widths = [in_channels, embed_dims // 2, embed_dims // 2, embed_dims, embed_dims]
         strides = [2, 1, 2, 1]
-        self.convs = nn.ModuleList(nn.Conv2d(widths[i], widths[i + 1], 3, strides[i], padding=1) for i in range(4))
-        self.norms = nn.ModuleList(nn.BatchNorm2d(width) for width in widths[1:])
+        self.convs = nn.ModuleList(Conv2d(widths[i], widths[i + 1], 3, strides[i], padding=1) for i in range(4))
+        self.norms = nn.ModuleList(BatchNorm2d(width) for width in widths[1:])
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, in_channels, H, W) -> (B, ⌈H/4⌉, ⌈W/4⌉, C)."""
@@ -43,8 +45,8 @@ class Downsample(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(in_channels, out_channels, 3, stride=2, padding=1)
-        self.norm = nn.BatchNorm2d(out_channels)
+        self.conv = Conv2d(in_channels, out_channels, 3, stride=2, padding=1)
+        self.norm = BatchNorm2d(out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, H, W, C) -> (B, ⌈H/2⌉, ⌈W/2⌉, C')."""

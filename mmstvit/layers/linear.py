@@ -1,20 +1,30 @@
-"""Linear layers and depthwise convolutions on (B, H, W, C) maps."""
+"""Linear layers and convolutions."""
 
 import torch
 from torch import Tensor, nn
 
 from mmstvit.ops import select
 
+from .casting import CastsWeights
 
-class Linear(nn.Linear):
+
+class Linear(CastsWeights, nn.Linear):
     """:class:`torch.nn.Linear` for maps."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, H, W, in_features) -> (B, H, W, out_features)."""
-        return select(x).linear(x, self.weight, self.bias)
+        return select(x).linear(x, *self.cast(self.weight, self.bias))
 
 
-class ResidualDepthwiseConv(nn.Conv2d):
+class Conv2d(CastsWeights, nn.Conv2d):
+    """:class:`torch.nn.Conv2d`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, C, H, W) -> (B, C', H', W')."""
+        return self._conv_forward(x, *self.cast(self.weight, self.bias))
+
+
+class ResidualDepthwiseConv(Conv2d):
     """``x + conv(x)`` with a depthwise 3×3 convolution.
 
     Args:
@@ -31,7 +41,7 @@ class ResidualDepthwiseConv(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, H, W, C) -> (B, H, W, C)."""
         if self.residual:
-            return select(x).residual_dwconv(x, self.weight, self.bias)
+            return select(x).residual_dwconv(x, *self.cast(self.weight, self.bias))
         return super().forward(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)  # (B, C, H, W) in channels_last format
 
     @torch.no_grad()

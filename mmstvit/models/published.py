@@ -32,28 +32,32 @@ class PublishedSTViT(nn.Module):
         """Compute the feature maps; see :meth:`STViT.forward`."""
         model = self.model
         x = x.contiguous()
+        drop_path = iter(model.draw_drop_path(x))
         for conv, norm in zip(model.patch_embed.convs, model.patch_embed.norms, strict=True):
-            x = norm(F.gelu(_conv(conv, x)))
+            x = _batch_norm(norm, F.gelu(_conv(conv, x)))
         outs = []
         for i, blocks in enumerate(model.stages):
             if i > 0:
                 downsample = model.downsamples[i - 1]
-                x = downsample.norm(_conv(downsample.conv, x))
+                x = _batch_norm(downsample.norm, _conv(downsample.conv, x))
             for block in blocks:
-                x = _block(block, x)
+                x = _block(block, x, next(drop_path))
             if i in model.out_indices:
                 outs.append(x)
         return tuple(outs)
 
 
-def _block(block: STViTBlock, x: Tensor) -> Tensor:
+def _block(block: STViTBlock, x: Tensor, drop_path: Tensor | None) -> Tensor:
+    factors = (None, None) if drop_path is None or not block.training else drop_path[..., None, None, None]
     x = x + _conv(block.pos_embed, x)
-    x = x + block.drop_path(_scale(block.gamma1, _attention(block.attn, _layer_norm(block.norm1, x))))
-    return x + block.drop_path(_scale(block.gamma2, _ffn(block.ffn, block.norm2(x))))
+    x = x + _scale(factors[0], _scale(block.gamma1, _attention(block.attn, _layer_norm(block.norm1, x))))
+    return x + _scale(factors[1], _scale(block.gamma2, _ffn(block.ffn, _batch_norm(block.norm2, x))))
 
 
-def _scale(gamma: Tensor | None, x: Tensor) -> Tensor:
-    return x if gamma is None else gamma[:, None, None] * x
+def _scale(factor: Tensor | None, x: Tensor) -> Tensor:
+    if factor is None:
+        return x
+    return factor * x if factor.dim() == 4 else factor[:, None, None] * x  # stochastic depth, or a layer scale
 
 
 def _attention(attn: SuperTokenAttention, x: Tensor) -> Tensor:
@@ -81,6 +85,10 @@ def _ffn(ffn: nn.Module, x: Tensor) -> Tensor:
 def _layer_norm(norm: nn.LayerNorm, x: Tensor) -> Tensor:
     x = x.permute(0, 2, 3, 1).contiguous()
     return F.layer_norm(x, norm.normalized_shape, norm.weight, norm.bias, norm.eps).permute(0, 3, 1, 2).contiguous()
+
+
+def _batch_norm(norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
+    return nn.BatchNorm2d.forward(norm, x)  # counts its batches itself
 
 
 def _linear(linear: nn.Linear, x: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from mmstvit.arch import NUM_STAGES, check_rate, is_number, per_stage, positive_integer, resolve_arch
 from mmstvit.checkpoint import adapt_init_cfg, check_backbone, select_backbone
 from mmstvit.fileio import Checkpoint, LoadReport
-from mmstvit.layers import ConvStem, Downsample, STViTBlock, checkpoint
+from mmstvit.layers import ConvStem, Downsample, STViTBlock, cast_weights, checkpoint, count_batches, draw_drop_path
 from mmstvit.registry import MODELS
 
 from .deploy import Deployable
@@ -148,13 +148,17 @@ class STViT(Deployable):
             TypeError: The input is not a floating-point tensor.
         """
         self._check_input(x)
-        x = self.patch_embed(x)  # (B, H/4, W/4, C)
+        count_batches(self)
+        drop_path = iter(self.draw_drop_path(x))
         outs = []
         for i, blocks in enumerate(self.stages):
-            if i > 0:
-                x = self.downsamples[i - 1](x)
-            for block in blocks:
-                x = checkpoint(block, x) if self.with_cp and torch.is_grad_enabled() else block(x)
+            embed = self.downsamples[i - 1] if i > 0 else self.patch_embed
+            # Stage by stage: DistributedDataParallel sends the gradients of one while the next one is computed.
+            with cast_weights(x, embed, blocks):
+                x = embed(x)  # (B, H, W, C)
+                for block in blocks:
+                    inputs = x, next(drop_path)
+                    x = checkpoint(block, *inputs) if self.with_cp and torch.is_grad_enabled() else block(*inputs)
             if i in self.out_indices:
                 # mmcv's RoIAlign reads channels_last memory as if it were NCHW, without an error.
                 outs.append(x.permute(0, 3, 1, 2).contiguous())
@@ -258,11 +262,14 @@ class STViT(Deployable):
             ValueError: The rate is out of range.
         """
         check_rate('drop_path_rate', rate)
-        blocks = [block for stage in self.stages for block in stage]
-        # The rate rises over all blocks of the architecture, whichever stages are built.
-        last = max(sum(self.arch.depths) - 1, 1)
-        for i, block in enumerate(blocks):
-            block.drop_path.drop_prob = rate * i / last
+        self.drop_path_rate = rate
+
+    def draw_drop_path(self, x: Tensor) -> Sequence[Tensor | None]:
+        """Draw the factors of stochastic depth for images, see :func:`mmstvit.layers.draw_drop_path`.
+
+        The rate rises over all blocks of the architecture, whichever stages are built.
+        """
+        return draw_drop_path(self.drop_path_rate if self.training else 0.0, sum(self.arch.depths), x)
 
     def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
         """Get the layer-wise depth of a parameter, for layer-wise learning-rate decay.

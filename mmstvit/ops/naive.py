@@ -12,9 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .super_token import conv_ffn, linear, residual_dwconv
+from .super_token import add_branch, conv_ffn, linear, residual_dwconv
 
 __all__ = [
+    'add_branch',
     'conv_ffn',
     'linear',
     'residual_dwconv',

@@ -18,7 +18,7 @@ from torch import Tensor
 EPS = 1e-12
 
 
-def _no_autocast(x: Tensor) -> contextlib.AbstractContextManager:
+def no_autocast(x: Tensor) -> contextlib.AbstractContextManager:
     """Disable autocast for the device of ``x`` if it is enabled; the meta device has none.
 
     torch.export cannot save a program with a context of autocast.
@@ -82,7 +82,7 @@ def associate(cells: Tensor, tokens: Tensor) -> Tensor:
     """
     # Autocast and half-precision weights must not round the logits: they decide which super token owns a token.
     dtype = torch.promote_types(cells.dtype, torch.float32)
-    with torch.no_grad(), _no_autocast(cells):
+    with torch.no_grad(), no_autocast(cells):
         neighbors = _neighbors(tokens.to(dtype)) * cells.shape[-1] ** -0.5
         # Neighbors as rows, (B, h, w, 9, s²): a softmax across rows runs on vectors, one along nine numbers does not.
         return (neighbors @ cells.to(dtype).transpose(-1, -2)).softmax(dim=-2).transpose(-1, -2)
@@ -100,7 +100,7 @@ def aggregate(cells: Tensor, affinity: Tensor) -> Tensor:
     Returns:
         Super tokens, (B, h, w, C), in the dtype of ``cells``.
     """
-    with _no_autocast(cells):
+    with no_autocast(cells):
         total = total_weights(affinity)
         if cells.dtype == torch.float16:
             return weighted_sums(cells, normalize(affinity, total)).to(cells.dtype)
@@ -212,7 +212,7 @@ def upsample_super_tokens(tokens: Tensor, affinity: Tensor, size: tuple[int, int
     """
     b, h, w, c = tokens.shape
     s = int(affinity.shape[3] ** 0.5)
-    with _no_autocast(tokens):
+    with no_autocast(tokens):
         cells = affinity.to(tokens.dtype) @ _neighbors(tokens)  # (B, h, w, s², C)
     x = cells.reshape(b, h, w, s, s, c).transpose(2, 3).reshape(b, h * s, w * s, c)
     return x[:, : size[0], : size[1]]
@@ -227,6 +227,35 @@ def residual_dwconv(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """Compute ``x + dwconv3x3(x)`` with zero padding: (B, H, W, C), weights (C, 1, 3, 3) -> (B, H, W, C)."""
     maps = x.permute(0, 3, 1, 2)  # (B, C, H, W) in channels_last format
     return (maps + F.conv2d(maps, weight, bias, padding=1, groups=x.shape[3])).permute(0, 2, 3, 1)
+
+
+def add_branch(x: Tensor, branch: Tensor, gamma: Tensor | None = None, factor: Tensor | None = None) -> Tensor:
+    """Add the result of a residual branch, ``x + factor · γ · branch`` (Eqs. 2–3).
+
+    Args:
+        x: Map, (B, H, W, C).
+        branch: Result of the branch, (B, H, W, C).
+        gamma: Layer scale, (C); None is 1.
+        factor: Stochastic depth, (B), in fp32 whatever the dtype of the map; None is 1.
+
+    Returns:
+        (B, H, W, C)
+    """
+    branch = branch if gamma is None else gamma * branch
+    return x + (branch if factor is None else _ScaleImages.apply(branch, factor))
+
+
+class _ScaleImages(torch.autograd.Function):
+    """Multiply images (B, …) by factors (B), in the precision of the factors, and round to the dtype of the images."""
+
+    @staticmethod
+    def forward(ctx: torch.autograd.function.FunctionCtx, x: Tensor, factor: Tensor) -> Tensor:
+        ctx.save_for_backward(factor)
+        return torch.mul(x, factor.view(-1, *[1] * (x.dim() - 1)), out=torch.empty_like(x))
+
+    @staticmethod
+    def backward(ctx: torch.autograd.function.FunctionCtx, grad: Tensor) -> tuple[Tensor, None]:
+        return _ScaleImages.apply(grad, *ctx.saved_tensors), None
 
 
 def conv_ffn(

@@ -4,11 +4,11 @@ import functools
 
 import pytest
 import torch
-from mmcv.cnn.bricks import DropPath
 from torch import nn
 
 from mmstvit import STViT
 from mmstvit.models.published import PublishedSTViT
+from mmstvit.ops.super_token import add_branch
 
 from ..helpers import (
     TINY,
@@ -169,19 +169,31 @@ class TestCheckpointing:
         assert len(calls) == runs * sum(TINY['depths'])
 
 
-def all_blocks(model: STViT) -> list:
-    return [block for blocks in model.stages for block in blocks]
-
-
 class TestDrop:
-    def test_drop_path_rises_linearly_over_all_blocks(self):
-        model = STViT('nano', drop_path_rate=0.4)
-        rates = [b.drop_path.drop_prob if isinstance(b.drop_path, DropPath) else 0.0 for b in all_blocks(model)]
-        assert rates == pytest.approx([0.0, 0.1, 0.2, 0.3, 0.4])
+    @pytest.mark.parametrize('out_indices', [(0, 1, 2, 3), (0, 1)])
+    def test_drop_path_rises_linearly_over_all_blocks(self, out_indices):
+        """Over those of the architecture, whichever stages are built."""
+        torch.manual_seed(0)
+        factors = STViT('nano', drop_path_rate=0.4, out_indices=out_indices).draw_drop_path(torch.empty(4000, 3, 1, 1))
+        for i, branches in enumerate(factors):
+            assert sorted(set(branches.flatten().tolist())) == pytest.approx([0.0, 1 / (1 - i / 10)][i == 0 :])
+            assert (branches == 0).float().mean(1).tolist() == pytest.approx([i / 10] * 2, abs=0.03)
+        assert len(factors) == 5
 
-    def test_drop_path_does_not_depend_on_the_stages_built(self):
-        first = STViT('nano', drop_path_rate=0.4, out_indices=(0, 1))
-        assert all_blocks(first)[1].drop_path.drop_prob == pytest.approx(0.1)
+    def test_drop_path_is_in_fp32(self):
+        """In bf16, 1 - 0.0053 is 0.9961: a rate of 0.0039."""
+        x = torch.full((2, 1, 1, 1), 3.0, dtype=torch.bfloat16, requires_grad=True)
+        factor = torch.tensor([0.0, 1 / (1 - 0.0053)])
+        out = add_branch(torch.zeros_like(x), x, factor=factor)
+        (grad,) = torch.autograd.grad(out, x, x)
+        for result in (out, grad):
+            assert result.dtype == torch.bfloat16
+            assert torch.equal(result.flatten(), (factor * 3).bfloat16())
+
+    def test_frozen_stages_drop_nothing(self):
+        model = tiny(drop_path_rate=0.9, frozen_stages=2).train()
+        x = image(4, 3, 64, 64)
+        assert names_differ(model(x), model(x)) == [False, False, True, True]
 
     @pytest.mark.parametrize('option', ['drop_rate', 'attn_drop_rate', 'drop_path_rate'])
     def test_rates_matter_in_training_only(self, option):

@@ -25,11 +25,12 @@ import torch
 import triton
 from torch import Tensor
 
-from ..super_token import conv_ffn, linear, normalize_gradient, residual_dwconv, self_attention
+from ..super_token import add_branch, conv_ffn, linear, normalize_gradient, residual_dwconv, self_attention
 from . import TRITON_DTYPES, kernels
 
 __all__ = [
     'INTERPRETED',
+    'add_branch',
     'conv_ffn',
     'linear',
     'residual_dwconv',
