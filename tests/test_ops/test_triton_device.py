@@ -247,7 +247,7 @@ class TestOperators:
 
     def arguments(self) -> dict[str, tuple]:
         affinity = drawn(2, 2, 1, 16, 9, seed=2).softmax(-1)
-        x, tokens = drawn(2, 5, 3, 6).requires_grad_(), drawn(2, 2, 1, 6).requires_grad_()
+        x, tokens = drawn(2, 5, 3, 6), drawn(2, 2, 1, 6)
         return {
             'sample_super_tokens': (x, 4, 1),
             'upsample_super_tokens': (tokens, affinity, 5, 3),

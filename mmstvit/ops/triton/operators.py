@@ -19,11 +19,13 @@ Tiles are 64 tokens by 16 lanes, in four warps (fp32) or two, and walk through t
 has times of the whole backbone with these operators on one NVIDIA H200.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 import triton
 from torch import Tensor
+from torch.autograd.function import FunctionCtx
 
 from ..super_token import add_branch, conv_ffn, linear, normalize_gradient, residual_dwconv, self_attention
 from . import TRITON_DTYPES, kernels
@@ -127,7 +129,31 @@ def _fold(
     return tokens, normalizer
 
 
-@torch.library.custom_op('mmstvit::sample_super_tokens', mutates_args=())
+_LIBRARY = torch.library.Library('mmstvit', 'FRAGMENT')
+
+
+def _operator(schema: str) -> Callable[[Callable], Callable]:
+    """Register a function as an operator; :func:`_fake` adds the function that computes its shapes.
+
+    torch.library.custom_op and register_autograd do more and take longer: tens of microseconds per call, which is more
+    than the launch of a kernel (https://github.com/pytorch/pytorch/issues/139500). Gradients are those of the autograd
+    functions below, which call the operators.
+    """
+
+    def register(function: Callable) -> Callable:
+        _LIBRARY.define(schema, tags=torch.Tag.pt2_compliant_tag)
+        name = schema.partition('(')[0]
+        _LIBRARY.impl(name, function, 'CompositeExplicitAutograd')
+        return getattr(torch.ops.mmstvit, name).default
+
+    return register
+
+
+def _fake(operator: Callable) -> Callable[[Callable], Callable]:
+    return torch.library.register_fake(operator, lib=_LIBRARY)
+
+
+@_operator('sample_super_tokens(Tensor x, int stoken_size, int n_iter) -> (Tensor, Tensor, Tensor)')
 def _sample(x: Tensor, stoken_size: int, n_iter: int) -> tuple[Tensor, Tensor, Tensor]:
     x, s = _readable(x), stoken_size
     with torch.cuda.device_of(x):
@@ -140,7 +166,7 @@ def _sample(x: Tensor, stoken_size: int, n_iter: int) -> tuple[Tensor, Tensor, T
     return tokens, affinity, normalizer
 
 
-@_sample.register_fake
+@_fake(_sample)
 def _(x, stoken_size, n_iter):
     b, height, width, c = x.shape
     h, w = _cells(height, stoken_size), _cells(width, stoken_size)
@@ -151,7 +177,7 @@ def _(x, stoken_size, n_iter):
     )
 
 
-@torch.library.custom_op('mmstvit::upsample_super_tokens', mutates_args=())
+@_operator('upsample_super_tokens(Tensor tokens, Tensor affinity, SymInt height, SymInt width) -> Tensor')
 def _upsample(tokens: Tensor, affinity: Tensor, height: int, width: int) -> Tensor:
     tokens, affinity = tokens.contiguous(), affinity.contiguous()
     b, h, w, c = tokens.shape
@@ -168,12 +194,12 @@ def _upsample(tokens: Tensor, affinity: Tensor, height: int, width: int) -> Tens
     return out
 
 
-@_upsample.register_fake
+@_fake(_upsample)
 def _(tokens, affinity, height, width):
     return tokens.new_empty(tokens.shape[0], height, width, tokens.shape[3])
 
 
-@torch.library.custom_op('mmstvit::aggregate', mutates_args=())
+@_operator('aggregate(Tensor x, Tensor affinity) -> Tensor')
 def _aggregate(x: Tensor, affinity: Tensor) -> Tensor:
     """Compute Σ Q x for every super token, not normalized: the adjoint of upsampling."""
     x, affinity = _readable(x), affinity.contiguous()
@@ -184,50 +210,50 @@ def _aggregate(x: Tensor, affinity: Tensor) -> Tensor:
     return tokens
 
 
-@_aggregate.register_fake
+@_fake(_aggregate)
 def _(x, affinity):
     return x.new_empty(*affinity.shape[:3], x.shape[3])
 
 
-def _sample_context(ctx, inputs, output):
-    x, _, _ = inputs
-    _, affinity, normalizer = output
-    ctx.size = x.shape[1:3]
-    ctx.save_for_backward(affinity, normalizer)
-    ctx.mark_non_differentiable(affinity, normalizer)
-    ctx.set_materialize_grads(False)  # zeros of the association's size, for nothing
+class _Sample(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: FunctionCtx, x: Tensor, stoken_size: int, n_iter: int) -> tuple[Tensor, Tensor]:
+        tokens, affinity, normalizer = _sample(x, stoken_size, n_iter)
+        ctx.size = x.shape[1:3]
+        ctx.save_for_backward(affinity, normalizer)
+        ctx.mark_non_differentiable(affinity)
+        ctx.set_materialize_grads(False)  # zeros of the association's size, for nothing
+        return tokens, affinity
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, grad: Tensor | None, _: None) -> tuple[Tensor | None, None, None]:
+        if grad is None:
+            return None, None, None
+        affinity, normalizer = ctx.saved_tensors
+        return _Upsample.apply(*normalize_gradient(grad, affinity, normalizer), *ctx.size), None, None
 
 
-def _sample_backward(ctx, grad, *_):
-    if grad is None:
-        return None, None, None
-    affinity, normalizer = ctx.saved_tensors
-    return _upsample(*normalize_gradient(grad, affinity, normalizer), *ctx.size), None, None
+class _Upsample(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: FunctionCtx, tokens: Tensor, affinity: Tensor, height: int, width: int) -> Tensor:
+        ctx.save_for_backward(affinity)
+        return _upsample(tokens, affinity, height, width)
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor, None, None, None]:
+        return _Aggregate.apply(grad, *ctx.saved_tensors), None, None, None
 
 
-def _upsample_context(ctx, inputs, output):
-    ctx.save_for_backward(inputs[1])
+class _Aggregate(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: FunctionCtx, x: Tensor, affinity: Tensor) -> Tensor:
+        ctx.size = x.shape[1:3]
+        ctx.save_for_backward(affinity)
+        return _aggregate(x, affinity)
 
-
-def _upsample_backward(ctx, grad):
-    (affinity,) = ctx.saved_tensors
-    return _aggregate(grad, affinity), None, None, None
-
-
-def _aggregate_context(ctx, inputs, output):
-    x, affinity = inputs
-    ctx.size = x.shape[1:3]
-    ctx.save_for_backward(affinity)
-
-
-def _aggregate_backward(ctx, grad):
-    (affinity,) = ctx.saved_tensors
-    return _upsample(grad, affinity, *ctx.size), None
-
-
-_sample.register_autograd(_sample_backward, setup_context=_sample_context)
-_upsample.register_autograd(_upsample_backward, setup_context=_upsample_context)
-_aggregate.register_autograd(_aggregate_backward, setup_context=_aggregate_context)
+    @staticmethod
+    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor, None]:
+        return _Upsample.apply(grad, *ctx.saved_tensors, *ctx.size), None
 
 
 def _check(name: str, x: Tensor) -> None:
@@ -263,8 +289,7 @@ def sample_super_tokens(x: Tensor, stoken_size: int, n_iter: int = 1) -> tuple[T
     for name, value in (('stoken_size', stoken_size), ('n_iter', n_iter)):
         if value < 1:
             raise ValueError(f'{name} must be a positive integer, but got {value!r}.')
-    tokens, affinity, _ = _sample(x, stoken_size, n_iter)
-    return tokens, affinity
+    return _Sample.apply(x, stoken_size, n_iter)
 
 
 def upsample_super_tokens(tokens: Tensor, affinity: Tensor, size: tuple[int, int]) -> Tensor:
@@ -293,4 +318,4 @@ def upsample_super_tokens(tokens: Tensor, affinity: Tensor, size: tuple[int, int
             f'A map of size {(height, width)} needs tokens (B, ⌈H/s⌉, ⌈W/s⌉, C) and affinity (B, ⌈H/s⌉, ⌈W/s⌉, s², 9), '
             f'but got {tuple(tokens.shape)} and {tuple(affinity.shape)}.'
         )
-    return _upsample(tokens, affinity, height, width)
+    return _Upsample.apply(tokens, affinity, height, width)
