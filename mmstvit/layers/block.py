@@ -4,6 +4,8 @@ Maps are (B, H, W, C) between the layers. A convolution or BatchNorm sees the sa
 channels_last format, so no step copies for the sake of the layout.
 """
 
+from collections.abc import Mapping
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -17,6 +19,20 @@ from .linear import Linear, ResidualDepthwiseConv
 from .norm import BatchNorm2d, LayerNorm
 
 _HOOKS = ('_forward_hooks', '_forward_pre_hooks', '_backward_hooks', '_backward_pre_hooks')
+
+
+def are_plain(layers: Mapping[nn.Module, type[nn.Module]]) -> bool:
+    """Return True if one fused operator can take the place of layers.
+
+    It cannot if there is another type of layer, a hook of a layer or of all modules (FLOP counters have these), or a
+    ``forward`` that was set on a layer. ``torch.profiler`` shows the fused operator, because it runs.
+
+    Args:
+        layers: The layers and the types that they should have.
+    """
+    if has_module_hooks() or any(type(layer) is not kind for layer, kind in layers.items()):
+        return False
+    return not any('forward' in vars(layer) or any(getattr(layer, name) for name in _HOOKS) for layer in layers)
 
 
 class STViTFFN(nn.Module):
@@ -44,17 +60,9 @@ class STViTFFN(nn.Module):
         return self.drop(self.fc2(self.dwconv(self.drop(F.gelu(self.fc1(x))))))
 
     def _is_plain(self) -> bool:
-        """Return True if one fused operator can take the place of the layers.
-
-        It cannot if there is dropout, another type of layer, a hook of a layer or of all modules (FLOP counters have
-        these), or a ``forward`` that was set on a layer. ``torch.profiler`` shows the fused operator, because it runs.
-        """
-        if (self.training and self.drop.p > 0) or has_module_hooks():
-            return False
-        layers = self.fc1, self.dwconv, self.fc2, self.drop
-        if [type(layer) for layer in layers] != [Linear, ResidualDepthwiseConv, Linear, nn.Dropout]:
-            return False
-        return not any('forward' in vars(layer) or any(getattr(layer, name) for name in _HOOKS) for layer in layers)
+        """Return True if one operator can take the place of the layers: without dropout."""
+        layers = {self.fc1: Linear, self.dwconv: ResidualDepthwiseConv, self.fc2: Linear, self.drop: nn.Dropout}
+        return not (self.training and self.drop.p > 0) and are_plain(layers)
 
 
 class STViTBlock(nn.Module):
@@ -108,11 +116,20 @@ class STViTBlock(nn.Module):
             (B, H, W, C)
         """
         factor1, factor2 = (None, None) if drop_path is None or not self.training else drop_path
-        x = self.pos_embed(x)
-        attn = self.attn(self.norm1(x))
+        x, normed = self._embed_position(x)
+        attn = self.attn(normed)
         x = select(x).add_branch(x, attn, self.gamma1, factor1)
         ffn = self.ffn(self.norm2(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1))
         return select(x).add_branch(x, ffn, self.gamma2, factor2)
+
+    def _embed_position(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the map with its position embedding, and the LayerNorm of it."""
+        conv, norm = self.pos_embed, self.norm1
+        if are_plain({conv: ResidualDepthwiseConv, norm: LayerNorm}) and conv.residual:
+            weights = *conv.cast(conv.weight, conv.bias), *norm.affine(x)
+            return select(x).residual_dwconv_norm(x, *weights, norm.eps)
+        x = conv(x)
+        return x, norm(x)
 
     def switch_to_deploy(self) -> None:
         """Fold norm2, the layer scales and the identities of the depthwise convolutions into the weights.

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmstvit.compat import run_eagerly
+from mmstvit.ops import get_backend, use_backend
 
 from .casting import current_casts, use_casts
 
@@ -22,7 +23,7 @@ def checkpoint(block: nn.Module, *inputs: Tensor | None) -> Tensor:
 
 
 class _Recomputation:
-    """Use the casts of the forward pass, and keep BatchNorm from updating its statistics a second time.
+    """Use backend and casts of the forward pass, and keep BatchNorm from updating its statistics a second time.
 
     The recomputation has to save the same tensors as the forward pass. So the kernel still gets the statistics, with
     momentum 0 and a copy of the batch counter. The context may be entered again: a graph can run backward twice.
@@ -32,18 +33,19 @@ class _Recomputation:
     """
 
     def __init__(self, module: nn.Module) -> None:
-        self.casts = current_casts()
+        self.backend, self.casts = get_backend(), current_casts()
         self.norms = [m for m in module.modules() if isinstance(m, _BatchNorm)]
         self.saved: list[tuple] = []
 
     def __enter__(self) -> None:
-        self.reuse = use_casts(self.casts)
-        self.reuse.__enter__()
+        self.reuse = contextlib.ExitStack()
+        self.reuse.enter_context(use_backend(self.backend))
+        self.reuse.enter_context(use_casts(self.casts))
         self.saved = [(norm.momentum, norm.num_batches_tracked) for norm in self.norms]
         for norm in self.norms:
             norm.momentum, norm.num_batches_tracked = 0.0, norm.num_batches_tracked.clone()
 
-    def __exit__(self, *exception: object) -> None:
-        self.reuse.__exit__(*exception)
+    def __exit__(self, *_: object) -> None:
+        self.reuse.close()
         for norm, (momentum, count) in zip(self.norms, self.saved, strict=True):
             norm.momentum, norm.num_batches_tracked = momentum, count

@@ -1,10 +1,12 @@
 """Norms with fewer launches on a GPU than PyTorch's; their results and weights are the same."""
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmstvit.ops.super_token import no_autocast
+from mmstvit.ops.super_token import layer_norm
 
 from .casting import CastsWeights
 
@@ -18,11 +20,12 @@ class LayerNorm(CastsWeights, nn.LayerNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (…, C) -> (…, C)."""
-        weight, bias = self.weight, self.bias
-        if weight.dtype != x.dtype:
-            weight, bias = (weight.to(x.dtype) for weight in self.cast(weight, bias))
-        with no_autocast(x):
-            return F.layer_norm(x, self.normalized_shape, weight, bias, self.eps)
+        return layer_norm(x, *self.affine(x), self.eps)
+
+    def affine(self, x: Tensor) -> Sequence[Tensor]:
+        """Return γ and β, the copies in the dtype of autocast if ``x`` is in half precision."""
+        weights = self.weight, self.bias
+        return weights if x.dtype == self.weight.dtype else self.cast(*weights)
 
 
 class BatchNorm2d(nn.BatchNorm2d):

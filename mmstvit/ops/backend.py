@@ -5,6 +5,7 @@
 ``torch``  :mod:`mmstvit.ops.super_token`: every device, every dtype
 ``cpu``    :mod:`mmstvit.ops.cpu`: oneDNN on the CPU, fp32 and bf16
 ``triton`` :mod:`mmstvit.ops.triton`: CUDA GPUs of compute capability 8.0 or more, fp32, fp16 and bf16
+``fused``  :mod:`mmstvit.ops.triton.fused`: as ``triton``, with more kernels, which have never been timed on a GPU
 ``naive``  :mod:`mmstvit.ops.naive`: the reference of the tests
 ========== ==========================================================================================================
 
@@ -16,6 +17,7 @@ device: the program must run without this package. ``torch.compile`` keeps the T
 
 import contextlib
 import functools
+import importlib
 import importlib.util
 import os
 from collections.abc import Iterator
@@ -29,7 +31,9 @@ from mmstvit.compat import ONEDNN_BF16, constant_for_compiler, is_exporting
 from . import cpu, naive, super_token
 from .triton import TRITON_DTYPES
 
-BACKENDS = ('auto', 'torch', 'cpu', 'triton', 'naive')
+BACKENDS = ('auto', 'torch', 'cpu', 'triton', 'fused', 'naive')
+# What 'auto' chooses on CUDA: the fastest that was timed on hardware. 'fused' has fewer launches and moves less memory.
+AUTO_ON_CUDA = 'triton'
 VARIABLE = 'MMSTVIT_BACKEND'
 # Below it, Triton itself is unsupported, and the GPU has neither bf16 products nor asynchronous copies.
 MIN_CAPABILITY = (8, 0)
@@ -121,7 +125,7 @@ def _resolve(kind: str, index: int | None, dtype: torch.dtype) -> tuple[str, str
     name = get_backend()
     if name == 'cpu':
         return name, _cpu_obstacle(kind, dtype)
-    if name == 'triton':
+    if name in ('triton', 'fused'):
         return name, _triton_obstacle(kind, index, dtype)
     if name != 'auto':
         return name, ''
@@ -131,14 +135,12 @@ def _resolve(kind: str, index: int | None, dtype: torch.dtype) -> tuple[str, str
     if kind == 'cuda':
         traced = torch.jit.is_tracing() or is_exporting()
         reason = 'a tracer is recording' if traced else _triton_obstacle(kind, index, dtype)
-        return ('torch', f'not triton: {reason}') if reason else ('triton', '')
+        return ('torch', f'not {AUTO_ON_CUDA}: {reason}') if reason else (AUTO_ON_CUDA, '')
     return 'torch', ''
 
 
-def _triton() -> ModuleType:
-    from .triton import operators
-
-    return operators
+def _triton(name: str = 'triton') -> ModuleType:
+    return importlib.import_module('.triton.fused' if name == 'fused' else '.triton.operators', __package__)
 
 
 def select(x: Tensor) -> ModuleType:
@@ -148,19 +150,19 @@ def select(x: Tensor) -> ModuleType:
         x: The map; its device and dtype decide.
 
     Returns:
-        :mod:`~mmstvit.ops.super_token`, :mod:`~mmstvit.ops.cpu`, :mod:`~mmstvit.ops.triton.operators` or
-        :mod:`~mmstvit.ops.naive`. All have the same functions.
+        :mod:`~mmstvit.ops.super_token`, :mod:`~mmstvit.ops.cpu`, :mod:`~mmstvit.ops.triton.operators`,
+        :mod:`~mmstvit.ops.triton.fused` or :mod:`~mmstvit.ops.naive`. All have the same functions.
 
     Raises:
-        RuntimeError: The backend ``cpu`` or ``triton`` was set by name and cannot run there.
+        RuntimeError: The backend ``cpu``, ``triton`` or ``fused`` was set by name and cannot run there.
     """
     name, reason = _resolve(x.device.type, x.device.index, x.dtype)
-    if reason and name in ('cpu', 'triton'):
+    if reason and name in ('cpu', 'triton', 'fused'):
         raise RuntimeError(
             f"The backend {name!r} is set, but {reason}. Use 'auto' or 'torch': set_backend('auto'), or the "
             f'environment variable {VARIABLE}.'
         )
-    return _triton() if name == 'triton' else _MODULES[name]
+    return _triton(name) if name in ('triton', 'fused') else _MODULES[name]
 
 
 def describe(device: torch.device | str, dtype: torch.dtype = torch.float32) -> str:

@@ -12,13 +12,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .super_token import add_branch, conv_ffn, linear, residual_dwconv
+from .super_token import add_branch, conv_ffn, linear, residual_dwconv, residual_dwconv_norm
 
 __all__ = [
     'add_branch',
     'conv_ffn',
     'linear',
     'residual_dwconv',
+    'residual_dwconv_norm',
     'sample_super_tokens',
     'self_attention',
     'upsample_super_tokens',

@@ -229,6 +229,20 @@ def residual_dwconv(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return (maps + F.conv2d(maps, weight, bias, padding=1, groups=x.shape[3])).permute(0, 2, 3, 1)
 
 
+def layer_norm(x: Tensor, gamma: Tensor, beta: Tensor, eps: float) -> Tensor:
+    """Normalize over channels, in the dtype of the map also under autocast; sums are in fp32 at least."""
+    with no_autocast(x):
+        return F.layer_norm(x, x.shape[-1:], gamma.to(x.dtype), beta.to(x.dtype), eps)
+
+
+def residual_dwconv_norm(
+    x: Tensor, weight: Tensor, bias: Tensor, gamma: Tensor, beta: Tensor, eps: float
+) -> tuple[Tensor, Tensor]:
+    """Compute :func:`residual_dwconv` and :func:`layer_norm` of its result; return both, (B, H, W, C)."""
+    x = residual_dwconv(x, weight, bias)
+    return x, layer_norm(x, gamma, beta, eps)
+
+
 def add_branch(x: Tensor, branch: Tensor, gamma: Tensor | None = None, factor: Tensor | None = None) -> Tensor:
     """Add the result of a residual branch, ``x + factor · γ · branch`` (Eqs. 2–3).
 

@@ -21,14 +21,15 @@ pytestmark = pytest.mark.skipif(ops.INTERPRETED, reason='Triton is interpreted i
 
 
 @pytest.mark.long
-def test_interpreted():
-    """Run test_triton_device.py with the kernels in Python.
+@pytest.mark.parametrize('name', ['test_triton_device.py', 'test_fused_device.py'])
+def test_interpreted(name):
+    """Run a file with the kernels in Python.
 
     The interpreter must be on before Triton is imported, and stays on, so it has a process of its own.
     """
     env = {**os.environ, 'TRITON_INTERPRET': '1', 'GOMP_SPINCOUNT': '1000', 'PYTHONWARNINGS': 'ignore'}
     env.pop('PYTEST_ADDOPTS', None)
-    file = Path(__file__).with_name('test_triton_device.py')
+    file = Path(__file__).with_name(name)
     command = [sys.executable, '-m', 'pytest', file, '-m', 'gpu and not long', '-q', '-p', 'no:cacheprovider']
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=900)
     passed = re.search(r'^(\d+) passed', done.stdout, re.MULTILINE)

@@ -44,7 +44,7 @@ def count_entry(text: str, args: argparse.Namespace) -> dict[str, int]:
     from mmstvit.deployment import is_exported
     from mmstvit.errors import UserError
     from mmstvit.ops import get_backend, use_backend
-    from mmstvit.ops.backend import VARIABLE
+    from mmstvit.ops.backend import AUTO_ON_CUDA, VARIABLE
     from mmstvit.ops.triton import LAUNCHES
 
     entry = parse_entry(text)
@@ -57,7 +57,7 @@ def count_entry(text: str, args: argparse.Namespace) -> dict[str, int]:
     model.train(train)  # some backbones return None
     dtype = getattr(torch, DTYPES[next((switch for switch in entry.switches if switch in DTYPES), args.dtype)])
     backend = entry.variables.get(VARIABLE, get_backend())
-    with use_backend('triton' if backend == 'auto' else backend):
+    with use_backend(AUTO_ON_CUDA if backend == 'auto' else backend):
         return asdict(count_launches(finish(entry, model), (args.batch_size, 3, *args.shape), dtype, train, LAUNCHES))
 
 

@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..super_token import layer_norm
+
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """Apply a linear layer as a 1×1 convolution: (B, H, W, C), weights (C', C) -> (B, H, W, C')."""
@@ -48,6 +50,14 @@ def _stack_images(x: Tensor) -> Tensor:
     """
     b, h, w, c = x.shape
     return x.reshape(1, b * h, w, c).permute(0, 3, 1, 2)
+
+
+def residual_dwconv_norm(
+    x: Tensor, weight: Tensor, bias: Tensor, gamma: Tensor, beta: Tensor, eps: float
+) -> tuple[Tensor, Tensor]:
+    """Compute :func:`residual_dwconv` and LayerNorm; see :func:`mmstvit.ops.super_token.residual_dwconv_norm`."""
+    x = residual_dwconv(x, weight, bias)
+    return x, layer_norm(x, gamma, beta, eps)
 
 
 def residual_dwconv(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

@@ -27,7 +27,15 @@ import triton
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
-from ..super_token import add_branch, conv_ffn, linear, normalize_gradient, residual_dwconv, self_attention
+from ..super_token import (
+    add_branch,
+    conv_ffn,
+    linear,
+    normalize_gradient,
+    residual_dwconv,
+    residual_dwconv_norm,
+    self_attention,
+)
 from . import TRITON_DTYPES, kernels
 
 __all__ = [
@@ -36,6 +44,7 @@ __all__ = [
     'conv_ffn',
     'linear',
     'residual_dwconv',
+    'residual_dwconv_norm',
     'sample_super_tokens',
     'self_attention',
     'upsample_super_tokens',
@@ -132,8 +141,8 @@ def _fold(
 _LIBRARY = torch.library.Library('mmstvit', 'FRAGMENT')
 
 
-def _operator(schema: str) -> Callable[[Callable], Callable]:
-    """Register a function as an operator; :func:`_fake` adds the function that computes its shapes.
+def operator(name: str) -> Callable[[Callable], Callable]:
+    """Register a function as an operator; :func:`fake` adds the function that computes its shapes.
 
     torch.library.custom_op and register_autograd do more and take longer: tens of microseconds per call, which is more
     than the launch of a kernel (https://github.com/pytorch/pytorch/issues/139500). Gradients are those of the autograd
@@ -141,19 +150,19 @@ def _operator(schema: str) -> Callable[[Callable], Callable]:
     """
 
     def register(function: Callable) -> Callable:
-        _LIBRARY.define(schema, tags=torch.Tag.pt2_compliant_tag)
-        name = schema.partition('(')[0]
+        schema = torch.library.infer_schema(function, mutates_args=())
+        _LIBRARY.define(name + schema, tags=torch.Tag.pt2_compliant_tag)
         _LIBRARY.impl(name, function, 'CompositeExplicitAutograd')
         return getattr(torch.ops.mmstvit, name).default
 
     return register
 
 
-def _fake(operator: Callable) -> Callable[[Callable], Callable]:
+def fake(operator: Callable) -> Callable[[Callable], Callable]:
     return torch.library.register_fake(operator, lib=_LIBRARY)
 
 
-@_operator('sample_super_tokens(Tensor x, int stoken_size, int n_iter) -> (Tensor, Tensor, Tensor)')
+@operator('sample_super_tokens')
 def _sample(x: Tensor, stoken_size: int, n_iter: int) -> tuple[Tensor, Tensor, Tensor]:
     x, s = _readable(x), stoken_size
     with torch.cuda.device_of(x):
@@ -166,7 +175,7 @@ def _sample(x: Tensor, stoken_size: int, n_iter: int) -> tuple[Tensor, Tensor, T
     return tokens, affinity, normalizer
 
 
-@_fake(_sample)
+@fake(_sample)
 def _(x, stoken_size, n_iter):
     b, height, width, c = x.shape
     h, w = _cells(height, stoken_size), _cells(width, stoken_size)
@@ -177,7 +186,7 @@ def _(x, stoken_size, n_iter):
     )
 
 
-@_operator('upsample_super_tokens(Tensor tokens, Tensor affinity, SymInt height, SymInt width) -> Tensor')
+@operator('upsample_super_tokens')
 def _upsample(tokens: Tensor, affinity: Tensor, height: int, width: int) -> Tensor:
     tokens, affinity = tokens.contiguous(), affinity.contiguous()
     b, h, w, c = tokens.shape
@@ -194,12 +203,12 @@ def _upsample(tokens: Tensor, affinity: Tensor, height: int, width: int) -> Tens
     return out
 
 
-@_fake(_upsample)
+@fake(_upsample)
 def _(tokens, affinity, height, width):
     return tokens.new_empty(tokens.shape[0], height, width, tokens.shape[3])
 
 
-@_operator('aggregate(Tensor x, Tensor affinity) -> Tensor')
+@operator('aggregate')
 def _aggregate(x: Tensor, affinity: Tensor) -> Tensor:
     """Compute Σ Q x for every super token, not normalized: the adjoint of upsampling."""
     x, affinity = _readable(x), affinity.contiguous()
@@ -210,7 +219,7 @@ def _aggregate(x: Tensor, affinity: Tensor) -> Tensor:
     return tokens
 
 
-@_fake(_aggregate)
+@fake(_aggregate)
 def _(x, affinity):
     return x.new_empty(*affinity.shape[:3], x.shape[3])
 
