@@ -24,6 +24,9 @@ def restored():
     backend._find_triton_obstacle.cache_clear()
 
 
+fused = SimpleNamespace()
+
+
 class Machine:
     """A machine that looks to the backend as if it had a GPU, or lacked Triton."""
 
@@ -32,6 +35,7 @@ class Machine:
         self.module = SimpleNamespace()
         monkeypatch.delenv('TRITON_INTERPRET', raising=False)
         monkeypatch.setitem(sys.modules, 'mmstvit.ops.triton.operators', self.module)
+        monkeypatch.setitem(sys.modules, 'mmstvit.ops.triton.fused', fused)
         monkeypatch.setattr('mmstvit.ops.triton.operators', self.module, raising=False)
 
     def has(self, capability: tuple[int, int] = (9, 0), triton: bool = True, hip: str | None = None) -> None:
@@ -141,6 +145,14 @@ class TestOnCPU:
 
 
 class TestOnGPU:
+    def test_kernels_that_were_never_timed_are_chosen_by_name_alone(self, machine):
+        assert select(on_gpu()) is machine.module
+        with use_backend('fused'):
+            assert select(on_gpu()) is fused
+            assert describe('cuda:0') == 'fused (set by name)'
+            with pytest.raises(RuntimeError, match=r"'fused' is set, but it computes in torch\.float32"):
+                select(on_gpu(torch.float64))
+
     def test_auto_chooses_triton(self, machine):
         assert select(on_gpu()) is machine.module
         assert describe('cuda:0') == "triton (chosen by 'auto')"
@@ -215,7 +227,10 @@ def test_describe(machine):
 
 
 def test_all_backends_have_the_same_functions():
-    for module in (super_token, naive):
+    pytest.importorskip('triton', reason='needs Triton')
+    from mmstvit.ops.triton import fused, operators
+
+    for module in (super_token, naive, operators, fused):
         assert [name for name in cpu.__all__ if not callable(getattr(module, name))] == []
 
 
