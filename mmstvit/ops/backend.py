@@ -29,6 +29,7 @@ from torch import Tensor
 from mmstvit.compat import ONEDNN_BF16, constant_for_compiler, is_exporting
 
 from . import cpu, naive, super_token
+from .cpu.attention import choose_attention
 from .triton import TRITON_DTYPES
 
 BACKENDS = ('auto', 'torch', 'cpu', 'triton', 'fused', 'naive')
@@ -168,11 +169,19 @@ def select(x: Tensor) -> ModuleType:
 def describe(device: torch.device | str, dtype: torch.dtype = torch.float32) -> str:
     """Return one line that says which backend computes with data of a device and dtype, and why.
 
+    For the backend ``cpu`` it also says how attention among many tokens is computed
+    (:func:`mmstvit.ops.cpu.attention.choose_attention`).
+
     >>> describe('cpu')
-    "cpu (chosen by 'auto')"
+    "cpu (chosen by 'auto'; attention at inference: sdpa)"
     """
     device = torch.device(device)
     name, reason = _resolve(device.type, device.index, dtype)
-    if get_backend() == 'auto':
-        return f"{name} (chosen by 'auto'" + (f'; {reason})' if reason else ')')
-    return f'{name} (set by name' + (f', but cannot run: {reason})' if reason else ')')
+    chosen = get_backend() == 'auto'
+    if reason and not chosen:
+        reason = f'cannot run: {reason}'
+    elif name == 'cpu':
+        with torch.no_grad():
+            reason = f'attention at inference: {choose_attention(dtype)}'
+    source = "chosen by 'auto'" if chosen else 'set by name'
+    return f'{name} ({source}; {reason})' if reason else f'{name} ({source})'

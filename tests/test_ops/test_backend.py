@@ -218,12 +218,15 @@ class TestOnGPU:
 
 
 def test_describe(machine):
-    assert describe('cpu') == "cpu (chosen by 'auto')"
+    machine.monkeypatch.setenv('MMSTVIT_CPU_ATTENTION', 'rows')
+    assert describe('cpu') == "cpu (chosen by 'auto'; attention at inference: rows)"
+    with use_backend('cpu'):
+        assert describe('cpu') == 'cpu (set by name; attention at inference: rows)'
     assert describe('cpu', torch.float64).startswith("torch (chosen by 'auto'; not cpu: it computes in")
     with use_backend('naive'):
         assert describe('cpu') == 'naive (set by name)'
     with use_backend('triton'):
-        assert describe('cuda:0', torch.float64).startswith('triton (set by name, but cannot run: it computes')
+        assert describe('cuda:0', torch.float64).startswith('triton (set by name; cannot run: it computes')
 
 
 def test_all_backends_have_the_same_functions():

@@ -1,15 +1,19 @@
-"""CPU self-attention with oneDNN matmul; long sequences in row chunks.
+"""CPU self-attention: PyTorch's fused kernel, or oneDNN matmul in row chunks where that is faster.
 
-PyTorch's fused kernel multiplies with the BLAS library. oneDNN is up to twice as fast where that is MKL and the
-processor is not made by Intel (see :mod:`.dense`), and more in bf16. Its product has no public name. The rows at work
-stay in the cache. For the backward pass only queries, keys and values are kept, and the rows are computed again.
+Which one is faster for long sequences depends on processor, dtype and threads: :func:`choose_attention`. With row
+chunks, the rows at work stay in the cache. For the backward pass only queries, keys and values are kept, and the rows
+are computed again.
 
 Letters: B batch · N tokens · d channels per head · R rows.
 """
 
+import functools
+import os
+import time
 from collections.abc import Iterator
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -17,8 +21,11 @@ from mmstvit.compat import ONEDNN_LINEAR
 
 from .. import super_token
 
+# 'rows' or 'sdpa' (PyTorch's kernel); anything else is refused. Not set: the faster one.
+VARIABLE = 'MMSTVIT_CPU_ATTENTION'
 # With fewer tokens PyTorch's fused kernel is as fast in fp32.
 MIN_TOKENS = 512
+MEASURED_TOKENS = 1024
 # Bytes of the rows at work: they should fit the last-level cache a few times.
 ROWS_BYTES = 3 << 20
 MIN_ROWS = 64
@@ -29,13 +36,46 @@ def self_attention(qkv: Tensor, num_heads: int, dropout: float = 0.0) -> Tensor:
     few = qkv.shape[1] < MIN_TOKENS
     if few and qkv.dtype == torch.bfloat16 and dropout == 0 and not torch.is_grad_enabled():
         attend = attend_whole
-    elif few or dropout > 0 or ONEDNN_LINEAR is None:
+    elif few or dropout > 0 or choose_attention(qkv.dtype) == 'sdpa':
         return super_token.self_attention(qkv, num_heads, dropout)
     else:
         attend = attend_by_rows
     q, k, v = super_token.split_heads(qkv, num_heads)
     b, n, c3 = qkv.shape
     return attend(q, k, v).transpose(1, 2).reshape(b, n, c3 // 3)
+
+
+def choose_attention(dtype: torch.dtype) -> str:
+    """Return ``'rows'`` or ``'sdpa'``, the way to compute attention among many tokens.
+
+    Both have the same values and gradients up to rounding. Without gradients the faster one is measured, once per
+    process. With gradients the dtype decides, so that another process repeats a training run bit for bit.
+
+    Raises:
+        ValueError: The environment variable ``MMSTVIT_CPU_ATTENTION`` has another value.
+    """
+    name = os.environ.get(VARIABLE)
+    if name and name not in ('rows', 'sdpa'):
+        raise ValueError(f"The environment variable {VARIABLE} must be 'rows' or 'sdpa', but got {name!r}.")
+    if ONEDNN_LINEAR is None:
+        return 'sdpa'
+    if torch.is_grad_enabled():
+        return name or ('rows' if dtype == torch.bfloat16 else 'sdpa')
+    return name or _measure(dtype, torch.get_num_threads())
+
+
+@functools.cache
+def _measure(dtype: torch.dtype, threads: int) -> str:
+    """Return the faster one for one head: the shortest of three runs of some milliseconds each."""
+    qkv = torch.ones(3, 1, 1, MEASURED_TOKENS, 64, dtype=dtype)  # drawn numbers would change those of the user
+    seconds = {'rows': [], 'sdpa': []}
+    with torch.no_grad(), torch.autocast('cpu', enabled=False):
+        for _ in range(3):
+            for name, attend in (('rows', attend_by_rows), ('sdpa', F.scaled_dot_product_attention)):
+                start = time.perf_counter()
+                attend(*qkv)
+                seconds[name].append(time.perf_counter() - start)
+    return min(seconds, key=lambda name: min(seconds[name]))
 
 
 def attend_by_rows(q: Tensor, k: Tensor, v: Tensor) -> Tensor:

@@ -1,8 +1,7 @@
 """Linear layers and depthwise convolutions on (B, H, W, C) maps with oneDNN.
 
-On CPU, PyTorch multiplies matrices with its BLAS library and convolves with oneDNN. Where the BLAS library is MKL and
-the processor is not made by Intel, a 1×1 convolution is twice as fast as the same linear layer; elsewhere the two are
-about equal.
+oneDNN's matrix product has no public name in PyTorch, whose linear layers call the BLAS library. It was the fastest of
+three ways to compute them (docs/speed.md); for gradients PyTorch's own products are as fast.
 """
 
 from collections.abc import Sequence
@@ -11,14 +10,39 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmstvit.compat import ONEDNN_BF16, ONEDNN_LINEAR
+
 from ..super_token import layer_norm
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Apply a linear layer as a 1×1 convolution: (B, H, W, C), weights (C', C) -> (B, H, W, C')."""
-    if x.shape[0] == 0:  # a convolution needs at least one row
-        return F.linear(x, weight, bias)
-    return F.conv2d(_stack_images(x), weight[:, :, None, None], bias).permute(0, 2, 3, 1).view(*x.shape[:3], -1)
+    """Apply a linear layer: (B, H, W, C), weights (C', C) -> (B, H, W, C')."""
+    x, weight, bias = _cast(x, weight, bias)
+    return _Linear.apply(x, weight, bias) if _is_known(x, weight) else F.linear(x, weight, bias)
+
+
+def linear_gelu(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Apply a linear layer and GELU, in one pass if no gradient is needed."""
+    x, weight, bias = _cast(x, weight, bias)
+    if torch.is_grad_enabled() or not _is_known(x, weight):
+        return F.gelu(linear(x, weight, bias))
+    return ONEDNN_LINEAR(x, weight, bias, 'gelu', [], 'none')
+
+
+def _cast(*tensors: Tensor | None) -> Sequence[Tensor | None]:
+    """Cast to bf16 if that is the dtype of autocast, which does not know the operators below."""
+    if not torch.is_autocast_enabled('cpu') or torch.get_autocast_dtype('cpu') != torch.bfloat16:
+        return tensors
+    return [None if tensor is None else tensor.bfloat16() for tensor in tensors]
+
+
+def _is_known(x: Tensor, weight: Tensor) -> bool:
+    """Return True if oneDNN's product takes a map and weights: of one dtype, not empty, and not in fp16."""
+    if ONEDNN_LINEAR is None or x.dtype != weight.dtype or x.numel() == 0:
+        return False
+    if x.dtype == torch.bfloat16:
+        return ONEDNN_BF16
+    return x.dtype == torch.float32 and not torch.is_autocast_enabled('cpu')
 
 
 def linear_backward(grad: Tensor, x: Tensor, weight: Tensor, needs: Sequence[bool]) -> list[Tensor | None]:
@@ -33,23 +57,23 @@ def linear_backward(grad: Tensor, x: Tensor, weight: Tensor, needs: Sequence[boo
     Returns:
         The three gradients; None where the flag is False.
     """
-    maps, kernel = (_stack_images(grad), _stack_images(x)), weight[:, :, None, None]
-    grads = torch.ops.aten.convolution_backward(
-        *maps, kernel, [len(weight)], [1, 1], [0, 0], [1, 1], False, [0, 0], 1, needs
-    )
-    grad_x, grad_weight, grad_bias = (g if need else None for g, need in zip(grads, needs, strict=True))
-    if grad_x is not None:
-        grad_x = grad_x.permute(0, 2, 3, 1).view(x.shape)
-    return [grad_x, None if grad_weight is None else grad_weight.flatten(1), grad_bias]
+    rows = grad.flatten(0, -2)
+    return [
+        grad @ weight if needs[0] else None,
+        rows.t() @ x.flatten(0, -2) if needs[1] else None,
+        rows.sum(0) if needs[2] else None,
+    ]
 
 
-def _stack_images(x: Tensor) -> Tensor:
-    """Stack the images of (B, H, W, C) below each other: (1, C, B·H, W) in channels_last format.
+class _Linear(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: torch.autograd.function.FunctionCtx, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return ONEDNN_LINEAR(x, weight, bias, 'none', [], '')
 
-    oneDNN's blocks do not cross images, and small maps would fill them badly. A contiguous map is not copied.
-    """
-    b, h, w, c = x.shape
-    return x.reshape(1, b * h, w, c).permute(0, 3, 1, 2)
+    @staticmethod
+    def backward(ctx: torch.autograd.function.FunctionCtx, grad: Tensor) -> tuple[Tensor | None, ...]:
+        return tuple(linear_backward(grad, *ctx.saved_tensors, ctx.needs_input_grad))
 
 
 def residual_dwconv_norm(

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from .dense import linear, linear_backward, residual_dwconv
+from .dense import linear, linear_backward, linear_gelu, residual_dwconv
 
 # Hidden maps above these sizes are cut into strips. Without a gradient: those that would not stay in the cache. With
 # one: those whose memory is worth computing the strips twice.
@@ -57,7 +57,7 @@ def _is_large(x: Tensor, hidden: int) -> bool:
 def _hidden(x: Tensor, weights: Sequence[Tensor], residual: bool) -> Tensor:
     """Compute the input of the last linear layer: (B, H, W, C) -> (B, H, W, rC)."""
     w1, b1, wd, bd = weights
-    h = F.gelu(linear(x, w1, b1))
+    h = linear_gelu(x, w1, b1)
     if residual:
         return residual_dwconv(h, wd, bd)
     return F.conv2d(h.permute(0, 3, 1, 2), wd, bd, padding=1, groups=len(wd)).permute(0, 2, 3, 1)

@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from mmstvit.ops.cpu import linear, residual_dwconv
+from mmstvit.ops.cpu.dense import linear_gelu
 
 from ...helpers import image, relative_error
 
@@ -23,6 +24,40 @@ def test_linear(shape, dtype):
     assert out.dtype == dtype
     for a, b in zip((out, *grads(out, *inputs)), (expected, *grads(expected, *inputs)), strict=True):
         assert relative_error(a, b) < TOLERANCES[dtype]
+
+
+@pytest.mark.parametrize('dtype', TOLERANCES)
+def test_linear_and_gelu_without_a_gradient(dtype):
+    x, weight, bias = (image(*size, seed=i, dtype=dtype) for i, size in enumerate([(2, 5, 7, 12), (20, 12), (20,)]))
+    expected = F.gelu(F.linear(x, weight, bias))
+    with torch.no_grad():
+        assert relative_error(linear_gelu(x, weight, bias), expected) < TOLERANCES[dtype]
+    assert relative_error(linear_gelu(x, weight, bias), expected) < TOLERANCES[dtype]
+
+
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize('function', [linear, linear_gelu])
+def test_linear_under_autocast(dtype, function):
+    x, weight = image(2, 5, 7, 12), image(20, 12, seed=1)
+    with torch.autocast('cpu', dtype), torch.no_grad():
+        out = function(x, weight, None)
+    expected = F.linear(x, weight) if function is linear else F.gelu(F.linear(x, weight))
+    assert out.dtype == dtype and relative_error(out.float(), expected) < 1e-2
+
+
+def test_linear_has_second_derivatives():
+    inputs = [image(*size, seed=i).requires_grad_() for i, size in enumerate([(1, 2, 3, 12), (20, 12), (20,)])]
+    seconds = []
+    for function in (linear, F.linear):
+        grad = torch.autograd.grad(function(*inputs).square().sum(), inputs[1], create_graph=True)[0]
+        seconds.append(torch.autograd.grad(grad.square().sum(), inputs[:2]))
+    for a, b in zip(*seconds, strict=True):
+        assert relative_error(a, b) < 1e-5
+
+
+def test_linear_of_different_dtypes_is_refused():
+    with pytest.raises(RuntimeError, match='dtype'):
+        linear(image(1, 1, 2, 3), image(2, 3, dtype=torch.bfloat16), None)
 
 
 @pytest.mark.parametrize('dtype', TOLERANCES)
