@@ -20,13 +20,18 @@ _MODEL_SUFFIXES = ('.pth', '.pt', '.bin', '.ckpt', '.safetensors', '.onnx', '.xm
 
 
 def make_parser(doc: str, prog: str | None = None, epilog: str | None = None) -> argparse.ArgumentParser:
-    """Return a parser whose help begins with the docstring of a tool.
+    """Return a parser whose help begins with the docstring of a tool, and set up OpenMP for the process.
+
+    Threads of OpenMP spin while they wait, and take the cores that other processes need. The library reads its settings
+    when torch is imported; those of the user stay.
 
     Args:
         doc: The docstring. Its examples, ``python tools/…``, become ``mmstvit …`` if that command was typed.
         prog: The command; by default the one that was typed.
         epilog: Text below the options.
     """
+    if 'OMP_WAIT_POLICY' not in os.environ:
+        os.environ.setdefault('GOMP_SPINCOUNT', '1000')
     doc = re.sub(r'::$', ':', doc.replace('``', ''), flags=re.MULTILINE)
     if sys.argv[0].startswith('mmstvit '):
         names = {script: f'mmstvit {name}' for name, script in COMMANDS.items()}

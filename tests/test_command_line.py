@@ -1,6 +1,7 @@
 """Command lines: settings of configs, numbers, and errors as the tools print them."""
 
 import argparse
+import os
 import shlex
 import subprocess
 import sys
@@ -8,7 +9,7 @@ import sys
 import pytest
 from torch.utils.data import DataLoader
 
-from mmstvit.command_line import add_cfg_options, count, order_arguments, positive, user_errors
+from mmstvit.command_line import add_cfg_options, count, make_parser, order_arguments, positive, user_errors
 from mmstvit.errors import DataError, UserError
 
 
@@ -81,3 +82,17 @@ def test_an_error_in_a_worker_ends_a_tool_without_its_traceback():
     with pytest.raises(SystemExit) as done, user_errors():
         list(DataLoader(Broken(), num_workers=1))
     assert done.value.code == 'error: cannot read a.jpg. Delete it.'
+
+
+@pytest.mark.parametrize(
+    ('given', 'expected'),
+    [({}, '1000'), ({'GOMP_SPINCOUNT': '7'}, '7'), ({'OMP_WAIT_POLICY': 'active'}, None)],
+    ids=['not set', 'set', 'another setting'],
+)
+def test_threads_of_tools_spin_briefly(given, expected, monkeypatch):
+    for name in ('GOMP_SPINCOUNT', 'OMP_WAIT_POLICY'):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    make_parser('Do something.')
+    assert os.environ.get('GOMP_SPINCOUNT') == expected
