@@ -24,7 +24,8 @@ FAMILIES = (
     'upernet/stvit-nano_upernet_scenes',
     'imagenet/stvit-nano_scenes',
 )
-ENTRIES = 'stvit-small stvit-small+MMSTVIT_BACKEND=torch naive-small swin-tiny --device cuda'
+BACKENDS = ' '.join(f'stvit-small+MMSTVIT_BACKEND={name}' for name in ('fused', 'torch'))
+ENTRIES = f'stvit-small {BACKENDS} naive-small swin-tiny --device cuda'
 BENCHMARKS = {
     'inference, fp16, 256×224²': '--batch-size 256 --dtype fp16 --rounds 10',
     'training, bf16, 64×224²': '--batch-size 64 --mode train --dtype bf16 --rounds 10',
