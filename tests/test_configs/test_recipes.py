@@ -173,11 +173,11 @@ def test_every_batch_norm_is_synchronized_when_distributed(name):
     assert cfg.sync_bn == 'torch'
     with torch.device('meta'):
         model = build_model(cfg)
-    plain = sum(type(m) is nn.BatchNorm2d for m in model.modules())
+    plain = sum(isinstance(m, nn.BatchNorm2d) for m in model.modules())
     assert plain > 30
     converted = convert_sync_batchnorm(model, cfg.sync_bn)
     assert sum(isinstance(m, nn.SyncBatchNorm) for m in converted.modules()) == plain
-    assert not any(type(m) is nn.BatchNorm2d for m in converted.modules())
+    assert not any(isinstance(m, nn.BatchNorm2d) for m in converted.modules())
 
 
 @pytest.mark.parametrize(('name', 'scales'), [(UPERNET, 6), (MASK_RCNN, 3)])
