@@ -232,6 +232,7 @@ def residual_dwconv(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 def layer_norm(x: Tensor, gamma: Tensor, beta: Tensor, eps: float) -> Tensor:
     """Normalize over channels, in the dtype of the map also under autocast; sums are in fp32 at least."""
     with no_autocast(x):
+        # Not the shape of x, which is no constant to a tracer.
         return F.layer_norm(x, gamma.shape, gamma.to(x.dtype), beta.to(x.dtype), eps)
 
 
