@@ -556,12 +556,13 @@ def test_weights_decide_the_size(make, tmp_path):
 
 
 def test_training_with_the_written_config(make, tmp_path):
-    """One epoch; the checkpoint is where the printed command for predict.py expects it."""
+    """One epoch; the checkpoint and the images are where the printed command for predict.py names them."""
     DATA['stvit'](tmp_path / 'data')
     _, output = make('--model', 'stvit-nano', '--epochs', 1, '--batch-size', 4)
     run_main('train.py', 'out/mine.py', '--cfg-options', 'train_dataloader.num_workers=0', cwd=tmp_path)
-    (checkpoint,) = re.findall(r'predict.py (\S+)', output)
+    ((checkpoint, images),) = re.findall(r'predict.py (\S+) (\S+)', output)
     assert (tmp_path / checkpoint).is_file()
+    assert not Path(images).is_absolute() and (tmp_path / images).is_dir()
 
 
 def test_images_that_no_part_uses_are_counted(make, tmp_path):

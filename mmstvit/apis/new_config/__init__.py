@@ -71,6 +71,8 @@ class NewConfig:
         config = os.path.relpath(self.path)
         prefix = list(self.data.datasets.values())[-1][0]['data_prefix']
         inputs = self.data.root / (prefix if isinstance(prefix, str) else next(iter(prefix.values())))
+        if inputs.is_relative_to(Path.cwd()):
+            inputs = inputs.relative_to(Path.cwd())
         return [
             f'{tool_command("misc/verify_dataset.py")} {shlex.quote(config)}',
             f'{tool_command("train.py")} {shlex.quote(config)}',
