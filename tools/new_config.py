@@ -49,6 +49,9 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--ignore', nargs='+', default=[], metavar='VALUE', help='values of label maps without a class')
     parser.add_argument('--map-suffix', metavar='END', help='end of the names of the label maps, such as _labelIds.png')
+    parser.add_argument(
+        '--shapes', choices=['boxes', 'polygons'], help="lines of YOLO's labels: boxes with keypoints, or polygons"
+    )
     parser.add_argument('--maps', type=Path, metavar='FOLDER', help='the label maps, if images have several')
     parser.add_argument('--skip-missing', action='store_true', help='train without images that are missing')
     parser.add_argument('--skip-stray', action='store_true', help='leave out images beside the folders of classes')

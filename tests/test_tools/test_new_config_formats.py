@@ -12,7 +12,7 @@ import pytest
 from mmengine.config import Config
 
 from mmstvit.apis.new_config import Options, new_config
-from mmstvit.errors import UserError
+from mmstvit.errors import DataError, UserError
 
 from ..test_datasets.tiny_data import write
 from .test_new_config import HEIGHT, WIDTH, annotate, cityscapes, class_folders, dump, maps_folder, photo
@@ -477,3 +477,60 @@ def test_two_values_of_one_name_are_one_class(tmp_path):
     assert list(cfg.classes) == ['wall', 'person']
     maps = Path(cfg.train_dataloader.dataset.data_prefix.seg_map_path)
     assert np.unique(cv2.imread(str(next(maps.glob('*.png'))), cv2.IMREAD_UNCHANGED)).tolist() == [0, 1]
+
+
+BOXES = ((0.3, 0.4, 0.3, 0.1), (0.7, 0.8, 0.2, 0.2), (0.4, 0.7, 0.4, 0.2), (0.8, 0.2, 0.3, 0.3))
+
+
+def lines_of(numbers: Callable[[float, float, float, float], tuple]) -> Callable[[Path], None]:
+    """Labels with one line per image, made of a box (center, width, height)."""
+
+    def build(root: Path) -> None:
+        for i, box in enumerate(BOXES):
+            photo(root / f'{i}.jpg', i)
+            texts(root, {f'{i}.txt': f'0 {" ".join(f"{number:.6f}" for number in numbers(*box))}\n'})
+        texts(root, {'classes.txt': 'plate\n'})
+
+    return build
+
+
+def corners(x: float, y: float, w: float, h: float) -> tuple[float, ...]:
+    return x - w / 2, y - h / 2, x + w / 2, y - h / 2, x + w / 2, y + h / 2, x - w / 2, y + h / 2
+
+
+def face(x: float, y: float, w: float, h: float) -> tuple[float, ...]:
+    return x, y, w, h, x - w / 4, y - h / 4, 2.0, x + w / 4, y - h / 4, 1.0, 0.0, 0.0, 0.0
+
+
+@pytest.mark.parametrize(
+    ('numbers', 'masks'), [(lambda *box: (*box, *corners(*box)), False), (face, False), (corners, True)]
+)
+def test_boxes_with_keypoints_are_told_from_polygons(numbers, masks, tmp_path):
+    cfg, notes = make(tmp_path, lines_of(numbers))
+    content = [annotations(cfg, split) for split in ('train', 'val')]
+    size = {image['file_name']: (image['width'], image['height']) for part in content for image in part['images']}
+    assert ('4 × keypoints' in notes) != masks
+    for part in content:
+        name_of = {image['id']: image['file_name'] for image in part['images']}
+        for item in part['annotations']:
+            assert bool(item.get('segmentation')) == masks
+            name = name_of[item['image_id']]
+            (x, y, w, h), (width, height) = BOXES[int(Path(name).stem)], size[name]
+            expected = [(x - w / 2) * width, (y - h / 2) * height, w * width, h * height]
+            assert item['bbox'] == pytest.approx(expected, abs=0.01)
+
+
+def test_lines_that_may_be_boxes_with_keypoints_or_polygons_need_an_option(tmp_path):
+    def portrait(x: float, y: float, w: float, h: float) -> tuple[float, ...]:
+        return 0.5, 0.5, 0.5, 0.6, 0.4, 0.4 + w / 10, 0.6, 0.4 + h / 10, 0.5, 0.6
+
+    with pytest.raises(DataError, match=r'boxes with keypoints or polygons(?s:.*)--shapes boxes or --shapes polygons'):
+        make(tmp_path / 'asked', lines_of(portrait))
+    for shapes in ('boxes', 'polygons'):
+        cfg, _ = make(tmp_path / shapes, lines_of(portrait), shapes=shapes)
+        assert bool(annotations(cfg, 'train')['annotations'][0].get('segmentation')) == (shapes == 'polygons')
+
+
+def test_a_polygon_with_a_number_that_is_no_fraction_is_refused(tmp_path):
+    with pytest.raises(DataError, match='not fractions'):
+        make(tmp_path, lines_of(lambda *box: (0.1, 0.1, 0.9, 0.1, 2.0, 0.3)))

@@ -105,6 +105,53 @@ def imagenet(root: Path) -> None:
     photos(root, 'Data/CLS-LOC/test/ILSVRC2012_test_{}.JPEG')
 
 
+def mvtec(root: Path) -> None:
+    photos(root, 'train/good/{}.png', 'test/good/{}.png')
+    pairs(root, 'test/hole/00{}.png', 'ground_truth/hole/00{}_mask.png')
+
+
+def davis_2017(root: Path) -> None:
+    for i, name in enumerate(('bear', 'dogs', 'bmx')):
+        photos(root, f'JPEGImages/480p/{name}/0000{{}}.jpg')
+        for k in range(4):
+            labels = np.zeros((80, 96), np.uint8)
+            for value in range(1, i + 2):
+                labels[10:40, 20 * value : 20 * value + 12] = value
+            write(root / f'Annotations/480p/{name}/0000{k}.png', labels)
+
+
+def parts(root: Path, *ends: str, images: str = 'portraits/{}.jpg', masks: str = 'parts/0000{}') -> None:
+    """A mask file for each part of an image; numbers with other padding."""
+    photos(root, images)
+    maps_folder(root / 'x', '{}.jpg', '{}.png', 1, 0, (0, 255))
+    for i in range(4):
+        for end in ends:
+            path = root / f'{masks.format(i)}{end}'
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes((root / 'x/0.png').read_bytes())
+    for file in (root / 'x').iterdir():
+        file.unlink()
+
+
+def inaturalist(root: Path) -> None:
+    photos(root, 'train_val2019/Birds/12/a{}.jpg', 'train_val2019/Birds/13/b{}.jpg')
+    names = [f'train_val2019/Birds/{c}/{k}{i}.jpg' for c, k in ((12, 'a'), (13, 'b')) for i in range(4)]
+    content = annotate(names)
+    for item in content['annotations']:
+        for key in ('bbox', 'segmentation', 'area', 'iscrowd'):
+            item.pop(key, None)
+    dump(root / 'train2019.json', content)
+
+
+def dior(root: Path) -> None:
+    photos(root, 'JPEGImages/{}.jpg')
+    voc_files(root, 'Annotations/Horizontal Bounding Boxes/{}')
+    oriented = (
+        '<annotation><object><name>ship</name><robndbox><x_left_top>1</x_left_top></robndbox></object></annotation>'
+    )
+    texts(root, {f'Annotations/Oriented Bounding Boxes/{i}.xml': oriented for i in range(4)})
+
+
 def with_table(root: Path, table: str, *patterns: str) -> None:
     photos(root, *patterns)
     texts(root, {'train.csv': table})
@@ -195,6 +242,10 @@ FOUND = {
         lambda r: photos(r, 'lfw/Ann_Veneman/Ann_Veneman_{}.jpg', 'lfw/Zico/Zico_{}.jpg', count=2), {},
         'Ann_Veneman Zico', (2, 2),
     ),
+    'MVTec AD, divided anew': (mvtec, {'val': '0.25', **AB}, 'a b', (3, 1)),
+    'a mask per part, one chosen': (
+        lambda r: parts(r, '_skin.png', '_nose.png'), {'map_suffix': '_skin.png', **AB}, 'a b', (3, 1),
+    ),
     'a second test set': (
         lambda r: [photos(r, f'{split}/fig/{{}}.jpg', f'{split}/kiwi/{{}}.jpg') for split in ('Training', 'Test')]
         + [photos(r, 'test-more/{}.jpg')],
@@ -238,6 +289,25 @@ REFUSED = {
         lambda r: [pairs(r, 'CelebA-HQ-img/{}.jpg', 'CelebA-mask-anno/0000{}_skin.png'),
                    pairs(r, 'CelebA-HQ-img/{}.jpg', 'CelebA-mask-anno/0000{}_hair.png')],
         {}, r'CelebA-HQ-img(?s:.*)(map-suffix|label maps)',
+    ),
+    'a mask per part, with other padding': (
+        lambda r: parts(r, '_skin.png', '_nose.png'), {},
+        r'the ends _nose.png, _skin.png\n Choose one: --map-suffix END; masks of several .* label map.$',
+    ),
+    'masks with other names': (
+        lambda r: parts(r, '.png', masks='parts/abc{}def'), {},
+        r'parts has masks or label maps, portraits has photographs\n Images and masks .* one name: docs/own_data.md.$',
+    ),
+    'MVTec AD': (mvtec, AB, 'Only images for test have annotations, such as test/hole/000.png.* --val 0.2'),
+    'DAVIS 2017': (davis_2017, {}, r'seem to number objects, .* is 1 to 3\n For objects, export .*NAME …$'),
+    'iNaturalist': (
+        inaturalist, {}, r'train2019.json has a class for each image .*\n docs/own_data.md, "Tables", .* of it.$',
+    ),
+    'DIOR': (dior, {}, r'Oriented Bounding Boxes has oriented boxes \(robndbox\).*\n If other files .* away.$'),
+    'ICDAR 2015': (
+        lambda r: [photos(r, 'images/img_{}.jpg'),
+                   texts(r, {f'gt/gt_img_{i}.txt': '37,39,74,38,74,40,37,40,Exit' for i in range(4)})],
+        {}, '4 files with the names of images, in a form that is not read .gt/gt_img_0.txt begins',
     ),
     'DOTA': (
         lambda r: [photos(r, 'images/P{}.png'),

@@ -16,7 +16,7 @@ from .code import write_list
 from .evidence import Evidence
 from .folder import ALL, Folder, assign_splits, check_single, has_map_word, join, relative, split_of_folder
 from .options import NEXT_TO_CONFIG, Data, Options, first_names
-from .pairing import look_at
+from .pairing import has_masks
 from .splits import divide
 
 # What MMPreTrain's CustomDataset reads unless it is told more.
@@ -65,7 +65,10 @@ def look_for_class_folders(folder: Folder, options: Options) -> Evidence:
             'Move them, or leave them out with --skip-stray.',
         )
     for top, inner in ((top, names[top]) for split in found if split not in ('val', 'test') for top in found[split]):
-        reasons = [_no_classes(inner), *(look(folder, top, inner) for look in (_maps, _same_files, _copies))]
+        if reason := _maps(folder, top, inner):
+            evidence.add_against(reason)
+            evidence.decide = None
+        reasons = [_no_classes(inner), _same_files(folder, top, inner), _copies(folder, top, inner)]
         for reason in filter(None, reasons):
             evidence.add_against(reason)
         if reason := _folders_inside(folder, top, inner):
@@ -104,13 +107,11 @@ def _folders_inside(folder: Folder, top: str, names: list[str]) -> str:
 
 
 def _maps(folder: Folder, top: str, names: list[str]) -> str:
-    """Say which folder has label maps where another has photographs; empty if all look alike."""
-    looks = {name: look_at(folder.root / top / name / folder.below(join(top, name))[0]) for name in names[:20]}
-    maps = [name for name, look in looks.items() if look is not None and look.is_map]
-    photos = [name for name, look in looks.items() if look is not None and not look.is_map]
-    if not photos or not any(map(has_map_word, maps)):
-        return ''
-    return f'{join(top, maps[0])} has label maps, {join(top, photos[0])} has photographs'
+    """Say which folder has masks or label maps where another has photographs; empty if all look alike."""
+    places = [join(top, name) for name in names]
+    maps = [place for place in places if has_masks(folder, [join(place, path) for path in folder.below(place)])]
+    photos = [place for place in places if place not in maps]
+    return f'{maps[0]} has masks or label maps, {photos[0]} has photographs' if maps and photos else ''
 
 
 def _same_files(folder: Folder, top: str, names: list[str]) -> str:

@@ -69,6 +69,14 @@ def look_for_yolo(folder: Folder, options: Options) -> Evidence:
                 'no file has the names of the classes (data.yaml, classes.txt)',
                 'Name them in their order: --classes NAME NAME …',
             )
+    shapes = {options.shapes} if options.shapes else {'boxes'} if described.keypoints else None
+    shapes = shapes or importers.find_shapes(folder.root / file for file in files)
+    if len(shapes) > 1:
+        evidence.add_against(
+            f'the lines may be boxes with keypoints or polygons, such as in {good}',
+            'Choose: --shapes boxes or --shapes polygons.',
+        )
+    described.keypoints = shapes == {'boxes'}
     read = partial(importers.read_yolo, described=described)
     evidence.found = found = AnnotationFiles('labels of YOLO', read, files, classes=described.names)
     found.splits = _resolve_splits(folder, yaml, described, found.notes)
@@ -243,7 +251,7 @@ def _read_files(
     if most or not options.skip_missing:
         raise DataError(
             f'{len(missing)} of {len(found.files)} {found.name} have no image (first: {missing[0]}).',
-            'Put the images into the folder.'
+            'Name the folder that also has the images, or put them into this one.'
             if most
             else 'Add the images, or train on the others with --skip-missing.',
         )

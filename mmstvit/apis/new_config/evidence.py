@@ -14,7 +14,7 @@ class Evidence:
         used: Files that the reader reads, relative to the root.
         images: The images in folders of classes; empty for other kinds.
         coverage: Share of the images that the kind describes.
-        decide: What ``--task`` would decide.
+        decide: What ``--task`` would decide, if not the name of the kind; None if it would be wrong.
         refused: True if the data are of this kind and cannot be used.
     """
 
@@ -24,7 +24,7 @@ class Evidence:
     used: set[str] = field(default_factory=set)
     images: set[str] = field(default_factory=set)
     coverage: float = 1.0
-    decide: str = ''
+    decide: str | None = ''
     refused: bool = False
 
     def add_for(self, reason: str) -> None:

@@ -59,6 +59,7 @@ def look_for_coco(folder: Folder, options: Options) -> Evidence:
     if any('instances' in file.name for file in files):
         files = [file for file in files if not file.name.startswith(_OTHER_TASKS)]
     found: dict[str, list[Part]] = {}
+    alone: list[str] = []
     for file in files:
         path = folder.root / file
         try:
@@ -66,13 +67,31 @@ def look_for_coco(folder: Folder, options: Options) -> Evidence:
         except DataError as error:
             evidence.add_against(error.problem, error.remedy)
             continue
-        if content is not None:
+        if content is not None and _has_labels_only(content):
+            alone.append(str(file))
+        elif content is not None:
             split = ALL if len(files) == 1 else find_split(str(file))
             found.setdefault(split, []).append(Part(path, content))
             evidence.used.add(str(file))
             evidence.add_for(f'{file} has {len(content["images"])} images in COCO format')
     evidence.found = found
+    if alone and not found:
+        evidence.used.update(alone)
+        evidence.refuse(
+            f'{alone[0]} has a class for each image (image_id, category_id), and no boxes or masks',
+            'docs/own_data.md, "Tables", makes one folder per class of it.',
+        )
     return evidence
+
+
+def _has_labels_only(content: Mapping) -> bool:
+    """Return True if the annotations are classes of images, without boxes and masks."""
+    items = content.get('annotations')
+    items = items if isinstance(items, list) else []
+    shapes = ('bbox', 'keypoints', 'segmentation')
+    return bool(items) and all(
+        isinstance(item, dict) and 'category_id' in item and not any(map(item.get, shapes)) for item in items
+    )
 
 
 def _read_coco(path: Path, parse_all: bool = True) -> dict | None:

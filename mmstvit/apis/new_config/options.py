@@ -22,6 +22,7 @@ class Options:
         classes: Names in the order of the labels, ``VALUE=NAME`` pairs, or a file of them.
         ignore: Values of label maps that are not learned.
         map_suffix: End of the names of label maps.
+        shapes: ``'boxes'`` with keypoints or ``'polygons'``: what YOLO's lines have; None decides by their numbers.
         maps: Folder of the label maps, if images have several; the folders in its place for other splits belong to it.
         skip_missing: Train without images that are missing.
         skip_stray: Leave out images beside the folders of classes.
@@ -41,6 +42,7 @@ class Options:
     classes: list[str] = field(default_factory=list)
     ignore: list[str] = field(default_factory=list)
     map_suffix: str | None = None
+    shapes: str | None = None
     maps: Path | None = None
     skip_missing: bool = False
     skip_stray: bool = False

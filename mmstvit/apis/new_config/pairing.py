@@ -22,6 +22,7 @@ from .folder import ALL, SPLIT_NAMES, Folder, folder_distance, has_map_word, joi
 _MOST_FOLDERS = 40  # above, only folders whose paths differ in one place by a word of label maps are compared
 _SAMPLE = 4  # files of a folder that are looked at
 _PIXELS = 512  # side of the part of a file that is looked at
+_PHOTO = 4096  # colors that a JPEG file of a label map does not have
 _FEW, _MANY = 40, 300  # values of a label map, with and without soft borders
 
 
@@ -136,7 +137,7 @@ def _pair(folder: Folder, images: str, maps: str, map_suffix: str | None) -> Ite
 
 def _match(names: Sequence[str], suffix: str, candidates: Sequence[str]) -> list[tuple[str | None, dict[str, str]]]:
     """Return ends of maps, and maps by the name of the image, by the first way of comparing names that finds some."""
-    for match in (_match_ends, _match_parts):
+    for match in (_match_ends, _match_parts, functools.partial(_match_ends, normalize=_number)):
         for end in dict.fromkeys((suffix, _common_end(names, suffix))):
             results = list(match({name[: -len(end)] for name in names}, candidates))
             if results:
@@ -156,13 +157,16 @@ def _by_template(names: Sequence[str]) -> list[list[str]]:
     return [images, maps] if images and maps else [list(names)]
 
 
-def _match_ends(stems: Set[str], candidates: Sequence[str]) -> Iterator[tuple[str, dict[str, str]]]:
+def _match_ends(
+    stems: Set[str], candidates: Sequence[str], normalize: Callable[[str], str] = str
+) -> Iterator[tuple[str, dict[str, str]]]:
     """Yield ends of the names of maps that begin with the name of an image, and the maps by the name of the image."""
     ends: dict[str, dict[str, str]] = {}
-    for name in candidates:
+    ours = {normalize(stem): stem for stem in stems}
+    for name in candidates if len(ours) == len(stems) else ():
         for start, end in cuts(name):
-            if start in stems:
-                ends.setdefault(end, {})[start] = name
+            if normalize(start) in ours:
+                ends.setdefault(end, {})[ours[normalize(start)]] = name
     # An end that only a few names have is an accident, such as a.jpg beside a_2.png.
     most = max(map(len, ends.values()), default=0)
     needed = max(most / 2, min(len(stems), len(candidates)) / 4)
@@ -277,7 +281,16 @@ def look_at(path: Path) -> Look | None:
         rough = sum((part >> 6) << 8 * i for i, part in enumerate(shifts))
     count = len(np.unique(rough))
     flat = float((rough[:, 1:] == rough[:, :-1]).mean()) if rough.shape[1] > 1 else 0.0
+    if lossy and values > min(_PHOTO, array.size / 4):
+        flat = 0.0
     return Look(size, values, (count <= _FEW and flat >= 0.6) or (count <= _MANY and flat >= 0.85), colored)
+
+
+def has_masks(folder: Folder, paths: Sequence[str]) -> bool:
+    """Return True if the files, of which some are looked at, are masks or label maps, not all of them of one value."""
+    looks = [look_at(folder.root / path) for path in paths[:: -(-len(paths) // _SAMPLE)]]
+    maps = [look for look in looks if look is not None and look.is_map]
+    return len(maps) == len(looks) and any(look.values > 1 for look in maps)
 
 
 def several_maps(found: Sequence[Pairs]) -> list[Pairs]:

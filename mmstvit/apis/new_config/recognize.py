@@ -49,6 +49,7 @@ _OPTIONS = {
     'ignore': ('segments',),
     'map_suffix': ('segments',),
     'maps': ('segments',),
+    'shapes': ('labels of YOLO',),
     'images': ('segments', 'annotation files in COCO format'),
     'fix': ('annotation files in COCO format',),
     'skip_missing': ('instances',),
@@ -89,6 +90,8 @@ def recognize(options: Options) -> Data:
     others = look_for_unread_files(folder, used, described or {*folder.images}, alone=not found)
     for kind in found:
         if kind.task == 'classes':
+            if any(evidence.refused for evidence in seen.values()):
+                seen[kind].decide = None
             _contradict(seen[kind], [*(seen[other] for other in seen if other is not kind), others])
     kind = _decide(seen, others, folder, options)
     _check_options(kind, options)
@@ -142,9 +145,11 @@ def _decide(seen: dict[Layout, Evidence], others: Evidence, folder: Folder, opti
         lines += [f'  {prefix}{reason}' for reason, _ in evidence.against[:3]]
         remedies += evidence.remedies
     if len(found) == 1 and options.task is None and not seen[found[0]].remedies:
-        remedies.append(seen[found[0]].decide or f'If it is {found[0].name}: --task {found[0].task}.')
+        decide = seen[found[0]].decide
+        remedies += [] if decide is None else [decide or f'If it is {found[0].name}: --task {found[0].task}.']
     raise DataError(
-        f'{options.data} is not clear:\n' + '\n'.join(dict.fromkeys(lines)) + '\n', ' '.join(dict.fromkeys(remedies))
+        f'{options.data} is not clear:\n' + '\n'.join(dict.fromkeys(lines)) + '\n',
+        ' '.join(dict.fromkeys(remedies)) or 'Images and masks that belong together have one name: docs/own_data.md.',
     )
 
 

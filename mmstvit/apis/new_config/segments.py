@@ -61,8 +61,11 @@ def _explain_choice(folder: Folder, choices: Sequence[Pairs]) -> tuple[str, str]
     """Say why images have several maps, or maps several images, and how to choose."""
     first = {part.maps: part for part in reversed(choices)}
     ends = sorted({str(part.end) for part in choices})
-    if len(ends) > 1 and len({(part.images, part.maps) for part in choices}) == len({part.images for part in choices}):
-        return f'images have several label maps, with the ends {", ".join(ends)}', 'Choose one: --map-suffix END'
+    if len({(part.images, part.maps) for part in choices}) < len(choices):  # in one folder
+        return (
+            f'an image has several masks or label maps, with the ends {", ".join(ends)}',
+            'Choose one: --map-suffix END; masks of several classes or parts have to be joined into one label map.',
+        )
     images = sorted({part.images for part in choices})
     if len(images) > len(first):
         return (

@@ -60,7 +60,18 @@ def divide(
         lists = find_lists(folder, images)
         parts = {split: named for split, (_, named) in lists.items()} or parts
     decided = options.val is not None or bool(given) or 'val' in parts
+    if not parts.keys() & {ALL, 'train'}:
+        if options.val_fraction is None or options.val is None:
+            raise DataError(
+                f'Only images for {" and ".join(parts)} have annotations, such as {images[0]}; none is for training.',
+                'Divide these images into train and val with --val 0.2, or annotate images for training.',
+            )
+        parts = {ALL: images}
     parts = assign_splits(parts, 'image', _NAME_ONE)
+    if not lists and decided:  # lists that say the same
+        lists = {
+            split: both for split, both in find_lists(folder, images).items() if {*both[1]} == {*parts.get(split, ())}
+        }
     notes += _describe_lists(folder, lists, decided)
     listed = {image for part in parts.values() for image in part}
     if options.val is not None and options.val_fraction is not None and 'val' in parts:

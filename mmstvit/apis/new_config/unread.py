@@ -10,6 +10,7 @@ from mmstvit.fileio import VIDEO_SUFFIXES
 
 from .evidence import Evidence
 from .folder import Folder
+from .pairing import cuts
 
 _COCO = 'Export the annotations in COCO format.'
 _TABLES = 'docs/own_data.md, "Tables", turns them into one folder per class, or into labels of YOLO.'
@@ -111,10 +112,17 @@ def _name_of_image(folder: Folder, used: Set[str]) -> list[str]:
         if file not in used and not file.lower().endswith(VIDEO_SUFFIXES):
             groups.setdefault(PurePosixPath(file).suffix.lower(), []).append(file)
     for files in groups.values():
-        named = [file for file in files if folder.has_image(PurePosixPath(file).stem)]
+        named = [file for file in files if _has_image(folder, PurePosixPath(file).stem)]
         if len(named) > 1 and (2 * len(named) > len(files) or 2 * len(named) > len(folder.images)):
             return named
     return []
+
+
+def _has_image(folder: Folder, stem: str) -> bool:
+    """Return True if an image has a name, or a part of it before or behind a mark: gt_img_1 for img_1."""
+    return folder.has_image(stem) or any(
+        folder.has_image(part) for start, end in cuts(stem) for part in (start, end[1:])
+    )
 
 
 def _names_images(folder: Folder, file: str, images: Set[str]) -> bool:

@@ -30,6 +30,11 @@ def read_voc(path: Path) -> ImageAnnotations | None:
     objects = []
     for number, node in enumerate(root.findall('object'), 1):
         name, box = (node.findtext('name') or '').strip(), node.find('bndbox')
+        if box is None and node.find('robndbox') is not None:
+            raise DataError(
+                f'{path.parent} has oriented boxes (robndbox), which are not read.',
+                'If other files have the upright boxes, move this folder away.',
+            )
         try:
             left, top, right, bottom = (float(box.findtext(side)) for side in ('xmin', 'ymin', 'xmax', 'ymax'))
         except (AttributeError, TypeError, ValueError):

@@ -1,11 +1,12 @@
-"""YOLO's text files: a line is a class and fractions of the image, of a box or of a polygon."""
+"""YOLO's text files: a line is a class and fractions of the image: a box, a box with keypoints, or a polygon."""
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import yaml
 
 from mmstvit.errors import DataError
@@ -14,6 +15,7 @@ from mmstvit.fileio import read_file
 from .coco_table import ImageAnnotations, ImportedObject
 
 _LINE = re.compile(r'\d+(?:\.0*)?(?:\s+-?[\d.]+(?:[eE][-+]?\d+)?){4,}\s*')
+_MOST = 0.9  # share of the lines that a reading has to fit
 _SPLITS = dict(train='train', val='val', valid='val', validation='val', test='test')
 
 
@@ -81,6 +83,46 @@ def read_yolo_yaml(path: Path) -> YoloLabels | None:
     return YoloLabels([str(name) for name in names], splits, str(content.get('path') or ''), 'kpt_shape' in content)
 
 
+def find_shapes(paths: Iterable[Path]) -> set[str]:
+    """Find what the lines with more than four numbers may be: ``'boxes'`` with keypoints, ``'polygons'``, or both.
+
+    A box has its keypoints in it, and is in the image. The second corner of a polygon is near the others; width and
+    height of a box, read as a corner, are not. Lines of several lengths are polygons.
+    """
+    lines: list[list[float]] = []
+    for path in paths:
+        for line in read_file(path).decode('utf-8', 'ignore').splitlines():
+            if _LINE.fullmatch(line.strip()) and len(values := line.split()[1:]) > 4:
+                lines.append([*map(float, values)])
+                if len(values) != len(lines[0]):
+                    return {'polygons'}
+    if not lines:
+        return {'polygons'}
+    values = np.array(lines)
+    corners = values.reshape(len(values), -1, 2) if values.shape[1] % 2 == 0 else None
+    flags = values[:, 6::3]
+    if (values.shape[1] - 4) % 3 == 0 and np.isin(flags, (-1, 0, 1, 2)).all():  # x, y and visibility
+        points, corners = values[:, 4:].reshape(len(values), -1, 3)[..., :2], corners if flags.max() < 2 else None
+    elif corners is not None:
+        points = corners[:, 2:]
+    else:
+        return set()
+    low, high = (values[:, None, :2] + sign * values[:, None, 2:4] / 2 for sign in (-1, 1))
+    margin = (high - low) / 10
+    absent = (points <= 0).all(axis=2, keepdims=True)
+    inside = (absent | ((points > low - margin) & (points < high + margin))).all(axis=(1, 2))
+    in_image = ((low > -0.01) & (high < 1.01)).all(axis=(1, 2))
+    found = {'boxes'} if (inside & in_image).mean() >= _MOST else set()
+    ends = points.min(axis=1, keepdims=True) - low, points.max(axis=1, keepdims=True) - high
+    exact = np.all([np.abs(end) < np.maximum(margin / 4, 0.002) for end in ends], axis=(0, 2, 3)).mean() >= _MOST
+    if corners is not None and not (found and exact):
+        others = np.delete(corners, 1, axis=1)
+        first, last = others.min(axis=1), others.max(axis=1)
+        near = (corners[:, 1] >= first - (last - first)) & (corners[:, 1] <= last + (last - first))
+        found |= {'polygons'} if near.all(axis=1).mean() >= _MOST else set()
+    return found
+
+
 def read_yolo(path: Path, described: YoloLabels) -> ImageAnnotations:
     """Read the labels of an image; keypoints after a box are not used.
 
@@ -101,23 +143,24 @@ def read_yolo(path: Path, described: YoloLabels) -> ImageAnnotations:
         if line in objects:
             unused['a line that is there twice'] += 1
         elif line.strip():
-            label, values = _parse(line, f'{path}, line {number}', len(described.names))
+            label, values = _parse(line, f'{path}, line {number}', described)
             if len(values) == 4 or described.keypoints:
                 x, y, w, h = values[:4]
                 objects[line] = ImportedObject(label, [x - w / 2, y - h / 2, w, h])
-                unused['keypoints'] += described.keypoints
+                unused['keypoints'] += len(values) > 4
             else:
                 objects[line] = ImportedObject(label, polygons=[values])
     return ImageAnnotations([*objects.values()], fractions=True, unused=+unused)
 
 
-def _parse(line: str, where: str, count: int) -> tuple[int, list[float]]:
+def _parse(line: str, where: str, described: YoloLabels) -> tuple[int, list[float]]:
     """Return class and fractions of a line; raises DataError."""
     if not _LINE.fullmatch(line.strip()):
         raise DataError(
             f'{where} is {line.strip()[:80]!r}, expected a class and fractions of the image.', 'Correct the line.'
         )
     first, *rest = line.split()
+    count = len(described.names)
     label, values = int(float(first)), [float(value) for value in rest]
     if label >= count:
         raise DataError(
@@ -126,6 +169,8 @@ def _parse(line: str, where: str, count: int) -> tuple[int, list[float]]:
         )
     if len(values) == 5:
         raise DataError(f'{where} has 5 numbers after the class: a prediction with its score, not a label.')
-    if len(values) != 4 and (len(values) < 6 or len(values) % 2):
+    if len(values) % 2 and (not described.keypoints or (len(values) - 4) % 3):
         raise DataError(f'{where} has {len(values)} numbers, expected 4 of a box or pairs of a polygon.')
+    if not described.keypoints and not all(-0.5 <= value <= 1.5 for value in values):
+        raise DataError(f'{where} has numbers that are not fractions (0 to 1).', 'Correct the line.')
     return label, values
