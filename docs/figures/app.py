@@ -16,5 +16,5 @@ with sync_playwright() as client:
     page.goto('http://127.0.0.1:7860')
     page.locator('#examples button').nth(3).click()
     page.get_by_text('for the model').wait_for()
-    page.screenshot(path='docs/app.jpg', type='jpeg', quality=85)
+    page.screenshot(path='docs/app.jpg', type='jpeg', quality=85, clip=dict(x=0, y=0, width=1600, height=860))
     browser.close()
