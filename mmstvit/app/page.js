@@ -34,8 +34,8 @@ function clear() {
 // One request at a time; of those that come meanwhile only the last one is sent, so that the last click is shown.
 async function show() {
   if (!chosen.image) return;
-  wanted = {model: find('model').value, image: chosen.image, point: chosen.point, stage: find('stage').value,
-            block: find('block').value, score: find('score').value};
+  wanted = {model: find('model').value, image: chosen.image, point: chosen.point, stage: +find('stage').value,
+            block: +find('block').value, score: +find('score').value};
   if (running) return;
   running = true;
   find('status').classList.add('busy');

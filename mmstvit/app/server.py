@@ -1,11 +1,14 @@
 """The web server of the page: a few fixed addresses, for browsers on this machine."""
 
 import base64
+import contextlib
 import ipaddress
 import json
 import logging
 import socket
+import sys
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -28,11 +31,40 @@ FILES = {
 }
 EXAMPLES = Path('data/scenes/coco/val')
 MAX_REQUEST = 64 << 10  # bytes of a request that is no image
+MAX_DIGITS = 15  # of a length: Python reads no number of thousands of digits
+BODY_SECONDS = 60  # in which a request must arrive, however its bytes trickle in
 MAX_CALLS = 16  # at a time; they wait for each other
 # The page loads nothing from elsewhere, runs no code but page.js, and is shown in no frame.
 POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
 POLICY += "connect-src 'self'; form-action 'none'; frame-ancestors 'none'; base-uri 'none'"
+RELOAD = 'Reload the page.'
 logger = logging.getLogger('mmstvit.app')
+
+
+def _is_index(value: object) -> bool:
+    return type(value) is int and 0 <= value < 1000
+
+
+def _is_share(value: object) -> bool:
+    return type(value) in (int, float) and 0 <= value <= 1  # False for NaN
+
+
+def _is_point(value: object) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(map(_is_share, value))
+
+
+# What a prediction needs.
+WANTED = dict(
+    image=('the key of an image', lambda value: isinstance(value, str)),
+    model=('the path of a checkpoint', lambda value: isinstance(value, str)),
+    stage=('a number from 0', _is_index),
+    block=('a number from 0', _is_index),
+    score=('a number from 0 to 1', _is_share),
+    point=(
+        'two numbers from 0 to 1',
+        _is_point,
+    ),
+)
 
 
 class Server(ThreadingHTTPServer):
@@ -64,6 +96,11 @@ class Server(ThreadingHTTPServer):
             ) from error
         self.hosts = {address[0].lower(), 'localhost', socket.gethostname().lower()}
 
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Report a fault of a connection; a browser that has gone is none."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
+
     def is_own(self, host: str) -> bool:
         """Return True if a host, as a browser names it, is this machine.
 
@@ -85,7 +122,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Send a file of the page, the list of models, or an example."""
-        path = urlsplit(self.path).path
+        path = self.path.partition('?')[0]
         if not self._is_allowed():
             return
         if path == '/models':
@@ -105,34 +142,53 @@ class Handler(BaseHTTPRequestHandler):
             return
         upload, length = self.path == '/images', self.headers.get('Content-Length', '')
         limit = self.server.max_bytes if upload else MAX_REQUEST
-        if not length.isdecimal() or int(length) > limit:
-            return self._refuse(413, f'The file is larger than {limit / 2**20:g} MiB (--max-bytes).')
+        if not upload and self.path != '/predict':
+            return self._refuse(404, 'There is no such page.')
+        if not length.isdecimal():
+            return self._refuse(411, 'The request does not say how long it is. Send it with a Content-Length.')
+        if len(length) > MAX_DIGITS or int(length) > limit:
+            what = 'file' if upload else 'request'
+            return self._refuse(413, f'The {what} is larger than {limit / 2**20:g} MiB{" (--max-bytes)" * upload}.')
+        content = self._read(int(length))
+        if len(content) < int(length):
+            return self._refuse(408, f'The {length} bytes did not arrive within {BODY_SECONDS} seconds. Try again.')
         if not self.server.calls.acquire(blocking=False):
             return self._refuse(503, 'Too many requests at a time. Try again.')
         try:
-            content = self.rfile.read(int(length))
-            if upload:
-                key = self.server.uploads.add(content, unquote(self.headers.get('X-Name', 'the image'))[:200])
-                self._send_json(dict(key=key, note=self.server.uploads.get(key).note))
-            elif self.path == '/predict':
-                self._send_json(self._predict(json.loads(content)))
-            else:
-                self._refuse(404, 'There is no such page.')
+            status, answer = 200, self._keep(content) if upload else self._predict(content)
         except Exception as error:  # models and pipelines raise all kinds of errors
             text = str(error)
             if not isinstance(error, UserError):
                 logger.exception('A call of the page failed.')
                 text = f'That failed: {skip_reason(error)} (details are in the log of the server)'
-            self._refuse(400, text)
+            status, answer = 400, dict(error=text)
         finally:
             self.server.calls.release()
+        self._send_json(answer, status)  # may take as long as the browser likes: no call waits for it
 
-    def _predict(self, wanted: dict) -> dict:
+    def _read(self, length: int) -> bytes:
+        """Read the body of a request; return less if the browser is too slow or has gone."""
+        content, end = bytearray(), time.monotonic() + BODY_SECONDS
+        with contextlib.suppress(OSError):
+            while len(content) < length and (left := end - time.monotonic()) > 0:
+                self.connection.settimeout(left)
+                if not (part := self.rfile.read1(length - len(content))):
+                    break
+                content += part
+        self.connection.settimeout(self.timeout)
+        return bytes(content)
+
+    def _keep(self, content: bytes) -> dict:
+        """Keep an image."""
+        key = self.server.uploads.add(content, unquote(self.headers.get('X-Name', 'the image'))[:200])
+        return dict(key=key, note=self.server.uploads.get(key).note)
+
+    def _predict(self, content: bytes) -> dict:
         """Predict an image, and draw the maps of a block."""
-        image = self.server.uploads.get(str(wanted['image']))
-        point = tuple(min(max(float(side), 0.0), 1.0) for side in wanted.get('point') or (0.5, 0.5))
-        view = self.server.service.look(str(wanted['model']), image, point)
-        drawn = view.draw(int(wanted['stage']), int(wanted['block']), float(wanted['score']))
+        wanted = _read_wanted(content)
+        image = self.server.uploads.get(wanted['image'])
+        view = self.server.service.look(wanted['model'], image, tuple(wanted['point']))
+        drawn = view.draw(wanted['stage'], wanted['block'], wanted['score'])
         pictures = {name: _encode(value) for name, value in drawn.items() if isinstance(value, np.ndarray)}
         return drawn | pictures
 
@@ -167,6 +223,20 @@ class Handler(BaseHTTPRequestHandler):
 
 def _examples() -> list[Path]:
     return sorted(EXAMPLES.glob('*.jpg'))[1:7]
+
+
+def _read_wanted(content: bytes) -> dict:
+    """Read what the page asks for; raises UserError if a value is missing or of another kind."""
+    try:
+        wanted = json.loads(content)
+    except (ValueError, RecursionError):  # RecursionError: nested too deeply
+        wanted = None
+    if not isinstance(wanted, dict):
+        raise UserError('The request is not a JSON object.', RELOAD)
+    for name, (expected, is_valid) in WANTED.items():
+        if not is_valid(wanted.get(name)):
+            raise UserError(f'The request needs {name}: {expected}.', RELOAD)
+    return wanted
 
 
 def _encode(picture: np.ndarray) -> str:

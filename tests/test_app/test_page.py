@@ -1,14 +1,18 @@
 """The page in a real browser: tasks, quick clicks, errors, two tabs; and what the server refuses."""
 
+import contextlib
 import csv
 import io
 import json
+import math
 import os
 import shutil
 import socket
+import struct
 import subprocess
 import sys
 import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -18,7 +22,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from mmstvit.app.server import Server
+from mmstvit.app.server import MAX_CALLS, Server
 from mmstvit.app.service import Service
 from mmstvit.app.uploads import Uploads
 from mmstvit.errors import UserError
@@ -344,21 +348,94 @@ def test_only_its_own_files_are_sent(site):
     assert status == 200 and text
 
 
-@pytest.mark.parametrize(
-    'body',
-    [b'', b'[]', b'{}', b'[' * 50_000, b'{"image": {"a": 1}}', b'{"image": "../outside.pth", "model": ""}', b'\xff'],
-)
-def test_requests_that_make_no_sense_are_errors(site, body):
+SOUND = dict(image='a', model='b', stage=0, block=0, score=0.3, point=[0.5, 0.5])
+
+
+@pytest.mark.parametrize('body', [b'', b'{', b'[1]', b'[' * 60_000, b'\xff', b'9' * 5000])
+def test_requests_that_are_no_object_are_refused(site, body, caplog):
     status, text = send(site, '/predict', body)
-    assert status == 400 and 'Traceback' not in text and json.loads(text)['error']
+    assert status == 400 and json.loads(text)['error'].startswith('The request is not a JSON object.')
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    ('name', 'value'),
+    [
+        *(('image', {'a': 1}), ('model', None), ('stage', math.inf), ('stage', -1), ('stage', True), ('block', [1])),
+        *(('block', 10**400), ('score', 'x'), ('score', math.nan), ('score', 10**400), ('point', [math.nan, 0.5])),
+        *(('point', [0.5]), ('point', [2, 0]), ('point', 'ab'), ('point', {'a': 1, 'b': 1})),
+    ],
+)
+def test_values_that_make_no_sense_are_named(site, name, value, caplog):
+    status, text = send(site, '/predict', json.dumps({**SOUND, name: value}).encode())
+    assert status == 400 and json.loads(text)['error'].startswith(f'The request needs {name}: ')
+    assert not caplog.records
+
+
+def test_an_image_that_was_never_sent(site):
+    status, text = send(site, '/predict', json.dumps(SOUND).encode())
+    assert status == 400 and 'no longer kept' in text
+
+
+def ask(site, first: str, headers: str = '', body: bytes = b'') -> socket.socket:
+    """Send a request, or a part of one, as no browser would."""
+    client = socket.create_connection(('127.0.0.1', site.port), timeout=30)
+    client.sendall(f'{first} HTTP/1.1\r\nHost: 127.0.0.1:{site.port}\r\n{headers}\r\n'.encode() + body)
+    return client
+
+
+@pytest.mark.parametrize(
+    ('first', 'headers', 'status'),
+    [
+        ('GET http://[', '', 404),
+        ('POST /images', '', 411),
+        ('POST /images', 'Transfer-Encoding: chunked\r\n', 411),
+        ('POST /images', 'Content-Length: -1\r\n', 411),
+        ('POST /images', f'Content-Length: {"9" * 5000}\r\n', 413),
+    ],
+)
+def test_odd_requests_are_answered(site, first, headers, status):
+    with ask(site, first, headers) as client:
+        assert client.recv(100).startswith(f'HTTP/1.0 {status} '.encode())
 
 
 def test_sizes_are_limited(site):
     assert send(site, '/images', bytes(MAX_BYTES + 1))[0] == 413
     assert send(site, '/predict', bytes(70_000))[0] == 413
-    with socket.create_connection(('127.0.0.1', site.port)) as client:  # no length, as of a stream without end
-        client.sendall(f'POST /images HTTP/1.1\r\nHost: 127.0.0.1:{site.port}\r\n\r\n'.encode())
-        assert b' 413 ' in client.recv(100)
+
+
+def test_calls_that_send_nothing_keep_nobody_waiting(site):
+    with contextlib.ExitStack() as stack:
+        for _ in range(MAX_CALLS + 4):
+            stack.enter_context(ask(site, 'POST /images', 'Content-Length: 100\r\n', b'a'))
+        assert send(site, '/images', (site.root / 'data/scenes/coco/val/1.jpg').read_bytes())[0] == 200
+
+
+def test_a_request_must_arrive_in_time(site, monkeypatch):
+    """However its bytes trickle in."""
+    monkeypatch.setattr('mmstvit.app.server.BODY_SECONDS', 1)
+    with ask(site, 'POST /images', 'Content-Length: 100\r\n') as client:
+        client.settimeout(0.2)
+        for _ in range(50):
+            client.sendall(b'a')
+            with contextlib.suppress(TimeoutError):
+                assert b' 408 ' in client.recv(100)
+                return
+        pytest.fail('The server still waits.')
+
+
+def test_a_browser_that_goes_is_no_fault(site, capfd, caplog):
+    for body in (b'', b'a' * 100):
+        client = ask(site, 'POST /images', 'Content-Length: 100\r\n', body)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0))  # close() resets
+        client.close()
+    for _ in range(20):
+        client = ask(site, 'GET /examples/1.jpg')
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0))
+        client.close()
+    assert send(site, '/models')[0] == 200
+    time.sleep(0.5)  # the threads of the others
+    assert capfd.readouterr().err == '' and not caplog.records
 
 
 @pytest.mark.parametrize('port', ['used', 99_999])
