@@ -60,10 +60,7 @@ WANTED = dict(
     stage=('a number from 0', _is_index),
     block=('a number from 0', _is_index),
     score=('a number from 0 to 1', _is_share),
-    point=(
-        'two numbers from 0 to 1',
-        _is_point,
-    ),
+    point=('two numbers from 0 to 1', _is_point),
 )
 
 

@@ -351,7 +351,7 @@ def test_only_its_own_files_are_sent(site):
 SOUND = dict(image='a', model='b', stage=0, block=0, score=0.3, point=[0.5, 0.5])
 
 
-@pytest.mark.parametrize('body', [b'', b'{', b'[1]', b'[' * 60_000, b'\xff', b'9' * 5000])
+@pytest.mark.parametrize('body', [b'', b'{', b'[1]', b'[' * 60_000, b'\xff', b'9' * 5000], ids=range(6))
 def test_requests_that_are_no_object_are_refused(site, body, caplog):
     status, text = send(site, '/predict', body)
     assert status == 400 and json.loads(text)['error'].startswith('The request is not a JSON object.')
@@ -362,7 +362,7 @@ def test_requests_that_are_no_object_are_refused(site, body, caplog):
     ('name', 'value'),
     [
         *(('image', {'a': 1}), ('model', None), ('stage', math.inf), ('stage', -1), ('stage', True), ('block', [1])),
-        *(('block', 10**400), ('score', 'x'), ('score', math.nan), ('score', 10**400), ('point', [math.nan, 0.5])),
+        *(('block', 2000), ('score', 'x'), ('score', math.nan), ('score', 2), ('point', [math.nan, 0.5])),
         *(('point', [0.5]), ('point', [2, 0]), ('point', 'ab'), ('point', {'a': 1, 'b': 1})),
     ],
 )
@@ -393,6 +393,7 @@ def ask(site, first: str, headers: str = '', body: bytes = b'') -> socket.socket
         ('POST /images', 'Content-Length: -1\r\n', 411),
         ('POST /images', f'Content-Length: {"9" * 5000}\r\n', 413),
     ],
+    ids=['address', 'no length', 'chunked', 'negative', 'digits'],
 )
 def test_odd_requests_are_answered(site, first, headers, status):
     with ask(site, first, headers) as client:
