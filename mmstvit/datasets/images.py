@@ -17,6 +17,7 @@ from mmengine import fileio
 from mmengine.fileio import LocalBackend, register_backend
 
 from mmstvit.dependencies import LIBRARIES
+from mmstvit.errors import one_line
 from mmstvit.fileio import PixelsError, find_placeholder, image_size, is_local, open_image, read_file
 
 _JPEG = b'\xff\xd8\xff'
@@ -191,6 +192,8 @@ def find_damage(content: bytes) -> str | None:
         return 'the file is truncated (JPEG without end marker)'
     if content.startswith(_PNG) and _PNG_END not in content:
         return 'the file is truncated (PNG without end marker)'
+    if content.startswith(_PNG) and any(name != one_line(name) for name in _profile_names(content)):
+        return 'the name of its color profile has control characters'  # which libpng writes to the terminal
     try:
         with open_image(io.BytesIO(content)):
             return None
@@ -198,6 +201,15 @@ def find_damage(content: bytes) -> str | None:
         return str(error)
     except (OSError, SyntaxError, ValueError):
         return None  # unknown to Pillow: the decoder decides
+
+
+def _profile_names(content: bytes) -> Iterator[str]:
+    """Read the names of color profiles in a PNG file."""
+    position = len(_PNG)
+    while kind := content[position + 4 : position + 8]:
+        if kind == b'iCCP':
+            yield content[position + 8 : position + 88].partition(b'\0')[0].decode('latin-1')
+        position += 12 + int.from_bytes(content[position : position + 4], 'big')
 
 
 def _has_jpeg_end(content: bytes) -> bool:

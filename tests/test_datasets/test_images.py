@@ -5,6 +5,7 @@ import functools
 import io
 import pickle
 import threading
+import zlib
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -66,6 +67,20 @@ def test_whole_files_are_accepted(name, tmp_path):
     path = tmp_path / 'image'
     path.write_bytes(WHOLE[name])
     assert load(path)['img'].shape == (64, 64, 3)
+
+
+@pytest.mark.parametrize(('name', 'refused'), [(b'\x1b[31mred', True), (b'\x9b31mred', True), (b'Display \xe9', False)])
+def test_names_that_a_terminal_would_obey(name, refused, capfd):
+    """Libpng writes the name of a damaged color profile to the terminal."""
+    png, data = WHOLE['png'], b'iCCP' + name + b'\0\0' + zlib.compress(bytes(range(256)))
+    chunk = (len(data) - 4).to_bytes(4, 'big') + data + zlib.crc32(data).to_bytes(4, 'big')
+    content = png[:33] + chunk + png[33:]  # behind the header
+    if refused:
+        with pytest.raises(UnreadableError, match='color profile'):
+            IMAGE_READER.decode(content)
+        assert capfd.readouterr().err == ''
+    else:
+        assert IMAGE_READER.decode(content).shape == (64, 64, 3)
 
 
 @pytest.mark.parametrize('name', ['baseline', 'progressive', 'restart markers', 'thumbnail', 'png'])
