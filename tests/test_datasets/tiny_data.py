@@ -24,6 +24,14 @@ def write(path: Path, array: np.ndarray) -> None:
     assert cv2.imwrite(str(path), array)
 
 
+def film(path: Path, count: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*'MJPG'), 10, (64, 48))
+    for i in range(count):
+        writer.write(draw(i, 48, 64, 3))
+    writer.release()
+
+
 def coco_content(classes: tuple[str, ...] = CLASSES) -> dict:
     """An annotation file with one object per image, masks as polygons and RLE in turn."""
     annotations = []

@@ -7,7 +7,9 @@ from types import ModuleType
 
 import pytest
 
+from ..helpers import NANO
 from ..in_process import restored, run_main
+from ..nano import make_config, save_model
 
 
 @pytest.fixture
@@ -59,3 +61,10 @@ def refused(convert: Callable[..., str], tmp_path: Path) -> Callable[..., None]:
         assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob('*')} == before
 
     return refused
+
+
+@pytest.fixture(scope='session')
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A checkpoint of an untrained model for each library, with its config as MMEngine stores it."""
+    folder = tmp_path_factory.mktemp('checkpoints')
+    return {library: save_model(make_config(library), folder / f'{library}.pth') for library in NANO}

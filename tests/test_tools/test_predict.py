@@ -24,10 +24,9 @@ from mmstvit.apis.predict.predictor import Predictor, load_predictor
 from mmstvit.checkpoint import to_mmstvit
 from mmstvit.fileio import safe_loading
 
-from ..helpers import NANO
 from ..in_process import run_main
-from ..nano import dump, make_config, save_model
-from ..test_datasets.tiny_data import HEIGHT, MAKERS, WIDTH, draw, images, write
+from ..nano import dump, make_config
+from ..test_datasets.tiny_data import HEIGHT, MAKERS, WIDTH, draw, film, images, write
 
 CLASSES = {
     'mmdet': ['circle', 'square', 'triangle', 'star', 'digit'],
@@ -36,13 +35,6 @@ CLASSES = {
 }
 SCORE = 0.1  # of an untrained detector
 pytestmark = pytest.mark.usefixtures('in_folder')
-
-
-@pytest.fixture(scope='module')
-def checkpoints(tmp_path_factory) -> dict[str, Path]:
-    """A checkpoint of an untrained model for each library, with its config as MMEngine stores it."""
-    folder = tmp_path_factory.mktemp('checkpoints')
-    return {library: save_model(make_config(library), folder / f'{library}.pth') for library in NANO}
 
 
 @pytest.fixture
@@ -273,7 +265,9 @@ def test_an_interrupt_completes_the_files(library, file, checkpoints, in_folder,
     with pytest.raises(SystemExit) as ended:
         run_main('predict.py', checkpoints[library], 'in', '--out-dir', 'out', cwd=in_folder)
     assert ended.value.code == 143
-    assert capsys.readouterr().err.endswith(f'interrupted. 2 predictions are complete in out/{file}.\n')
+    assert capsys.readouterr().err.endswith(
+        f'interrupted. 2 predictions are complete in out/{file}. To go on: --continue\n'
+    )
     names = (
         rows()
         if library == 'mmpretrain'
@@ -318,14 +312,6 @@ def test_folder_with_files_is_not_written_to(checkpoints, in_folder):
     with pytest.raises(UserError, match='out exists and is not an empty folder'):
         predict(checkpoints['mmpretrain'], ['a.png'], 'out')
     assert [path.name for path in Path('out').iterdir()] == ['mine.txt']
-
-
-def film(path: Path, count: int) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*'MJPG'), 10, (64, 48))
-    for i in range(count):
-        writer.write(draw(i, 48, 64, 3))
-    writer.release()
 
 
 def test_video_gives_a_video_and_results_of_every_frame(checkpoints, in_folder):

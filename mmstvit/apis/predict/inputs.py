@@ -43,11 +43,13 @@ class InputFiles:
         sources: Images and videos, each once.
         faults: Reasons by input, of inputs without any.
         ignored: Number of other files in folders, by suffix.
+        root: The folder that all inputs share.
     """
 
     sources: list[Source] = field(default_factory=list)
     faults: dict[str, str] = field(default_factory=dict)
     ignored: Counter = field(default_factory=Counter)
+    root: str = ''
 
 
 def find_inputs(inputs: Sequence[str | Path]) -> InputFiles:
@@ -62,12 +64,13 @@ def find_inputs(inputs: Sequence[str | Path]) -> InputFiles:
             roots.setdefault(file, root)
     if not roots:
         return result
-    shared = os.path.commonpath(roots.values())
-    names = {file: file.relative_to(shared) for file in roots}
-    # Compared in lower case: not every file system tells them apart.
-    stems = Counter(str(name.with_suffix('')).lower() for name in names.values())
+    result.root = os.path.commonpath(roots.values())
+    names = {file: file.relative_to(result.root) for file in roots}
+    # Compared in lower case: not every file system tells them apart. `a.jpg` is the name of an image, too, beside the
+    # stem of `a.jpg.png`.
+    taken = Counter(str(part).lower() for name in names.values() for part in (name, name.with_suffix('')))
     for file, name in names.items():
-        stem = name.with_suffix('') if stems[str(name.with_suffix('')).lower()] == 1 else name
+        stem = name.with_suffix('') if taken[str(name.with_suffix('')).lower()] == 1 else name
         result.sources.append(Source(file, name.as_posix(), stem.as_posix()))
     return result
 

@@ -3,88 +3,112 @@
 import csv
 import json
 import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, TextIO
 
 import cv2
 import numpy as np
 from mmengine.structures import BaseDataElement
 
+from mmstvit.datasets.images import UnreadableError
 from mmstvit.drawing import Color, draw_classes, draw_map, draw_objects, read_classes, read_map, read_objects
 from mmstvit.drawing.predictions import TOP
 from mmstvit.errors import UserError, one_line
-from mmstvit.fileio import mark_results
 
-from .inputs import video_property
+from .inputs import Source, video_property
 from .predictor import Picture
+from .records import Records
 
+_LONGEST_JPEG = 65_500  # OpenCV's encoder
 # The sign of a formula, also as a wide character, at the start of a cell or after the separator of many languages;
 # white space and characters without a width may stand before it.
 _FORMULA = re.compile(r'((?:^|;)[\s\ufeff\u200b-\u200f\u2060]*)([=+\-@＝＋－＠])')
 
 
 class Results:
-    """Results of one kind in a folder. Files that grow are named ``*.partial`` until :meth:`close`.
+    """Results of one kind in a folder.
 
     Args:
-        folder: The folder; made if needed.
+        records: Records of the folder.
         classes: Names of the classes.
         colors: RGB color of each class.
         score: Lowest score that is kept.
+
+    Attributes:
+        faults: Reasons by name, of videos that were not written completely.
     """
 
     wanted: ClassVar[str]  # attribute of a prediction
     file: ClassVar[str]
 
-    def __init__(self, folder: Path, classes: list[str], colors: list[Color], score: float) -> None:
-        self.folder, self.classes, self.colors, self.score = folder, classes, colors, score
-        mark_results(folder)
-        self._partial = folder / f'{self.file}.partial'
-        self._stream = open(self._partial, 'w', encoding='utf-8', newline='')  # noqa: SIM115
-        self._video: tuple[Path, cv2.VideoWriter] | None = None
+    def __init__(self, records: Records, classes: list[str], colors: list[Color], score: float) -> None:
+        self.records, self.classes, self.colors, self.score = records, classes, colors, score
+        self.faults: dict[str, str] = {}
+        self._video: Video | None = None
 
     def add(self, picture: Picture, sample: BaseDataElement) -> None:
-        """Write the prediction of an image, and draw it."""
+        """Write the prediction of an image, and draw it.
+
+        Raises:
+            UserError: The model predicts something else.
+            UnreadableError: It cannot be drawn.
+            OSError: It cannot be written.
+        """
         if self.wanted not in sample:
             raise UserError(
                 f'The model does not predict {self.wanted}, which predict.py needs; it has {sample.keys()}.'
             )
-        drawn = self._write(picture, sample)
+        source = picture.source
+        result, images, drawn = self._read(picture, sample)
         drawn = cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR)
-        if picture.source.is_video:
-            self._add_frame(picture, drawn)
-        else:
-            write_image(self.folder / 'pictures' / f'{picture.source.stem}.jpg', drawn)
+        if not source.is_video:
+            if max(drawn.shape) > _LONGEST_JPEG:
+                raise UnreadableError(f'its side of {max(drawn.shape)} pixels is too long for a JPEG ({_LONGEST_JPEG})')
+            images[f'pictures/{source.stem}.jpg'] = drawn
+        elif self._video is None or self._video.source != source:
+            self.end_video()
+            self.records.claim(source.name, [f'pictures/{source.stem}.mp4'])
+            self._video = Video(source, self.records.folder / f'pictures/{source.stem}.mp4', drawn)
+        if images:
+            self.records.claim(source.name, images)
+        for name, image in images.items():
+            write_image(self.records.folder / name, image)
+        if source.is_video:
+            self._video.add(drawn)
+        self.records.add(source.name, result)
+        if not source.is_video:
+            self.records.finish(source.name)
 
-    def _write(self, picture: Picture, sample: BaseDataElement) -> np.ndarray:
-        """Write the prediction; returns the drawn picture in RGB."""
+    def end_video(self, complete: bool = True) -> None:
+        """Close the video that is written; ``complete``: all of its frames are in it."""
+        if self._video is not None:
+            video, self._video = self._video, None
+            if not video.close():
+                self.faults[video.source.name] = 'not all frames could be written to its video'
+            elif complete:
+                self.records.finish(video.source.name)
+
+    def write(self, names: Sequence[str]) -> str:
+        """Write the file of all results from the records, in the order of these names of inputs; returns a remark."""
+        try:
+            self.records.claim('', [self.file])
+        except UnreadableError as error:
+            raise UserError(f'{error}.', 'Move it away, and go on with --continue.') from error
+        target = self.records.folder / self.file
+        partial = target.with_name(f'{self.file}.partial')
+        with open(partial, 'w', encoding='utf-8', newline='') as stream:
+            note = self._compose(stream, self.records.results(names))
+        partial.replace(target)
+        return note
+
+    def _read(self, picture: Picture, sample: BaseDataElement) -> tuple[dict, dict[str, np.ndarray], np.ndarray]:
+        """Return what is recorded of a prediction, its images to write by name, and the drawn picture in RGB."""
         raise NotImplementedError
 
-    def _add_frame(self, picture: Picture, drawn: np.ndarray) -> None:
-        target = self.folder / 'pictures' / f'{picture.source.stem}.mp4'
-        if self._video is None or self._video[0] != target:
-            self._close_video()
-            target.parent.mkdir(parents=True, exist_ok=True)
-            rate = video_property(picture.source.path, cv2.CAP_PROP_FPS) or 25
-            size = drawn.shape[1], drawn.shape[0]
-            self._video = target, cv2.VideoWriter(str(target), cv2.VideoWriter_fourcc(*'mp4v'), rate, size)
-        self._video[1].write(drawn)
-
-    def _close_video(self) -> None:
-        if self._video is not None:
-            self._video[1].release()
-            self._video = None
-
-    @property
-    def note(self) -> str:
-        """Remark on the results; empty if there is none."""
-        return ''
-
-    def close(self) -> None:
-        """Complete the files."""
-        self._close_video()
-        self._stream.close()
-        self._partial.rename(self.folder / self.file)
+    def _compose(self, stream: TextIO, results: Iterable[dict]) -> str:
+        """Write the content of the file; returns a remark on the results, or an empty string."""
+        raise NotImplementedError
 
 
 class Instances(Results):
@@ -95,44 +119,40 @@ class Instances(Results):
 
     wanted, file = 'pred_instances', 'predictions.json'
 
-    def __init__(self, *args: object) -> None:
-        super().__init__(*args)
-        self._images: list[dict] = []
-        self._count, self._best = 0, 0.0
-        categories = [dict(id=i, name=name) for i, name in enumerate(self.classes, 1)]
-        self._stream.write(f'{{"categories": {json.dumps(categories)},\n"annotations": [')
-
-    def _write(self, picture: Picture, sample: BaseDataElement) -> np.ndarray:
-        self._best = max([self._best, *sample.pred_instances.scores.tolist()])
-        found = read_objects(sample.pred_instances, self.score)
-        height, width = picture.image.shape[:2]
-        self._images.append(dict(id=len(self._images) + 1, file_name=picture.name, width=width, height=height))
+    def _read(self, picture: Picture, sample: BaseDataElement) -> tuple[dict, dict[str, np.ndarray], np.ndarray]:
+        found, objects = read_objects(sample.pred_instances, self.score), []
         for i, label in enumerate(found.labels):
-            self._count += 1
             x1, y1, x2, y2 = found.boxes[i].tolist()
             entry = dict(
-                id=self._count,
-                image_id=len(self._images),
                 category_id=label + 1,
                 bbox=[round(value, 2) for value in (x1, y1, x2 - x1, y2 - y1)],
                 area=round((x2 - x1) * (y2 - y1), 2),
                 iscrowd=0,
                 score=round(found.scores[i], 6),
             )
-            if found.masks is not None:
-                entry |= _encode(found.masks[i])
-            self._stream.write((',\n' if self._count > 1 else '\n') + json.dumps(entry))
-        return draw_objects(picture.rgb, found, self.classes, self.colors)
+            objects.append(entry if found.masks is None else entry | _encode(found.masks[i]))
+        height, width = picture.image.shape[:2]
+        image = dict(file_name=picture.name, width=width, height=height)
+        best = max(sample.pred_instances.scores.tolist(), default=0.0)
+        return (
+            dict(image=image, objects=objects, best=best),
+            {},
+            draw_objects(picture.rgb, found, self.classes, self.colors),
+        )
 
-    @property
-    def note(self) -> str:
-        """Reason if there is no object at all."""
-        return '' if self._count else f'no object has a score of {self.score} or more: the highest is {self._best:.3f}'
-
-    def close(self) -> None:
-        """Complete the files."""
-        self._stream.write(f'],\n"images": {json.dumps(self._images)}}}\n')
-        super().close()
+    def _compose(self, stream: TextIO, results: Iterable[dict]) -> str:
+        images, count, best = [], 0, 0.0
+        categories = [dict(id=i, name=name) for i, name in enumerate(self.classes, 1)]
+        stream.write(f'{{"categories": {json.dumps(categories)},\n"annotations": [')
+        for result in results:
+            images.append(dict(id=len(images) + 1, **result['image']))
+            best = max(best, result['best'])
+            for entry in result['objects']:
+                count += 1
+                line = json.dumps(dict(id=count, image_id=len(images), **entry))
+                stream.write((',\n' if count > 1 else '\n') + line)
+        stream.write(f'],\n"images": {json.dumps(images)}}}\n')
+        return '' if count else f'no object has a score of {self.score} or more: the highest is {best:.3f}'
 
 
 def _encode(mask: np.ndarray) -> dict:
@@ -154,20 +174,18 @@ class Segments(Results):
 
     wanted, file = 'pred_sem_seg', 'legend.csv'
 
-    def __init__(self, *args: object) -> None:
-        super().__init__(*args)
-        rows = csv.writer(self._stream)
+    def _read(self, picture: Picture, sample: BaseDataElement) -> tuple[dict, dict[str, np.ndarray], np.ndarray]:
+        labels = read_map(sample.pred_sem_seg)
+        stem = picture.name if picture.source.is_video else picture.source.stem
+        values = labels.astype(np.uint8 if len(self.classes) <= 256 else np.uint16)
+        return {}, {f'maps/{stem}.png': values}, draw_map(picture.rgb, labels, self.classes, self.colors)
+
+    def _compose(self, stream: TextIO, results: Iterable[dict]) -> str:
+        rows = csv.writer(stream)
         rows.writerow(['id', 'name', 'color'])
         for i, (name, color) in enumerate(zip(self.classes, self.colors, strict=True)):
             rows.writerow([i, text_cell(name), '#{:02x}{:02x}{:02x}'.format(*color)])
-
-    def _write(self, picture: Picture, sample: BaseDataElement) -> np.ndarray:
-        labels = read_map(sample.pred_sem_seg)
-        stem = picture.name if picture.source.is_video else picture.source.stem
-        write_image(
-            self.folder / 'maps' / f'{stem}.png', labels.astype(np.uint8 if len(self.classes) <= 256 else np.uint16)
-        )
-        return draw_map(picture.rgb, labels, self.classes, self.colors)
+        return ''
 
 
 class Classes(Results):
@@ -175,18 +193,54 @@ class Classes(Results):
 
     wanted, file = 'pred_score', 'predictions.csv'
 
-    def __init__(self, *args: object) -> None:
-        super().__init__(*args)
-        self._rows = csv.writer(self._stream)
+    def _read(self, picture: Picture, sample: BaseDataElement) -> tuple[dict, dict[str, np.ndarray], np.ndarray]:
+        best = [(name, score) for name, score in read_classes(sample, self.classes) if score >= self.score]
+        cells = [cell for name, score in best for cell in (name, round(score, 6))]
+        drawn = draw_classes(picture.rgb, [f'{name} {score:.2f}' for name, score in best])
+        return dict(cells=[picture.name, *cells]), {}, drawn
+
+    def _compose(self, stream: TextIO, results: Iterable[dict]) -> str:
+        rows = csv.writer(stream)
         count = min(TOP, len(self.classes))
         header = [f'{name}{i}' for i in ('', *(f'_{i}' for i in range(2, count + 1))) for name in ('class', 'score')]
-        self._rows.writerow(['file', *header])
+        rows.writerow(['file', *header])
+        for result in results:
+            rows.writerow([text_cell(cell) if isinstance(cell, str) else cell for cell in result['cells']])
+        return ''
 
-    def _write(self, picture: Picture, sample: BaseDataElement) -> np.ndarray:
-        best = [(name, score) for name, score in read_classes(sample, self.classes) if score >= self.score]
-        cells = (cell for name, score in best for cell in (text_cell(name), round(score, 6)))
-        self._rows.writerow([text_cell(picture.name), *cells])
-        return draw_classes(picture.rgb, [f'{name} {score:.2f}' for name, score in best])
+
+class Video:
+    """A video (MP4) that is written frame by frame.
+
+    Args:
+        source: The video whose frames are predicted.
+        path: The file to write.
+        frame: The first frame.
+
+    Raises:
+        UnreadableError: The encoder does not take it.
+    """
+
+    def __init__(self, source: Source, path: Path, frame: np.ndarray) -> None:
+        self.source, self._path, self._count = source, path, 0
+        path.parent.mkdir(parents=True, exist_ok=True)
+        rate, size = video_property(source.path, cv2.CAP_PROP_FPS) or 25, frame.shape[1::-1]
+        self._writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*'mp4v'), rate, size)
+        if not self._writer.isOpened():
+            path.unlink(missing_ok=True)
+            raise UnreadableError(
+                f'no video (MP4) of {size[0]} × {size[1]} pixels with {rate:g} frames per second can be written'
+            )
+
+    def add(self, frame: np.ndarray) -> None:
+        """Write a frame; OpenCV does not say if it could not."""
+        self._writer.write(frame)
+        self._count += 1
+
+    def close(self) -> bool:
+        """Complete the file; returns True if it has all frames."""
+        self._writer.release()
+        return self._path.exists() and video_property(self._path, cv2.CAP_PROP_FRAME_COUNT) == self._count
 
 
 def write_image(path: Path, image: np.ndarray) -> None:

@@ -1,0 +1,187 @@
+"""``tools/predict.py`` twice into one folder, after kills and full disks, and results that cannot be written."""
+
+import json
+import os
+import resource
+import signal
+import struct
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from mmstvit.apis import UserError, predict
+from mmstvit.apis.predict.predictor import Predictor
+
+from ..helpers import ROOT
+from ..in_process import run_main
+from ..test_datasets.tiny_data import draw, film, write
+
+pytestmark = pytest.mark.usefixtures('in_folder')
+SCORE = 0.1  # of an untrained detector
+
+
+def results(folder: str = 'out') -> dict[str, bytes]:
+    """Return all results of a folder, without what is hidden."""
+    paths = (path for path in Path(folder).rglob('*') if path.is_file() and not path.name.startswith('.'))
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
+
+
+def done(folder: str = 'out') -> int:
+    return sum(path.read_text().count('"done"') for path in Path(folder).glob('.mmstvit-records.*'))
+
+
+@pytest.mark.parametrize('library', ['mmdet', 'mmseg', 'mmpretrain'])
+def test_a_killed_run_goes_on_with_what_is_missing(library, checkpoints, in_folder, monkeypatch):
+    for i in range(40):
+        write(in_folder / f'in/{i:02}.jpg', draw(i))
+    options = {} if library == 'mmseg' else dict(score=SCORE)
+    predict(checkpoints[library], ['in'], 'whole', **options)
+    command = [sys.executable, str(ROOT / 'tools/predict.py'), checkpoints[library], 'in', '--out-dir', 'out']
+    process = subprocess.Popen([*command, *(() if library == 'mmseg' else ('--score', str(SCORE)))])
+    while done() < 3:
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    with open('out/.mmstvit-records.0', 'ab') as records:
+        records.write(b'{"source": "39.jpg", "res')  # cut off by the kill
+    kept, predicted, original = done(), [], Predictor.predict
+    assert 3 <= kept < 40
+    with pytest.raises(UserError, match=r'out holds results.*--continue.*--force.*--out-dir'):
+        predict(checkpoints[library], ['in'], 'out', **options)
+    monkeypatch.setattr(Predictor, 'predict', lambda *args: predicted.append(1) or original(*args))
+    summary = predict(checkpoints[library], ['in'], 'out', resume=True, **options)
+    assert len(predicted) == 40 - kept
+    assert summary.count == 40
+    assert results() == results('whole')
+    write(in_folder / 'in/00a.jpg', draw(99))  # a new image; its place is behind 00.jpg
+    predict(checkpoints[library], ['in'], 'out', resume=True, **options)
+    assert len(predicted) == 41 - kept
+    if library == 'mmdet':
+        names = [image['file_name'] for image in json.loads(Path('out/predictions.json').read_text())['images']]
+        assert names == sorted(os.listdir('in'))
+
+
+def test_a_full_disk_ends_with_one_line_and_loses_nothing(checkpoints, in_folder, capsys):
+    for i in range(8):
+        write(in_folder / f'in/{i}.png', draw(i, 64, 64, 3))
+    predict(checkpoints['mmdet'], ['in'], 'whole', score=SCORE)
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    size = Path('whole/.mmstvit-records.0').stat().st_size
+    arguments = (checkpoints['mmdet'], 'in', '--out-dir', 'out', '--score', SCORE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size // 2, limit[1]))
+    try:
+        with pytest.raises(SystemExit, match=r'cannot be written to out: File too large.*--continue'):
+            run_main('predict.py', *arguments, cwd=in_folder)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert 0 < done() < 8
+    run_main('predict.py', *arguments, '--continue', cwd=in_folder)
+    assert results() == results('whole')
+
+
+def test_force_removes_results_and_nothing_of_the_user(checkpoints, in_folder):
+    for name in ('x/a.png', 'b.png'):
+        write(in_folder / 'in' / name, draw(0))
+    for path in ('mine.txt', 'elsewhere/c.jpg'):
+        (in_folder / path).parent.mkdir(exist_ok=True)
+        (in_folder / path).write_text('mine')
+    predict(checkpoints['mmseg'], ['in'], 'out')
+    for path in ('out/notes.txt', 'out/pictures/x/mine.jpg', 'out/pictures/new.jpg'):
+        Path(path).write_text('mine')
+    Path('out/maps/link').symlink_to(in_folder)
+    # What a stranger could have written.
+    outside = ['../mine.txt', str(in_folder / 'mine.txt'), 'pictures/../notes.txt', 'maps/link/mine.txt', 'notes.txt']
+    with open('out/.mmstvit-records.7', 'w') as records:
+        records.write(json.dumps(dict(source='b.png', files=outside)) + '\n')
+    (in_folder / 'in/b.png').unlink()
+    write(in_folder / 'in/new.png', draw(1))
+    summary = predict(checkpoints['mmseg'], ['in'], 'out', force=True)
+    assert summary.skipped == {'new.png': 'out/pictures/new.jpg exists, and is not a result of it'}
+    assert set(results()) == {'legend.csv', 'maps/x/a.png', 'pictures/x/a.jpg', 'notes.txt', 'pictures/x/mine.jpg',
+                              'pictures/new.jpg'}  # fmt: skip
+    assert Path('mine.txt').read_text() == Path('out/notes.txt').read_text() == 'mine'
+
+
+def test_force_keeps_the_results_if_no_input_can_be_read(checkpoints, in_folder):
+    write(in_folder / 'a.png', draw(0))
+    predict(checkpoints['mmpretrain'], ['a.png'], 'out')
+    before = results()
+    Path('text.png').write_text('text')
+    for inputs in (['text.png'], ['gone.png']):
+        with pytest.raises(UserError, match='no input could be predicted'):
+            predict(checkpoints['mmpretrain'], inputs, 'out', force=True)
+    assert results() == before
+
+
+def test_other_settings_or_damaged_records_do_not_go_on(checkpoints, in_folder):
+    write(in_folder / 'a.png', draw(0))
+    predict(checkpoints['mmpretrain'], ['a.png'], 'out', resume=True)  # nothing is there: as without it
+    with pytest.raises(UserError, match='these differ: score'):
+        predict(checkpoints['mmpretrain'], ['a.png'], 'out', score=0.5, resume=True)
+    with pytest.raises(UserError, match='these differ: checkpoint'):
+        predict(checkpoints['mmseg'], ['a.png'], 'out', resume=True)
+    for content in ('{"files": 3}\n', '[]\n', 'x\n', '{"a":' * 100_000 + '\n', '\x00\n'):
+        Path('out/.mmstvit-records.0').write_text(content)
+        for option in ('resume', 'force'):
+            with pytest.raises(UserError, match='damaged'):
+                predict(checkpoints['mmpretrain'], ['a.png'], 'out', **{option: True})
+    assert len(results()) == 2
+
+
+def test_an_interrupted_video_begins_again(checkpoints, in_folder, monkeypatch, capsys):
+    film(in_folder / 'in/a.avi', 3)
+    film(in_folder / 'in/b.avi', 4)
+    predict(checkpoints['mmpretrain'], ['in/a.avi', 'in/b.avi'], 'whole')
+    predicted, original = [], Predictor.predict
+
+    def interrupted(self: Predictor, batch: list) -> list:
+        predicted.append(batch)
+        if len(predicted) == 5:
+            signal.raise_signal(signal.SIGINT)
+        return original(self, batch)
+
+    monkeypatch.setattr(Predictor, 'predict', interrupted)
+    arguments = (checkpoints['mmpretrain'], 'in/a.avi', 'in/b.avi', '--out-dir', 'out')
+    with pytest.raises(SystemExit):
+        run_main('predict.py', *arguments, cwd=in_folder)
+    assert '5 predictions are complete' in capsys.readouterr().err
+    assert cv2.VideoCapture('out/pictures/b.mp4').get(cv2.CAP_PROP_FRAME_COUNT) == 2
+    run_main('predict.py', *arguments, '--continue', cwd=in_folder)
+    assert len(predicted) == 9
+    assert results() == results('whole')
+
+
+def test_what_cannot_be_written_is_named_and_the_rest_goes_on(checkpoints, in_folder):
+    film(in_folder / 'in/fast.avi', 3)
+    content = bytearray(Path('in/fast.avi').read_bytes())
+    place = content.index(b'strh') + 28  # scale and rate in the header of the stream
+    content[place : place + 8] = struct.pack('<II', 1, 90_000)
+    Path('in/fast.avi').write_bytes(content)
+    write(in_folder / 'in/wide.png', np.zeros((2, 65_501), np.uint8))
+    long = 'n' * 251
+    for name in (f'{long}.jpg', f'{long}.png', 'a.png', 'b.jpg.bmp', 'b.jpg', 'b.png'):
+        write(in_folder / 'in' / name, draw(0))
+    write(in_folder / 'in/a.jpg/c.png', draw(0))  # the picture of a.png has the name of its folder
+    (in_folder / 'in/linked.jpg').symlink_to(in_folder / 'in/a.jpg')
+    (in_folder / 'in/nowhere.png').symlink_to(in_folder / 'gone.png')
+    options = {'test_dataloader.dataset.pipeline.1.keep_ratio': False}
+    inputs = ['in', 'in/fast.avi', 'in/nowhere.png', 'in/a.png/']
+    summary = predict(checkpoints['mmpretrain'], inputs, 'out', cfg_options=options)
+    skipped = {'a.png', f'{long}.jpg', f'{long}.png', 'wide.png', 'fast.avi', 'nowhere.png'}
+    assert (summary.count, set(summary.skipped)) == (5, skipped)
+    for name, reason in {
+        'a.png': 'out/pictures/a.jpg exists',
+        f'{long}.png': 'File name too long',
+        'wide.png': 'its side of 65501 pixels',
+        'fast.avi': '64 × 48 pixels with 90000 frames per second',
+        'nowhere.png': 'does not exist',
+    }.items():
+        assert reason in summary.skipped[name]
+    assert sorted(results()) == ['pictures/a.jpg/c.jpg', 'pictures/b.jpg.bmp.jpg', 'pictures/b.jpg.jpg',
+                                 'pictures/b.png.jpg', 'pictures/linked.jpg/c.jpg', 'predictions.csv']  # fmt: skip
