@@ -12,6 +12,7 @@ from mmstvit.command_line import (
     add_cfg_options,
     add_device,
     add_trust,
+    count,
     make_parser,
     order_arguments,
     positive,
@@ -30,6 +31,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--score', type=float, help='lowest score of instances (0.3) or classes (0)')
     parser.add_argument('--tta', action='store_true', help='test-time augmentation')
     parser.add_argument('--batch-size', type=positive, default=1, help='images of equal size predicted together (1)')
+    parser.add_argument('--tile', type=positive, metavar='SIZE', help='predict large images in tiles of SIZE pixels')
+    parser.add_argument('--overlap', type=count, metavar='N', help='pixels that tiles share (a quarter of SIZE)')
     again = parser.add_mutually_exclusive_group()
     again.add_argument('--force', action='store_true', help='begin anew: remove earlier results in --out-dir')
     again.add_argument('--continue', dest='resume', action='store_true', help='predict what is missing in --out-dir')

@@ -23,13 +23,13 @@ class Objects:
         boxes: (n, 4), corners in pixels.
         labels: Class of each object.
         scores: Score of each object; None for ground truth.
-        masks: (n, H, W) of bool; None for boxes only.
+        masks: (n, H, W) of bool, or a list of what ``np.asarray`` makes (H, W) of; None for boxes only.
     """
 
     boxes: np.ndarray
     labels: list[int]
     scores: list[float] | None
-    masks: np.ndarray | None
+    masks: np.ndarray | list | None
 
 
 def read_objects(instances: InstanceData, score: float = 0.0) -> Objects:
@@ -38,7 +38,7 @@ def read_objects(instances: InstanceData, score: float = 0.0) -> Objects:
         instances = instances[instances.scores >= score].cpu()
     boxes = np.asarray(getattr(instances.bboxes, 'tensor', instances.bboxes), np.float64).reshape(-1, 4)
     masks = instances.get('masks')
-    if masks is not None:
+    if masks is not None and not isinstance(masks, list):
         masks = np.asarray(masks.to_ndarray() if hasattr(masks, 'to_ndarray') else masks, bool)
     scores = instances.scores.tolist() if 'scores' in instances else None
     return Objects(boxes, instances.labels.tolist(), scores, masks)
@@ -74,7 +74,7 @@ def draw_objects(
     order = np.argsort(-(boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]), kind='stable')
     colored = [paint[i] for i in order]
     if objects.masks is not None:
-        image = draw_masks(image, objects.masks[order], colored)
+        image = draw_masks(image, [objects.masks[i] for i in order], colored)
     image = draw_boxes(image, boxes[order], colored)
     return draw_labels(image, boxes, texts, paint, objects.scores)
 

@@ -44,7 +44,7 @@ def draw_boxes(image: np.ndarray, boxes: np.ndarray, colors: Sequence[Color]) ->
     return picture
 
 
-def draw_masks(image: np.ndarray, masks: np.ndarray, colors: Sequence[Color]) -> np.ndarray:
+def draw_masks(image: np.ndarray, masks: Sequence, colors: Sequence[Color]) -> np.ndarray:
     """Draw masks, (n, H, W), half transparent with an outline, each in its color; later ones are on top."""
     picture = image.copy()
     for mask, color in zip(masks, colors, strict=True):

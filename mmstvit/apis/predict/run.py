@@ -24,6 +24,7 @@ from .inputs import InputFiles, Source, find_inputs, video_property
 from .predictor import Picture, Predictor, load_predictor
 from .records import Records
 from .results import Classes, Instances, Results, Segments
+from .tiles import TiledDetector, TiledSegmentor
 
 _RESULTS: dict[str, type[Results]] = {'mmdet': Instances, 'mmseg': Segments, 'mmpretrain': Classes}
 # The file system does not take the name of a file; others may be written.
@@ -64,6 +65,8 @@ def predict(
     trust: bool = False,
     force: bool = False,
     resume: bool = False,
+    tile: int | None = None,
+    overlap: int | None = None,
 ) -> Summary:
     """Predict images and videos, and write pictures and results.
 
@@ -80,6 +83,8 @@ def predict(
         trust: Load checkpoint and config even if that executes code in them.
         force: Remove the results of an earlier run in ``out_dir``, and no other file.
         resume: Go on with an earlier run in ``out_dir``: predict what is missing.
+        tile: Predict images in tiles of this side, in pixels of the image; not for classifiers.
+        overlap: Pixels that neighboring tiles share; by default a quarter of ``tile``.
 
     Returns:
         A summary. Inputs that cannot be used are skipped, with the reason.
@@ -88,6 +93,8 @@ def predict(
         UserError: Checkpoint, config or device cannot be used; ``out_dir`` has files; or no input can be used.
         ImportError: The library of the config is missing or too old.
     """
+    if overlap is not None and tile is None:
+        raise UserError('--overlap is for tiles.', 'Give --tile, too.')
     files = find_inputs([inputs] if isinstance(inputs, (str, Path)) else inputs)
     config = None if config is None else str(config)
     settings = dict(
@@ -110,8 +117,20 @@ def predict(
     with safe_loading(trust, to_mmstvit), loaded as predictor:
         if score is not None and predictor.scope == 'mmseg':
             raise UserError('--score is for detectors and classifiers; a segmentor gives every pixel its best class.')
+        model = predictor if tile is None else _in_tiles(predictor, tile, overlap, batch_size)
         with contextlib.closing(records):
-            return _Run(predictor, files, records, batch_size, score).run(force)
+            return _Run(predictor, model, files, records, batch_size, score).run(force)
+
+
+def _in_tiles(predictor: Predictor, size: int, overlap: int | None, batch_size: int) -> TiledDetector | TiledSegmentor:
+    overlap = size // 4 if overlap is None else overlap
+    if predictor.scope == 'mmpretrain':
+        raise UserError('--tile is for detectors and segmentors; a classifier gives the class of a whole image.')
+    if not 0 <= overlap < size:
+        raise UserError(f'--overlap must be less than --tile, but they are {overlap} and {size}.')
+    if predictor.scope == 'mmseg':
+        return TiledSegmentor(predictor, size, overlap)
+    return TiledDetector(predictor, size, overlap, batch_size)
 
 
 def _identify(checkpoint: str | Path) -> list:
@@ -153,8 +172,15 @@ class _Run:
     """One prediction of many images; the arguments are those of :func:`predict`."""
 
     def __init__(
-        self, predictor: Predictor, files: InputFiles, records: Records, batch_size: int, score: float | None
+        self,
+        predictor: Predictor,
+        model: Predictor | TiledDetector | TiledSegmentor,
+        files: InputFiles,
+        records: Records,
+        batch_size: int,
+        score: float | None,
     ) -> None:
+        self.model = model
         self.predictor, self.sources, self.records, self.batch_size = predictor, files.sources, records, batch_size
         kind = _RESULTS[predictor.scope]
         score = score if score is not None else 0.3 if kind is Instances else 0.0
@@ -217,7 +243,7 @@ class _Run:
         batch, size = [], None
         for picture in self._pictures(sources):
             try:
-                data = self.predictor.prepare(picture)
+                data = self.model.prepare(picture)
             except Exception as error:  # transforms raise all kinds of errors
                 self._skip(picture.name, error)
                 continue
@@ -248,7 +274,7 @@ class _Run:
     def _predict(self, batch: list[tuple[Picture, dict]]) -> None:
         """Predict and write a batch; if that fails, its images one by one, without those that fail alone."""
         try:
-            samples = self.predictor.predict([data for _, data in batch])
+            samples = self.model.predict([data for _, data in batch])
         except Exception as error:  # too many channels, too little memory, …
             if len(batch) == 1:
                 self._skip(batch[0][0].name, error)
