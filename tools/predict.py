@@ -6,6 +6,7 @@ exported file (.onnx, .xml, .pt2) may take the place of a checkpoint.
 """
 
 import argparse
+import os
 import sys
 
 from mmstvit.command_line import (
@@ -51,6 +52,8 @@ def main() -> None:
         from mmstvit.apis import predict
 
         summary = predict(**args)
+    if os.environ.get('RANK', '0') != '0':  # with torchrun, one process speaks for all
+        return
     if summary.ignored:
         others = ', '.join(f'{count} {suffix}' for suffix, count in summary.ignored.most_common(5))
         print(one_line(f'other files in the folders: {others}'))

@@ -2,8 +2,8 @@
 
     python docs/figures/tiles.py work_dirs/mask-rcnn_stvit-nano_fpn_scenes/epoch_3.pth
 
-Every large image holds 4 × 4 scenes of the bundled data set (192 × 192 pixels). They begin 48 pixels from the border, so
-that tiles without an overlap cut them. Needs `data/scenes` (`make scenes`).
+Every large image holds 4 × 4 scenes of the bundled data set (192 × 192 pixels). They begin 48 pixels from the border:
+tiles without an overlap cut them. Needs `data/scenes` (`make scenes`).
 """
 
 import argparse

@@ -8,12 +8,14 @@ from pathlib import Path
 
 import cv2
 import torch
+from mmengine.dist import all_gather_object, get_rank, get_world_size, is_main_process
 from mmengine.structures import BaseDataElement
 from torch.hub import tqdm  # counts by itself where tqdm is not installed; of the libraries, MMDetection needs it
 
 from mmstvit.checkpoint import to_mmstvit
 from mmstvit.datasets.images import UnreadableError
 from mmstvit.deployment import is_exported
+from mmstvit.engine.runner.processes import leave_process_group
 from mmstvit.errors import UserError
 from mmstvit.fileio import safe_loading
 from mmstvit.interrupts import Interrupted, Interrupts
@@ -24,6 +26,7 @@ from .inputs import InputFiles, Source, find_inputs, video_property
 from .predictor import Picture, Predictor, load_predictor
 from .records import Records
 from .results import Classes, Instances, Results, Segments
+from .sharing import in_all_processes, join_processes, read_ahead
 from .tiles import TiledDetector, TiledSegmentor
 
 _RESULTS: dict[str, type[Results]] = {'mmdet': Instances, 'mmseg': Segments, 'mmpretrain': Classes}
@@ -93,8 +96,6 @@ def predict(
         UserError: Checkpoint, config or device cannot be used; ``out_dir`` has files; or no input can be used.
         ImportError: The library of the config is missing or too old.
     """
-    if overlap is not None and tile is None:
-        raise UserError('--overlap is for tiles.', 'Give --tile, too.')
     files = find_inputs([inputs] if isinstance(inputs, (str, Path)) else inputs)
     config = None if config is None else str(config)
     settings = dict(
@@ -105,24 +106,34 @@ def predict(
         cfg_options=cfg_options,
         inputs=files.root,
     )
-    records = Records(Path(out_dir), settings)
-    _check_records(records, force, resume)
-    if is_exported(checkpoint):
-        given = [('--config', config), ('--cfg-options', cfg_options), ('--tta', tta), ('--device', device != 'auto')]
-        if unused := [name for name, value in given if value]:
-            raise UserError(f'{checkpoint} holds a model and its pipeline as they are.', f'Omit {", ".join(unused)}.')
-        loaded = load_exported_predictor(str(checkpoint), trust)
-    else:
-        loaded = load_predictor(str(checkpoint), config, cfg_options, tta, device, trust)
-    with safe_loading(trust, to_mmstvit), loaded as predictor:
-        if score is not None and predictor.scope == 'mmseg':
-            raise UserError('--score is for detectors and classifiers; a segmentor gives every pixel its best class.')
-        model = predictor if tile is None else _in_tiles(predictor, tile, overlap, batch_size)
-        with contextlib.closing(records):
-            return _Run(predictor, model, files, records, batch_size, score).run(force)
+    with join_processes(), contextlib.ExitStack() as stack:
+        records = in_all_processes(lambda: _open_records(Path(out_dir), settings, force, resume))
+        stack.callback(records.close)
+        stack.enter_context(safe_loading(trust, to_mmstvit))
+        options = (config, cfg_options, tta, device, trust)
+        predictor = in_all_processes(lambda: stack.enter_context(_load(checkpoint, *options)))
+        run = in_all_processes(lambda: _Run(predictor, files, records, batch_size, score, tile, overlap))
+        return run.run(force)
 
 
-def _in_tiles(predictor: Predictor, size: int, overlap: int | None, batch_size: int) -> TiledDetector | TiledSegmentor:
+def _load(
+    checkpoint: str | Path, config: str | None, cfg_options: Mapping | None, tta: bool, device: str, trust: bool
+) -> contextlib.AbstractContextManager[Predictor]:
+    if not is_exported(checkpoint):
+        return load_predictor(str(checkpoint), config, cfg_options, tta, device, trust)
+    given = [('--config', config), ('--cfg-options', cfg_options), ('--tta', tta), ('--device', device != 'auto')]
+    if unused := [name for name, value in given if value]:
+        raise UserError(f'{checkpoint} holds a model and its pipeline as they are.', f'Omit {", ".join(unused)}.')
+    return load_exported_predictor(str(checkpoint), trust)
+
+
+def _in_tiles(
+    predictor: Predictor, size: int | None, overlap: int | None, batch_size: int
+) -> Predictor | TiledDetector | TiledSegmentor:
+    if size is None:
+        if overlap is not None:
+            raise UserError('--overlap is for tiles.', 'Give --tile, too.')
+        return predictor
     overlap = size // 4 if overlap is None else overlap
     if predictor.scope == 'mmpretrain':
         raise UserError('--tile is for detectors and segmentors; a classifier gives the class of a whole image.')
@@ -139,7 +150,8 @@ def _identify(checkpoint: str | Path) -> list:
     return [str(path), path.stat().st_size, path.stat().st_mtime_ns] if path.is_file() else [str(checkpoint)]
 
 
-def _check_records(records: Records, force: bool, resume: bool) -> None:
+def _open_records(folder: Path, settings: Mapping, force: bool, resume: bool) -> Records:
+    records = Records(folder, settings, get_rank())
     if not records.found:
         check_out_dir(records.folder)
     elif resume:
@@ -150,6 +162,7 @@ def _check_records(records: Records, force: bool, resume: bool) -> None:
             'Predict what is missing with --continue, begin anew with --force (it removes the results, and no other '
             'file), or name another folder with --out-dir.',
         )
+    return records
 
 
 def check_out_dir(folder: Path) -> None:
@@ -174,13 +187,16 @@ class _Run:
     def __init__(
         self,
         predictor: Predictor,
-        model: Predictor | TiledDetector | TiledSegmentor,
         files: InputFiles,
         records: Records,
         batch_size: int,
         score: float | None,
+        tile: int | None,
+        overlap: int | None,
     ) -> None:
-        self.model = model
+        if score is not None and predictor.scope == 'mmseg':
+            raise UserError('--score is for detectors and classifiers; a segmentor gives every pixel its best class.')
+        self.model = _in_tiles(predictor, tile, overlap, batch_size)
         self.predictor, self.sources, self.records, self.batch_size = predictor, files.sources, records, batch_size
         kind = _RESULTS[predictor.scope]
         score = score if score is not None else 0.3 if kind is Instances else 0.0
@@ -188,38 +204,53 @@ class _Run:
         self.summary = Summary(records.folder, kind.file, skipped=files.faults, ignored=files.ignored)
 
     def run(self, force: bool) -> Summary:
-        summary, done = self.summary, set() if force else self.records.done
+        done = set() if force else self.records.done
         missing = [source for source in self.sources if source.name not in done]
+        share = missing[get_rank() :: get_world_size()]
+        main = is_main_process()
+        self.progress = tqdm(total=len(share), unit='image', disable=None if main else True)
+        with self.progress, Interrupts() as self.interrupts:
+            in_all_processes(lambda: self._prepare_folder(missing, force) if main else None)
+            in_all_processes(lambda: self._predict_all(share))
+            numbers, skipped = zip(*all_gather_object((self.interrupts.number, self.summary.skipped)), strict=True)
+            self.summary.skipped = {name: reason for part in skipped for name, reason in part.items()}
+            in_all_processes(lambda: self._write_results() if main else None)
+            self.summary = summary = all_gather_object(self.summary)[0]
+        if number := max(numbers):
+            leave_process_group()
+            saved = f'{summary.count} predictions are complete in {summary.folder / summary.file}. To go on: --continue'
+            raise Interrupted(number, '' if not main else saved if summary.count else 'Nothing was written.')
+        in_all_processes(self._check_count)
+        return summary
+
+    def _prepare_folder(self, missing: Sequence[Source], force: bool) -> None:
         with self._writing():
             if self.records.found and force:
                 if not any(map(self._is_readable, missing)):
-                    raise self._nothing()
+                    self._check_count()
                 self.records.remove()
             elif self.records.found:
                 self.records.keep_done()
-        self.progress = tqdm(total=len(missing), unit='image', disable=None)
-        with self.progress, Interrupts() as interrupts:
-            for batch in self._batches(missing):
-                self._predict(batch)
-                if interrupts.number:
-                    break
-        with self._writing():
-            self.results.end_video(complete=not interrupts.number)
-            summary.skipped |= self.results.faults
-            self.records.read()
-            summary.count = self.records.count
-            if summary.count:
-                summary.note = self.results.write([source.name for source in self.sources])
-        if interrupts.number:
-            saved = f'{summary.count} predictions are complete in {summary.folder / summary.file}. To go on: --continue'
-            raise Interrupted(interrupts.number, saved if summary.count else 'Nothing was written.')
-        if not summary.count:
-            raise self._nothing()
-        return summary
 
-    def _nothing(self) -> UserError:
-        reasons = [f'{name}: {reason}' for name, reason in self.summary.skipped.items()]
-        return UserError('no input could be predicted.\n  ' + '\n  '.join([*reasons[:10], '…'][: len(reasons)]))
+    def _predict_all(self, sources: Sequence[Source]) -> None:
+        for batch in self._batches(sources):
+            self._predict(batch)
+            if self.interrupts.number:
+                break
+        self.results.end_video(complete=not self.interrupts.number)
+        self.summary.skipped |= self.results.faults
+
+    def _write_results(self) -> None:
+        with self._writing():
+            self.records.read()
+            self.summary.count = self.records.count
+            if self.summary.count:
+                self.summary.note = self.results.write([source.name for source in self.sources])
+
+    def _check_count(self) -> None:
+        if not self.summary.count:
+            reasons = [f'{name}: {reason}' for name, reason in self.summary.skipped.items()]
+            raise UserError('no input could be predicted.\n  ' + '\n  '.join([*reasons[:10], '…'][: len(reasons)]))
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
@@ -241,12 +272,7 @@ class _Run:
     def _batches(self, sources: Sequence[Source]) -> Iterator[list[tuple[Picture, dict]]]:
         """Yield neighbors of equal size: larger ones would pad smaller ones, which changes their predictions."""
         batch, size = [], None
-        for picture in self._pictures(sources):
-            try:
-                data = self.model.prepare(picture)
-            except Exception as error:  # transforms raise all kinds of errors
-                self._skip(picture.name, error)
-                continue
+        for picture, data in read_ahead(self._prepared(sources)):
             shapes = [view.shape for view in as_list(data['inputs'])]
             if batch and (shapes != size or len(batch) == self.batch_size):
                 yield batch
@@ -255,6 +281,15 @@ class _Run:
             size = shapes
         if batch:
             yield batch
+
+    def _prepared(self, sources: Sequence[Source]) -> Iterator[tuple[Picture, dict]]:
+        for picture in self._pictures(sources):
+            try:
+                data = self.model.prepare(picture)
+            except Exception as error:  # transforms raise all kinds of errors
+                self._skip(picture.name, error)
+                continue
+            yield picture, data
 
     def _pictures(self, sources: Sequence[Source]) -> Iterator[Picture]:
         for source in sources:
