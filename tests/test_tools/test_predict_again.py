@@ -23,6 +23,7 @@ from ..test_datasets.tiny_data import draw, film, write
 
 pytestmark = pytest.mark.usefixtures('in_folder')
 SCORE = 0.1  # of an untrained detector
+REST = ('mmseg', 'mmpretrain')
 
 
 def results(folder: str = 'out') -> dict[str, bytes]:
@@ -35,7 +36,7 @@ def done(folder: str = 'out') -> int:
     return sum(path.read_text().count('"done"') for path in Path(folder).glob('.mmstvit-records.*'))
 
 
-@pytest.mark.parametrize('library', ['mmdet', 'mmseg', 'mmpretrain'])
+@pytest.mark.parametrize('library', ['mmdet', *(pytest.param(name, marks=pytest.mark.long) for name in REST)])
 def test_a_killed_run_goes_on_with_what_is_missing(library, checkpoints, in_folder, monkeypatch):
     for i in range(40):
         write(in_folder / f'in/{i:02}.jpg', draw(i))
