@@ -6,6 +6,7 @@ import importlib
 import re
 from collections.abc import Mapping
 
+from mmengine.fileio.handlers import file_handlers
 from mmengine.registry import Registry
 
 from mmstvit.dependencies import LIBRARIES
@@ -18,8 +19,6 @@ _SCOPES = ('mmengine', 'mmcv', 'mmstvit', *LIBRARIES)
 _TYPE = re.compile(rf'(?:(?:{"|".join(_SCOPES)})\.)?[\w/]+')
 # Plain words. Excluded: calls, which mmcv's batched_nms and others would evaluate; addresses, paths and file names.
 _WORDS = re.compile(r'(?:[\w ,+-]|\.(?![A-Za-z_]))*')
-# Names of decoders that execute what a file says: decode_backend of MMSegmentation's biomedical images, for one.
-_DECODERS = ('pickle', 'pkl')
 
 
 def parse_config(text: object) -> dict[str, object]:
@@ -86,7 +85,7 @@ def check_config(node: object, key: str, *scopes: str) -> None:
     Registries build any importable object by its dotted name (``os.system``), some types are looked up without a
     registry (mmcv evaluates that of ``nms``, such as ``exec``), and some registered classes evaluate strings, or read
     files and addresses with pickle. So types must be registered names of the known libraries, and other strings plain
-    words that name no decoder of pickles.
+    words that name no file handler of MMEngine.
 
     Args:
         node: The part.
@@ -118,7 +117,9 @@ def check_config(node: object, key: str, *scopes: str) -> None:
     elif isinstance(node, (list, tuple)):
         for index, value in enumerate(node):
             check_config(value, f'{key}.{index}', *scopes)
-    elif isinstance(node, str) and (node in _DECODERS or not _WORDS.fullmatch(node)):
+    # MMEngine reads a file with the handler that its suffix names, and takes a name without a dot for the suffix. Those
+    # of pickle and yaml execute what the file says.
+    elif isinstance(node, str) and (node in file_handlers or not _WORDS.fullmatch(node)):
         _refuse(key, node)
 
 

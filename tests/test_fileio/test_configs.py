@@ -73,6 +73,7 @@ def test_text_that_is_not_data_is_refused_and_not_executed(text, tmp_path, monke
         ('a.0._scope_', [dict(type='A', _scope_='harmful')]),
         ('a.nms.type', dict(nms=dict(type='torch.load'))),
         ('a.class_weight', dict(class_weight='weights.pkl')),  # MMSegmentation unpickles it
+        ('a.class_weight', dict(class_weight='yaml')),  # a file of this name, which PyYAML's loader executes
         ('a.decode_backend', dict(type='mmseg.LoadBiomedicalImageFromFile', decode_backend='pickle')),  # of the image
         ('a.backend_args', dict(type='LoadImageFromFile', backend_args=dict(backend='memcached', sys_path='photos'))),
         ('a.b.0', dict(b=('https://example.com/weights',))),
