@@ -1,18 +1,22 @@
 """Runs that can be killed at any moment and resumed with the same result."""
 
 import argparse
+import copy
 import logging
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from numbers import Number
+from numbers import Number, Real
 from pathlib import Path
 
+import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook, Hook
-from mmengine.logging import print_log
+from mmengine.logging import HistoryBuffer, print_log
+from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from mmstvit.engine.hooks.checkpoint import forget_foreign_files
 from mmstvit.errors import CheckpointError, UserError, one_line
@@ -154,6 +158,9 @@ def check_resume(cfg: Config, model: nn.Module) -> bool:
             f'{path} has weights, but no {" and no ".join(absent)}: a run cannot continue from it.', new_run
         )
     wrong = next(_find_wrong_types(checkpoint.entries), None)
+    wrong = wrong or next(
+        (f'{name} has no dense data' for name, tensor in checkpoint.weights.items() if tensor.is_meta), None
+    )
     if wrong:
         raise CheckpointError(f'a run cannot continue from {path}: {wrong}.', new_run)
     report = compare(model, checkpoint)
@@ -186,8 +193,12 @@ def _find_wrong_types(entries: Mapping) -> Iterator[str]:
         if type(number) is not int or not 0 <= number < 1 << 32:
             yield f'meta.{key} is {number!r:.80}, expected a whole number below 2^32'
     for key, score in hub['runtime_info'].items():
-        if key.startswith('best_score') and not isinstance(score, (Number, Tensor)):
-            yield f'message_hub.runtime_info.{key} is {score!r:.80}, expected a number'
+        needs_number = key.startswith('best_score') or isinstance(score, (Number, Tensor))
+        if needs_number and not _is_number(score):
+            yield f'message_hub.runtime_info.{key} is {score!r:.80}, expected a real number'
+    for key, log in hub['log_scalars'].items():
+        if isinstance(log, HistoryBuffer) and any(part.dtype.kind not in 'biuf' or part.ndim != 1 for part in log.data):
+            yield f'message_hub.log_scalars.{key} has other entries than real numbers'
     for key in ('state', 'param_groups'):
         part = optimizer.get(key, {})
         children = part.values() if isinstance(part, Mapping) else part if isinstance(part, list) else [part]
@@ -220,12 +231,20 @@ class ResumedValuesHook(Hook):
             if mine.keys() - other.keys() and other.keys() - mine.keys():
                 lacks = ', '.join(sorted(mine.keys() - other.keys()))
                 raise UserError(f'the optimizer in {runner._load_from} is of another type: it has no {lacks}.', new_run)
-        for mine, other in [*groups, *zip(own_states, states, strict=False)]:
-            wrong = next((name for name, value in other.items() if not _is_alike(mine.get(name), value)), None)
-            if wrong is not None:
-                raise UserError(
-                    f'{runner._load_from} has {wrong}={other[wrong]!r:.80}, which is of another type.', new_run
-                )
+        pairs = [*zip(own_states, states, strict=False)]
+        # A scheduler takes over whatever its state names.
+        wrong = [(name, state[name]) for mine, state in pairs for name in state.keys() - mine.keys()]
+        wrong += [
+            (name, value)
+            for mine, other in [*groups, *pairs]
+            for name, value in other.items()
+            if not _is_alike(mine.get(name), value)
+        ]
+        if not wrong and isinstance(runner.optim_wrapper, OptimWrapper):
+            wrong = _find_wrong_state(runner.optim_wrapper.optimizer, checkpoint['optimizer'])
+        for name, value in wrong:
+            problem = f'{runner._load_from} has {name}={value!r:.80}, which does not fit the run of the config.'
+            raise UserError(problem, f'Resume with the optim_wrapper and param_scheduler of that run. {new_run}')
         rows = {}
         for place in ours:
             if place in theirs and ours[place] != theirs[place]:
@@ -239,9 +258,45 @@ class ResumedValuesHook(Hook):
 def _is_alike(own: object, other: object) -> bool:
     """Return True if a value of a state may take the place of one's own: both are numbers, lists of them, texts, …."""
     if isinstance(own, (list, tuple)) and isinstance(other, (list, tuple)):
-        return all(map(_is_alike, own, other))
-    numbers = (Number, Tensor)
-    return own is None or other is None or isinstance(other, numbers if isinstance(own, numbers) else type(own))
+        return len(own) == len(other) and all(map(_is_alike, own, other))
+    if own is None or other is None:
+        return True
+    if _is_number(own):
+        return _is_number(other)
+    if isinstance(own, Tensor):
+        return isinstance(other, Tensor) and _is_plain(other) and own.shape == other.shape
+    return own == other if isinstance(own, str) else isinstance(other, type(own))
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real) or (isinstance(value, Tensor) and value.numel() == 1 and _is_plain(value))
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    return tensor.layout == torch.strided and not tensor.is_meta and not tensor.is_complex()
+
+
+def _find_wrong_state(optimizer: Optimizer, state: Mapping) -> list[tuple[str, object]]:
+    """Compare a state with that of a copy of the optimizer, which makes a step with the settings of the state.
+
+    The kernels of fused optimizers check no shapes: with others they write outside of their tensors.
+    """
+    trial = copy.deepcopy(optimizer)
+    for parameter in (parameter for group in trial.param_groups for parameter in group['params']):
+        parameter.grad = torch.zeros_like(parameter)
+    try:
+        trial.load_state_dict({'param_groups': state['param_groups'], 'state': {}})
+        trial.step()
+    except Exception as error:  # of any optimizer
+        return [('optimizer.param_groups', error)]
+    made, wrong = trial.state_dict()['state'], []
+    for index, values in state.get('state', {}).items():
+        own = made.get(index, {})
+        for name in {*own, *values}:
+            pair = own.get(name), values.get(name)
+            if not (name in own and name in values and (pair[0] is None) == (pair[1] is None) and _is_alike(*pair)):
+                wrong.append((f'optimizer.state.{index}.{name}', pair[1]))
+    return wrong
 
 
 def _settings(optimizer: Mapping, schedulers: Sequence[Mapping]) -> dict[tuple[str, int], object]:

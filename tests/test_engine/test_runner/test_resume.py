@@ -1,13 +1,16 @@
 """What makes a run restartable, which checkpoint it continues from, and which ones are refused."""
 
 import argparse
+import copy
 import os
 import shutil
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.logging import HistoryBuffer
 from mmengine.optim import ConstantLR, OptimWrapper
 from torch import nn
 
@@ -139,7 +142,15 @@ class TestCheck:
             ('message_hub', [HUB], 'message_hub is a list'),
             ('message_hub', {}, 'message_hub.log_scalars'),
             ('message_hub', {**HUB, 'runtime_info': {'best_score': 'x'}}, 'best_score'),
+            ('message_hub', {**HUB, 'runtime_info': {'best_score': 1j}}, 'best_score'),
+            ('message_hub', {**HUB, 'runtime_info': {'train_samples': torch.ones(3)}}, 'train_samples'),
             ('message_hub', {**HUB, 'log_scalars': {1: 2}}, 'log_scalars'),
+            ('message_hub', {**HUB, 'log_scalars': {'loss': HistoryBuffer(['a'], [1])}}, 'log_scalars.loss'),
+            (
+                'state_dict',
+                {'weight': torch.empty(3, 2, device='meta'), 'bias': torch.zeros(3)},
+                'weight has no dense data',
+            ),
             ('optimizer', [{}], 'optimizer is a list'),
             ('optimizer', {'state': {0: 'x'}}, 'optimizer.state'),
             ('optimizer', {'param_groups': 5}, 'optimizer.param_groups'),
@@ -226,6 +237,11 @@ GROUP = torch.optim.SGD(MODEL.parameters(), lr=0.1).state_dict()['param_groups']
         ([{**GROUP, 'lr': 'x'}], [], "lr='x'"),
         ([GROUP], [{'last_step': 'x'}], "last_step='x'"),
         ([GROUP], [{'last_step': 1, 'base_values': ['x']}], 'base_values'),
+        ([GROUP], [{'last_step': 1, 'optimizer': {}}], 'optimizer='),
+        ([GROUP], [{'last_step': 1, 'param_name': 'nope'}], "param_name='nope'"),
+        ([{**GROUP, 'lr': 1j}], [], 'lr=1j'),
+        ([{**GROUP, 'lr': torch.ones(3)}], [], 'lr=tensor'),
+        ([{**GROUP, 'lr': None}], [], 'optimizer.param_groups='),
     ],
 )
 def test_an_optimizer_or_scheduler_of_another_kind_is_refused(groups, schedulers, words):
@@ -236,3 +252,32 @@ def test_an_optimizer_or_scheduler_of_another_kind_is_refused(groups, schedulers
     with pytest.raises(UserError, match=rf'epoch_1\.pth .*{words}') as caught:
         ResumedValuesHook().after_load_checkpoint(runner, checkpoint)
     assert 'load_from=epoch_1.pth' in caught.value.remedy
+
+
+@pytest.mark.parametrize('fused', [False, True])
+@pytest.mark.parametrize(
+    ('name', 'value'),
+    [
+        ('exp_avg', torch.ones(3)),
+        ('exp_avg', 7),
+        ('exp_avg', torch.empty(3, 2, device='meta')),
+        ('exp_avg', torch.ones(3, 2).to_sparse()),
+        ('exp_avg', None),
+        ('step', torch.ones(2)),
+        ('amsgrad', True),
+        ('betas', (0.9,)),
+    ],
+)
+def test_a_state_that_the_optimizer_cannot_have_made_is_refused(name, value, fused):
+    """Fused kernels of PyTorch write outside of tensors of other shapes."""
+    wrapper = OptimWrapper(torch.optim.AdamW(MODEL.parameters(), fused=fused))
+    MODEL(torch.ones(2)).sum().backward()
+    wrapper.step()
+    saved = copy.deepcopy(wrapper.state_dict())
+    runner = SimpleNamespace(_load_from='epoch_1.pth', hooks=[], optim_wrapper=wrapper, param_schedulers=[])
+    check = partial(ResumedValuesHook().after_load_checkpoint, runner)
+    check({**RUN, 'optimizer': saved})
+    part = saved['param_groups'][0] if name in saved['param_groups'][0] else saved['state'][0]
+    part[name] = value
+    with pytest.raises(UserError, match=rf'optimizer\.|{name}='):
+        check({**RUN, 'optimizer': saved})
