@@ -27,7 +27,10 @@ def download(address: str) -> str:
     Raises:
         CheckpointError: The file cannot be downloaded, is incomplete or no checkpoint; nothing is left of it.
     """
-    name = Path(urllib.parse.urlparse(address).path).name[-100:]
+    try:
+        name = Path(urllib.parse.urlparse(address).path).name[-100:]
+    except ValueError as error:
+        raise CheckpointError(f'{address} is not an address: {error}.') from error
     digest = hashlib.sha256(address.encode()).hexdigest()[:16]
     path = Path(torch.hub.get_dir()) / 'checkpoints' / f'{digest}-{name}'
     try:

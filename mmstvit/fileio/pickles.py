@@ -19,6 +19,7 @@ from torch import Tensor
 
 # Booleans, integers, floating-point and complex numbers, and strings of a fixed length.
 _PLAIN_DTYPE = re.compile(r'[biufcSU]\d+')
+_MOST_ENTRIES = 10_000_000  # of all containers, each counted as often as others contain it
 
 
 class _Dtype:
@@ -140,3 +141,24 @@ def replace_stand_ins(content: object, seen: set[int] | None = None) -> object:
     elif isinstance(content, list):
         content[:] = [replace_stand_ins(entry, seen) for entry in content]
     return content
+
+
+def check_size(content: object, sizes: dict[int, int] | None = None) -> int:
+    """Count the entries of containers as a walk meets them: what is contained twice counts twice.
+
+    Forty lists that each contain the next one twice are a small file, but a walk over them does not end.
+
+    Raises:
+        UnpicklingError: There are more than any checkpoint has.
+    """
+    sizes = {} if sizes is None else sizes
+    content = vars(content) if isinstance(content, argparse.Namespace) else content
+    if not isinstance(content, (dict, list, tuple)):
+        return 1
+    if id(content) not in sizes:
+        sizes[id(content)] = 1  # a container may contain itself
+        entries = [*content, *content.values()] if isinstance(content, dict) else content
+        sizes[id(content)] = 1 + sum(check_size(entry, sizes) for entry in entries)
+        if sizes[id(content)] > _MOST_ENTRIES:
+            raise pickle.UnpicklingError(f'its containers hold each other more than {_MOST_ENTRIES:,} times')
+    return sizes[id(content)]

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from mmstvit.compat import unpickling_reason
-from mmstvit.errors import CheckpointError
+from mmstvit.errors import CheckpointError, one_line
 
 from .files import open_file
-from .pickles import only_safe_globals, replace_stand_ins
+from .pickles import check_size, only_safe_globals, replace_stand_ins
 
 _DOWNLOAD = 'Download it again, and compare its size or sha256 with the published one.'
 _TRUST = 'Use a safetensors file, or pass --trust-checkpoint if you trust the source.'
@@ -51,7 +51,9 @@ def read_checkpoint(
         with only_safe_globals():
             unsafe = torch.serialization.get_unsafe_globals_in_checkpoint(path) if kind == 'zip' else []
             if not unsafe:
-                return replace_stand_ins(torch.load(path, weights_only=True, **options))
+                content = torch.load(path, weights_only=True, **options)
+                check_size(content)
+                return replace_stand_ins(content)
     except Exception as error:  # a damaged or harmful pickle makes the unpickler raise anything
         reason = unpickling_reason(error)
         if not trust and isinstance(error, pickle.UnpicklingError):
@@ -82,6 +84,8 @@ def find_format(path: Path, verify: bool) -> str:
         raise CheckpointError(f'{path} does not exist.') from None
     except OSError as error:
         raise CheckpointError(f'{path} cannot be read: {error.strerror}.') from error
+    except ValueError as error:  # a path with a NUL byte
+        raise CheckpointError(f'{one_line(str(path))} cannot be read: {error}.') from error
     if head.startswith(b'PK\x03\x04'):
         try:
             with zipfile.ZipFile(path) as archive:

@@ -113,3 +113,8 @@ def test_a_downloaded_file_is_not_executed(server, cache, tmp_path):
     with safe_loading(), pytest.raises(CheckpointError, match='Nothing was executed'):
         CheckpointLoader.load_checkpoint(address)
     assert not (tmp_path / 'made').exists()
+
+
+def test_an_address_that_cannot_be_one(cache):
+    with pytest.raises(CheckpointError, match=r'http://\[x/a.pth is not an address'):
+        open_checkpoint('http://[x/a.pth')

@@ -92,6 +92,14 @@ class TestContent:
         read = read_checkpoint(saved(file, content))
         assert read['self'][0] is read
 
+    @pytest.mark.parametrize('pair', [lambda entry: (entry, entry), lambda entry: [entry, entry]])
+    def test_containers_that_no_walk_leaves_are_refused(self, file, pair):
+        content = ()
+        for _ in range(45):
+            content = pair(content)
+        with pytest.raises(CheckpointError, match='hold each other'):
+            read_checkpoint(saved(file, {'state_dict': WEIGHTS, 'meta': content}))
+
     def test_checkpoint_of_a_run(self, file):
         model = nn.Linear(2, 2)
         optimizer = torch.optim.AdamW(model.parameters())

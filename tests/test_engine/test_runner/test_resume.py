@@ -66,6 +66,12 @@ class TestFind:
         (run / 'last_checkpoint').write_text(str(out / 'epoch_2.pth'))
         assert find_checkpoint('run') == str(out / 'epoch_2.pth')
 
+    def test_a_name_that_no_file_can_have(self, run):
+        (run / 'last_checkpoint').write_text('run/epoch\0.pth')
+        with pytest.raises(UserError, match='missing') as caught:
+            find_checkpoint('run')
+        assert '--resume run/epoch_2.pth' in caught.value.remedy
+
     @pytest.mark.parametrize(('content', 'state'), [(None, 'missing'), (b'PK half of it', 'damaged')])
     def test_a_checkpoint_that_cannot_be_used_is_named_with_another_whole_one(self, run, content, state):
         (run / 'epoch_2.pth').unlink()
@@ -149,7 +155,7 @@ class TestCheck:
             (
                 'state_dict',
                 {'weight': torch.empty(3, 2, device='meta'), 'bias': torch.zeros(3)},
-                'weight has no dense data',
+                'no dense data',
             ),
             ('optimizer', [{}], 'optimizer is a list'),
             ('optimizer', {'state': {0: 'x'}}, 'optimizer.state'),
