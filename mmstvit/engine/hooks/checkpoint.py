@@ -32,7 +32,7 @@ class CheckpointHook(MMEngineCheckpointHook):
     ``checkpoint.unfinished``, renames it when it is on the disk, updates ``last_checkpoint``, and then removes the
     oldest one. Whenever the process dies, ``last_checkpoint`` names a complete file, and the best checkpoint
     (``save_best``) exists, be it the old or the new one. A record in the folder lists the files that it wrote: a
-    resumed run removes no others.
+    resumed run removes no others, and a file that would be replaced but is not listed gets another name.
 
     It overrides private methods of MMEngine's hook (tried with 0.10.12).
 
@@ -242,7 +242,12 @@ class _Saver:
             ) from error
         if is_main_process():
             flush(unfinished)
-            record = {**_read_record(out_dir), filename: unfinished.stat().st_mtime_ns}
+            record, path = _read_record(out_dir), Path(out_dir, filename)
+            if path.exists() and filename not in record:
+                earlier = f'{filename}.{path.stat().st_mtime_ns}'
+                os.replace(path, Path(out_dir, earlier))
+                self._runner.logger.warning(f'{path} is not of this run ({_RECORD} does not list it): now {earlier}.')
+            record[filename] = unfinished.stat().st_mtime_ns
             write_atomically(json.dumps(record).encode(), Path(out_dir, _RECORD))
-            os.replace(unfinished, Path(out_dir, filename))
+            os.replace(unfinished, path)
             flush(unfinished.parent)

@@ -63,6 +63,14 @@ def test_max_keep_ckpts(make_runner, tmp_path):
     assert not list(tmp_path.glob('*.unfinished'))
 
 
+def test_a_file_of_another_run_is_kept_under_another_name(make_runner, tmp_path):
+    (tmp_path / 'epoch_1.pth').write_text('of another run')
+    for _ in range(2):  # the second run replaces the file of the first
+        make_runner(epochs=1, **NO_VALIDATION, **hooks()).train()
+    assert [path.read_text() for path in tmp_path.glob('epoch_1.pth.*')] == ['of another run']
+    assert torch.load(tmp_path / 'epoch_1.pth', weights_only=False)['meta']['epoch'] == 1
+
+
 def test_the_folder_is_on_the_disk_before_the_old_file_is_removed(make_runner, tmp_path, monkeypatch):
     """After a power cut, the new name exists or the old file does."""
     calls = []
