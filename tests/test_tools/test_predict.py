@@ -384,6 +384,15 @@ def test_stored_config_that_would_execute_code_is_refused(key, value, change, in
     assert sorted(path.name for path in Path().iterdir()) == ['a.png', 'changed.pth']
 
 
+@pytest.mark.parametrize(('channels', 'depths'), [(32, 1_000_000), (8192, 1)], ids=['deep', 'wide'])
+def test_stored_config_of_a_much_larger_model_is_refused_before_it_is_built(channels, depths, change, in_folder):
+    write(in_folder / 'a.png', draw(0))
+    cfg = make_config('mmpretrain')
+    cfg.model.backbone.arch = dict(channels=[channels] * 4, depths=[depths, 1, 1, 1], num_heads=[1] * 4)
+    with pytest.raises(UserError, match=r'much larger than the \d+ weights.*--config FILE'):
+        predict(change(cfg=dump(cfg)), ['a.png'], 'out')
+
+
 def test_trusted_config_may_name_any_class(change, in_folder):
     write(in_folder / 'a.png', draw(0))
     cfg = make_config('mmpretrain')

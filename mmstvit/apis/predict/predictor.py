@@ -14,6 +14,10 @@ from mmengine.dataset import Compose, pseudo_collate
 from mmengine.registry import DATASETS, DefaultScope
 from mmengine.structures import BaseDataElement
 from torch import nn
+from torch.nn.modules.module import (
+    register_module_module_registration_hook,
+    register_module_parameter_registration_hook,
+)
 
 from mmstvit.compat import registered_types_only
 from mmstvit.datasets.images import UnreadableError, find_readers
@@ -166,7 +170,8 @@ def load_predictor(
         stack.enter_context(DefaultScope.overwrite_default_scope(cfg.default_scope))
         command_options.apply_tta(cfg, SimpleNamespace(tta=tta))
         try:
-            model = factory.build_model(cfg)
+            with contextlib.nullcontext() if trust or config is not None else _limited_size(source):
+                model = factory.build_model(cfg)
         except UserError as error:
             if config is not None:
                 raise
@@ -176,6 +181,23 @@ def load_predictor(
         classes, palette = _find_classes(cfg, source.meta, model)
         del source  # three times the memory of the model if it holds the state of an optimizer
         yield Predictor(cfg, model.to(device).eval(), classes, class_colors(classes, palette))
+
+
+@contextlib.contextmanager
+def _limited_size(checkpoint: Checkpoint) -> Iterator[None]:
+    """Refuse models with far more modules or parameters than a checkpoint has weights for, while they are built."""
+    modules = 10_000 + 100 * len(checkpoint.weights)
+    values = 10_000_000 + 10 * sum(tensor.numel() for tensor in checkpoint.weights.values())
+
+    def count(parent: nn.Module, name: str, part: nn.Module | nn.Parameter | None) -> None:
+        nonlocal modules, values
+        modules -= 1
+        values -= part.numel() if isinstance(part, nn.Parameter) else 0
+        if modules < 0 or values < 0:
+            raise CheckpointError(f'it is much larger than the {len(checkpoint.weights)} weights in the checkpoint.')
+
+    with register_module_module_registration_hook(count), register_module_parameter_registration_hook(count):
+        yield
 
 
 def _find_device(name: str) -> torch.device:
