@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from mmstvit.apis.new_config.class_names import read_text
+from mmstvit.apis.new_config.image_kinds import look_at_images
 from mmstvit.apis.predict.inputs import read_frames
 from mmstvit.datasets.images import IMAGE_READER, UnreadableError
-from mmstvit.datasets.importers.yolo import read_yolo_yaml
+from mmstvit.datasets.importers import is_label_file, read_voc, read_yolo_yaml
 from mmstvit.datasets.json_files import read_json
 from mmstvit.engine.runner.resume import find_checkpoint
 from mmstvit.errors import UserError
@@ -46,7 +47,7 @@ def read_video(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    'read', [open_file, read_checkpoint, read_json, read_text, read_yolo_yaml, read_image, read_video]
+    'read', [open_file, read_checkpoint, read_json, read_text, read_yolo_yaml, read_voc, read_image, read_video]
 )
 def test_every_reader_refuses(special, read):
     with pytest.raises((OSError, UserError, UnreadableError), match='not a file'):
@@ -55,6 +56,8 @@ def test_every_reader_refuses(special, read):
 
 def test_searches_leave_it_out(special):
     assert image_size(special) is None
+    assert look_at_images([special]) == ([], [])
+    assert not is_label_file(special)
     assert not list(resumable_checkpoints([special.parent]))
     (finding,) = find_missing_paths({'test_dataloader': {'dataset': {'ann_file': str(special)}}}, ['test'])
     assert 'is not a file' in finding.message

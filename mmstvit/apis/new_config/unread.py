@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator, Set
 from pathlib import PurePosixPath
 
-from mmstvit.fileio import VIDEO_SUFFIXES
+from mmstvit.fileio import VIDEO_SUFFIXES, open_file
 
 from .evidence import Evidence
 from .folder import Folder
@@ -181,8 +181,8 @@ def _read_rows(text: str, file: str) -> list[dict]:
 
 def _read_head(folder: Folder, file: str) -> str:
     try:
-        with open(folder.root / file, encoding='utf-8', errors='ignore') as stream:
-            return stream.read(_HEAD)
+        with open_file(folder.root / file) as stream:
+            return stream.read(_HEAD).decode('utf-8', 'ignore').replace('\r\n', '\n')
     except OSError:
         return ''
 

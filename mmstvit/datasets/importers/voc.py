@@ -4,9 +4,10 @@ from collections import Counter
 from pathlib import Path
 
 from defusedxml.common import DefusedXmlException
-from defusedxml.ElementTree import ParseError, parse
+from defusedxml.ElementTree import ParseError, fromstring
 
 from mmstvit.errors import DataError
+from mmstvit.fileio import read_file
 
 from .coco_table import ImageAnnotations, ImportedObject
 
@@ -22,7 +23,7 @@ def read_voc(path: Path) -> ImageAnnotations | None:
         DataError: The file is not XML, or an object has no class or box.
     """
     try:
-        root = parse(path).getroot()
+        root = fromstring(read_file(path))
     except (OSError, ParseError, DefusedXmlException, UnicodeError, ValueError) as error:
         raise DataError(f'{path} is not a sound XML file: {error}.', 'Repair or remove the file.') from error
     if root.tag != 'annotation':

@@ -1,5 +1,6 @@
 """YOLO's text files: a line is a class and fractions of the image: a box, a box with keypoints, or a polygon."""
 
+import io
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -10,7 +11,7 @@ import numpy as np
 import yaml
 
 from mmstvit.errors import DataError
-from mmstvit.fileio import read_file
+from mmstvit.fileio import open_file, read_file
 
 from .coco_table import ImageAnnotations, ImportedObject
 
@@ -48,8 +49,8 @@ class YoloLabels:
 def is_label_file(path: Path) -> bool:
     """Return True if the first line with text in a file is a label of YOLO; an empty file has no objects."""
     try:
-        with open(path, encoding='utf-8-sig') as file:
-            first = next((line for line in file if line.strip()), None)
+        with open_file(path) as file, io.TextIOWrapper(file, 'utf-8-sig') as lines:
+            first = next((line for line in lines if line.strip()), None)
     except (OSError, UnicodeDecodeError):
         return False
     return first is None or _LINE.fullmatch(first.strip()) is not None
