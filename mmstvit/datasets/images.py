@@ -18,7 +18,7 @@ from mmengine.fileio import LocalBackend, register_backend
 
 from mmstvit.dependencies import LIBRARIES
 from mmstvit.errors import one_line
-from mmstvit.fileio import PixelsError, find_placeholder, image_size, is_local, open_image, read_file
+from mmstvit.fileio import PixelsError, check_header, find_placeholder, image_size, is_local, read_file
 
 _JPEG = b'\xff\xd8\xff'
 _PNG = b'\x89PNG\r\n\x1a\n'
@@ -195,12 +195,12 @@ def find_damage(content: bytes) -> str | None:
     if content.startswith(_PNG) and any(name != one_line(name) for name in _profile_names(content)):
         return 'the name of its color profile has control characters'  # which libpng writes to the terminal
     try:
-        with open_image(io.BytesIO(content)):
-            return None
+        check_header(io.BytesIO(content))
     except PixelsError as error:
         return str(error)
-    except (OSError, SyntaxError, ValueError):
-        return None  # unknown to Pillow: the decoder decides
+    except ValueError as error:
+        return f'the file cannot be decoded: {error}'
+    return None
 
 
 def _profile_names(content: bytes) -> Iterator[str]:

@@ -52,7 +52,7 @@ def _parse_slowly(data: bytes, path: object) -> object:
             f'{path} is not in UTF-8: byte {data[error.start]:#x} at {error.start}.', 'Save it in UTF-8.'
         ) from error
     try:
-        return json.loads(text)
+        return json.loads(text, parse_int=_parse_int)
     except json.JSONDecodeError as error:
         if error.pos >= len(text.rstrip()) or error.msg.startswith('Unterminated'):
             raise DataError(f'{path} is cut off at line {error.lineno}.', 'Download or export it again.') from error
@@ -61,5 +61,8 @@ def _parse_slowly(data: bytes, path: object) -> object:
         ) from error
     except RecursionError as error:
         raise DataError(f'{path} is nested too deeply.', 'Correct the file.') from error
-    except ValueError as error:  # Python limits the digits of an integer
-        raise DataError(f'{path} has a number that cannot be read: {error}.', 'Correct the file.') from error
+
+
+def _parse_int(digits: str) -> int | float:
+    """Parse an integer; above 64 bits as a float, like orjson, and infinity beyond that: checks of numbers find it."""
+    return int(digits) if len(digits) < 19 else float(digits)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
 from mmstvit.errors import UserError
 
@@ -141,6 +141,41 @@ def image_size(path: str | Path, backend: str = 'cv2', turns: bool = True) -> tu
         return None
     turned = turns and orientation in _EXCHANGED and (backend == 'pillow' or kind in _TURNED_BY_OPENCV)
     return size[::-1] if turned else size
+
+
+def check_header(file: BinaryIO) -> None:
+    """Check before an image is decoded that its size stands in its header, and is within the limit.
+
+    Decoders know formats, and kinds of TIFF such as floating-point colors, that Pillow does not open. Of TIFF, the size
+    is read from the tags; what has another unknown header is refused, as nobody knows how much memory it takes.
+
+    Raises:
+        PixelsError: It has too many pixels.
+        ValueError: Its size cannot be read.
+    """
+    try:
+        with open_image(file):
+            return
+    except PixelsError:
+        raise
+    except Exception as error:  # Pillow's readers raise errors of many types
+        file.seek(0)
+        size = _tiff_size(file)
+        if size is None:
+            raise ValueError('its size cannot be read from its header: it is damaged, or of another format') from error
+    check_pixels(*size)
+
+
+def _tiff_size(file: BinaryIO) -> tuple[int, int] | None:
+    """Read (width, height) of the first image of a TIFF file from its tags; None for other files."""
+    try:
+        head = file.read(8)
+        tags = TiffImagePlugin.ImageFileDirectory_v2(head + file.read(8) if head[2:3] == b'+' else head)
+        file.seek(tags.next)
+        tags.load(file)
+        return int(tags[_WIDTH]), int(tags[_HEIGHT])
+    except Exception:  # not TIFF, or damaged
+        return None
 
 
 def _has_exif(path: str | Path) -> bool:

@@ -9,6 +9,8 @@ import zlib
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 from mmcv.transforms import LoadImageFromFile
 from mmengine.dataset import Compose
@@ -168,3 +170,27 @@ def test_the_number_of_pixels_is_limited_before_anything_is_decoded(tmp_path, mo
     monkeypatch.setenv('MMSTVIT_MAX_PIXELS', 'many')
     with pytest.raises(UserError, match="MMSTVIT_MAX_PIXELS must be a number of pixels, but is 'many'"):
         image_size(path)
+
+
+def encode_with_opencv(suffix: str, *shape: int, dtype: type = np.uint8) -> bytes:
+    return cv2.imencode(suffix, np.ones(shape, dtype))[1].tobytes()
+
+
+@pytest.mark.parametrize('shape', [(8, 6, 3), (8, 6, 4)])
+@pytest.mark.parametrize('dtype', [np.uint16, np.float32])
+def test_kinds_of_tiff_that_pillow_does_not_open_are_decoded(shape, dtype, monkeypatch):
+    content = encode_with_opencv('.tif', *shape, dtype=dtype)
+    reader = Reader('img_path', 'unchanged', 'cv2')
+    assert reader.decode(content).shape == shape
+    monkeypatch.setenv('MMSTVIT_MAX_PIXELS', '40')
+    with pytest.raises(UnreadableError, match='6 × 8 pixels'):
+        reader.decode(content)
+
+
+@pytest.mark.parametrize('suffix', ['.hdr', '.pam'])
+def test_a_format_whose_size_is_not_known_is_not_decoded(suffix):
+    """OpenCV would decode any number of pixels."""
+    content = encode_with_opencv(suffix, 8, 6, 3, dtype=np.float32 if suffix == '.hdr' else np.uint8)
+    assert cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR).shape == (8, 6, 3)
+    with pytest.raises(UnreadableError, match='size cannot be read'):
+        IMAGE_READER.decode(content)

@@ -1,7 +1,8 @@
 """Annotations of images, as every importer reads them, and the content of a COCO annotation file made of them."""
 
+import contextlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -41,6 +42,22 @@ class ImageAnnotations:
     image: str = ''
     fractions: bool = False
     unused: Counter[str] = field(default_factory=Counter)
+
+
+@contextlib.contextmanager
+def parsing(path: Path, kind: str) -> Iterator[None]:
+    """Make a DataError, which names the file, of whatever a parser raises inside.
+
+    Parsers do not document their errors: PyYAML raises KeyError, AttributeError and IndexError for tags in a file of
+    a stranger, XML LookupError for an encoding.
+    """
+    try:
+        yield
+    except DataError:
+        raise
+    except Exception as error:
+        reason = ' '.join(str(error).split()) or type(error).__name__
+        raise DataError(f'{path} is not a sound {kind}: {reason}.', 'Correct, repair or remove the file.') from error
 
 
 def to_coco(root: Path, annotations: Mapping[str, ImageAnnotations], classes: Sequence[str]) -> dict[str, list[dict]]:

@@ -47,7 +47,7 @@ def _is_sound(shape: object) -> bool:
     try:
         points = shape['points'] if isinstance(shape['label'], str) else None
         return all(math.isfinite(x) and math.isfinite(y) for x, y in points)
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, OverflowError, TypeError, ValueError):
         return False
 
 

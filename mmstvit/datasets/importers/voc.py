@@ -1,15 +1,15 @@
 """XML files of Pascal VOC: a file per image, with the boxes of its objects."""
 
+import math
 from collections import Counter
 from pathlib import Path
 
-from defusedxml.common import DefusedXmlException
-from defusedxml.ElementTree import ParseError, fromstring
+from defusedxml.ElementTree import fromstring
 
 from mmstvit.errors import DataError
 from mmstvit.fileio import read_file
 
-from .coco_table import ImageAnnotations, ImportedObject
+from .coco_table import ImageAnnotations, ImportedObject, parsing
 
 
 def read_voc(path: Path) -> ImageAnnotations | None:
@@ -22,10 +22,8 @@ def read_voc(path: Path) -> ImageAnnotations | None:
     Raises:
         DataError: The file is not XML, or an object has no class or box.
     """
-    try:
+    with parsing(path, 'XML file'):
         root = fromstring(read_file(path))
-    except (OSError, ParseError, DefusedXmlException, UnicodeError, ValueError) as error:
-        raise DataError(f'{path} is not a sound XML file: {error}.', 'Repair or remove the file.') from error
     if root.tag != 'annotation':
         return None
     objects = []
@@ -38,8 +36,12 @@ def read_voc(path: Path) -> ImageAnnotations | None:
             )
         try:
             left, top, right, bottom = (float(box.findtext(side)) for side in ('xmin', 'ymin', 'xmax', 'ymax'))
+            if not math.isfinite(left + top + right + bottom):
+                raise ValueError
         except (AttributeError, TypeError, ValueError):
-            raise DataError(f'{path}: object {number} has no bndbox of four numbers.', 'Correct the file.') from None
+            raise DataError(
+                f'{path}: object {number} has no bndbox of 4 finite numbers.', 'Correct the file.'
+            ) from None
         if not name:
             raise DataError(f'{path}: object {number} has no name.', 'Correct the file.')
         difficult = (node.findtext('difficult') or '0').strip() in ('1', 'true', 'True')

@@ -13,9 +13,9 @@ import yaml
 from mmstvit.errors import DataError
 from mmstvit.fileio import open_file, read_file
 
-from .coco_table import ImageAnnotations, ImportedObject
+from .coco_table import ImageAnnotations, ImportedObject, parsing
 
-_LINE = re.compile(r'\d+(?:\.0*)?(?:\s+-?[\d.]+(?:[eE][-+]?\d+)?){4,}\s*')
+_LINE = re.compile(r'\d{1,9}(?:\.0*)?(?:\s+-?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?){4,}\s*', re.ASCII)
 _MOST = 0.9  # share of the lines that a reading has to fit
 _SPLITS = dict(train='train', val='val', valid='val', validation='val', test='test')
 
@@ -62,26 +62,24 @@ def read_yolo_yaml(path: Path) -> YoloLabels | None:
     Raises:
         DataError: It is not YAML, or the numbers of the classes have gaps.
     """
-    try:
+    with parsing(path, 'YAML file'):
         content = yaml.load(read_file(path).decode('utf-8-sig'), _PlainLoader)
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        raise DataError(f'{path} is not a YAML file: {" ".join(str(error).split())}.', 'Correct the file.') from error
-    if not isinstance(content, Mapping) or not isinstance(content.get('names'), (list, dict)):
-        return None
-    names = content['names']
-    if isinstance(names, Mapping):
-        numbers = sorted(names, key=lambda number: (str(type(number)), number))
-        if numbers != list(range(len(names))):
-            raise DataError(f'{path} numbers its classes {", ".join(map(str, numbers))}.', 'Number them 0, 1, 2, …')
-        names = [names[number] for number in numbers]
-    splits: dict[str, list[str]] = {}
-    for key, split in _SPLITS.items():
-        value = content.get(key)
-        if value:
-            splits.setdefault(split, []).extend(map(str, value if isinstance(value, list) else [value]))
-    if not splits and 'path' not in content and 'nc' not in content:
-        return None
-    return YoloLabels([str(name) for name in names], splits, str(content.get('path') or ''), 'kpt_shape' in content)
+        if not isinstance(content, Mapping) or not isinstance(content.get('names'), (list, dict)):
+            return None
+        names = content['names']
+        if isinstance(names, Mapping):
+            numbers = range(len(names))
+            if {*names} != {*numbers}:
+                raise DataError(f'{path} numbers its classes {", ".join(map(str, names))}.', 'Number them 0, 1, 2, …')
+            names = [names[number] for number in numbers]
+        splits: dict[str, list[str]] = {}
+        for key, split in _SPLITS.items():
+            value = content.get(key)
+            if value:
+                splits.setdefault(split, []).extend(map(str, value if isinstance(value, list) else [value]))
+        if not splits and 'path' not in content and 'nc' not in content:
+            return None
+        return YoloLabels([str(name) for name in names], splits, str(content.get('path') or ''), 'kpt_shape' in content)
 
 
 def find_shapes(paths: Iterable[Path]) -> set[str]:
@@ -172,6 +170,7 @@ def _parse(line: str, where: str, described: YoloLabels) -> tuple[int, list[floa
         raise DataError(f'{where} has 5 numbers after the class: a prediction with its score, not a label.')
     if len(values) % 2 and (not described.keypoints or (len(values) - 4) % 3):
         raise DataError(f'{where} has {len(values)} numbers, expected 4 of a box or pairs of a polygon.')
-    if not described.keypoints and not all(-0.5 <= value <= 1.5 for value in values):
+    fractions = values[:4] if described.keypoints else values
+    if not all(-0.5 <= value <= 1.5 for value in fractions):
         raise DataError(f'{where} has numbers that are not fractions (0 to 1).', 'Correct the line.')
     return label, values
