@@ -10,11 +10,11 @@ import reprlib
 from collections import Counter
 from collections.abc import Mapping
 from functools import cached_property
+from math import isfinite
 from os import PathLike
 
 from .coco_notes import Notes
 from .coco_values import (
-    INF,
     ROUNDING,
     extent,
     is_inside,
@@ -246,8 +246,9 @@ class _Repair:
                 sound = (
                     entry['image_id'] in images
                     and entry['category_id'] in categories
-                    and 0 < entry['area'] < INF
-                    and -INF < x + y + width + height < INF
+                    and entry['area'] > 0
+                    and isfinite(entry['area'])
+                    and isfinite(x + y + width + height)
                     and (crowd == 0 or crowd == 1)
                     and type(key) is int
                     and key
@@ -357,7 +358,7 @@ class _Repair:
         if isinstance(key, str) and isinstance(to_id(key), int):
             self._note('number is a string', f'{self._label}: id is {_short(key)}', severity=WARNING)
             key = entry['id'] = to_id(key)
-        if not isinstance(key, (int, float)) or key != key:
+        if isinstance(key, str) or to_id(key) is None:
             # Only evaluation computes with ids.
             severity = WARNING if isinstance(key, str) and not self._evaluated else FAULT
             self._note('invalid annotation id', self._label, severity=severity)
@@ -427,7 +428,7 @@ def _equal(one: object, other: object) -> bool:
 
 def _has_size(image: Mapping) -> bool:
     """Return True if width and height are whole numbers above 0."""
-    return all(type(side) is int and side > 0 for side in (image.get('width'), image.get('height')))
+    return all(type(side) is int and to_size(side) for side in (image.get('width'), image.get('height')))
 
 
 def _name_format(content: object) -> str:

@@ -29,7 +29,7 @@ def to_id(value: object) -> object:
     if isinstance(value, str):
         text = value.strip()
         return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else value
-    return value if isinstance(value, (int, float)) and value == value else None  # NaN differs from itself
+    return value if isinstance(value, (int, float)) and -INF < value < INF else None
 
 
 def to_size(value: object) -> int | None:
@@ -51,7 +51,7 @@ def to_numbers(values: object) -> list[int | float] | None:
 def are_finite(values: list) -> bool:
     """Return True for a list of finite numbers; a few lists of large ones may give False, too."""
     try:
-        return -INF < sum(values) < INF  # NaN, infinity and strings show in the sum
+        return math.isfinite(sum(values))  # NaN, infinity and strings show in the sum, integers beyond float raise
     except (OverflowError, TypeError):
         return False
 
@@ -73,9 +73,10 @@ def is_mask(mask: object) -> bool:
     """Return True for polygons or RLE in COCO's form."""
     if not isinstance(mask, list):
         return isinstance(mask, dict) and _is_rle(mask)
+    isfinite = math.isfinite
     try:
         for polygon in mask:  # without a call for each polygon: files have a million
-            if type(polygon) is not list or len(polygon) < 6 or len(polygon) % 2 or not -INF < sum(polygon) < INF:
+            if type(polygon) is not list or len(polygon) < 6 or len(polygon) % 2 or not isfinite(sum(polygon)):
                 return False
     except (OverflowError, TypeError):
         return False

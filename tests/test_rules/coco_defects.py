@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 POLYGON = [10, 10, 30, 10, 30, 30]
 NAN = math.nan
+HUGE = 10**400  # beyond float
 WARNINGS = ('no list of annotations', 'annotation id 0', 'area 0')  # kinds; those of the others are faults
 
 
@@ -128,6 +129,7 @@ DEFECTS = [Defect(*row) for row in [
     ('paths of another computer', absolute, 'wrong path in file_name', ('all 2', 'C:\\\\data'), None),
     ('a web address', first('images', file_name='https://host/0.png'), 'wrong path in file_name', ('host',), None),
     ('width -1', each('images', width=-1), 'invalid image size', ('all 2', '-1 and 32'), None),
+    ('a width beyond float', each('images', width=HUGE), 'invalid image size', ('all 2', '1000'), None),
     ('no height', remove('images', 'height'), 'invalid image size', ('missing',), None),
     ('sizes as strings', each('images', width='40'), 'invalid image size', ("'40'",), image(width=40)),
     ('sizes as floats', each('images', width=40.0), 'invalid image size', ('40.0',), image(width=40)),
@@ -155,6 +157,9 @@ DEFECTS = [Defect(*row) for row in [
     ('NaN in a box', first('annotations', bbox=[1, 2, NAN, 4]), 'invalid box', ('nan',),
      entry(bbox=[10, 10, 20, 20])),
     ('infinity in a box', first('annotations', bbox=[1, 2, 1e999, 4], segmentation=[]), 'invalid box', ('inf',), None),
+    ('a side beyond float', first('annotations', bbox=[1, 2, HUGE, 4]), 'invalid box', ('1000',),
+     entry(bbox=[10, 10, 20, 20])),
+    ('an area beyond float', each('annotations', area=HUGE), 'no area', ('1000',), entry(area=200)),
     ('no area', remove('annotations', 'area'), 'no area', ('missing',), entry(area=200)),
     ('no area and no mask', each('annotations', area=None, segmentation=[]), 'no area', ('None',),
      entry(area=400)),
@@ -178,6 +183,7 @@ DEFECTS = [Defect(*row) for row in [
      entry(segmentation=[POLYGON])),
     ('a line', masks([[1, 2, 3, 4]]), 'polygon below 3 points', ('[[1, 2, 3, 4]]',), None),
     ('an odd polygon', masks([[*POLYGON, 1]]), 'invalid mask', ('pairs',), None),
+    ('a corner beyond float', masks([[*POLYGON[:5], HUGE]]), 'invalid mask', ('1000',), None),
     ('a flat odd polygon', masks([*POLYGON, 1]), 'invalid mask', ('pairs',), None),
     ('NaN in a polygon', masks([[*POLYGON[:5], NAN]]), 'invalid mask', ('nan',), None),
     ('another mask', masks('mask.png'), 'invalid mask', ('mask.png',), None),
