@@ -9,7 +9,7 @@ import numpy as np
 
 from mmstvit.datasets.coco import CROWD, Annotations, first_names
 
-from .coco_values import ROUNDING, extent, is_inside, mask_area, run_lengths
+from .coco_values import ROUNDING, extent, is_inside, mask_area
 from .facts import SIZES, DatasetFacts, Facts
 from .findings import Finding
 from .kinds import FAULT, WARNING
@@ -97,9 +97,8 @@ def check_masks(facts: Facts) -> Iterator[Finding]:
 
 
 def _differs(annotations: Annotations, entry: Mapping) -> bool:
-    image, mask = annotations.images[entry['image_id']], entry['segmentation']
-    size, runs = [image['height'], image['width']], mask['counts']
-    return mask['size'] != size or (isinstance(runs, list) and sum(runs) != size[0] * size[1])
+    image = annotations.images[entry['image_id']]
+    return entry['segmentation']['size'] != [image['height'], image['width']]
 
 
 def check_mask_heads(facts: Facts) -> Iterator[Finding]:
@@ -119,23 +118,15 @@ def check_mask_heads(facts: Facts) -> Iterator[Finding]:
 
 
 def check_mask_content(facts: Facts) -> Iterator[Finding]:
-    """Find masks that cannot be decoded, have no area, or extend beyond their image."""
+    """Find masks that have no area, or extend beyond their image."""
     for data, annotations in facts.of_coco() if facts.complete else ():
         chosen = [e for e in annotations.choose(annotations.having('', CROWD)) if e.get('segmentation')]
-        bad = [e for e in chosen if isinstance(e['segmentation'], dict) and not _is_decodable(e['segmentation'])]
-        yield from _some(data, 'invalid mask', bad, len(chosen), severity=FAULT)
-        if not bad:
-            empty = [entry for entry in chosen if not mask_area(entry['segmentation'])]
-            yield from _some(data, 'empty mask', empty, len(chosen))
+        empty = [entry for entry in chosen if not mask_area(entry['segmentation'])]
+        yield from _some(data, 'empty mask', empty, len(chosen))
         sides = {key: (image['width'], image['height']) for key, image in annotations.images.items()}
         polygons = [entry for entry in chosen if isinstance(entry['segmentation'], list)]
         outside = [e for e in polygons if not is_inside(extent(e['segmentation']), *sides[e['image_id']])]
         yield from _some(data, 'masks outside images', outside, len(chosen), 'bbox')
-
-
-def _is_decodable(mask: Mapping) -> bool:
-    counts, (height, width) = run_lengths(mask), mask['size']
-    return counts is not None and min(counts, default=0) >= 0 and sum(counts) == height * width
 
 
 def check_boxes(facts: Facts) -> Iterator[Finding]:

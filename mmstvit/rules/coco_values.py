@@ -4,10 +4,13 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from operator import mul
 
+import numpy as np
+
 INF = math.inf
 # COCO's boxes and polygons are rounded: they may extend beyond the image by this many pixels.
 ROUNDING = 2.0
 _DEPTH = 5  # lists in lists, beyond which it is not a polygon
+_LONGEST_RUN = 7  # characters of a run length: 32 bits
 
 
 def to_number(value: object) -> int | float | None:
@@ -87,7 +90,13 @@ def _is_rle(mask: Mapping) -> bool:
     size, counts = mask.get('size'), mask.get('counts')
     sides = isinstance(size, list) and len(size) == 2 and all(type(side) is int for side in size)
     runs = isinstance(counts, str) or (isinstance(counts, list) and all(type(count) is int for count in counts))
-    return sides and runs
+    return sides and runs and _is_decodable(mask)
+
+
+def _is_decodable(mask: Mapping) -> bool:
+    """Return True if the run lengths of RLE are not negative, and fill the image."""
+    counts, (height, width) = run_lengths(mask), mask['size']
+    return counts is not None and min(counts, default=0) >= 0 and sum(counts) == height * width
 
 
 def repair_mask(mask: object) -> tuple[list | dict | None, str]:
@@ -154,18 +163,17 @@ def run_lengths(mask: Mapping) -> list[int] | None:
     code = mask['counts']
     if isinstance(code, list):
         return code
-    counts: list[int] = []
-    value = shift = 0
-    for byte in code if isinstance(code, bytes) else code.encode(errors='surrogatepass'):
-        bits = byte - 48
-        if not 0 <= bits < 64:
-            return None
-        value |= (bits & 0x1F) << shift
-        shift += 5
-        if bits & 0x20:
-            continue
-        if bits & 0x10:
-            value -= 1 << shift
-        counts.append(value + counts[-2] if len(counts) > 2 else value)
-        value = shift = 0
-    return None if shift else counts
+    code = code if isinstance(code, bytes) else code.encode(errors='surrogatepass')
+    bits = np.frombuffer(code, np.uint8).astype(int) - 48
+    ends = np.flatnonzero(bits & 0x20 == 0)
+    lengths = np.diff(ends, prepend=-1)
+    if ((bits < 0) | (bits >= 64)).any() or lengths.sum() < len(bits) or lengths.max(initial=0) > _LONGEST_RUN:
+        return None
+    if not len(bits):
+        return []
+    starts = ends - lengths + 1
+    shifts = 5 * (np.arange(len(bits)) - np.repeat(starts, lengths))
+    counts = np.add.reduceat((bits & 0x1F) << shifts, starts) - (bits[ends] >> 4 << 5 * lengths)
+    for first in (1, 2):
+        counts[first::2] = counts[first::2].cumsum()
+    return counts.tolist()

@@ -189,6 +189,10 @@ DEFECTS = [Defect(*row) for row in [
     ('another mask', masks('mask.png'), 'invalid mask', ('mask.png',), None),
     ('RLE of strings', masks(dict(size=['4', '5'], counts=['8', '12'])), 'number is a string', ("'4'",),
      entry(segmentation=dict(size=[4, 5], counts=[8, 12]))),
+    *[
+        (f'RLE of {counts!r:.12}', masks(dict(size=[64, 64], counts=counts)), 'invalid mask', ('size',), None)
+        for counts in ('~~', '\xff\xfe' * 50, 'P' * 5000, '0001', [-1, 4097], [3, 4], [], '')
+    ],
     ('RLE without counts', masks(dict(size=[4, 5])), 'invalid mask', ('size',), None),
 ]]  # fmt: skip
 

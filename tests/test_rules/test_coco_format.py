@@ -5,6 +5,7 @@ import copy
 import json
 import math
 
+import pycocotools.mask
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -13,6 +14,7 @@ from PIL import Image
 from mmstvit.errors import DataError
 from mmstvit.rules.coco_format import find_defects, repair
 from mmstvit.rules.coco_notes import CHANGES
+from mmstvit.rules.coco_values import is_mask, run_lengths
 
 from .coco_defects import DEFECTS, NAN, POLYGON, each, first, masks, remove, sound
 
@@ -51,7 +53,7 @@ def test_a_sound_file_stays_as_it_is():
         lambda c: None,
         masks([]),
         masks(None),
-        masks(dict(size=[32, 40], counts='abc')),
+        masks(dict(size=[32, 40], counts='PX1')),
         each('images', id='x'),
     ):
         content = sound()
@@ -311,3 +313,11 @@ def test_several_defects_are_repaired_together(defects):
         with contextlib.suppress(AttributeError, KeyError, TypeError):  # an earlier change removed what it needs
             defect.plant(content)
     check(content)
+
+
+@given(st.lists(st.integers(0, 5000), min_size=1, max_size=40))
+def test_run_lengths_are_those_of_pycocotools(counts):
+    size = [1, sum(counts)]
+    encoded = pycocotools.mask.frPyObjects(dict(size=size, counts=counts), *size)
+    assert run_lengths(encoded) == counts
+    assert is_mask(dict(size=size, counts=encoded['counts'].decode()))
