@@ -37,12 +37,17 @@ def one_line(text: str) -> str:
     return printable(text.translate(_OBEYED))
 
 
+def _indented(message: str) -> str:
+    """As :func:`printable`, with all lines but the first indented: no name in a message looks like another message."""
+    return printable(message).replace('\n', '\n  ')
+
+
 def escape_record(record: logging.LogRecord) -> bool:
     """Escape a message as a filter of a logger: no name in it controls a terminal or looks like a line of the log.
 
     The further lines of a message are indented.
     """
-    record.msg, record.args = printable(record.getMessage()).replace('\n', '\n  '), ()
+    record.msg, record.args = _indented(record.getMessage()), ()
     return True
 
 
@@ -66,7 +71,7 @@ class UserError(Exception):
         self.remedy = remedy
 
     def __str__(self) -> str:
-        return printable(f'{self.problem} {self.remedy}'.rstrip())
+        return _indented(f'{self.problem} {self.remedy}'.rstrip())
 
 
 class CheckpointError(UserError, ValueError):

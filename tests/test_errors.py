@@ -9,6 +9,7 @@ from mmengine.config import Config
 
 from mmstvit.command_line import user_errors
 from mmstvit.engine.runner.factory import build_model
+from mmstvit.errors import DataError, UserError
 
 MODEL = """
 from mmengine.registry import MODELS
@@ -58,3 +59,10 @@ def test_a_model_of_ones_own(message, tmp_path, settings, error):
 def test_a_model_of_ours_needs_no_traceback(message, tmp_path):
     assert 'huge' in message(type='ImageClassifier', backbone=dict(type='mmstvit.STViT', arch='huge'))
     assert not list((tmp_path / 'temporary').glob('*.log'))
+
+
+@pytest.mark.parametrize('name', ['a.png\nerror: b', 'a.png\n', 'a\x1b[2J.png'])
+def test_a_name_cannot_look_like_another_message(name):
+    for error in (UserError(f'{name} cannot be read.', 'Remove it.'), DataError('It cannot be read.', f'See {name}')):
+        first, *others = str(error).split('\n')
+        assert '\x1b' not in first and all(line.startswith('  ') for line in others)

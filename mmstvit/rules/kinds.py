@@ -118,7 +118,7 @@ _TABLE: dict[tuple[str, str], dict[str, tuple]] = {
         'number is a string': ('a number is written as a string',),
         'polygons in another form': ('segmentation has to be a list of polygons [[x1, y1, x2, y2, …], …]',),
         'polygon below 3 points': ('a polygon needs three points, 6 numbers', _MASK),
-        'invalid mask': ('a mask is neither polygons (pairs of finite numbers) nor RLE (run lengths of its size)', _MASK),
+        'invalid mask': ('a mask is neither polygons (pairs of finite numbers) nor RLE (runs of its size)', _MASK),
         'invalid box': ('bbox is not four finite numbers, or less than 1 pixel', _BOX),
         'no area': ('area is not a number',),
         'invalid iscrowd': ('iscrowd is not 0 or 1; a warning in training if it is missing',),
