@@ -26,7 +26,7 @@ from mmstvit.dependencies import LIBRARIES, require_library
 from mmstvit.drawing import Color, class_colors, to_rgb
 from mmstvit.engine.runner import command_options, factory, requirements
 from mmstvit.errors import CheckpointError, UserError
-from mmstvit.fileio import Checkpoint, check_config, load_weights, open_checkpoint
+from mmstvit.fileio import Checkpoint, check_config, check_pipeline, load_weights, open_checkpoint
 from mmstvit.nodes import as_list, type_name
 
 from ..config import complete_config, read_config
@@ -229,7 +229,7 @@ def _stored_config(checkpoint: Checkpoint, trust: bool) -> Config:
             'test_dataloader.dataset.pipeline': dataset['pipeline'],
         }
         for key, part in parts.items():
-            check_config(part, key, *scopes)
+            (check_pipeline if 'pipeline' in key else check_config)(part, key, *scopes)
         check_config({'type': dataset.get('type')}, 'test_dataloader.dataset')  # only its classes are looked at
     names = {key: dataset[key] for key in ('metainfo', 'classes') if key in dataset}
     kept['test_dataloader']['dataset'].update(names)
