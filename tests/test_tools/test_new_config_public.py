@@ -120,6 +120,11 @@ def davis_2017(root: Path) -> None:
             write(root / f'Annotations/480p/{name}/0000{k}.png', labels)
 
 
+def two_times(root: Path, first: str, second: str) -> None:
+    pairs(root, f'{first}/{{}}.png', f'{Path(first).parent}/label/{{}}.png')
+    photos(root, f'{second}/{{}}.png')
+
+
 def parts(root: Path, *ends: str, images: str = 'portraits/{}.jpg', masks: str = 'parts/0000{}') -> None:
     """A mask file for each part of an image; numbers with other padding."""
     photos(root, images)
@@ -188,10 +193,10 @@ FOUND = {
         {'maps': 'training/labels', **AB}, 'a b', (4, 4),
     ),
     'DRIVE': (drive, {'maps': 'training/1st_manual', **AB}, 'a b', (3, 1, 4)),
-    'LEVIR, one of two images': (
-        lambda r: [(splits_of('%s/A/{}.png', '%s/label/{}.png', 'train', 'val')(r), photos(r, 'train/B/{}.png'),
-                    photos(r, 'val/B/{}.png', start=10))],
-        {'images': 'train/A', **AB}, 'a b', (4, 4),
+    'one of two cameras': (
+        lambda r: [(splits_of('%s/rgb/{}.png', '%s/label/{}.png', 'train', 'val')(r), photos(r, 'train/ir/{}.png'),
+                    photos(r, 'val/ir/{}.png', start=10))],
+        {'images': 'train/rgb', **AB}, 'a b', (4, 4),
     ),
     'numbers that begin again, with pictures of results': (
         lambda r: [(pairs(r, f'case{i}/orig/{{}}.png', f'case{i}/seg/{{}}.png'), photos(r, f'case{i}/overlay/{{}}.png'))
@@ -268,8 +273,16 @@ REFUSED = {
     'Oxford pets': (oxford_pets, {}, '--task instances or --task segments'),
     'ImageNet': (imagenet, {}, '--task instances or --task classes'),
     'LEVIR': (
-        lambda r: [pairs(r, 'train/A/{}.png', 'train/label/{}.png'), photos(r, 'train/B/{}.png')], AB,
-        r'images in several folders: train/A/, train/B/(?s:.*)--images',
+        lambda r: two_times(r, 'train/A', 'train/B'), AB,
+        'change detection: train/A/ and train/B/ have the same names(?s:.*) which no model of this package does.$',
+    ),
+    'LEVIR, one of two': (lambda r: two_times(r, 'A', 'B'), {'images': 'A', **AB}, 'change detection: A/ and B/'),
+    'im1 and im2': (lambda r: two_times(r, 'im1', 'im2'), AB, 'change detection: im1/ and im2/'),
+    'years': (lambda r: two_times(r, '2016', '2019'), AB, 'change detection: 2016/ and 2019/'),
+    'before and after': (lambda r: two_times(r, 'after', 'before'), AB, 'change detection: after/ and before/'),
+    'two cameras, with reports': (
+        lambda r: [two_times(r, 'color (day)', 'ir'), texts(r, {f'reports/{i}.txt': 'fog' for i in range(4)})], AB,
+        r"Choose one: --images '[^']*/color \(day\)'$",
     ),
     'WiderFace': (
         lambda r: [photos(r, 'WIDER_train/images/0--Parade/0_{}.jpg', 'WIDER_train/images/1--Shout/1_{}.jpg'),
@@ -297,6 +310,10 @@ REFUSED = {
     'masks with other names': (
         lambda r: parts(r, '.png', masks='parts/abc{}def'), {},
         r'parts has masks or label maps, portraits has photographs\n Images and masks .* one name: docs/own_data.md.$',
+    ),
+    'label maps in folders of classes': (
+        lambda r: pairs_of_classes(r, '{}.jpg', '{}.png'), {},
+        r'a/0.jpg with a/0.png(?s:.*)images per class: 2 folders(?s:.*) Choose: --task segments or --task classes',
     ),
     'MVTec AD': (mvtec, AB, 'Only images for test have annotations, such as test/hole/000.png.* --val 0.2'),
     'DAVIS 2017': (davis_2017, {}, r'seem to number objects, .* is 1 to 3\n For objects, export .*NAME …$'),
@@ -386,6 +403,34 @@ def test_a_layout_is_refused_with_the_cause(layout, tmp_path):
     build, options, message = REFUSED[layout]
     with pytest.raises(UserError, match=message):
         make(tmp_path, build, options)
+
+
+def pairs_of_classes(root: Path, image: str, label: str) -> None:
+    for i, name in enumerate('ab'):
+        pairs(root, f'{name}/{image}', f'{name}/{label}', start=4 * i)
+    photos(root, f'b/{image}', start=8, count=1)  # without a label map
+
+
+@pytest.mark.parametrize(
+    ('image', 'label'),
+    [
+        ('{}.jpg', '{}.png'),
+        ('{}.jpg', '{}_mask.png'),
+        ('x/{}.png', 'x/{}_label.bmp'),
+        ('images/{}.png', 'masks/{}.png'),
+    ],
+)
+def test_label_maps_in_folders_of_classes_are_no_images_of_the_class(image, label, tmp_path):
+    made = make(tmp_path, lambda root: pairs_of_classes(root, image, label), {'task': 'classes'})
+    listed = [line for content in made.data.files.values() for line in content().decode().splitlines()]
+    expected = [f'{"ab"[i > 3]}/{image.format(i)} {int(i > 3)}' for i in range(9)]
+    assert sorted(listed) == sorted(expected)
+    assert f'left out: 8 label maps beside images (first: a/{label.format(0)})' in made.notes
+
+
+def test_an_option_for_label_maps_decides_for_them(tmp_path):
+    made = make(tmp_path, lambda root: pairs_of_classes(root, 'images/{}.png', 'masks/{}.png'), AB)
+    assert (made.data.task, sum(made.data.counts.values())) == ('segments', 8)
 
 
 def test_colors_of_a_file_decide_which_gray_value_is_which_class(tmp_path):

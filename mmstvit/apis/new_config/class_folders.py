@@ -4,7 +4,8 @@ import difflib
 import os
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
 
@@ -16,7 +17,7 @@ from .code import write_list
 from .evidence import Evidence
 from .folder import ALL, Folder, assign_splits, check_single, has_map_word, join, relative, split_of_folder
 from .options import NEXT_TO_CONFIG, Data, Options, first_names
-from .pairing import has_masks
+from .pairing import find_maps_inside, has_masks
 from .splits import divide
 
 # What MMPreTrain's CustomDataset reads unless it is told more.
@@ -33,6 +34,19 @@ _NO_CLASS = ('image', 'images', 'img', 'imgs', 'jpegimages', 'frames', 'input', 
              'output', 'outputs', 'photos', 'pictures', 'predictions', 'raw', 'results', 'rgb')  # fmt: skip
 
 
+@dataclass(frozen=True)
+class ClassFolders:
+    """Folders of images per class.
+
+    Args:
+        tops: Split -> folders that hold those of the classes.
+        maps: Label maps in the folders of classes, which are no images of the class.
+    """
+
+    tops: dict[str, list[str]]
+    maps: Set[str]
+
+
 def look_for_class_folders(folder: Folder, options: Options) -> Evidence:
     """Collect evidence for one folder of images per class."""
     evidence = Evidence()
@@ -42,7 +56,9 @@ def look_for_class_folders(folder: Folder, options: Options) -> Evidence:
     names = {top: folder.subfolders(top) for tops in found.values() for top in tops}
     if not any(len(inner) > 1 for inner in names.values()):
         return evidence
-    evidence.found = found
+    evidence.maps = find_maps_inside(folder, [join(top, name) for top in names for name in names[top]])
+    folder = folder.without(evidence.maps)
+    evidence.found = ClassFolders(found, evidence.maps)
     listed = first_names(sorted({name for inner in names.values() if len(inner) > 1 for name in inner}), 4)
     evidence.images = {
         join(top, name, path) for top in names for name in names[top] for path in folder.below(join(top, name))
@@ -162,18 +178,19 @@ def _images_in(folder: Folder, top: str) -> list[str]:
     return [join(top, name) for name in folder.by_folder.get(top, ())]
 
 
-def read_class_folders(found: dict[str, list[str]], folder: Folder, options: Options) -> Data:
+def read_class_folders(found: ClassFolders, folder: Folder, options: Options) -> Data:
     """Read a data set with a folder per class.
 
     Args:
-        found: Folders that hold those of the classes, by split.
+        found: The folders of classes.
         folder: The folder.
         options: Options of the command.
 
     Raises:
         DataError: The splits are ambiguous, or have other classes.
     """
-    tops = _choose_tops(found, folder, options)
+    folder = folder.without(found.maps)
+    tops = _choose_tops(found.tops, folder, options)
     names = {split: folder.subfolders(top) for split, top in tops.items()}
     notes = [f'a folder per class in {folder.root / top}' for top in tops.values()]
     if 'test' in tops and not set(names['test']) & set(names['train']):
@@ -187,6 +204,8 @@ def read_class_folders(found: dict[str, list[str]], folder: Folder, options: Opt
     }
     lost = _find_unreadable(of_class, folder)
     notes += [*_describe_lost(lost, folder, tops), *folder.unused(list(tops.values()))]
+    if found.maps:
+        notes.append(f'left out: {len(found.maps)} label maps beside images (first: {min(found.maps)})')
     strays = [path for top in tops.values() for path in _images_in(folder, top)]
     if strays:
         notes.append(f'left out: {len(strays)} images beside the folders of classes (first: {strays[0]})')
@@ -194,7 +213,7 @@ def read_class_folders(found: dict[str, list[str]], folder: Folder, options: Opt
     parts, lines = divide(used, folder, options, used, split_of=lambda image: of_class[image][1])
     notes += lines
     # MMPreTrain numbers the folders of each split by itself: lists are exact where it would see others.
-    listed = bool(lost or strays) or set(parts) != set(tops) or sum(map(len, parts.values())) < len(used)
+    listed = bool(lost or strays or found.maps) or set(parts) != set(tops) or sum(map(len, parts.values())) < len(used)
     listed |= any(_folders_on_disk(folder, top) != classes for top in tops.values())
     listed |= not {PurePosixPath(image).suffix.lower() for image in used} <= set(DEFAULT_EXTENSIONS)
     datasets, files = {}, {}

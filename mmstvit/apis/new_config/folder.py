@@ -64,6 +64,11 @@ class Folder:
                 if name.lower().endswith(suffixes):
                     yield join(folder, name)
 
+    def without(self, paths: Set[str]) -> 'Folder':
+        """Return the folder without some files."""
+        kept = {top: [name for name in names if join(top, name) not in paths] for top, names in self.files.items()}
+        return Folder(self.root, {top: names for top, names in kept.items() if names})
+
     @cached_property
     def images(self) -> list[str]:
         """The images, sorted, as POSIX paths relative to the root."""

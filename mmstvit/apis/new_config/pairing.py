@@ -74,6 +74,21 @@ def find_pairs(
     return result
 
 
+def find_maps_inside(folder: Folder, places: Sequence[str]) -> set[str]:
+    """Find the label maps whose images are in the same one of several folders, beside them or in a folder of images.
+
+    A folder of maps beside one of images is left out as a whole.
+    """
+    maps: set[str] = set()
+    for place in places:
+        inner = {top: names for top, names in folder.files.items() if f'{top}/'.startswith(f'{place}/')}
+        for pairs in find_pairs(Folder(folder.root, inner)):
+            maps.update(pairs.files.values())
+            if pairs.images != pairs.maps:
+                maps.update(join(pairs.maps, name) for name in folder.by_folder[pairs.maps])
+    return maps
+
+
 def _choose(found: Sequence[Pairs], side: str, chosen: str) -> list[Pairs]:
     """Keep pairs with a folder on one side, or with the folder in its place for another split or part of the data.
 

@@ -92,7 +92,10 @@ def recognize(options: Options) -> Data:
         if kind.task == 'classes':
             if any(evidence.refused for evidence in seen.values()):
                 seen[kind].decide = None
-            _contradict(seen[kind], [*(seen[other] for other in seen if other is not kind), others])
+            # Folders of images with their label maps may have either; an option for label maps decides.
+            either = seen[kind].maps and not _foreign_option(kind, options)
+            rivals = [seen[other] for other in seen if other is not kind and not (either and other.task == 'segments')]
+            _contradict(seen[kind], [*rivals, others])
     kind = _decide(seen, others, folder, options)
     _check_options(kind, options)
     data = kind.read(seen[kind].found, folder, options)
@@ -143,7 +146,8 @@ def _decide(seen: dict[Layout, Evidence], others: Evidence, folder: Folder, opti
         lines += [f'  {name}: {reason}' for reason in evidence.reasons[:3]]
         prefix = f'not {name}: ' if evidence.found else ''
         lines += [f'  {prefix}{reason}' for reason, _ in evidence.against[:3]]
-        remedies += evidence.remedies
+        # What is to be chosen among files that are read does not need others.
+        remedies += [] if evidence is others and weak and remedies else evidence.remedies
     if len(found) == 1 and options.task is None and not seen[found[0]].remedies:
         decide = seen[found[0]].decide
         remedies += [] if decide is None else [decide or f'If it is {found[0].name}: --task {found[0].task}.']
@@ -155,7 +159,11 @@ def _decide(seen: dict[Layout, Evidence], others: Evidence, folder: Folder, opti
 
 def _check_options(kind: Layout, options: Options) -> None:
     """Refuse options that do not apply to the data; raises UserError."""
-    for name, applies in _OPTIONS.items():
-        if getattr(options, name) and kind.task not in applies and kind.name not in applies:
-            option = f'--{name.replace("_", "-")}'
-            raise UserError(f'{option} does not apply to {kind.name}.', f'Remove {option}, or name other data.')
+    if option := _foreign_option(kind, options):
+        raise UserError(f'{option} does not apply to {kind.name}.', f'Remove {option}, or name other data.')
+
+
+def _foreign_option(kind: Layout, options: Options) -> str:
+    """Return an option that does not apply to a kind of data; empty if all do."""
+    names = (name for name, applies in _OPTIONS.items() if not {kind.task, kind.name} & {*applies})
+    return next((f'--{name.replace("_", "-")}' for name in names if getattr(options, name)), '')

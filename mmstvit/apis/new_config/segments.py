@@ -1,6 +1,8 @@
 """Segments: pairs of images and label maps as a data set."""
 
 import os
+import re
+import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -23,6 +25,11 @@ from .splits import divide
 _SHOWN = 4
 _LOOKED_AT = 24  # label maps
 
+# Names of two folders with photographs of one place at two times; their label maps show what has changed.
+_TWO_TIMES = re.compile(
+    r'(?P<start>.*?)(a/(?P=start)b|1/(?P=start)2|(19|20)\d\d/(?P=start)(19|20)\d\d)|before/after|after/before|post/pre|pre/post'
+)
+
 
 def look_for_label_maps(folder: Folder, options: Options) -> Evidence:
     """Collect evidence for images with label maps."""
@@ -33,6 +40,12 @@ def look_for_label_maps(folder: Folder, options: Options) -> Evidence:
     found = find_pairs(folder, options.map_suffix, maps, images)
     if (options.maps or options.images) and not found:
         evidence.add_against(f'no image has a label map in {options.maps or options.images}')
+    if two := _two_times(find_pairs(folder, options.map_suffix) if maps or images else found):
+        evidence.refuse(
+            f'pairs of photographs for change detection: {two}',
+            'Change detection compares two images, which no model of this package does.',
+        )
+        return evidence
     if per_object := _maps_per_object(folder):
         evidence.refuse(
             f'a mask file per object, such as {per_object}',
@@ -57,6 +70,21 @@ def look_for_label_maps(folder: Folder, options: Options) -> Evidence:
     return evidence
 
 
+def _two_times(found: Sequence[Pairs]) -> str:
+    """Describe photographs of two times with one folder of label maps for both; empty if there are none."""
+    by_maps: dict[str, dict[str, Pairs]] = {}
+    for pairs in found:
+        by_maps.setdefault(pairs.maps, {})[pairs.images] = pairs
+    for maps, both in by_maps.items():
+        tops = sorted(both)
+        shared = [pairs for pairs in found if pairs.images in both and pairs.maps != maps]
+        names = [{PurePosixPath(path).name for path in both[top].files} for top in tops]
+        last = '/'.join(top.rpartition('/')[2].lower() for top in tops)
+        if len(tops) == 2 and not shared and names[0] == names[1] and _TWO_TIMES.fullmatch(last):
+            return f'{tops[0]}/ and {tops[1]}/ have the same names, and {maps}/ a label map for both'
+    return ''
+
+
 def _explain_choice(folder: Folder, choices: Sequence[Pairs]) -> tuple[str, str]:
     """Say why images have several maps, or maps several images, and how to choose."""
     first = {part.maps: part for part in reversed(choices)}
@@ -70,7 +98,7 @@ def _explain_choice(folder: Folder, choices: Sequence[Pairs]) -> tuple[str, str]
     if len(images) > len(first):
         return (
             f'label maps have images in several folders: {", ".join(f"{top}/" for top in images)}',
-            f'Choose one: --images {folder.root / images[0]}',
+            f'Choose one: --images {shlex.quote(str(folder.root / images[0]))}',
         )
     looks = [look_at(folder.root / next(iter(part.files.values()))) for part in first.values()]
     binary = all(look is not None and look.values <= 2 for look in looks)
@@ -79,8 +107,8 @@ def _explain_choice(folder: Folder, choices: Sequence[Pairs]) -> tuple[str, str]
         f'a mask for each class in a folder of its own ({folders})'
         if binary and len(first) > 2 and len(images) == 1
         else f'images have label maps in several folders: {folders}',
-        f'Choose one: --maps {folder.root / min(first)}; masks of several classes have to be joined into one label '
-        'map.',
+        f'Choose one: --maps {shlex.quote(str(folder.root / min(first)))}; masks of several classes have to be joined '
+        'into one label map.',
     )
 
 
