@@ -2,11 +2,13 @@
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
+from pathlib import Path
 
 from mmengine.config import Config
 
 from mmstvit.datasets.images import MISSING, find_readers, may_read_keys
+from mmstvit.datasets.map_files import cuts, look_at
 from mmstvit.datasets.splitting import group_copies
 from mmstvit.datasets.wrappers import inner_datasets
 from mmstvit.dependencies import tool_command
@@ -17,6 +19,7 @@ from .facts import DatasetFacts, Facts
 from .findings import Finding, refuse
 from .kinds import WARNING
 
+_SAMPLE = 4  # files that are looked at
 # Folder of a data set -> how to get it.
 DATA_REMEDIES = {
     'data/scenes': f'Generate it with: {tool_command("dataset_converters/scenes.py")}',
@@ -193,7 +196,7 @@ def _photograph(path: str) -> str | None:
 
 
 def check_unused(facts: Facts) -> Iterator[Finding]:
-    """Warn of images in the folders of the data that no split of the config uses."""
+    """Warn of images in the folders of the data that no split of the config uses; label maps of images are none."""
     splits = [split for split in ('train', 'val', 'test') if facts.cfg.get(f'{split}_dataloader')]
     if not facts.complete or {*splits} - facts.keys.keys():
         return
@@ -203,8 +206,27 @@ def check_unused(facts: Facts) -> Iterator[Finding]:
         folders = {os.path.dirname(os.path.normpath(path)) for path in data.files if '://' not in path} - searched
         searched |= folders
         beside = [os.path.join(folder, name) for folder in sorted(folders) for name in _list_images(folder)]
-        if unused := [path for path in beside if path not in used]:
+        unused = [path for path in beside if path not in used]
+        maps = _find_maps(unused, used)
+        if unused := [path for path in unused if path not in maps]:
             yield data.finding('unused file', unused, total=len(beside))
+
+
+def _find_maps(paths: Sequence[str], images: Set[str]) -> set[str]:
+    """Find the files that begin with the name of an image beside them, and that look like label maps."""
+    stems = {os.path.splitext(path)[0] for path in images}
+    by_end = defaultdict(list)
+    for path in paths:
+        folder, name = os.path.split(path)
+        for start, end in cuts(name):
+            if os.path.join(folder, start) in stems:
+                by_end[end].append(path)
+    return {
+        path
+        for group in by_end.values()
+        if all((look := look_at(Path(path))) and look.is_map for path in group[:: -(-len(group) // _SAMPLE)])
+        for path in group
+    }
 
 
 def _list_images(folder: str) -> list[str]:

@@ -387,6 +387,17 @@ def test_images_without_a_map_and_of_two_formats(make, tmp_path):
     assert 'alone.jpg' in text
 
 
+@pytest.mark.parametrize('options', [('--task', 'classes'), ('--classes', 'a', 'b')])
+def test_label_maps_beside_images_are_no_unused_files(options, make, tmp_path):
+    for name, seed in (('ant', 0), ('bee', 5)):
+        maps_folder(tmp_path / 'data', f'{name}/{name}{{}}.jpg', f'{name}/{name}{{}}.png', seed=seed, values=(0, 255))
+    cfg, _ = make(*options)
+    assert findings(cfg) == []
+    photo(tmp_path / 'data/ant/ant0.bmp', 99)
+    ((kind, text),) = findings(cfg)
+    assert (kind, 'ant0.bmp' in text, '.png' in text) == ('unused file', True, False)
+
+
 # Classes.
 
 

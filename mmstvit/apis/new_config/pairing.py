@@ -10,20 +10,14 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from itertools import permutations
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
-import numpy as np
-from PIL import Image
-
-from mmstvit.fileio import open_image
+from mmstvit.datasets.map_files import MANY_VALUES, cuts, look_at
 
 from .folder import ALL, SPLIT_NAMES, Folder, folder_distance, has_map_word, join, split_of_folder
 
 _MOST_FOLDERS = 40  # above, only folders whose paths differ in one place by a word of label maps are compared
 _SAMPLE = 4  # files of a folder that are looked at
-_PIXELS = 512  # side of the part of a file that is looked at
-_PHOTO = 4096  # colors that a JPEG file of a label map does not have
-_FEW, _MANY = 40, 300  # values of a label map, with and without soft borders
 
 
 @dataclass(frozen=True)
@@ -188,11 +182,6 @@ def _match_ends(
     yield from ((end, files) for end, files in ends.items() if len(files) >= needed and len(files) > most / 2)
 
 
-def cuts(name: str) -> Iterator[tuple[str, str]]:
-    """Cut a name before each mark between its words."""
-    yield from ((name[:i], name[i:]) for i in range(1, len(name)) if name[i] in '._- ')
-
-
 def _match_parts(stems: Set[str], candidates: Sequence[str]) -> Iterator[tuple[None, dict[str, str]]]:
     """Yield the maps by the name of the image if the names are equal in the part in which they differ."""
     by_stem = {PurePosixPath(name).stem: name for name in candidates}
@@ -240,7 +229,7 @@ def _is_accepted(folder: Folder, pairs: Pairs) -> bool:
     maps = sum(label.is_map for _, label in looks)
     images = all(not image.is_map or image.values > 4 * label.values for image, label in looks)
     same = all(image.size == label.size for image, label in looks)
-    if hinted and any(label.values <= _MANY or not label.colored for _, label in looks):
+    if hinted and any(label.values <= MANY_VALUES or not label.colored for _, label in looks):
         return same or maps > len(looks) / 2
     return maps == len(looks) and images and same
 
@@ -253,52 +242,6 @@ def _is_named_map(images: str, maps: str, example: tuple[str, str]) -> bool:
     own = [part for part in theirs if part not in ours]
     others = [part for part in ours if part not in theirs]
     return any(map(has_map_word, own)) and not any(map(has_map_word, others))
-
-
-@dataclass(frozen=True)
-class Look:
-    """Look of a file.
-
-    Args:
-        size: Width and height.
-        values: Number of its values or colors.
-        is_map: It has few values in flat regions.
-        colored: It has three channels that differ.
-    """
-
-    size: tuple[int, int]
-    values: int
-    is_map: bool
-    colored: bool
-
-
-@functools.lru_cache(maxsize=10_000)
-def look_at(path: Path) -> Look | None:
-    """Look at the middle of a file; None if it cannot be decoded."""
-    try:
-        with open_image(path) as image:
-            size, lossy = image.size, image.format in ('JPEG', 'MPO', 'WEBP')
-            left, top = (max(0, (side - _PIXELS) // 2) for side in size)
-            part = image.crop((left, top, min(size[0], left + _PIXELS), min(size[1], top + _PIXELS)))
-            if part.mode in ('LA', 'PA', 'RGBA', 'CMYK', 'YCbCr', 'HSV', 'LAB'):
-                part = part.convert('RGB')
-            array = np.asarray(part)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-        return None
-    colored = array.ndim == 3 and bool((array[..., :1] != array).any())
-    if array.ndim == 3:
-        array = array[..., :3].astype(np.int64) @ np.array([1 << 16, 1 << 8, 1])
-    array = array.astype(np.int64)
-    values = len(np.unique(array))
-    rough = array
-    if lossy:  # values near each other are one
-        shifts = (array >> 16 & 255, array >> 8 & 255, array & 255)
-        rough = sum((part >> 6) << 8 * i for i, part in enumerate(shifts))
-    count = len(np.unique(rough))
-    flat = float((rough[:, 1:] == rough[:, :-1]).mean()) if rough.shape[1] > 1 else 0.0
-    if lossy and values > min(_PHOTO, array.size / 4):
-        flat = 0.0
-    return Look(size, values, (count <= _FEW and flat >= 0.6) or (count <= _MANY and flat >= 0.85), colored)
 
 
 def has_masks(folder: Folder, paths: Sequence[str]) -> bool:

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from mmstvit.datasets.images import MAP_READER, UnreadableError
+from mmstvit.datasets.map_files import cuts, look_at
 
 from .class_names import choose_names, parse_names, parse_value
 from .code import write_list
@@ -19,7 +20,7 @@ from .evidence import Evidence
 from .folder import ALL, Folder, join, relative, split_of_folder
 from .label_values import IGNORED, Table, Values, convert, make_table, read_values, write
 from .options import NEXT_TO_CONFIG, Data, Options, first_names
-from .pairing import Pairs, cuts, find_pairs, look_at, more_maps, several_maps
+from .pairing import Pairs, find_pairs, more_maps, several_maps
 from .splits import divide
 
 _SHOWN = 4

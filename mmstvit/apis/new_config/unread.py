@@ -6,11 +6,11 @@ import re
 from collections.abc import Callable, Iterator, Set
 from pathlib import PurePosixPath
 
+from mmstvit.datasets.map_files import cuts
 from mmstvit.fileio import VIDEO_SUFFIXES, open_file
 
 from .evidence import Evidence
 from .folder import Folder
-from .pairing import cuts
 
 _COCO = 'Export the annotations in COCO format.'
 _TABLES = 'docs/own_data.md, "Tables", turns them into one folder per class, or into labels of YOLO.'
