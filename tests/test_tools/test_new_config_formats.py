@@ -280,6 +280,16 @@ REFUSED = {
         lambda r: maps_folder(r, 'images/{}.jpg', 'masks/{}.png', values=(0, 1)), {'classes': ['void', 'bus', 'car']},
         '0 is void or bus',
     ),
+    'predictions of YOLO with scores': (
+        lambda r: yolo(r, '1 0.5 0.25 0.125 0.5 0.93\n'), {}, r'with its score, not a label\. Remove the last',
+    ),
+    'labels of YOLO in pixels': (
+        lambda r: yolo(r, '1 30 20 12 40\n0 0 0 8 9\n'), {},
+        r'all lines of all files are in pixels, such as in train/labels/0.txt(?s:.*)\n Write class, x and y [^\n]*$',
+    ),
+    'a line of YOLO in pixels': (
+        lambda r: yolo(r, BOX + '1 30 20 12 40\n'), {}, '0.txt, line 2 has numbers that are not fractions',
+    ),
     'missing images': (
         lambda r: [coco_with(r, lambda c: None), (r / '3.jpg').unlink()], {}, '1 of the 5 images .*--skip-missing',
     ),

@@ -315,6 +315,11 @@ REFUSED = {
         lambda r: pairs_of_classes(r, '{}.jpg', '{}.png'), {},
         r'a/0.jpg with a/0.png(?s:.*)images per class: 2 folders(?s:.*) Choose: --task segments or --task classes',
     ),
+    'small label maps': (
+        lambda r: [pairs(r, '{}.jpg', 'masks/{}.png')]
+        + [write(r / f'masks/{i}.png', np.repeat(np.uint8([[0, 1]] * 24), 16, 1)) for i in range(4)],
+        AB, 'other sizes than their images: masks/0.png has 32×24 pixels, 0.jpg 64×48',
+    ),
     'MVTec AD': (mvtec, AB, 'Only images for test have annotations, such as test/hole/000.png.* --val 0.2'),
     'DAVIS 2017': (davis_2017, {}, r'seem to number objects, .* is 1 to 3\n For objects, export .*NAME …$'),
     'iNaturalist': (

@@ -61,6 +61,13 @@ def look_for_yolo(folder: Folder, options: Options) -> Evidence:
     if bad:
         evidence.add_against(f'{bad[0]} is not a file of labels of YOLO, but {good} is', 'Correct or remove the file.')
     evidence.add_for(f'{len(files)} of {len(folder.images)} images have a file of labels such as {good}')
+    if importers.are_in_pixels(folder.root / file for file in files):
+        evidence.refuse(
+            f'all lines of all files are in pixels, such as in {good}; YOLO has fractions of the image (0 to 1)',
+            'Write class, x and y of the center, width and height: numbers divided by width and height of the image.',
+        )
+        evidence.used = {*files}
+        return evidence
     if described is None:
         entries = parse_names(options.classes) if options.classes else choose_names(folder)[0]
         described = YoloLabels([entry.name for entry in entries])

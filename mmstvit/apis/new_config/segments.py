@@ -11,8 +11,9 @@ from pathlib import Path, PurePosixPath
 import cv2
 import numpy as np
 
-from mmstvit.datasets.images import MAP_READER, UnreadableError
+from mmstvit.datasets.images import IMAGE_READER, MAP_READER, UnreadableError
 from mmstvit.datasets.map_files import cuts, look_at
+from mmstvit.errors import DataError
 
 from .class_names import choose_names, parse_names, parse_value
 from .code import write_list
@@ -156,9 +157,10 @@ def read_label_maps(found: Sequence[Pairs], folder: Folder, options: Options) ->
         options: Options of the command.
 
     Raises:
-        DataError: The splits are ambiguous, or the values need names.
+        DataError: The splits are ambiguous, the values need names, or all maps have other sizes than their images.
     """
     map_of = {image: path for pairs in found for image, path in pairs.files.items()}
+    _check_sizes(map_of, folder)
     notes = [
         f'images with label maps: {pairs}, {len(pairs.files)} pairs such as {pairs.example}' for pairs in found[:_SHOWN]
     ]
@@ -191,6 +193,21 @@ def read_label_maps(found: Sequence[Pairs], folder: Folder, options: Options) ->
         reduce_zero_label=table.reduce_zero_label,
         files=files,
     )
+
+
+def _check_sizes(map_of: Mapping[str, str], folder: Folder) -> None:
+    """Refuse label maps of which none has the size of its image; if some do, verify_dataset.py names the others."""
+    pairs = list(map_of.items())[:: -(-len(map_of) // _LOOKED_AT)]
+    files = [(image, path, IMAGE_READER.size(str(folder.root / image)), MAP_READER.size(str(folder.root / path)))
+             for image, path in pairs]  # fmt: skip
+    files = [(image, path, size, own) for image, path, size, own in files if size and own]
+    if files and all(size != own for _, _, size, own in files):
+        image, path, size, own = files[0]
+        raise DataError(
+            f'The label maps have other sizes than their images: {path} has {own[0]}×{own[1]} pixels, {image} '
+            f'{size[0]}×{size[1]}.',
+            'Scale the maps to the sizes of the images, without new values (nearest neighbor), or the images.',
+        )
 
 
 def _describe_datasets(map_of: Mapping[str, str], table: Table, folder: Folder, split: str, files: dict) -> list[dict]:

@@ -7,12 +7,13 @@ A reader takes an annotation file and returns the annotations of an image, or No
 from .coco_table import ImageAnnotations, ImportedObject, to_coco
 from .labelme import read_labelme
 from .voc import read_voc
-from .yolo import YoloLabels, find_shapes, is_label_file, read_yolo, read_yolo_yaml
+from .yolo import YoloLabels, are_in_pixels, find_shapes, is_label_file, read_yolo, read_yolo_yaml
 
 __all__ = [
     'ImageAnnotations',
     'ImportedObject',
     'YoloLabels',
+    'are_in_pixels',
     'find_shapes',
     'is_label_file',
     'read_labelme',

@@ -122,6 +122,18 @@ def find_shapes(paths: Iterable[Path]) -> set[str]:
     return found
 
 
+def are_in_pixels(paths: Iterable[Path]) -> bool:
+    """Return True if every line has numbers in pixels where YOLO has fractions."""
+    found = False
+    for path in paths:
+        for line in read_file(path).decode('utf-8', 'ignore').splitlines():
+            if _LINE.fullmatch(line.strip()):
+                if max(map(float, line.split()[1:5])) <= 1.5:
+                    return False
+                found = True
+    return found
+
+
 def read_yolo(path: Path, described: YoloLabels) -> ImageAnnotations:
     """Read the labels of an image; keypoints after a box are not used.
 
@@ -167,7 +179,10 @@ def _parse(line: str, where: str, described: YoloLabels) -> tuple[int, list[floa
             'Correct the line, or the names.',
         )
     if len(values) == 5:
-        raise DataError(f'{where} has 5 numbers after the class: a prediction with its score, not a label.')
+        raise DataError(
+            f'{where} has 5 numbers after the class: a prediction with its score, not a label.',
+            'Remove the last number of each line, or predict again without save_conf.',
+        )
     if len(values) % 2 and (not described.keypoints or (len(values) - 4) % 3):
         raise DataError(f'{where} has {len(values)} numbers, expected 4 of a box or pairs of a polygon.')
     fractions = values[:4] if described.keypoints else values
