@@ -3,6 +3,7 @@
 import contextlib
 import difflib
 import logging
+import re
 import sysconfig
 import tempfile
 import traceback
@@ -39,7 +40,7 @@ def one_line(text: str) -> str:
 
 def _indented(message: str) -> str:
     """As :func:`printable`, with all lines but the first indented: no name in a message looks like another message."""
-    return printable(message).replace('\n', '\n  ')
+    return re.sub(r'\n(?=\S)', '\n  ', printable(message))
 
 
 def escape_record(record: logging.LogRecord) -> bool:

@@ -65,4 +65,4 @@ def test_a_model_of_ours_needs_no_traceback(message, tmp_path):
 def test_a_name_cannot_look_like_another_message(name):
     for error in (UserError(f'{name} cannot be read.', 'Remove it.'), DataError('It cannot be read.', f'See {name}')):
         first, *others = str(error).split('\n')
-        assert '\x1b' not in first and all(line.startswith('  ') for line in others)
+        assert '\x1b' not in first and all(line.startswith(' ') for line in others)
