@@ -67,6 +67,7 @@ def worker_message(error: BaseException) -> str:
     if not text.startswith(f'Caught {kind.__name__} in DataLoader worker process'):
         return text
     name = kind.__qualname__ if kind.__module__ == 'builtins' else f'{kind.__module__}.{kind.__qualname__}'
+    text = getattr(error, 'problem', text)  # of a UserError, whose str() indents lines
     return text.rpartition(f'\n{name}: ')[2].strip()
 
 
