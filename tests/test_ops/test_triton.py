@@ -20,8 +20,13 @@ from mmstvit.ops.triton import operators as ops
 pytestmark = pytest.mark.skipif(ops.INTERPRETED, reason='Triton is interpreted in this process')
 
 
-@pytest.mark.long
-@pytest.mark.parametrize('name', ['test_triton_device.py', 'test_fused_device.py'])
+@pytest.mark.parametrize(
+    'name',
+    [
+        pytest.param('test_triton_device.py', marks=pytest.mark.long),
+        pytest.param('test_fused_device.py', marks=pytest.mark.slow),  # minutes, for kernels that are off by default
+    ],
+)
 def test_interpreted(name):
     """Run a file with the kernels in Python.
 

@@ -36,7 +36,7 @@ def done(folder: str = 'out') -> int:
     return sum(path.read_text().count('"done"') for path in Path(folder).glob('.mmstvit-records.*'))
 
 
-@pytest.mark.parametrize('library', ['mmdet', *(pytest.param(name, marks=pytest.mark.long) for name in REST)])
+@pytest.mark.parametrize('library', ['mmdet', *(pytest.param(name, marks=pytest.mark.slow) for name in REST)])
 def test_a_killed_run_goes_on_with_what_is_missing(library, checkpoints, in_folder, monkeypatch):
     for i in range(40):
         write(in_folder / f'in/{i:02}.jpg', draw(i))
