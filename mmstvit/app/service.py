@@ -62,7 +62,7 @@ class Prediction:
 
 @dataclass(frozen=True)
 class View:
-    """What the page shows of an image.
+    """Pictures and texts that the page shows of an image.
 
     Args:
         prediction: The prediction.

@@ -1,4 +1,4 @@
-"""What tells the files of label maps from those of images: their names and what they look like."""
+"""Differences between files of label maps and of images: their names and what they look like."""
 
 import functools
 from collections.abc import Iterator

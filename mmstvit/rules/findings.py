@@ -47,18 +47,18 @@ class Finding:
 
     @property
     def meaning(self) -> str:
-        """What is wrong, and in how many of all."""
+        """The fault, and in how many of all it is."""
         return KINDS[self.kind].meaning + (f' ({count_of(self.count, self.total)})' if self.total else '')
 
     @property
     def message(self) -> str:
-        """What is wrong, with the first values."""
+        """The fault, with the first values."""
         values = '; '.join(self.values[:3]) + ('; …' if self.count > 3 else '')
         return one_line(f'{self.meaning}: {values}.' if self.values else f'{self.meaning}.')
 
     @property
     def line(self) -> str:
-        """Where, and what is wrong, with the first values, without the remedy."""
+        """Place and fault, with the first values, without the remedy."""
         return one_line(f'{self.where}: {self.message}' if self.where else self.message)
 
 

@@ -44,5 +44,5 @@ class Evidence:
 
     @property
     def remedies(self) -> list[str]:
-        """What decides, without what ``--task`` decides."""
+        """Options and changes that decide, without those that ``--task`` decides."""
         return [remedy for _, remedy in self.against if remedy]

@@ -29,7 +29,7 @@ class ImportedObject:
 
 @dataclass(frozen=True)
 class ImageAnnotations:
-    """What an annotation file says about an image.
+    """Content of an annotation file about one image.
 
     Args:
         objects: The objects, in pixels.

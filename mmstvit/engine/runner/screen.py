@@ -1,4 +1,4 @@
-"""What a run shows in the terminal before its first iteration; the log file has everything."""
+"""A short account of a run in the terminal before its first iteration; the log file has everything."""
 
 import logging
 
