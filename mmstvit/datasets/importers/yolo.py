@@ -3,7 +3,7 @@
 import io
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -89,12 +89,11 @@ def find_shapes(paths: Iterable[Path]) -> set[str]:
     height of a box, read as a corner, are not. Lines of several lengths are polygons.
     """
     lines: list[list[float]] = []
-    for path in paths:
-        for line in read_file(path).decode('utf-8', 'ignore').splitlines():
-            if _LINE.fullmatch(line.strip()) and len(values := line.split()[1:]) > 4:
-                lines.append([*map(float, values)])
-                if len(values) != len(lines[0]):
-                    return {'polygons'}
+    for values in _find_numbers(paths):
+        if len(values) > 4:
+            lines.append([*map(float, values)])
+            if len(values) != len(lines[0]):
+                return {'polygons'}
     if not lines:
         return {'polygons'}
     values = np.array(lines)
@@ -125,13 +124,19 @@ def find_shapes(paths: Iterable[Path]) -> set[str]:
 def are_in_pixels(paths: Iterable[Path]) -> bool:
     """Return True if every line has numbers in pixels where YOLO has fractions."""
     found = False
+    for values in _find_numbers(paths):
+        if max(map(float, values[:4])) <= 1.5:
+            return False
+        found = True
+    return found
+
+
+def _find_numbers(paths: Iterable[Path]) -> Iterator[list[str]]:
+    """Yield the numbers after the class of each line that is a label."""
     for path in paths:
         for line in read_file(path).decode('utf-8', 'ignore').splitlines():
             if _LINE.fullmatch(line.strip()):
-                if max(map(float, line.split()[1:5])) <= 1.5:
-                    return False
-                found = True
-    return found
+                yield line.split()[1:]
 
 
 def read_yolo(path: Path, described: YoloLabels) -> ImageAnnotations:
