@@ -119,7 +119,7 @@ def _label_files(image: str) -> list[str]:
 def _resolve_splits(folder: Folder, yaml: str, described: YoloLabels, notes: list[str]) -> Parts:
     """Return the images of the splits that a YAML file names."""
     splits: Parts = {}
-    here = PurePosixPath(yaml).parent.as_posix().removeprefix('.')
+    here = yaml.rpartition('/')[0]
     for split, values in described.splits.items():
         images: list[str] = []
         for value in values:
@@ -152,7 +152,7 @@ def _resolve(folder: Folder, here: str, path: str, value: str) -> str | None:
 
 def _read_list(folder: Folder, file: str) -> list[str]:
     """Read a list of images; raises DataError if one of them is not there."""
-    near, found = PurePosixPath(file).parent.as_posix().removeprefix('.'), []
+    near, found = file.rpartition('/')[0], []
     for number, line in enumerate(read_text(folder.root / file).splitlines(), 1):
         if line.strip():
             image = folder.find_image(line.strip(), near)
@@ -244,10 +244,9 @@ def _read_files(
         if content is None:
             continue
         if image is None:
-            pure = PurePosixPath(file)
-            near = pure.parent.as_posix().removeprefix('.')
+            near, stem = file.rpartition('/')[0], PurePosixPath(file).stem
             named = PurePosixPath(content.image.replace('\\', '/')).name  # its folders are those of another computer
-            image = (folder.find_image(named, near) if named else None) or folder.find_image(pure.stem, near)
+            image = (folder.find_image(named, near) if named else None) or folder.find_image(stem, near)
         if image is None:
             missing.append(file)
         else:

@@ -160,7 +160,7 @@ def _read_list(folder: Folder, file: str, images: Set[str]) -> set[str]:
     lines = [line.strip() for line in read_text(folder.root / file).splitlines() if line.strip()]
     if file.endswith('.csv') and any(',' in line or ';' in line for line in lines):
         return set()
-    near = PurePosixPath(file).parent.as_posix().removeprefix('.')
+    near = file.rpartition('/')[0]
     found = set()
     for line in lines:
         texts = (line, re.split(r'[\s,;]', line)[0])
