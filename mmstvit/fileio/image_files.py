@@ -21,7 +21,7 @@ IMAGE_SUFFIXES = (
 VIDEO_SUFFIXES = ('.avi', '.m4v', '.mkv', '.mov', '.mp4', '.mpeg', '.mpg', '.webm', '.wmv')
 
 # Made by operating systems, archivers, editors and network storages.
-_SYSTEM_NAMES = (
+SYSTEM_NAMES = (
     *('$RECYCLE.BIN', '@eaDir', 'System Volume Information', 'Thumbs.db', '__MACOSX', '__pycache__'),
     *('desktop.ini', 'lost+found'),
 )
@@ -59,7 +59,7 @@ def walk_folder(
         entries = sorted(os.scandir(root), key=lambda entry: entry.name)
     except OSError:
         return
-    entries = [entry for entry in entries if not entry.name.startswith('.') and entry.name not in _SYSTEM_NAMES]
+    entries = [entry for entry in entries if not entry.name.startswith('.') and entry.name not in SYSTEM_NAMES]
     yield root, [entry.name for entry in entries if _is(entry, os.DirEntry.is_file)]
     above = _above.union([real], map(str, Path(real).parents))
     for entry in entries:

@@ -12,7 +12,7 @@ from mmengine.fileio import list_from_file
 from mmstvit.datasets.coco import first_names
 from mmstvit.datasets.importers.voc import read_voc
 from mmstvit.errors import DataError
-from mmstvit.fileio.image_files import IMAGE_SUFFIXES, walk_folder
+from mmstvit.fileio.image_files import IMAGE_SUFFIXES, SYSTEM_NAMES, walk_folder
 
 from .annotations import nearest
 from .facts import DatasetFacts, Facts, find_class
@@ -20,8 +20,6 @@ from .findings import Finding
 from .headers import choose_spread
 from .kinds import KINDS
 
-# Folders that operating systems, archivers and editors make.
-_SYSTEM_FOLDERS = ('__MACOSX', '__pycache__', '@eaDir', '$RECYCLE.BIN', 'System Volume Information', 'lost+found')
 _XML_FILES = 5000  # of which the names are read
 _SPLIT_FOLDERS = ('train', 'training', 'val', 'valid', 'validation', 'test', 'testing')
 # Images that OpenCV does not decode, but that people take for images.
@@ -107,7 +105,7 @@ def check_class_folders(facts: Facts) -> Iterator[Finding]:
 
 def _judge_folders(folders: list[str], classes: list[str]) -> tuple[str, list[str]]:
     """Return the kind of what is wrong with class folders, the first cause only, and values; empty for nothing."""
-    if system := [name for name in folders if name.startswith('.') or name in _SYSTEM_FOLDERS]:
+    if system := [name for name in folders if name.startswith('.') or name in SYSTEM_NAMES]:
         return 'system folder as a class', system
     if len(folders) > 1 and all(name.lower() in _SPLIT_FOLDERS for name in folders):
         return 'splits as classes', [first_names(folders)]
