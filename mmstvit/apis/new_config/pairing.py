@@ -45,6 +45,11 @@ class Pairs:
         return '{} with {}'.format(*next(iter(self.files.items())))
 
 
+def paired_files(found: Sequence[Pairs]) -> set[str]:
+    """Return all images and label maps of some results."""
+    return {path for pairs in found for both in pairs.files.items() for path in both}
+
+
 def find_pairs(
     folder: Folder, map_suffix: str | None = None, maps: str | None = None, images: str | None = None
 ) -> list[Pairs]:
@@ -89,10 +94,10 @@ def _choose(found: Sequence[Pairs], side: str, chosen: str) -> list[Pairs]:
     That is one whose path differs in the name of the split alone, or one of the same name for other files.
     """
     same = [pairs for pairs in found if _role(getattr(pairs, side)) == _role(chosen)]
-    taken = {path for pairs in same for both in pairs.files.items() for path in both}
+    taken = paired_files(same)
     last = chosen.rpartition('/')[2]
     others = (pairs for pairs in found if getattr(pairs, side).rpartition('/')[2] == last)
-    same += [pairs for pairs in others if taken.isdisjoint((*pairs.files, *pairs.files.values()))] if same else []
+    same += [pairs for pairs in others if taken.isdisjoint(paired_files([pairs]))] if same else []
     return same or [pairs for pairs in found if getattr(pairs, side).startswith(f'{chosen}/')]
 
 
@@ -263,7 +268,7 @@ def several_maps(found: Sequence[Pairs]) -> list[Pairs]:
 
 def more_maps(folder: Folder, found: Sequence[Pairs]) -> str:
     """Return a file that begins like an image that has another map, and is no map of an image; empty if none does."""
-    used = {path for pairs in found for both in pairs.files.items() for path in both}
+    used = paired_files(found)
     for pairs in found:
         stems = {PurePosixPath(image).stem for image in pairs.files}
         for name in folder.by_folder[pairs.maps]:

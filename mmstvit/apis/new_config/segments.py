@@ -21,7 +21,7 @@ from .evidence import Evidence
 from .folder import ALL, Folder, join, relative, split_of_folder
 from .label_values import IGNORED, Table, Values, convert, make_table, read_values, write
 from .options import NEXT_TO_CONFIG, Data, Options, first_names
-from .pairing import Pairs, find_pairs, more_maps, several_maps
+from .pairing import Pairs, find_pairs, more_maps, paired_files, several_maps
 from .splits import divide
 
 _SHOWN = 4
@@ -256,7 +256,7 @@ def _locate(image: str, path: str, copy: bool) -> tuple[str, str, str, str, str]
 
 def _count_alone(found: Sequence[Pairs], folder: Folder) -> int:
     """Count the images in the folders of images that have no label map, and do not begin like one that has."""
-    used = {path for pairs in found for both in pairs.files.items() for path in both}
+    used = paired_files(found)
     starts = {PurePosixPath(image).with_suffix('').as_posix() for image in used}
     tops = {pairs.images for pairs in found}
     alone = {join(top, path) for top in tops for path in folder.below(top)} - used
