@@ -177,11 +177,6 @@ def may_read_keys(pipeline: object) -> bool:
     )
 
 
-def find_map_reader(pipeline: object) -> Reader | None:
-    """Find how a pipeline reads segmentation maps; None if it does not."""
-    return next((reader for reader in find_readers(pipeline) if reader.key == MAP_READER.key), None)
-
-
 def find_damage(content: bytes) -> str | None:
     """Find a reason, without decoding, why a file cannot be an image: empty, another format or truncated."""
     if not content:

@@ -22,7 +22,7 @@ from mmengine.registry import DefaultScope
 from torch.utils.data import Dataset
 
 from mmstvit.datasets.coco import Annotations, is_coco, read_annotations, summarize
-from mmstvit.datasets.images import IMAGE_READER, Reader, find_loaders, find_map_reader, find_readers
+from mmstvit.datasets.images import IMAGE_READER, MAP_READER, Reader, find_loaders, find_readers
 from mmstvit.datasets.wrappers import inner_datasets
 from mmstvit.errors import DataError
 from mmstvit.fileio import is_local
@@ -98,9 +98,14 @@ class DatasetFacts:
         return list(find_loaders(self.pipeline))
 
     @functools.cached_property
+    def readers(self) -> dict[str, Reader]:
+        """The ways the pipeline reads files, by key; of several the first."""
+        return {reader.key: reader for reader in reversed(find_readers(self.pipeline))}
+
+    @property
     def image_reader(self) -> Reader:
         """The way the pipeline reads images."""
-        return next((reader for reader in find_readers(self.pipeline) if reader.key == IMAGE_READER.key), IMAGE_READER)
+        return self.readers.get(IMAGE_READER.key, IMAGE_READER)
 
     @functools.cached_property
     def headers(self) -> list[Header]:
@@ -153,7 +158,7 @@ class DatasetFacts:
     @property
     def map_reader(self) -> Reader | None:
         """The way the pipeline reads segmentation maps; None if it does not."""
-        return find_map_reader(self.pipeline)
+        return self.readers.get(MAP_READER.key)
 
     @property
     def annotated(self) -> bool:
