@@ -56,9 +56,9 @@ def look_for_class_folders(folder: Folder, options: Options) -> Evidence:
     names = {top: folder.subfolders(top) for tops in found.values() for top in tops}
     if not any(len(inner) > 1 for inner in names.values()):
         return evidence
-    evidence.maps = find_maps_inside(folder, [join(top, name) for top in names for name in names[top]])
-    folder = folder.without(evidence.maps)
-    evidence.found = ClassFolders(found, evidence.maps)
+    maps = find_maps_inside(folder, [join(top, name) for top in names for name in names[top]])
+    folder = folder.without(maps)
+    evidence.found = ClassFolders(found, maps)
     listed = first_names(sorted({name for inner in names.values() if len(inner) > 1 for name in inner}), 4)
     evidence.images = {
         join(top, name, path) for top in names for name in names[top] for path in folder.below(join(top, name))
@@ -140,7 +140,7 @@ def _same_files(folder: Folder, top: str, names: list[str]) -> str:
 def _copies(folder: Folder, top: str, names: list[str]) -> str:
     """Name images of one name in two folders that look alike, as sharp and blurred ones do; empty if none do."""
     one, other = ({*folder.below(join(top, name))} for name in names[:2]) if len(names) > 1 else (set(), set())
-    shared = [name for name in sorted(one & other)[:_SAMPLE]]
+    shared = sorted(one & other)[:_SAMPLE]
     for name in shared:
         if group_copies([folder.root / top / names[0] / name, folder.root / top / names[1] / name]).count > 1:
             return ''

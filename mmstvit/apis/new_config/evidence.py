@@ -13,7 +13,6 @@ class Evidence:
         against: Lines that speak against it, with what decides; empty if ``--task`` does.
         used: Files that the reader reads, relative to the root.
         images: The images in folders of classes; empty for other kinds.
-        maps: Label maps inside the folders of classes; empty for other kinds.
         coverage: Share of the images that the kind describes.
         decide: What ``--task`` would decide, if not the name of the kind; None if it would be wrong.
         refused: True if the data are of this kind and cannot be used.
@@ -24,7 +23,6 @@ class Evidence:
     against: list[tuple[str, str]] = field(default_factory=list)
     used: set[str] = field(default_factory=set)
     images: set[str] = field(default_factory=set)
-    maps: set[str] = field(default_factory=set)
     coverage: float = 1.0
     decide: str | None = ''
     refused: bool = False

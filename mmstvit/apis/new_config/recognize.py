@@ -93,7 +93,7 @@ def recognize(options: Options) -> Data:
             if any(evidence.refused for evidence in seen.values()):
                 seen[kind].decide = None
             # Folders of images with their label maps may have either; an option for label maps decides.
-            either = seen[kind].maps and not _foreign_option(kind, options)
+            either = seen[kind].found.maps and not _foreign_option(kind, options)
             rivals = [seen[other] for other in seen if other is not kind and not (either and other.task == 'segments')]
             _contradict(seen[kind], [*rivals, others])
     kind = _decide(seen, others, folder, options)
