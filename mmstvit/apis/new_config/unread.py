@@ -61,9 +61,9 @@ def look_for_unread_files(folder: Folder, used: Set[str], images: Set[str], alon
         alone: Nothing else was found, so that files of which only the suffix is known say something, too.
     """
     evidence = Evidence()
-    for name, remedy, example in _find(folder, used, images, alone):
+    if found := next(_find(folder, used, images, alone), None):
+        name, remedy, example = found
         evidence.refuse(f'{name}, such as {example}', remedy)
-        break
     videos = list(folder.with_suffix(*VIDEO_SUFFIXES))
     if videos and not folder.images:
         evidence.refuse(f'videos without images, such as {videos[0]}', 'Extract frames, and annotate them.')
@@ -72,14 +72,13 @@ def look_for_unread_files(folder: Folder, used: Set[str], images: Set[str], alon
 
 def _find(folder: Folder, used: Set[str], images: Set[str], alone: bool) -> Iterator[tuple[str, str, str]]:
     """Yield name, way out and first file of each format."""
-    texts = [file for file in _sample(folder) if file not in used]
-    for file in texts:
-        text = _read_head(folder, file)
+    texts = {file: _read_head(folder, file) for file in _sample(folder) if file not in used}
+    for file, text in texts.items():
         for suffix, matches, name, remedy in _BY_TEXT:
             if file.lower().endswith(suffix) and matches(text):
                 yield name, remedy, file
-    for file in texts:
-        if described := _describe_table(folder, file, images):
+    for file, text in texts.items():
+        if described := _describe_table(folder, file, text, images):
             yield described, _TABLES, file
     for suffix, (name, remedy) in _BY_SUFFIX.items() if alone else ():
         for file in folder.with_suffix(suffix):
@@ -90,8 +89,8 @@ def _find(folder: Folder, used: Set[str], images: Set[str], alone: bool) -> Iter
             _CONVERT,
             named[0],
         )
-    for file in texts:
-        if _names_images(folder, file, images):
+    for file, text in texts.items():
+        if _names_images(folder, text, images):
             yield f'a file that names images, in a form that is not read ({_quote(folder, file)})', _CONVERT, file
 
 
@@ -125,9 +124,9 @@ def _has_image(folder: Folder, stem: str) -> bool:
     )
 
 
-def _names_images(folder: Folder, file: str, images: Set[str]) -> bool:
-    """Return True for a file that names many images, and says more about them than their folders do."""
-    words = re.findall(r'(?<=")[^"\n]+(?=")|[^\s,;:"\'<>|()\[\]{}=]+', _read_head(folder, file))
+def _names_images(folder: Folder, text: str, images: Set[str]) -> bool:
+    """Return True for a text that names many images, and says more about them than their folders do."""
+    words = re.findall(r'(?<=")[^"\n]+(?=")|[^\s,;:"\'<>|()\[\]{}=]+', text)
     folders = {part for path in folder.by_folder for part in path.split('/')}
     named, known, other = set(), 0, 0
     for word in words:
@@ -143,14 +142,14 @@ def _names_images(folder: Folder, file: str, images: Set[str]) -> bool:
     return many and other > (3 if known >= len(named) else 0.5) * len(named)
 
 
-def _describe_table(folder: Folder, file: str, images: Set[str]) -> str:
+def _describe_table(folder: Folder, file: str, text: str, images: Set[str]) -> str:
     """Describe a table with a row for an image or object, CSV with a header or JSON lines; empty for other files.
 
     A table that says of each image the name of its folder says nothing else, and is not described.
     """
     if not file.lower().endswith(('.csv', '.tsv', '.jsonl')):
         return ''
-    rows = _read_rows(_read_head(folder, file), file)
+    rows = _read_rows(text, file)
     columns = {name: [str(row.get(name) or '').strip() for row in rows] for name in (rows[0] if rows else ())}
     if any(folder.find_image(str(name), among=images) for name in columns):
         return 'a table of images without a header'
