@@ -420,16 +420,7 @@ def _(cfg: Config, folder: Path) -> None:
     Image.new('1', (20000, 10000)).save(folder / 'train' / 'a' / '9.png')
 
 
-@case(
-    'bands that a transform cannot take',
-    'mmpretrain',
-    REFUSED,
-    FAULT,
-    '9.png',
-    '4 channels',
-    "color_type='color'",
-    alone=False,
-)
+@case('bands for a transform', 'mmpretrain', REFUSED, FAULT, '9.png', '4 channels', "color_type='color'", alone=False)
 def _(cfg: Config, folder: Path) -> None:
     set_reader(cfg, color_type='unchanged')
     dataset(cfg).pipeline.insert(1, dict(type='Lighting', eigval=[1, 1, 1], eigvec=[[1, 0, 0]] * 3))
@@ -454,16 +445,7 @@ def _(cfg: Config, folder: Path) -> None:
     cfg.model.backbone = dict(type='mmstvit.STViT', in_channels=4)
 
 
-@case(
-    'a backbone of four channels',
-    'mmdet',
-    'channels of images',
-    FAULT,
-    'in_channels is 4',
-    '3 channels',
-    'mean',
-    alone=False,
-)
+@case('a backbone of four', 'mmdet', 'channels of images', FAULT, 'in_channels is 4', '3 channels', 'mean', alone=False)
 def _(cfg: Config, _folder: Path) -> None:
     cfg.model.data_preprocessor = dict(mean=[1, 2, 3], std=[1, 1, 1])
     cfg.model.backbone = dict(type='mmstvit.STViT', in_channels=4)
