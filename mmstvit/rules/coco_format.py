@@ -27,6 +27,7 @@ from .coco_values import (
     to_size,
 )
 from .findings import Finding, refuse
+from .headers import thin_out
 from .image_folder import ImageFolder
 from .kinds import FAULT, WARNING
 
@@ -207,7 +208,7 @@ class _Repair:
 
     def _repair_sizes(self, images: list[dict], annotations: list[dict], sample: int | None) -> list[dict]:
         """Compare width and height with the files; take those of the file where all annotations lie inside."""
-        checked = images if sample is None else images[:: -(-len(images) // sample) or 1]
+        checked = images if sample is None else thin_out(images, sample)
         wrong: dict[object, tuple[int, int]] = {}
         for image in checked:
             size = self._folder.size(image['file_name'])

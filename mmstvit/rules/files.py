@@ -17,6 +17,7 @@ from mmstvit.nodes import as_list, type_name
 
 from .facts import DatasetFacts, Facts
 from .findings import Finding, refuse
+from .headers import thin_out
 from .kinds import WARNING
 
 _SAMPLE = 4  # files that are looked at
@@ -224,7 +225,7 @@ def _find_maps(paths: Sequence[str], images: Set[str]) -> set[str]:
     return {
         path
         for group in by_end.values()
-        if all((look := look_at(Path(path))) and look.is_map for path in group[:: -(-len(group) // _SAMPLE)])
+        if all((look := look_at(Path(path))) and look.is_map for path in thin_out(group, _SAMPLE))
         for path in group
     }
 

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from mmstvit.fileio.image_files import PixelsError, open_image
 
 SAMPLE = 64  # images of a dataset whose headers are read, evenly spaced
 _PNG_BITS = 24  # offset of the bit depth
+T = TypeVar('T')
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,11 @@ class Header:
 def choose_spread(count: int, most: int = SAMPLE) -> list[int]:
     """Choose evenly spaced positions among ``count``, all of them if they are few."""
     return np.unique(np.linspace(0, count - 1, min(most, count)).astype(int)).tolist()
+
+
+def thin_out(items: Sequence[T], most: int) -> Sequence[T]:
+    """Return every second, third, … item, so that there are ``most`` at most; all of them if they are few."""
+    return items[:: -(-len(items) // most) or 1]
 
 
 def choose_unusual(sizes: Sequence[tuple[float, float]]) -> list[int]:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mmstvit.fileio import image_size, open_image
+from mmstvit.rules.headers import thin_out
 
 _MOST_IMAGES = 1000
 # Mode of Pillow -> note. The pipelines read every image as 8-bit blue, green and red.
@@ -30,7 +31,7 @@ def look_at_images(paths: Sequence[Path]) -> tuple[list[tuple[int, int]], list[s
         that a pipeline does not read as it is.
     """
     sizes, kinds = [], Counter()
-    for path in paths[:: -(-len(paths) // _MOST_IMAGES)]:
+    for path in thin_out(paths, _MOST_IMAGES):
         try:
             with open_image(path) as image:
                 stored, mode = image.size, image.mode

@@ -12,6 +12,7 @@ from mmengine.utils import track_iter_progress
 
 from mmstvit.datasets.images import MAP_READER, UnreadableError
 from mmstvit.errors import DataError
+from mmstvit.rules.headers import thin_out
 
 from .class_names import Color, Entry
 
@@ -121,7 +122,7 @@ def read_values(paths: Sequence[Path]) -> Values:
     Raises:
         DataError: A file cannot be read, or is not a label map.
     """
-    read = paths[:: -(-len(paths) // _MOST_MAPS)]
+    read = thin_out(paths, _MOST_MAPS)
     result = Values(maps=len(read), total=len(paths))
     counts, flats = Counter(), set()
     for path in track_iter_progress(read, file=sys.stderr) if len(read) > 50 else read:

@@ -13,6 +13,7 @@ from itertools import permutations
 from pathlib import PurePosixPath
 
 from mmstvit.datasets.map_files import MANY_VALUES, cuts, look_at
+from mmstvit.rules.headers import thin_out
 
 from .folder import ALL, SPLIT_NAMES, Folder, folder_distance, has_map_word, join, split_of_folder
 
@@ -224,7 +225,7 @@ def _common_end(names: Sequence[str], suffix: str) -> str:
 def _is_accepted(folder: Folder, pairs: Pairs) -> bool:
     """Return True if one side has images and the other label maps of the same sizes."""
     files = list(pairs.files.items())
-    looks = [[look_at(folder.root / path) for path in pair] for pair in files[:: -(-len(files) // _SAMPLE)]]
+    looks = [[look_at(folder.root / path) for path in pair] for pair in thin_out(files, _SAMPLE)]
     looks = [(image, label) for image, label in looks if image is not None and label is not None]
     hinted = _is_named_map(pairs.images, pairs.maps, files[0])
     if not looks:
@@ -251,7 +252,7 @@ def _is_named_map(images: str, maps: str, example: tuple[str, str]) -> bool:
 
 def has_masks(folder: Folder, paths: Sequence[str]) -> bool:
     """Return True if the files, of which some are looked at, are masks or label maps, not all of them of one value."""
-    looks = [look_at(folder.root / path) for path in paths[:: -(-len(paths) // _SAMPLE)]]
+    looks = [look_at(folder.root / path) for path in thin_out(paths, _SAMPLE)]
     maps = [look for look in looks if look is not None and look.is_map]
     return len(maps) == len(looks) and any(look.values > 1 for look in maps)
 

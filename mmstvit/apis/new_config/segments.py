@@ -14,6 +14,7 @@ import numpy as np
 from mmstvit.datasets.images import IMAGE_READER, MAP_READER, UnreadableError
 from mmstvit.datasets.map_files import cuts, look_at
 from mmstvit.errors import DataError
+from mmstvit.rules.headers import thin_out
 
 from .class_names import choose_names, parse_names, parse_value
 from .code import write_list
@@ -118,7 +119,7 @@ def _numbers_objects(folder: Folder, found: Sequence[Pairs]) -> str:
     """Describe maps in which each value from 1 is one region, up to another value in each map; empty for others."""
     paths = [path for pairs in found for path in pairs.files.values()]
     highest = {}
-    for path in paths[:: -(-len(paths) // _LOOKED_AT) or 1]:
+    for path in thin_out(paths, _LOOKED_AT):
         try:
             labels = MAP_READER.read(str(folder.root / path)).squeeze()
         except UnreadableError:
@@ -197,7 +198,7 @@ def read_label_maps(found: Sequence[Pairs], folder: Folder, options: Options) ->
 
 def _check_sizes(map_of: Mapping[str, str], folder: Folder) -> None:
     """Refuse label maps of which none has the size of its image; if some do, verify_dataset.py names the others."""
-    pairs = list(map_of.items())[:: -(-len(map_of) // _LOOKED_AT)]
+    pairs = thin_out(list(map_of.items()), _LOOKED_AT)
     files = [(image, path, IMAGE_READER.size(str(folder.root / image)), MAP_READER.size(str(folder.root / path)))
              for image, path in pairs]  # fmt: skip
     files = [(image, path, size, own) for image, path, size, own in files if size and own]
