@@ -17,7 +17,6 @@ device: the program must run without this package. ``torch.compile`` keeps the T
 
 import contextlib
 import functools
-import importlib
 import importlib.util
 import os
 from collections.abc import Iterator
@@ -141,7 +140,14 @@ def _resolve(kind: str, index: int | None, dtype: torch.dtype) -> tuple[str, str
 
 
 def _triton(name: str = 'triton') -> ModuleType:
-    return importlib.import_module('.triton.fused' if name == 'fused' else '.triton.operators', __package__)
+    # Statements: torch.compile cannot trace importlib.import_module, and would break the graph at every operator.
+    if name == 'fused':
+        from .triton import fused
+
+        return fused
+    from .triton import operators
+
+    return operators
 
 
 def select(x: Tensor) -> ModuleType:

@@ -37,6 +37,7 @@ class Machine:
         monkeypatch.setitem(sys.modules, 'mmstvit.ops.triton.operators', self.module)
         monkeypatch.setitem(sys.modules, 'mmstvit.ops.triton.fused', fused)
         monkeypatch.setattr('mmstvit.ops.triton.operators', self.module, raising=False)
+        monkeypatch.setattr('mmstvit.ops.triton.fused', fused, raising=False)
 
     def has(self, capability: tuple[int, int] = (9, 0), triton: bool = True, hip: str | None = None) -> None:
         self.monkeypatch.setattr(torch.cuda, 'get_device_capability', lambda index=None: capability)
@@ -208,6 +209,16 @@ class TestOnGPU:
         torch._dynamo.reset()
         compiled = torch.compile(lambda x: x + len(describe('cuda:0')), backend='eager', fullgraph=True)
         assert compiled(torch.zeros(())) == len("triton (chosen by 'auto')")
+
+    @pytest.mark.parametrize('name', ['auto', 'triton', 'fused'])
+    def test_compiling_breaks_no_graph(self, machine, monkeypatch, name):
+        for module, factor in ((machine.module, 2), (fused, 3)):
+            monkeypatch.setattr(module, 'scale', lambda x, factor=factor: factor * x, raising=False)
+        data = on_gpu()
+        torch._dynamo.reset()
+        compiled = torch.compile(lambda x: select(data).scale(x), backend='eager', fullgraph=True)
+        with use_backend(name):
+            assert compiled(torch.ones(())) == (3 if name == 'fused' else 2)
 
     @pytest.mark.gpu
     @pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a CUDA GPU')
