@@ -13,18 +13,13 @@ from mmstvit.models import STViT
 from mmstvit.ops import naive, use_backend
 
 from ..helpers import TINY, assert_equal, assert_near, cotangent_loss, gradients, image, tiny
+from .device import DEVICE, INTERPRETED, TOLERANCE, on_gpu
 
-pytest.importorskip('triton', reason='needs Triton')
-
+# isort: split
+# Not sorted before device.py, which skips this file where there is no Triton.
 from mmstvit.ops.triton import fused
 
-if not fused.INTERPRETED and not torch.cuda.is_available():
-    pytest.skip('needs a CUDA GPU; test_triton.py runs it under the interpreter', allow_module_level=True)
-
 pytestmark = pytest.mark.gpu
-DEVICE = 'cpu' if fused.INTERPRETED else 'cuda'
-# Relative to the largest entry, as in test_triton_device.py.
-TOLERANCE = {torch.float32: 5e-6, torch.float16: 3e-3, torch.bfloat16: 4e-2 if fused.INTERPRETED else 2e-2}
 # batch, height, width, channels
 SIZES = [(2, 7, 7, 32), (1, 9, 14, 48), (1, 1, 1, 5), (2, 1, 17, 70), (1, 31, 2, 3), (1, 16, 70, 6)]
 CASES = [
@@ -148,10 +143,10 @@ def test_model_under_autocast():
         name = str(i)
         assert fused_[name].dtype == torch_[name].dtype
         errors = [(y[name].float() - exact[name]).norm() / exact[name].norm() for y in (fused_, torch_)]
-        assert errors[0] <= (2 if fused.INTERPRETED else 1.2) * errors[1]  # the interpreter cuts off, too
+        assert errors[0] <= (2 if INTERPRETED else 1.2) * errors[1]  # the interpreter cuts off, too
 
 
-@pytest.mark.skipif(fused.INTERPRETED, reason='tests what only a GPU does')
+@on_gpu
 def test_repeats_bit_for_bit():
     model, x = tiny().train(), image(2, 3, 40, 36)
     assert_equal(run(model, 'fused', x), run(model, 'fused', x))

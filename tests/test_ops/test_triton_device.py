@@ -14,21 +14,13 @@ from torch import Tensor, nn
 from mmstvit.ops import naive, super_token
 
 from ..helpers import assert_equal, assert_near, count_saved_numbers, image, relative_error, unwanted_super_token
+from .device import DEVICE, TOLERANCE, on_gpu
 
-pytest.importorskip('triton', reason='needs Triton')
-
+# isort: split
+# Not sorted before device.py, which skips this file where there is no Triton.
 from mmstvit.ops.triton import operators as ops
 
-if not ops.INTERPRETED and not torch.cuda.is_available():
-    pytest.skip('needs a CUDA GPU; test_triton.py runs it under the interpreter', allow_module_level=True)
-
 pytestmark = pytest.mark.gpu
-DEVICE = 'cpu' if ops.INTERPRETED else 'cuda'
-on_gpu = pytest.mark.skipif(ops.INTERPRETED, reason='tests what only a GPU does')
-
-# Relative to the largest entry. fp32: sums in another order, and a GPU's fast exponential. Half precision: some units
-# in the last place, from rounding weights, sums and results; the interpreter cuts bf16 off instead of rounding.
-TOLERANCE = {torch.float32: 5e-6, torch.float16: 3e-3, torch.bfloat16: 4e-2 if ops.INTERPRETED else 2e-2}
 dtypes = pytest.mark.parametrize('dtype', TOLERANCE, ids=lambda dtype: str(dtype).removeprefix('torch.'))
 
 # batch, height, width, channels, stoken_size, n_iter
