@@ -18,10 +18,9 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
 from . import block_kernels as kernels
-from .operators import INTERPRETED, fake, linear, operator, sample_super_tokens, self_attention, upsample_super_tokens
+from .operators import fake, linear, operator, sample_super_tokens, self_attention, upsample_super_tokens
 
 __all__ = [
-    'INTERPRETED',
     'add_branch',
     'conv_ffn',
     'linear',
@@ -175,8 +174,8 @@ def _(x, branch, gamma, factor):
 
 
 def _sum_of(x: Tensor, branch: Tensor, gamma: Tensor | None) -> Tensor:
-    dtype = torch.promote_types(x.dtype, (branch if gamma is None else gamma).dtype)
-    return x.new_empty(x.shape, dtype=torch.promote_types(dtype, branch.dtype))
+    dtype = torch.promote_types(x.dtype, branch.dtype)
+    return x.new_empty(x.shape, dtype=dtype if gamma is None else torch.promote_types(dtype, gamma.dtype))
 
 
 @operator('add_branch_backward')
