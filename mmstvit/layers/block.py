@@ -55,7 +55,7 @@ class STViTFFN(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, H, W, C) -> (B, H, W, C)."""
         if self._is_plain():
-            weights = [t for layer in (self.fc1, self.dwconv, self.fc2) for t in layer.cast(layer.weight, layer.bias)]
+            weights = [t for layer in (self.fc1, self.dwconv, self.fc2) for t in layer.cast()]
             return select(x).conv_ffn(x, *weights, self.dwconv.residual)
         return self.drop(self.fc2(self.dwconv(self.drop(F.gelu(self.fc1(x))))))
 
@@ -126,7 +126,7 @@ class STViTBlock(nn.Module):
         """Return the map with its position embedding, and the LayerNorm of it."""
         conv, norm = self.pos_embed, self.norm1
         if are_plain({conv: ResidualDepthwiseConv, norm: LayerNorm}) and conv.residual:
-            weights = *conv.cast(conv.weight, conv.bias), *norm.affine(x)
+            weights = *conv.cast(), *norm.affine(x)
             return select(x).residual_dwconv_norm(x, *weights, norm.eps)
         x = conv(x)
         return x, norm(x)

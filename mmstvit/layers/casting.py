@@ -47,12 +47,12 @@ def current_casts() -> Mapping[Tensor | None, Tensor]:
 
 
 class CastsWeights:
-    """Base class of layers whose weights :func:`cast_weights` casts: they pass them through :meth:`cast`."""
+    """Base class of layers whose weights :func:`cast_weights` casts: they compute with those of :meth:`cast`."""
 
-    def cast(self, *weights: Tensor | None) -> list[Tensor | None]:
-        """Return the weights, or the copies in the dtype of autocast where :func:`cast_weights` made some."""
+    def cast(self) -> list[Tensor | None]:
+        """Return weight and bias, or the copies in the dtype of autocast where :func:`cast_weights` made some."""
         casts = {} if is_traced() else current_casts()
-        return [casts.get(weight, weight) for weight in weights]
+        return [casts.get(tensor, tensor) for tensor in (self.weight, self.bias)]
 
 
 class _Cast(torch.autograd.Function):

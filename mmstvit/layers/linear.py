@@ -13,7 +13,7 @@ class Linear(CastsWeights, nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, H, W, in_features) -> (B, H, W, out_features)."""
-        return select(x).linear(x, *self.cast(self.weight, self.bias))
+        return select(x).linear(x, *self.cast())
 
 
 class Conv2d(CastsWeights, nn.Conv2d):
@@ -21,7 +21,7 @@ class Conv2d(CastsWeights, nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, H, W) -> (B, C', H', W')."""
-        return self._conv_forward(x, *self.cast(self.weight, self.bias))
+        return self._conv_forward(x, *self.cast())
 
 
 class ResidualDepthwiseConv(Conv2d):
@@ -41,7 +41,7 @@ class ResidualDepthwiseConv(Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, H, W, C) -> (B, H, W, C)."""
         if self.residual:
-            return select(x).residual_dwconv(x, *self.cast(self.weight, self.bias))
+            return select(x).residual_dwconv(x, *self.cast())
         return super().forward(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)  # (B, C, H, W) in channels_last format
 
     @torch.no_grad()

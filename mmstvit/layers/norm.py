@@ -24,8 +24,7 @@ class LayerNorm(CastsWeights, nn.LayerNorm):
 
     def affine(self, x: Tensor) -> Sequence[Tensor]:
         """Return γ and β, the copies in the dtype of autocast if ``x`` is in half precision."""
-        weights = self.weight, self.bias
-        return weights if x.dtype == self.weight.dtype else self.cast(*weights)
+        return (self.weight, self.bias) if x.dtype == self.weight.dtype else self.cast()
 
 
 class BatchNorm2d(nn.BatchNorm2d):
