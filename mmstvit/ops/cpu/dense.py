@@ -17,19 +17,19 @@ from ..super_token import layer_norm
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """Apply a linear layer: (B, H, W, C), weights (C', C) -> (B, H, W, C')."""
-    x, weight, bias = _cast(x, weight, bias)
+    x, weight, bias = cast(x, weight, bias)
     return _Linear.apply(x, weight, bias) if _is_known(x, weight) else F.linear(x, weight, bias)
 
 
 def linear_gelu(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """Apply a linear layer and GELU, in one pass if no gradient is needed."""
-    x, weight, bias = _cast(x, weight, bias)
+    x, weight, bias = cast(x, weight, bias)
     if torch.is_grad_enabled() or not _is_known(x, weight):
         return F.gelu(linear(x, weight, bias))
     return ONEDNN_LINEAR(x, weight, bias, 'gelu', [], 'none')
 
 
-def _cast(*tensors: Tensor | None) -> Sequence[Tensor | None]:
+def cast(*tensors: Tensor | None) -> Sequence[Tensor | None]:
     """Cast to bf16 if that is the dtype of autocast, which does not know the operators below."""
     if not torch.is_autocast_enabled('cpu') or torch.get_autocast_dtype('cpu') != torch.bfloat16:
         return tensors

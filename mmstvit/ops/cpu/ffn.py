@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from .dense import linear, linear_backward, linear_gelu, residual_dwconv
+from .dense import cast, linear, linear_backward, linear_gelu, residual_dwconv
 
 # Hidden maps above these sizes are cut into strips. Without a gradient: those that would not stay in the cache. With
 # one: those whose memory is worth computing the strips twice.
@@ -40,12 +40,9 @@ def conv_ffn(
     weights = w1, b1, wd, bd, w2, b2
     if not _is_large(x, len(w1)):
         return _run(x, 0, 0, weights, residual)
-    if not torch.is_autocast_enabled('cpu'):
-        return _ByStrips.apply(residual, x, *weights)
-    dtype = torch.get_autocast_dtype('cpu')
-    if dtype != torch.bfloat16:  # oneDNN does not compute every step in fp16
-        return _run(x, 0, 0, weights, residual)
-    return _ByStrips.apply(residual, *(t.to(dtype) for t in (x, *weights)))
+    if torch.is_autocast_enabled('cpu') and torch.get_autocast_dtype('cpu') != torch.bfloat16:
+        return _run(x, 0, 0, weights, residual)  # oneDNN does not compute every step in fp16
+    return _ByStrips.apply(residual, *cast(x, *weights))
 
 
 def _is_large(x: Tensor, hidden: int) -> bool:
