@@ -2,9 +2,10 @@
 
 import ast
 import contextlib
+import functools
 import importlib
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 from mmengine.fileio.handlers import file_handlers
 from mmengine.registry import Registry
@@ -117,7 +118,7 @@ def check_config(node: object, key: str, *scopes: str) -> None:
                 check_config(value, place, *scopes)
             elif not _TYPE.fullmatch(value):
                 _refuse(place, value)
-            elif scopes and not any(value.rpartition('.')[2] in names for names in map(_registered, scopes)):
+            elif scopes and not _is_registered(value.rpartition('.')[2], scopes):
                 _refuse(place, value, f'which is not registered in {" or ".join(scopes)}')
     elif isinstance(node, (list, tuple)):
         for index, value in enumerate(node):
@@ -158,17 +159,22 @@ def _check_sides(node: object, key: str) -> None:
             _refuse(key, node, f'but {error}')
 
 
-def _registered(scope: str) -> set[str]:
-    """Return the names of all classes of a library and of MMEngine, and of mmcv's operators."""
-    names = {'conv', 'interpolation_conv'}  # layers of MMDetection's FPG
+def _is_registered(name: str, scopes: Sequence[str]) -> bool:
+    return any(name in names for scope in scopes for names in _registers(scope))
+
+
+@functools.cache
+def _registers(scope: str) -> list[Collection[str]]:
+    """Return where the names of a library, of MMEngine and of mmcv's operators are; registries go on growing."""
+    registers: list[Collection[str]] = [('conv', 'interpolation_conv')]  # layers of MMDetection's FPG
     for library in ('mmengine', 'mmengine' if scope == 'mmcv' else scope):
         for registry in vars(importlib.import_module(f'{library}.registry')).values():
             if isinstance(registry, Registry):
                 registry.import_from_location()
-                names.update(registry.module_dict)
+                registers.append(registry.module_dict)
     with contextlib.suppress(ImportError):  # mmcv without operators
-        names.update(importlib.import_module('mmcv.ops').__all__)
-    return names
+        registers.append(importlib.import_module('mmcv.ops').__all__)
+    return registers
 
 
 def _refuse(key: str, value: object, reason: str = 'which could execute code or read other files') -> None:

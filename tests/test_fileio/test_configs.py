@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.registry import MODELS
 
 from mmstvit.errors import CheckpointError
 from mmstvit.fileio import check_config, check_pipeline, parse_config
@@ -96,6 +97,17 @@ def test_a_type_must_be_registered_even_if_no_registry_looks_it_up(name):
         CheckpointError, match=rf"a\.0\.test_cfg\.rcnn\.nms\.type is '{name}', .*not registered in mmdet"
     ):
         check_config(part, 'a', 'mmdet')
+
+
+def test_names_that_are_registered_after_the_first_question_are_known():
+    part = dict(type='RegisteredLater')
+    with pytest.raises(CheckpointError, match='not registered in mmengine'):
+        check_config(part, 'a', 'mmengine')
+    MODELS.register_module(name='RegisteredLater', module=torch.nn.ReLU)
+    try:
+        check_config(part, 'a', 'mmengine')
+    finally:
+        MODELS.module_dict.pop('RegisteredLater')
 
 
 def test_registered_types_of_all_libraries_and_operators_are_accepted():
