@@ -103,8 +103,9 @@ def check_config(node: object, key: str, *scopes: str) -> None:
         CheckpointError: It cannot.
     """
     if isinstance(node, Mapping):
-        scope = str(node.get('type', '')).rpartition('.')[0]
-        scopes = tuple({*scopes, *filter(None, (scope, node.get('_scope_')))} if scopes else ())
+        own = str(node.get('type', '')).rpartition('.')[0], node.get('_scope_')
+        # Only known ones: the registry of a scope is imported. Others are refused below.
+        scopes = tuple({*scopes, *(scope for scope in own if scope in _SCOPES)} if scopes else ())
         for name, value in node.items():
             place = f'{key}.{name}'
             # Other backends of files import modules from folders that the config names.

@@ -99,6 +99,24 @@ def test_a_type_must_be_registered_even_if_no_registry_looks_it_up(name):
         check_config(part, 'a', 'mmdet')
 
 
+@pytest.mark.parametrize(
+    'part',
+    [
+        dict(type='FPN', _scope_='harmful'),
+        dict(type='FPN', _scope_=['harmful']),
+        dict(neck=dict(type='NotRegistered'), type='harmful.FPN'),
+    ],
+)
+def test_no_module_is_imported_for_an_unknown_scope(part, tmp_path, monkeypatch):
+    (tmp_path / 'harmful').mkdir()
+    (tmp_path / 'harmful/registry.py').write_text(f'{HARM}\n')
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(CheckpointError, match='Nothing was executed'):
+        check_config(part, 'a', 'mmseg')
+    assert not Path('harmed').exists()
+
+
 def test_names_that_are_registered_after_the_first_question_are_known():
     part = dict(type='RegisteredLater')
     with pytest.raises(CheckpointError, match='not registered in mmengine'):
