@@ -26,7 +26,7 @@ from mmstvit.dependencies import LIBRARIES, require_library
 from mmstvit.drawing import Color, class_colors, to_rgb
 from mmstvit.engine.runner import command_options, factory, requirements
 from mmstvit.errors import CheckpointError, UserError
-from mmstvit.fileio import Checkpoint, check_config, check_pipeline, load_weights, open_checkpoint
+from mmstvit.fileio import Checkpoint, check_config, check_pipeline, load_weights, open_checkpoint, unwrap
 from mmstvit.nodes import as_list, type_name
 
 from ..config import complete_config, read_config
@@ -103,7 +103,7 @@ class Predictor:
         shape = image.shape[:2]
         data = dict(img_path=str(picture.source.path), img_id=0, sample_idx=0, seg_fields=[], img=image)
         data = self.pipeline(dict(data, img_shape=shape, ori_shape=shape, height=shape[0], width=shape[1]))
-        preprocessor = getattr(self.model, 'module', self.model).data_preprocessor
+        preprocessor = unwrap(self.model).data_preprocessor
         channels = as_list(data['inputs'])[0].shape[0]
         needed = getattr(preprocessor, 'mean', torch.empty(0)).numel()
         if needed > 1 and channels != needed:

@@ -16,6 +16,7 @@ from mmengine.config import ConfigDict
 from mmengine.structures import BaseDataElement, InstanceData
 
 from mmstvit.errors import UserError
+from mmstvit.fileio import unwrap
 from mmstvit.nodes import as_list
 
 from .predictor import Picture, Predictor
@@ -177,7 +178,7 @@ class TiledSegmentor:
 
     def __init__(self, predictor: Predictor, size: int, overlap: int) -> None:
         self._predictor, self._size, self._overlap, self._ready = predictor, size, overlap, False
-        self._model = getattr(predictor.model, 'module', predictor.model)
+        self._model = unwrap(predictor.model)
         if not hasattr(self._model, 'slide_inference'):
             raise UserError(
                 f'--tile needs a segmentor with a slide mode, but {type(self._model).__name__} has none.',

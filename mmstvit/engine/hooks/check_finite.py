@@ -8,7 +8,6 @@ from pathlib import Path
 
 import torch
 from mmengine.hooks import CheckpointHook, Hook
-from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapperDict
 from mmengine.runner import Runner
 from torch import nn
@@ -18,7 +17,7 @@ from torch.optim import Optimizer
 from mmstvit.compat import step_is_skipped
 from mmstvit.datasets import record_random
 from mmstvit.errors import DivergedError, UserError
-from mmstvit.fileio import is_local, resumable_checkpoints
+from mmstvit.fileio import is_local, resumable_checkpoints, unwrap
 from mmstvit.registry import HOOKS
 
 from .replay import all_finite, find_first_bad, first_bad, tensors_in
@@ -74,7 +73,7 @@ class CheckFiniteHook(Hook):
                 f'CheckFiniteHook supports one optimizer, but OptimWrapperDict has {len(runner.optim_wrapper)}.',
                 'Turn it off: default_hooks.check_finite.enable=False.',
             )
-        self._model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        self._model = unwrap(runner.model)
         scaler = getattr(runner.optim_wrapper, 'loss_scaler', None)
         self._scaler = scaler if scaler is not None and scaler.is_enabled() else None
 

@@ -2,11 +2,12 @@
 
 import logging
 
-import torch.distributed as dist
+from mmengine.dist import get_world_size
 from mmengine.hooks import Hook
 from mmengine.logging import MMLogger
-from mmengine.model import is_model_wrapper
 from mmengine.runner import EpochBasedTrainLoop, Runner
+
+from mmstvit.fileio import unwrap
 
 # How MMEngine's long messages begin: environment, config, hooks, a line for each parameter with settings of its own.
 _LONG = ('\n---', 'Config:\n', 'Hooks will be executed', 'paramwise_options')
@@ -26,7 +27,7 @@ class SummaryHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Log the summary."""
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrap(runner.model)
         parts = [type(model).__name__]
         if hasattr(model, 'backbone'):
             parts.append(f'with {type(model.backbone).__name__}')
@@ -37,7 +38,7 @@ class SummaryHook(Hook):
         length = f'{loop.max_iters} iterations'
         if isinstance(loop, EpochBasedTrainLoop):
             length = f'{loop.max_epochs} epochs, {length}'
-        processes = dist.get_world_size() if dist.is_initialized() else 1
+        processes = get_world_size()
         runner.logger.info(f'length: {length} of {batch} images in {processes} process{"es" * (processes > 1)}')
         optimizer = runner.optim_wrapper.optimizer
         for key in ('lr', 'weight_decay'):
