@@ -217,23 +217,17 @@ def _stored_config(checkpoint: Checkpoint, trust: bool) -> Config:
     content = ConfigDict(config)
     _set_test_data(content, f'the config in {checkpoint.path}')
     dataset = _inner_dataset(content)
-    kept = {key: content[key] for key in _PARTS if content.get(key) is not None}
-    kept = _without_initial_weights(kept)
-    kept['test_dataloader'] = dict(dataset={key: dataset[key] for key in ('type', 'pipeline') if key in dataset})
+    parts = _without_initial_weights({key: content[key] for key in _PARTS if content.get(key) is not None})
     if not trust:
         scopes = [scope for scope in LIBRARIES if scope == content.get('default_scope')]  # others are refused later
         for scope in scopes:
             require_library(scope)
-        parts = {
-            **{key: kept[key] for key in _PARTS if key in kept},
-            'test_dataloader.dataset.pipeline': dataset['pipeline'],
-        }
-        for key, part in parts.items():
+        for key, part in {**parts, 'test_dataloader.dataset.pipeline': dataset['pipeline']}.items():
             (check_pipeline if 'pipeline' in key else check_config)(part, key, *scopes)
         check_config({'type': dataset.get('type')}, 'test_dataloader.dataset')  # only its classes are looked at
-    names = {key: dataset[key] for key in ('metainfo', 'classes') if key in dataset}
-    kept['test_dataloader']['dataset'].update(names)
-    return Config(dict(kept, default_scope=content.get('default_scope')))
+    kept = {key: dataset[key] for key in ('type', 'pipeline', 'metainfo', 'classes') if key in dataset}
+    loader = dict(dataset=kept)
+    return Config(dict(parts, test_dataloader=loader, default_scope=content.get('default_scope')))
 
 
 def _without_initial_weights(node: object) -> object:
