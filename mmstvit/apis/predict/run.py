@@ -15,7 +15,7 @@ from torch.hub import tqdm  # counts by itself where tqdm is not installed; of t
 from mmstvit.checkpoint import to_mmstvit
 from mmstvit.datasets.images import UnreadableError
 from mmstvit.deployment import is_exported
-from mmstvit.engine.runner.processes import leave_process_group
+from mmstvit.engine.runner.processes import leave_process_group, on_main_process
 from mmstvit.errors import UserError
 from mmstvit.fileio import safe_loading
 from mmstvit.interrupts import Interrupted, Interrupts
@@ -210,11 +210,11 @@ class _Run:
         main = is_main_process()
         self.progress = tqdm(total=len(share), unit='image', disable=None if main else True)
         with self.progress, Interrupts() as self.interrupts:
-            in_all_processes(lambda: self._prepare_folder(missing, force) if main else None)
+            on_main_process(lambda: self._prepare_folder(missing, force))
             in_all_processes(lambda: self._predict_all(share))
             numbers, skipped = zip(*all_gather_object((self.interrupts.number, self.summary.skipped)), strict=True)
             self.summary.skipped = {name: reason for part in skipped for name, reason in part.items()}
-            in_all_processes(lambda: self._write_results() if main else None)
+            on_main_process(self._write_results)
             self.summary = summary = all_gather_object(self.summary)[0]
         if number := max(numbers):
             leave_process_group()
