@@ -68,8 +68,8 @@ def export(
     """Export a model, and compare the file in its own runtime with the model in PyTorch.
 
     The file is written under a temporary name, and gets its own if it agrees with the model. A JSON file beside it has
-    its metadata. A detector is written twice: first with a threshold of scores below which enough objects are
-    compared, then with its own.
+    its metadata. A detector is written with its own threshold of scores; if that is too high for enough objects to be
+    compared, first with a lower one.
 
     Args:
         model: The model in evaluation mode, on the CPU; it is in deploy form afterwards.

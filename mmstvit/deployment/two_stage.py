@@ -144,8 +144,8 @@ class TwoStage(Program):
         """Return a score that hundreds of candidates reach, if it is lower than the model's own, and that one."""
         features, limits = self.model.extract_feat(self.pad(image)), [image.new_tensor(x) for x in image.shape[:1:-1]]
         scores = self._classify(features, self._propose(features, limits), limits)[0].flatten()
-        own = float(self.settings['score_thr'])
-        return [min(own, float(scores.topk(min(CANDIDATES, len(scores))).values[-1])), own]
+        own, low = float(self.settings['score_thr']), float(scores.topk(min(CANDIDATES, len(scores))).values[-1])
+        return [low, own] if low < own else [own]
 
     def set_threshold(self, score: float) -> None:
         """Set the lowest score of objects."""
