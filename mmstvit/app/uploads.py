@@ -10,7 +10,7 @@ from pathlib import Path
 from PIL import Image, ImageOps
 
 from mmstvit.errors import UserError
-from mmstvit.fileio import open_image
+from mmstvit.fileio import PixelsError, open_image
 
 # Pillow's name of a format -> the suffix by which OpenCV decodes it as it is.
 SUFFIXES = {'JPEG': '.jpg', 'PNG': '.png', 'WEBP': '.webp', 'BMP': '.bmp'}
@@ -94,9 +94,9 @@ class Uploads:
                 path = path.with_suffix('.png')
                 image.save(path, compress_level=1)
                 return Upload(path, name, note)
+        except PixelsError as error:
+            raise UserError(f'{name} is too large: {error}.') from error
         except (OSError, SyntaxError, ValueError, EOFError) as error:
-            if isinstance(error, UserError):
-                raise
             raise UserError(f'{name} is damaged, or not an image.', 'Use a JPEG or PNG file.') from error
 
 
