@@ -23,6 +23,11 @@ INTERPOLATIONS = {
 }
 
 
+def read_metadata(model: str) -> dict:
+    """Read the JSON file beside an ONNX file."""
+    return json.loads(Path(model).with_suffix('.json').read_text(encoding='utf-8'))
+
+
 def resize_image(image: np.ndarray, width: float, height: float, step: dict) -> np.ndarray:
     """Resize an image as a step of a pipeline does."""
     size, kind = (int(width), int(height)), step.get('interpolation', 'bilinear')
@@ -139,7 +144,7 @@ def predict(model: str, photo: str) -> dict[str, np.ndarray]:
     """
     import onnxruntime
 
-    meta = json.loads(Path(model).with_suffix('.json').read_text(encoding='utf-8'))
+    meta = read_metadata(model)
     original = cv2.imread(photo)
     if original is None:
         raise ValueError(f'{photo} is not an image that OpenCV reads')
@@ -171,7 +176,7 @@ def predict(model: str, photo: str) -> dict[str, np.ndarray]:
 def main() -> None:
     """Print the prediction of the command line, a line of JSON for each class or object."""
     found = predict(*sys.argv[1:3])
-    names = json.loads(Path(sys.argv[1]).with_suffix('.json').read_text(encoding='utf-8'))['classes']
+    names = read_metadata(sys.argv[1])['classes']
     if 'boxes' in found:
         for box, score, label in zip(found['boxes'], found['scores'], found['labels'], strict=True):
             print(json.dumps({'class': names[label], 'score': float(score), 'box': box.tolist()}, ensure_ascii=False))
