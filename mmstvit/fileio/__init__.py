@@ -2,7 +2,7 @@
 
 from .comparing import OTHER_CONFIG, LoadReport, compare, load_weights, unwrap
 from .configs import check_config, check_pipeline, parse_config
-from .files import open_file, read_file
+from .files import open_file, open_new, read_file
 from .image_files import (
     IMAGE_SUFFIXES,
     VIDEO_SUFFIXES,
@@ -44,6 +44,7 @@ __all__ = [
     'open_checkpoint',
     'open_file',
     'open_image',
+    'open_new',
     'parse_config',
     'plain_data',
     'plain_meta',

@@ -21,6 +21,12 @@ def open_file(path: str | Path) -> BinaryIO:
     return open(path, 'rb')
 
 
+def open_new(path: Path) -> BinaryIO:
+    """Open a new file for writing, in binary mode; what has its name, such as a link, is removed and not followed."""
+    path.unlink(missing_ok=True)
+    return open(path, 'xb')
+
+
 def read_file(path: str | Path) -> bytes:
     """Read a file; raises OSError as :func:`open_file`."""
     with open_file(path) as file:

@@ -15,6 +15,7 @@ from torch import Tensor
 from mmstvit.compat import unpickling_reason
 from mmstvit.errors import CheckpointError
 
+from .files import open_new
 from .pickles import only_safe_globals
 from .weights import Checkpoint
 
@@ -90,6 +91,7 @@ def write_all(files: Mapping[Path, Callable[[], bytes]]) -> None:
         CheckpointError: A file cannot be written, as on a full disk; nothing is left of the attempt.
     """
     partial: dict[Path, Path] = {}
+    data = b''
     folders = {folder: None for target in files for folder in target.parents if not folder.exists()}
     try:
         for target, content in files.items():
@@ -98,9 +100,8 @@ def write_all(files: Mapping[Path, Callable[[], bytes]]) -> None:
             if target.is_dir() and not target.is_symlink():  # before the first file is replaced
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
             path = target.with_name(target.name + '.partial')  # of a link: the link is replaced, not its target
-            path.unlink(missing_ok=True)
             partial[target] = path
-            with open(path, 'xb') as file:
+            with open_new(path) as file:
                 file.write(data)
             flush(path)
         for target, path in partial.items():

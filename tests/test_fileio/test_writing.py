@@ -153,3 +153,12 @@ class TestPlainData:
     @pytest.mark.parametrize('entries', [{}, {'meta': 3}])
     def test_without_metadata(self, entries):
         assert plain_meta(Checkpoint('file.pth', {}, entries=entries)) == ({}, [])
+
+
+def test_content_that_cannot_be_made_changes_nothing(tmp_path):
+    def fail() -> bytes:
+        raise OSError(5, 'Input/output error')
+
+    with pytest.raises(CheckpointError, match=r'a\.txt .*cannot be written: Input/output error'):
+        write_all({tmp_path / 'a.txt': fail})
+    assert not any(tmp_path.iterdir())

@@ -135,6 +135,18 @@ def test_other_settings_or_damaged_records_do_not_go_on(checkpoints, in_folder):
     assert len(results()) == 2
 
 
+def test_links_in_the_place_of_partial_files_are_not_followed(checkpoints, in_folder):
+    for name in ('a', 'b'):
+        write(in_folder / f'in/{name}.png', draw(0))
+    Path('mine.txt').write_text('mine')
+    predict(checkpoints['mmpretrain'], ['in'], 'out')
+    before = results()
+    for name in ('predictions.csv.partial', '.mmstvit-partial'):
+        Path('out', name).symlink_to('../mine.txt')
+    predict(checkpoints['mmpretrain'], ['in'], 'out', resume=True)
+    assert results() == before and Path('mine.txt').read_text() == 'mine'
+
+
 def test_an_interrupted_video_begins_again(checkpoints, in_folder, monkeypatch, capsys):
     film(in_folder / 'in/a.avi', 3)
     film(in_folder / 'in/b.avi', 4)

@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 from mmstvit.datasets.images import UnreadableError
 from mmstvit.errors import UserError
-from mmstvit.fileio import mark_results, open_file
+from mmstvit.fileio import mark_results, open_file, open_new
 
 _NAME = '.mmstvit-records'
 # Where results are.
@@ -94,7 +94,7 @@ class Records:
         """Keep the inputs that are complete, in the file of this process; what else was written will be replaced."""
         entries = [(source, places) for source, places in self._places.items() if source in self.done]
         partial = self._path.with_name('.mmstvit-partial')
-        with open(partial, 'wb') as self._stream:
+        with open_new(partial) as self._stream:
             self._append(settings=self._settings)
             for file, source in self.files.items():
                 self._append(source=source, files=[file])

@@ -1,6 +1,7 @@
 """Files of results: COCO JSON for instances, maps with a legend for segments, a CSV file for classes."""
 
 import csv
+import io
 import json
 import re
 from collections.abc import Iterable, Sequence
@@ -15,6 +16,7 @@ from mmstvit.datasets.images import UnreadableError
 from mmstvit.drawing import Color, draw_classes, draw_map, draw_objects, read_classes, read_map, read_objects
 from mmstvit.drawing.predictions import TOP
 from mmstvit.errors import UserError, one_line
+from mmstvit.fileio import open_new
 
 from .inputs import Source, video_property
 from .predictor import Picture
@@ -97,7 +99,7 @@ class Results:
             raise UserError(f'{error}.', 'Move it away, and go on with --continue.') from error
         target = self.records.folder / self.file
         partial = target.with_name(f'{self.file}.partial')
-        with open(partial, 'w', encoding='utf-8', newline='') as stream:
+        with io.TextIOWrapper(open_new(partial), encoding='utf-8', newline='') as stream:
             note = self._compose(stream, self.records.results(names))
         partial.replace(target)
         return note
