@@ -25,64 +25,16 @@ _OPTIONS = ('score_thr', 'nms', 'max_per_img')
 
 
 @dataclass(frozen=True)
-class Geometry:
-    """Resize and flip that made one view of an image.
-
-    Args:
-        height: Height of the view in pixels, without padding.
-        width: Width of the view in pixels, without padding.
-        scale: Size of the view over size of the original image, (x, y).
-        axes: Flipped axes of a map (…, H, W).
-    """
-
-    height: int
-    width: int
-    scale: tuple[float, float]
-    axes: tuple[int, ...]
-
-    @classmethod
-    def of(cls, sample: BaseDataElement) -> 'Geometry':
-        """Read it from a data sample; raises UserError if the sample lacks a key."""
-        missing = [key for key in ('ori_shape', 'img_shape', 'scale_factor', 'flip') if key not in sample.metainfo]
-        if missing:
-            raise UserError(
-                f'Test-time augmentation needs {missing} in the metainfo of every view.',
-                f'Give the TestTimeAug of tta_pipeline a RandomFlip (prob=0.0 for a view that is not flipped), and end '
-                f"it with dict(type='PackDetInputs', meta_keys={_META_KEYS}).",
-            )
-        height, width = sample.img_shape[:2]
-        return cls(height, width, tuple(sample.scale_factor[:2]), _AXES[sample.flip_direction] if sample.flip else ())
-
-    def to_view(self, boxes: Tensor) -> Tensor:
-        """Map boxes (n, 4) of the original image to the view."""
-        return self._flip(boxes * boxes.new_tensor(self.scale * 2))
-
-    def to_image(self, boxes: Tensor) -> Tensor:
-        """Map boxes (n, 4) of the view to the original image."""
-        return self._flip(boxes) / boxes.new_tensor(self.scale * 2)
-
-    def _flip(self, boxes: Tensor) -> Tensor:
-        x1, y1, x2, y2 = boxes.unbind(-1)
-        if -1 in self.axes:
-            x1, x2 = self.width - x2, self.width - x1
-        if -2 in self.axes:
-            y1, y2 = self.height - y2, self.height - y1
-        return torch.stack([x1, y1, x2, y2], dim=-1)
-
-
-@dataclass(frozen=True)
 class AugmentedBatch:
     """Images of a batch in one augmentation; lists have one entry per image.
 
     Args:
         samples: The data samples.
-        geometries: Resize and flip of each image.
         features: Input of the box and mask heads, for the batch.
         candidates: Boxes before non-maximum suppression, ``bboxes`` (n, 4) or (n, 4C) and ``scores`` (n, C + 1).
     """
 
     samples: list[BaseDataElement]
-    geometries: list[Geometry]
     features: tuple[Tensor, ...]
     candidates: list[InstanceData]
 
@@ -157,13 +109,12 @@ class InstanceSegTTAModel(BaseTTAModel):
         detector = self.module
         data = detector.data_preprocessor(dict(inputs=inputs, data_samples=samples), False)
         samples = data['data_samples']
-        geometries = [Geometry.of(sample) for sample in samples]
         features = detector.extract_feat(data['inputs'])
         proposals = detector.rpn_head.predict(features, samples, rescale=False)
         metas = [sample.metainfo for sample in samples]
         # Without rcnn_test_cfg: all boxes of all classes.
         candidates = detector.roi_head.predict_bbox(features, metas, proposals, rcnn_test_cfg=None, rescale=False)
-        return AugmentedBatch(samples, geometries, features, candidates)
+        return AugmentedBatch(samples, features, candidates)
 
     def merge_preds(self, views: Sequence[AugmentedBatch]) -> list[BaseDataElement]:
         """Merge the views of a batch; returns the same as :meth:`test_step`."""
@@ -181,7 +132,7 @@ class InstanceSegTTAModel(BaseTTAModel):
         merged = []
         for i, instances in enumerate(results):
             # Prefer a view that is not flipped: ground truth may have been flipped with the image.
-            sample = min(views, key=lambda view: len(view.geometries[i].axes)).samples[i]
+            sample = min((view.samples[i] for view in views), key=lambda sample: sample.flip)
             sample.pred_instances = instances
             merged.append(sample)
         return merged
@@ -189,11 +140,12 @@ class InstanceSegTTAModel(BaseTTAModel):
     def _merge_boxes(self, views: Sequence[AugmentedBatch], i: int) -> InstanceData:
         """Detect objects on the i-th image, without masks."""
         from mmdet.models.layers import multiclass_nms
+        from mmdet.structures.bbox import bbox_mapping_back
 
-        found = [(view.geometries[i], view.candidates[i]) for view in views]
+        found = [(view.samples[i], view.candidates[i]) for view in views]
         # Without a proposal the boxes of a view are (0, 4), but those of other views may be (n, 4C).
-        found = [(geometry, candidates) for geometry, candidates in found if len(candidates)] or found[:1]
-        boxes = [g.to_image(c.bboxes.reshape(-1, 4)).reshape(c.bboxes.shape) for g, c in found]
+        found = [(sample, candidates) for sample, candidates in found if len(candidates)] or found[:1]
+        boxes = [bbox_mapping_back(candidates.bboxes, **_geometry(sample)) for sample, candidates in found]
         detections, labels = multiclass_nms(
             torch.cat(boxes),
             torch.cat([candidates.scores for _, candidates in found]),
@@ -205,15 +157,38 @@ class InstanceSegTTAModel(BaseTTAModel):
 
     def _predict_masks(self, view: AugmentedBatch, results: list[InstanceData]) -> tuple[Tensor, ...]:
         """Predict mask probabilities (n, C or 1, h, w) of each image's detections from one view, flipped back."""
-        from mmdet.structures.bbox import bbox2roi
+        from mmdet.structures.bbox import bbox2roi, bbox_mapping
 
         counts = [len(result) for result in results]
-        rois = bbox2roi([g.to_view(result.bboxes) for g, result in zip(view.geometries, results, strict=True)])
+        pairs = zip(view.samples, results, strict=True)
+        rois = bbox2roi([bbox_mapping(result.bboxes, **_geometry(sample)) for sample, result in pairs])
         if not len(rois):  # not every layer accepts an empty batch
             return rois.new_zeros(0, 1, 1, 1).split(counts)
         stages = mask_logits(self.module.roi_head, view.features, rois)
         masks = torch.stack([logits.sigmoid() for logits in stages]).mean(dim=0).split(counts)
-        return tuple(m.flip(g.axes) for g, m in zip(view.geometries, masks, strict=True))
+        pairs = zip(view.samples, masks, strict=True)
+        return tuple(m.flip(_AXES[sample.flip_direction]) if sample.flip else m for sample, m in pairs)
+
+
+def _geometry(sample: BaseDataElement) -> dict[str, object]:
+    """Return the resize and flip that made a view, as MMDetection's functions on boxes take them.
+
+    Raises:
+        UserError: The sample lacks a key.
+    """
+    missing = [key for key in ('ori_shape', 'img_shape', 'scale_factor', 'flip') if key not in sample.metainfo]
+    if missing:
+        raise UserError(
+            f'Test-time augmentation needs {missing} in the metainfo of every view.',
+            f'Give the TestTimeAug of tta_pipeline a RandomFlip (prob=0.0 for a view that is not flipped), and end '
+            f"it with dict(type='PackDetInputs', meta_keys={_META_KEYS}).",
+        )
+    return dict(
+        img_shape=sample.img_shape,
+        scale_factor=tuple(sample.scale_factor[:2]) * 2,
+        flip=sample.flip,
+        flip_direction=sample.flip_direction,
+    )
 
 
 def _mask_heads(roi_head: nn.Module) -> list[nn.Module]:
