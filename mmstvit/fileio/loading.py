@@ -8,7 +8,6 @@ import contextlib
 import dataclasses
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
@@ -18,7 +17,7 @@ from torch import Tensor
 from mmstvit.errors import CheckpointError, prefix_errors
 
 from .downloading import download
-from .reading import Location, read_checkpoint
+from .reading import read_checkpoint
 from .weights import Checkpoint
 
 Converter = Callable[[dict[str, Tensor]], dict[str, Tensor]]
@@ -69,10 +68,8 @@ def safe_loading(trust: bool = False, convert: Converter = _unchanged) -> Iterat
         _settings, CheckpointLoader._schemes = settings, schemes
 
 
-def open_checkpoint(
-    path: str | Path, key: str | None = None, trust: bool = False, keep: bool = False, map_location: Location = 'cpu'
-) -> Checkpoint:
-    """Read a checkpoint without executing code.
+def open_checkpoint(path: str | Path, key: str | None = None, trust: bool = False, keep: bool = False) -> Checkpoint:
+    """Read a checkpoint without executing code; its tensors are on the CPU.
 
     Inside :func:`safe_loading`, its settings hold: foreign weights are renamed, and trusted files may execute code.
 
@@ -82,7 +79,6 @@ def open_checkpoint(
         trust: Allow the file to execute code.
         keep: Keep the checkpoint in memory until the next reading of this file inside the same :func:`safe_loading`,
             which is that of MMEngine after a check.
-        map_location: Device of the tensors, as for ``torch.load``.
 
     Raises:
         CheckpointError: The file is missing, damaged, would execute code, or has no weights.
@@ -97,8 +93,9 @@ def open_checkpoint(
     kept = {} if _settings.kept is None else _settings.kept
     checkpoint = kept.pop(file, None)
     if checkpoint is None:
-        read = partial(read_checkpoint, trust=trust) if is_local(file) else CheckpointLoader.load_checkpoint
-        checkpoint = Checkpoint.from_content(path, read(file, map_location=map_location), key)
+        local = is_local(file)
+        content = read_checkpoint(file, trust) if local else CheckpointLoader.load_checkpoint(file, map_location='cpu')
+        checkpoint = Checkpoint.from_content(path, content, key)
         with prefix_errors(path):
             checkpoint.weights = _settings.convert(checkpoint.weights)
     if keep:
@@ -106,13 +103,13 @@ def open_checkpoint(
     return checkpoint
 
 
-def load_from_file(filename: str, map_location: Location = None) -> dict:  # MMEngine logs the name after load_from_
-    """Load a checkpoint as MMEngine expects it, a dict with ``state_dict``."""
-    checkpoint = open_checkpoint(filename, map_location=map_location)
+def load_from_file(filename: str, map_location: object = None) -> dict:  # MMEngine logs the name after load_from_
+    """Load a checkpoint as MMEngine expects it, a dict with ``state_dict``; who uses a tensor moves it to a device."""
+    checkpoint = open_checkpoint(filename)
     return {**checkpoint.entries, 'state_dict': checkpoint.weights}
 
 
-def _refuse(filename: str, map_location: Location = None) -> NoReturn:
+def _refuse(filename: str, map_location: object = None) -> NoReturn:
     raise CheckpointError(
         f'Refusing to load {filename}: the loader of this scheme may execute the code that the file holds.',
         'Download it and name the file or its https address, or pass --trust-checkpoint if you trust the source.',

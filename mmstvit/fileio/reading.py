@@ -2,7 +2,6 @@
 
 import pickle
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -16,13 +15,10 @@ from .pickles import check_size, only_safe_globals, replace_stand_ins
 
 _DOWNLOAD = 'Download it again, and compare its size or sha256 with the published one.'
 _TRUST = 'Use a safetensors file, or pass --trust-checkpoint if you trust the source.'
-Location = str | torch.device | Callable | None
 
 
-def read_checkpoint(
-    path: str | Path, trust: bool = False, map_location: Location = 'cpu', mmap: bool = False
-) -> object:
-    """Read a local checkpoint file without executing code.
+def read_checkpoint(path: str | Path, trust: bool = False, mmap: bool = False) -> object:
+    """Read a local checkpoint file without executing code; its tensors are on the CPU.
 
     Besides tensors and plain containers the file may hold the options of a training run (``argparse.Namespace``),
     arrays and numbers of NumPy, and MMEngine's log (``HistoryBuffer``). A ``.safetensors`` file
@@ -31,7 +27,6 @@ def read_checkpoint(
     Args:
         path: The file.
         trust: Allow the file to execute code; it may then hold anything that pickle can make.
-        map_location: Device of the tensors, as for ``torch.load``.
         mmap: Leave tensors in the file until they are used, to read a part of it. Damaged tensors are not noticed then.
 
     Returns:
@@ -43,8 +38,8 @@ def read_checkpoint(
     path = Path(path).expanduser()
     kind = find_format(path, verify=not mmap)
     if kind == 'safetensors':
-        return _read_safetensors(path, map_location)
-    options = dict(map_location=map_location, mmap=mmap and kind == 'zip')
+        return _read_safetensors(path)
+    options = dict(map_location='cpu', mmap=mmap and kind == 'zip')
     try:
         if trust:
             return torch.load(path, weights_only=False, **options)
@@ -134,13 +129,13 @@ def find_placeholder(start: bytes) -> tuple[str, str] | None:
     return None
 
 
-def _read_safetensors(path: Path, map_location: Location) -> dict[str, Tensor]:
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         import safetensors
         from safetensors.torch import load_file
     except ModuleNotFoundError as error:
         raise CheckpointError(f'{path} needs the package safetensors.', 'Run: pip install safetensors') from error
     try:
-        return load_file(path, device=str(map_location) if isinstance(map_location, (str, torch.device)) else 'cpu')
+        return load_file(path)
     except (safetensors.SafetensorError, OSError) as error:
         raise CheckpointError(f'{path} is damaged, or not a safetensors file ({error}).', _DOWNLOAD) from error
