@@ -10,13 +10,14 @@ from .image_files import (
     check_header,
     check_pixels,
     image_size,
+    limited_images,
     mark_results,
     open_image,
     walk_folder,
 )
 from .loading import is_local, open_checkpoint, resumable_checkpoints, safe_loading
 from .reading import find_format, find_placeholder, read_checkpoint
-from .weights import Checkpoint, add_dot, describe_content
+from .weights import Checkpoint, add_dot, describe_content, find_nonfinite
 from .writing import check_target, flush, plain_data, plain_meta, serialize, write_all, write_atomically
 
 __all__ = [
@@ -35,10 +36,12 @@ __all__ = [
     'compare',
     'describe_content',
     'find_format',
+    'find_nonfinite',
     'find_placeholder',
     'flush',
     'image_size',
     'is_local',
+    'limited_images',
     'load_weights',
     'mark_results',
     'open_checkpoint',

@@ -17,7 +17,6 @@ from .image_files import PixelsError, check_pixels
 
 _REMEDY = 'Name its config: --config FILE'
 _LONGEST = 1_000_000  # characters
-_LARGEST_FACTOR = 16  # by which a pipeline enlarges an image
 _INTEGERS = 2.0**53  # larger ones may be beyond float
 _COLORS = ('mean', 'std')  # arguments of a pipeline that are values of pixels, not sides
 _SCOPES = ('mmengine', 'mmcv', 'mmstvit', *LIBRARIES)
@@ -131,9 +130,10 @@ def check_config(node: object, key: str, *scopes: str) -> None:
 
 
 def check_pipeline(node: object, key: str, *scopes: str) -> None:
-    """Check a stranger's pipeline as :func:`check_config`, and that it makes no image above the limit of pixels.
+    """Check a stranger's pipeline as :func:`check_config`, and that it names no image above the limit of pixels.
 
-    Sides, such as ``scale`` and ``crop_size``, have many names: any number but a color is taken for one.
+    Sides, such as ``scale`` and ``crop_size``, have many names: any number but a color is taken for one. What depends
+    on the image is left to :func:`mmstvit.fileio.limited_images`.
 
     Raises:
         CheckpointError: It cannot be used.
@@ -152,8 +152,6 @@ def _check_sides(node: object, key: str) -> None:
             _check_sides(value, f'{key}.{index}')
     elif isinstance(node, (int, float, list, tuple)) and node != () and node != [] and name not in _COLORS:
         sides = [min(abs(side), _INTEGERS) for side in (node if isinstance(node, (list, tuple)) else [node])]
-        if 'factor' in name and max(sides) > _LARGEST_FACTOR:
-            _refuse(key, node, f'which enlarges images by more than {_LARGEST_FACTOR}')
         try:
             check_pixels(max(sides), min(sides) if len(sides) == 2 else max(sides))
         except PixelsError as error:

@@ -1,12 +1,14 @@
 """Files of images and videos: their suffixes, the folders that hold them, and the sizes of images."""
 
 import contextlib
+import functools
 import os
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+import cv2
 from PIL import Image, TiffImagePlugin
 
 from mmstvit.errors import UserError
@@ -27,7 +29,19 @@ SYSTEM_NAMES = (
 )
 # A file of 500 KB may be an image of 170 million pixels, whose prediction takes 8 GB.
 _MOST_PIXELS = 'MMSTVIT_MAX_PIXELS', 100_000_000
+# What makes images of other sizes in the transforms of MMCV and the libraries -> the size that a call asks for.
+_MAKERS: dict[tuple[object, str], Callable[..., tuple[int, int]]] = {
+    (Image.Image, 'resize'): lambda image, size, *_, **__: size,
+    (cv2, 'resize'): lambda image, dsize, *_, **__: dsize,
+    (cv2, 'warpAffine'): lambda image, matrix, dsize, *_, **__: dsize,
+    (cv2, 'warpPerspective'): lambda image, matrix, dsize, *_, **__: dsize,
+    (cv2, 'copyMakeBorder'): lambda image, top, bottom, left, right, *_, **__: (
+        image.shape[1] + left + right,
+        image.shape[0] + top + bottom,
+    ),
+}
 _LOCK = threading.Lock()
+_limits = 0  # contexts of limited_images that are open
 _RESULTS = '.mmstvit-results'
 _ORIENTATION, _WIDTH, _HEIGHT = 274, 256, 257  # tags of EXIF and TIFF
 _EXCHANGED = (5, 6, 7, 8)  # orientations that exchange width and height
@@ -96,6 +110,41 @@ def check_pixels(width: float, height: float) -> None:
             f'the image has {width:.0f} × {height:.0f} pixels, more than {int(text):,}. If you trust it, set the '
             f'environment variable {name}'
         )
+
+
+@contextlib.contextmanager
+def limited_images() -> Iterator[None]:
+    """Refuse to resize, warp or pad images beyond the limit of pixels, whatever transform asks for it.
+
+    How large a transform makes an image often depends on the image: the short side of one with 20 × 100,000 pixels,
+    enlarged to 256, makes 328 million.
+
+    Raises:
+        PixelsError: From the call that would make the image, before it takes memory.
+    """
+    global _limits
+    with _LOCK:
+        _limits += 1
+        if _limits == 1:
+            for (owner, name), size in _MAKERS.items():
+                setattr(owner, name, _check_first(getattr(owner, name), size))
+    try:
+        yield
+    finally:
+        with _LOCK:
+            _limits -= 1
+            if _limits == 0:
+                for owner, name in _MAKERS:
+                    setattr(owner, name, getattr(owner, name).__wrapped__)
+
+
+def _check_first(make: Callable, size: Callable[..., tuple[int, int]]) -> Callable:
+    @functools.wraps(make)
+    def checked(*args: object, **kwargs: object) -> object:
+        check_pixels(*size(*args, **kwargs))
+        return make(*args, **kwargs)
+
+    return checked
 
 
 @contextlib.contextmanager

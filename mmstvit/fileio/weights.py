@@ -6,7 +6,6 @@ import re
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 
-import torch
 from torch import Tensor
 
 from mmstvit.errors import CheckpointError
@@ -113,16 +112,23 @@ class Checkpoint:
         Raises:
             CheckpointError: Names the first tensor with NaN or Inf, and counts the others.
         """
-        names = list(self.weights if names is None else names)
-        bad = [name for name in names if not _is_finite(self.weights[name])]
+        weights = {name: self.weights[name] for name in (self.weights if names is None else names)}
+        bad = [text for text in map(find_nonfinite, weights, weights.values()) if text]
         if bad:
-            tensor = self.weights[bad[0]].float()
-            nans, infs = tensor.isnan().sum(), tensor.isinf().sum()
             raise CheckpointError(
-                f'{self.path} has NaN or Inf in {len(bad)} of {len(names)} tensors, first in {bad[0]} ({nans} NaN and '
-                f'{infs} Inf of {tensor.numel()}): the training run that wrote it had diverged.',
+                f'{self.path} has NaN or Inf in {len(bad)} of {len(weights)} tensors, first in {bad[0]}: the training '
+                f'run that wrote it had diverged.',
                 'Use an earlier checkpoint.',
             )
+
+
+def find_nonfinite(name: str, tensor: Tensor) -> str:
+    """Describe the NaN and Inf of a tensor; empty if it has none."""
+    if tensor.is_floating_point():
+        tensor = tensor.float() if tensor.element_size() == 1 else tensor  # isfinite does not take 8-bit floats
+        if not tensor.isfinite().all():
+            return f'{name}: {tensor.isnan().sum()} NaN and {tensor.isinf().sum()} Inf in {tensor.numel()} values'
+    return ''
 
 
 def add_dot(prefix: str) -> str:
@@ -146,13 +152,6 @@ def _strip_prefix(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         own = {name: value for name, value in versions.items() if f'{name}.'.startswith(prefix)}
         stripped._metadata = {name[len(prefix) :]: value for name, value in own.items()}
     return stripped
-
-
-def _is_finite(tensor: Tensor) -> bool:
-    if not tensor.is_floating_point():
-        return True
-    tensor = tensor.float() if tensor.element_size() == 1 else tensor  # isfinite does not take 8-bit floats
-    return bool(torch.isfinite(tensor).all())
 
 
 def describe_content(value: object) -> str:

@@ -145,7 +145,6 @@ def test_ordinary_part_is_accepted():
         ('scale', dict(type='Resize', scale=(40_000, 40_000))),
         ('scale', dict(type='Resize', scale=(1e999, 8))),
         ('scale', dict(type='ResizeEdge', scale=10**400)),
-        ('scale_factor', dict(type='Resize', scale_factor=1000.0)),
         ('size_divisor', dict(type='Pad', size_divisor=40_000)),
         ('transforms.0.0.scale', dict(type='TestTimeAug', transforms=[[dict(type='Resize', scale=[40_000, 40_000])]])),
     ],

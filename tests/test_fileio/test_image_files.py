@@ -2,12 +2,13 @@
 
 from pathlib import Path
 
+import cv2
 import mmcv
 import numpy as np
 import pytest
 from PIL import Image
 
-from mmstvit.fileio import IMAGE_SUFFIXES, image_size, mark_results, walk_folder
+from mmstvit.fileio import IMAGE_SUFFIXES, PixelsError, image_size, limited_images, mark_results, walk_folder
 
 PICTURE = Image.fromarray(np.arange(24 * 40 * 3, dtype=np.uint8).reshape(24, 40, 3))
 
@@ -91,3 +92,31 @@ def test_every_suffix_is_decoded_by_the_pipelines(tmp_path, suffix):
     path = tmp_path / f'image{suffix}'
     (PICTURE.convert('1') if suffix == '.pbm' else PICTURE).save(path)
     assert mmcv.imfrombytes(path.read_bytes()).shape == (24, 40, 3)
+
+
+class TestLimitedImages:
+    @pytest.mark.parametrize(
+        'make',
+        [
+            lambda image: mmcv.imresize(image, (40_000, 40_000)),
+            lambda image: mmcv.imresize(image, (40_000, 40_000), backend='pillow'),
+            lambda image: mmcv.impad(image, shape=(40_000, 40_000)),
+            lambda image: mmcv.imrotate(image, 45, auto_bound=True, scale=10_000.0),
+            lambda image: cv2.warpPerspective(image, np.eye(3), dsize=(40_000, 40_000)),
+        ],
+    )
+    def test_no_larger_image_is_made(self, make):
+        image = np.zeros((2, 20, 3), np.uint8)
+        with limited_images(), limited_images(), pytest.raises(PixelsError, match='more than 100,000,000'):
+            make(image)
+
+    def test_it_ends_with_the_last_context(self, monkeypatch):
+        monkeypatch.setenv('MMSTVIT_MAX_PIXELS', '100')
+        before, image = cv2.resize, np.zeros((2, 20, 3), np.uint8)
+        with limited_images():
+            with limited_images():
+                pass
+            with pytest.raises(PixelsError):
+                cv2.resize(image, (20, 20))
+            assert cv2.resize(image, (10, 10)).shape == (10, 10, 3)
+        assert cv2.resize is before and cv2.resize(image, (20, 20)).shape == (20, 20, 3)

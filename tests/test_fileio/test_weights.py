@@ -98,7 +98,7 @@ class TestCheckFinite:
             'eight': torch.tensor([float('nan')]).to(torch.float8_e4m3fn),
         }
         checkpoint = Checkpoint('a.pth', weights)
-        message = r'^a\.pth has NaN or Inf in 3 of 4 tensors, first in bad \(1 NaN and 2'
+        message = r'^a\.pth has NaN or Inf in 3 of 4 tensors, first in bad: 1 NaN and 2'
         with pytest.raises(CheckpointError, match=message):
             checkpoint.check_finite()
         checkpoint.check_finite(['good'])

@@ -26,7 +26,17 @@ from mmstvit.dependencies import LIBRARIES, require_library
 from mmstvit.drawing import Color, class_colors, to_rgb
 from mmstvit.engine.runner import command_options, factory, requirements
 from mmstvit.errors import CheckpointError, UserError
-from mmstvit.fileio import Checkpoint, check_config, check_pipeline, load_weights, open_checkpoint, unwrap
+from mmstvit.fileio import (
+    Checkpoint,
+    PixelsError,
+    check_config,
+    check_pipeline,
+    check_pixels,
+    limited_images,
+    load_weights,
+    open_checkpoint,
+    unwrap,
+)
 from mmstvit.nodes import as_list, type_name
 
 from ..config import complete_config, read_config
@@ -98,11 +108,21 @@ class Predictor:
             yield Picture(source, f'{source.name}/{index:06}', image)
 
     def prepare(self, picture: Picture) -> dict:
-        """Run the pipeline on an image; raises UnreadableError if the model needs another number of channels."""
+        """Run the pipeline on an image.
+
+        Raises:
+            UnreadableError: It becomes too large, or the model needs another number of channels.
+        """
         image = picture.image.astype(np.float32) if self._loader.to_float32 else picture.image.copy()
         shape = image.shape[:2]
         data = dict(img_path=str(picture.source.path), img_id=0, sample_idx=0, seg_fields=[], img=image)
-        data = self.pipeline(dict(data, img_shape=shape, ori_shape=shape, height=shape[0], width=shape[1]))
+        try:
+            with limited_images():
+                data = self.pipeline(dict(data, img_shape=shape, ori_shape=shape, height=shape[0], width=shape[1]))
+            for view in as_list(data['inputs']):
+                check_pixels(*view.shape[-2:])
+        except PixelsError as error:
+            raise UnreadableError(f'the test pipeline enlarges it too much: {error}') from error
         preprocessor = unwrap(self.model).data_preprocessor
         channels = as_list(data['inputs'])[0].shape[0]
         needed = getattr(preprocessor, 'mean', torch.empty(0)).numel()

@@ -118,8 +118,7 @@ class CheckFiniteHook(Hook):
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Check weights, averaged weights and optimizer state; raises DivergedError."""
         parts = {key: checkpoint.get(key) for key in ('state_dict', 'ema_state_dict', 'optimizer')}
-        bad = None if self._model is None else first_bad(tensors_in(parts))
-        if bad is not None:
+        if self._model is not None and (bad := first_bad(tensors_in(parts))):
             self._stop(runner, f'the checkpoint to be written has NaN or Inf, first in {bad}')
 
     def _check_gradients(self, runner: Runner) -> None:
@@ -175,6 +174,6 @@ def _last_good_checkpoint(runner: Runner) -> Path | None:
     hooks = [hook for hook in runner.hooks if isinstance(hook, CheckpointHook)]
     folders = dict.fromkeys(str(folder) for folder in [runner.work_dir, *(hook.out_dir for hook in hooks)])
     for path, content in resumable_checkpoints(map(Path, filter(is_local, folders))):
-        if first_bad(tensors_in(content['state_dict'])) is None:
+        if not first_bad(tensors_in(content['state_dict'])):
             return path
     return None

@@ -1,6 +1,7 @@
 """Repetition of a training iteration, to find the first tensor with NaN or Inf."""
 
 import contextlib
+import itertools
 import types
 from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
@@ -11,8 +12,10 @@ from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from mmstvit.fileio import find_nonfinite
 
-def find_first_bad(runner: Runner, model: nn.Module, args: tuple, kwargs: dict) -> str | None:
+
+def find_first_bad(runner: Runner, model: nn.Module, args: tuple, kwargs: dict) -> str:
     """Repeat the forward and backward pass of ``model(*args, **kwargs)``, and describe the first bad tensor.
 
     It checks all tensors that the modules get, have and pass on. Parameters and their ``grad`` stay as they are;
@@ -54,7 +57,7 @@ def find_first_bad(runner: Runner, model: nn.Module, args: tuple, kwargs: dict) 
             gradients = torch.autograd.grad(loss, list(weights.values()), allow_unused=True)
             for name, gradient in zip(weights, gradients, strict=True):
                 check(f'gradient of the parameter {name}', gradient)
-    return bad[0] if bad else None
+    return ''.join(bad)
 
 
 def tensors_in(value: object, name: str = '') -> Iterator[tuple[str, Tensor]]:
@@ -78,10 +81,6 @@ def all_finite(tensors: list[Tensor]) -> bool:
     return bool(torch.stack(norms).isfinite().all()) or all(bool(t.isfinite().all()) for t in tensors)
 
 
-def first_bad(tensors: Iterable[tuple[str, Tensor]]) -> str | None:
-    """Describe the first tensor with NaN or Inf."""
-    for name, tensor in tensors:
-        if not tensor.isfinite().all():
-            nan, inf = int(tensor.isnan().sum()), int(tensor.isinf().sum())
-            return f'{name}: {nan} NaN and {inf} Inf in {tensor.numel()} values'
-    return None
+def first_bad(tensors: Iterable[tuple[str, Tensor]]) -> str:
+    """Describe the first tensor with NaN or Inf; empty if there is none."""
+    return next(filter(None, itertools.starmap(find_nonfinite, tensors)), '')
