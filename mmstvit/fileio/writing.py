@@ -82,7 +82,10 @@ def write_atomically(data: bytes, target: Path) -> str:
 
 
 def write_all(files: Mapping[Path, Callable[[], bytes]]) -> None:
-    """Write all of some files or none of them; after any error the targets are unchanged.
+    """Write all of some files or none of them.
+
+    All are complete under other names before the first one replaces a target. If the system refuses to replace a later
+    one, which is rare, the error names those that are written.
 
     Args:
         files: Target -> what makes its content. Folders are made if needed; existing files are replaced.
@@ -91,6 +94,7 @@ def write_all(files: Mapping[Path, Callable[[], bytes]]) -> None:
         CheckpointError: A file cannot be written, as on a full disk; nothing is left of the attempt.
     """
     partial: dict[Path, Path] = {}
+    written: list[str] = []
     data = b''
     folders = {folder: None for target in files for folder in target.parents if not folder.exists()}
     try:
@@ -106,11 +110,13 @@ def write_all(files: Mapping[Path, Callable[[], bytes]]) -> None:
             flush(path)
         for target, path in partial.items():
             os.replace(path, target)
+            written.append(str(target))
         for folder in {target.parent for target in files}:
             flush(folder)
     except OSError as error:
         size = f'{len(data) / 1e6:.1f} MB'
-        raise CheckpointError(f'{target} ({size}) cannot be written: {error.strerror}. Nothing was changed.') from error
+        changed = f'Written before it: {", ".join(written)}.' if written else 'Nothing was changed.'
+        raise CheckpointError(f'{target} ({size}) cannot be written: {error.strerror}. {changed}') from error
     finally:
         for path in partial.values():
             path.unlink(missing_ok=True)

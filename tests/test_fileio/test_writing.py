@@ -95,6 +95,16 @@ class TestWriteAtomically:
         write_all(dict(list(files.items())[:2]))
         assert (tmp_path / 'new/folder/file').read_bytes() == b'new/folder/file'
 
+    def test_the_error_names_what_was_written_before_it(self, tmp_path):
+        def disturb() -> bytes:
+            (tmp_path / 'b').mkdir()
+            return b'c'
+
+        files = {tmp_path / 'a': b'a'.lower, tmp_path / 'b': b'b'.lower, tmp_path / 'c': disturb}
+        with pytest.raises(CheckpointError, match=rf'b \(.*cannot be written: .*\. Written before it: {tmp_path}/a\.$'):
+            write_all(files)
+        assert sorted(path.name for path in tmp_path.iterdir()) == ['a', 'b']
+
     def test_a_file_instead_of_a_folder(self, tmp_path):
         (tmp_path / 'file').touch()
         with pytest.raises(CheckpointError, match='cannot be written'):
