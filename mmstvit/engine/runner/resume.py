@@ -4,7 +4,7 @@ import argparse
 import copy
 import logging
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from numbers import Number, Real
 from pathlib import Path
 
@@ -13,10 +13,9 @@ from mmengine.config import Config, ConfigDict
 from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.logging import HistoryBuffer, print_log
-from mmengine.optim import OptimWrapper
+from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import Runner
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from mmstvit.engine.hooks.checkpoint import forget_foreign_files
 from mmstvit.errors import CheckpointError, UserError, one_line
@@ -199,73 +198,138 @@ def _find_wrong_types(entries: Mapping) -> Iterator[str]:
     for key, log in hub['log_scalars'].items():
         if isinstance(log, HistoryBuffer) and any(part.dtype.kind not in 'biuf' or part.ndim != 1 for part in log.data):
             yield f'message_hub.log_scalars.{key} has other entries than real numbers'
-    for key in ('state', 'param_groups'):
-        part = optimizer.get(key, {})
-        children = part.values() if isinstance(part, Mapping) else part if isinstance(part, list) else [part]
-        if not all(isinstance(child, Mapping) for child in children):
-            yield f'optimizer.{key} has no dict for each parameter or group'
 
 
 class ResumedValuesHook(Hook):
     """Hook of a resumed run that checks what its checkpoint brings with it."""
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Log settings of the checkpoint that differ from the config; raises UserError for other parameter groups."""
+        """Log settings of the checkpoint that differ from the config; raises UserError for states of another run."""
         checkpoint['meta'].pop('config', None)  # MMEngine 0.10.12 executes it, to compare numbers of GPUs
         for hook in runner.hooks:
             if isinstance(hook, CheckpointHook):  # MMEngine's own, too
                 forget_foreign_files(hook, runner, checkpoint['message_hub']['runtime_info'])
-        schedulers = runner.param_schedulers if isinstance(runner.param_schedulers, list) else []
-        own, own_states = runner.optim_wrapper.state_dict(), [scheduler.state_dict() for scheduler in schedulers]
-        states = [state for state in as_list(checkpoint.get('param_schedulers')) if 'last_step' in state]
-        ours, theirs = _settings(own, own_states), _settings(checkpoint['optimizer'], states)
         new_run = _NEW_RUN.format(shlex.quote(str(runner._load_from)))
-        here, there = (settings.pop(('parameter groups', 0)) for settings in (ours, theirs))
-        if here != there:
+        rows: dict[str, str] = {}
+        try:
+            for key, mine, other in _pair_states(runner, checkpoint):
+                for name in [name for name in mine if name in other and name not in _PROGRESS]:
+                    a, b = (list(x) if isinstance(x, tuple) else x for x in (mine[name], other[name]))
+                    # The lr beside an initial_lr is that of an iteration.
+                    if a != b and not (name == 'lr' and 'initial_lr' in other):
+                        name = 'lr' if name == 'initial_lr' else name.lstrip('_')
+                        rows.setdefault(f'{key}.{name}', f'{b} in the checkpoint, {a} in the config')
+        except _OtherRun as error:
             raise UserError(
-                f'the optimizer in {runner._load_from} has {there} parameter groups, that of the config has {here}.',
-                f'Resume with the optim_wrapper of that run. {new_run}',
-            )
-        groups = [*zip(own.get('param_groups', ()), checkpoint['optimizer'].get('param_groups', ()), strict=False)]
-        for mine, other in groups:
-            if mine.keys() - other.keys() and other.keys() - mine.keys():
-                lacks = ', '.join(sorted(mine.keys() - other.keys()))
-                raise UserError(f'the optimizer in {runner._load_from} is of another type: it has no {lacks}.', new_run)
-        pairs = [*zip(own_states, states, strict=False)]
-        # A scheduler takes over whatever its state names.
-        wrong = [(name, state[name]) for mine, state in pairs for name in state.keys() - mine.keys()]
-        wrong += [
-            (name, value)
-            for mine, other in [*groups, *pairs]
-            for name, value in other.items()
-            if not _is_alike(mine.get(name), value)
-        ]
-        if not wrong and isinstance(runner.optim_wrapper, OptimWrapper):
-            wrong = _find_wrong_state(runner.optim_wrapper.optimizer, checkpoint['optimizer'])
-        for name, value in wrong:
-            problem = f'{runner._load_from} has {name}={value!r:.80}, which does not fit the run of the config.'
-            raise UserError(problem, f'Resume with the optim_wrapper and param_scheduler of that run. {new_run}')
-        rows = {}
-        for place in ours:
-            if place in theirs and ours[place] != theirs[place]:
-                text = f'  {place[0]}: {theirs[place]} in the checkpoint, {ours[place]} in the config'
-                rows.setdefault(place[0], text)
+                f'{runner._load_from} has {error}, which does not fit the run of the config.',
+                f'Resume with the optim_wrapper and param_scheduler of that run. {new_run}',
+            ) from error
         if rows:
             title = 'The resumed run continues with values of the checkpoint that differ from the config:'
-            print_log('\n'.join([title, *rows.values(), new_run]), logger='current')
+            lines = [f'  {key}: {text}' for key, text in rows.items()]
+            print_log('\n'.join([title, *lines, new_run]), logger='current')
 
 
-def _is_alike(own: object, other: object) -> bool:
-    """Return True if a value of a state may take the place of one's own: both are numbers, lists of them, texts, …."""
-    if isinstance(own, (list, tuple)) and isinstance(other, (list, tuple)):
-        return len(own) == len(other) and all(map(_is_alike, own, other))
+class _OtherRun(Exception):
+    """A state in a checkpoint is not one of this run."""
+
+
+def _pair_states(runner: Runner, checkpoint: Mapping) -> Iterator[tuple[str, Mapping, Mapping]]:
+    """Compare the states of optimizers and schedulers with those of a run.
+
+    Yields:
+        Settings of a parameter group or scheduler: key in the config, those of the run, those of the checkpoint.
+
+    Raises:
+        _OtherRun: The run cannot have made a state, which names it.
+    """
+    wrapper, state = runner.optim_wrapper, checkpoint['optimizer']
+    wrappers = dict(wrapper.items()) if isinstance(wrapper, OptimWrapperDict) else {'optimizer': wrapper}
+    states = state if isinstance(wrapper, OptimWrapperDict) else {'optimizer': state}
+    if states.keys() != wrappers.keys():
+        raise _OtherRun(f'optimizers of other names ({", ".join(map(str, states))})')
+    for name, wrapper in wrappers.items():
+        yield from _pair_groups(f'optim_wrapper.{name}', wrapper, states[name])
+    own, saved = runner.param_schedulers or [], checkpoint.get('param_schedulers') or []
+    for name in own if isinstance(own, dict) else ['']:
+        mine, others = (own[name], saved[name]) if name else (own, as_list(saved))
+        key = f'param_scheduler.{name}'.rstrip('.')
+        yield key, {'number': len(mine)}, {'number': len(others)}
+        for index, (scheduler, other) in enumerate(zip(mine, others, strict=False)):
+            scheduler = scheduler.state_dict()
+            _check(scheduler, other, f'{key}.{index}', less=True)  # it takes over whatever its state names
+            yield f'{key}.{index}', scheduler, other
+
+
+def _pair_groups(key: str, wrapper: OptimWrapper, state: Mapping) -> Iterator[tuple[str, Mapping, Mapping]]:
+    """As :func:`_pair_states`, for one optimizer.
+
+    A copy of the optimizer makes a step with the settings of the state, which shows what states it makes. The kernels
+    of fused optimizers check no shapes: with others they write outside of their tensors.
+    """
+    optimizer, kind = wrapper.optimizer, type(wrapper.optimizer).__name__
+    if not isinstance(state, Mapping):
+        raise _OtherRun(f'{describe_content(state)} as {key}')
+    inner = getattr(optimizer, 'optim', None)  # of ZeRO: the optimizer of this process, with some of the parameters
+    trial = copy.deepcopy(optimizer if inner is None else inner)
+    if inner is not None:
+        trial.param_groups = []
+        for group in copy.deepcopy(optimizer.param_groups):
+            trial.add_param_group(group)
+    for parameter in (parameter for group in trial.param_groups for parameter in group['params']):
+        parameter.grad = torch.zeros_like(parameter)
+    try:
+        trial.load_state_dict({'param_groups': state['param_groups'], 'state': {}})
+        trial.step()
+    except Exception as error:  # of any optimizer
+        raise _OtherRun(f'{key}.param_groups that {kind} cannot use ({type(error).__name__}: {error})') from error
+    made, saved = trial.state_dict()['state'], state.get('state', {})
+    own = {index: made.get(index, {}) for index in saved} if isinstance(saved, Mapping) else made
+    _check(own, saved, f'{key}.state')
+    scaler = getattr(wrapper, 'loss_scaler', None)
+    if scaler is not None and scaler.is_enabled() and 'loss_scaler' in state:
+        _check(scaler.state_dict(), state['loss_scaler'], f'{key}.loss_scaler')
+    groups = [(wrapper.base_param_settings or {}, state.get('base_param_settings') or {})]
+    for mine, other in [*groups, *zip(optimizer.param_groups, state['param_groups'], strict=True)]:
+        names = [name for name in mine if name in other and name != 'params']  # versions of PyTorch differ in some
+        mine, other = ({name: group[name] for name in names} for group in (mine, other))
+        _check(mine, other, f'{key}.param_groups', less=True)
+        yield key, mine, other
+
+
+def _check(own: object, other: object, key: str, less: bool = False) -> None:
+    """Check that a state may take the place of one's own: the same entries, of the same kinds and shapes.
+
+    Args:
+        own: State of the run.
+        other: State in the checkpoint.
+        key: Its name there.
+        less: Allow entries that are missing or None.
+
+    Raises:
+        _OtherRun: It may not.
+    """
+    if isinstance(own, Mapping) and isinstance(other, Mapping):
+        for name in {**own, **other}:
+            if name in own and name in other:
+                _check(own[name], other[name], f'{key}.{name}', less)
+            elif name in other or not less:
+                raise _OtherRun(f'{key}.{name}={other.get(name)!r:.80}')
+    elif isinstance(own, (list, tuple)) and isinstance(other, (list, tuple)) and len(own) == len(other):
+        for index, pair in enumerate(zip(own, other, strict=True)):
+            _check(*pair, f'{key}.{index}', less)
+    elif not _is_alike(own, other, less):
+        raise _OtherRun(f'{key}={other!r:.80}')
+
+
+def _is_alike(own: object, other: object, less: bool) -> bool:
     if own is None or other is None:
-        return True
+        return less or own is other
     if _is_number(own):
         return _is_number(other)
     if isinstance(own, Tensor):
         return isinstance(other, Tensor) and _is_plain(other) and own.shape == other.shape
-    return own == other if isinstance(own, str) else isinstance(other, type(own))
+    return own == other if isinstance(own, str) else not isinstance(own, (list, tuple)) and isinstance(other, type(own))
 
 
 def _is_number(value: object) -> bool:
@@ -274,40 +338,3 @@ def _is_number(value: object) -> bool:
 
 def _is_plain(tensor: Tensor) -> bool:
     return tensor.layout == torch.strided and not tensor.is_meta and not tensor.is_complex()
-
-
-def _find_wrong_state(optimizer: Optimizer, state: Mapping) -> list[tuple[str, object]]:
-    """Compare a state with that of a copy of the optimizer, which makes a step with the settings of the state.
-
-    The kernels of fused optimizers check no shapes: with others they write outside of their tensors.
-    """
-    trial = copy.deepcopy(optimizer)
-    for parameter in (parameter for group in trial.param_groups for parameter in group['params']):
-        parameter.grad = torch.zeros_like(parameter)
-    try:
-        trial.load_state_dict({'param_groups': state['param_groups'], 'state': {}})
-        trial.step()
-    except Exception as error:  # of any optimizer
-        return [('optimizer.param_groups', error)]
-    made, wrong = trial.state_dict()['state'], []
-    for index, values in state.get('state', {}).items():
-        own = made.get(index, {})
-        for name in {*own, *values}:
-            pair = own.get(name), values.get(name)
-            if not (name in own and name in values and (pair[0] is None) == (pair[1] is None) and _is_alike(*pair)):
-                wrong.append((f'optimizer.state.{index}.{name}', pair[1]))
-    return wrong
-
-
-def _settings(optimizer: Mapping, schedulers: Sequence[Mapping]) -> dict[tuple[str, int], object]:
-    """Return the settings in the states of an optimizer and of schedulers, by config key and parameter group."""
-    groups = [optimizer.get('base_param_settings') or {}, *optimizer.get('param_groups', [])]
-    parts = [('optim_wrapper.optimizer', index, group) for index, group in enumerate(groups)]
-    parts += [(f'param_scheduler.{index}', 0, state) for index, state in enumerate(schedulers)]
-    settings = {('parameter groups', 0): len(groups) - 1, ('number of param_schedulers', 0): len(schedulers)}
-    for key, index, part in parts:
-        for name, value in part.items():
-            if name not in _PROGRESS and not (name == 'lr' and 'initial_lr' in part):  # lr is that of an iteration
-                name = 'lr' if name == 'initial_lr' else name.lstrip('_')
-                settings[f'{key}.{name}', index] = list(value) if isinstance(value, tuple) else value
-    return settings

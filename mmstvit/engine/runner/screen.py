@@ -1,10 +1,12 @@
 """A short account of a run in the terminal before its first iteration; the log file has everything."""
 
 import logging
+from collections import Counter
 
 from mmengine.dist import get_world_size
 from mmengine.hooks import Hook
 from mmengine.logging import MMLogger
+from mmengine.optim import OptimWrapperDict
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
 from mmstvit.fileio import unwrap
@@ -40,14 +42,14 @@ class SummaryHook(Hook):
             length = f'{loop.max_epochs} epochs, {length}'
         processes = get_world_size()
         runner.logger.info(f'length: {length} of {batch} images in {processes} process{"es" * (processes > 1)}')
-        optimizer = runner.optim_wrapper.optimizer
-        for key in ('lr', 'weight_decay'):
-            counts: dict[float, int] = {}
-            for group in optimizer.param_groups:
-                value = group.get('initial_lr', group[key]) if key == 'lr' else group[key]
-                counts[value] = counts.get(value, 0) + len(group['params'])
-            values = ', '.join(f'{value:g} for {count} tensors' for value, count in counts.items())
-            runner.logger.info(f'{type(optimizer).__name__}, {key}: {values}')
+        wrapper = runner.optim_wrapper
+        for one in wrapper.values() if isinstance(wrapper, OptimWrapperDict) else [wrapper]:
+            for key in ('lr', 'weight_decay'):
+                counts: Counter[float] = Counter()
+                for group in one.param_groups:
+                    counts[group.get('initial_lr', group[key]) if key == 'lr' else group[key]] += len(group['params'])
+                values = ', '.join(f'{value:g} for {count} tensors' for value, count in counts.items())
+                runner.logger.info(f'{type(one.optimizer).__name__}, {key}: {values}')
         for handler in runner.logger.handlers:
             if isinstance(handler, logging.FileHandler):
                 runner.logger.info(f'config, environment and all else: {handler.baseFilename}')

@@ -4,16 +4,17 @@ import argparse
 import copy
 import os
 import shutil
-from functools import partial
+from collections.abc import Iterator
 from types import SimpleNamespace
 
 import pytest
 import torch
 from mmengine.config import Config
 from mmengine.logging import HistoryBuffer
-from mmengine.optim import ConstantLR, OptimWrapper
+from mmengine.optim import BaseOptimWrapper, ConstantLR, OptimWrapper, OptimWrapperDict, ZeroRedundancyOptimizer
 from torch import nn
 
+from mmstvit.engine.optimizers import CPUAmpOptimWrapper
 from mmstvit.engine.runner.resume import (
     ResumedValuesHook,
     apply_resume,
@@ -158,8 +159,6 @@ class TestCheck:
                 'no dense data',
             ),
             ('optimizer', [{}], 'optimizer is a list'),
-            ('optimizer', {'state': {0: 'x'}}, 'optimizer.state'),
-            ('optimizer', {'param_groups': 5}, 'optimizer.param_groups'),
         ],
     )
     def test_states_of_other_types_are_refused_by_name(self, check, key, value, words):
@@ -235,32 +234,59 @@ class TestRestartable:
 GROUP = torch.optim.SGD(MODEL.parameters(), lr=0.1).state_dict()['param_groups'][0]
 
 
+def check(wrapper: BaseOptimWrapper, optimizer: object, own: object = (), schedulers: object = ()) -> None:
+    """Check the states of a checkpoint against an optimizer and schedulers, as a resumed run does."""
+    checkpoint = {**RUN, 'optimizer': copy.deepcopy(optimizer), 'param_schedulers': schedulers}
+    runner = SimpleNamespace(_load_from='epoch_1.pth', hooks=[], optim_wrapper=wrapper, param_schedulers=own)
+    ResumedValuesHook().after_load_checkpoint(runner, checkpoint)
+
+
 @pytest.mark.parametrize(
-    ('groups', 'schedulers', 'words'),
+    ('optimizer', 'schedulers', 'words'),
     [
-        ([GROUP, GROUP], [], r'2 parameter groups.* 1'),
-        (torch.optim.AdamW(MODEL.parameters()).state_dict()['param_groups'], [], 'another type: it has no dampening'),
-        ([{**GROUP, 'lr': 'x'}], [], "lr='x'"),
-        ([GROUP], [{'last_step': 'x'}], "last_step='x'"),
-        ([GROUP], [{'last_step': 1, 'base_values': ['x']}], 'base_values'),
-        ([GROUP], [{'last_step': 1, 'optimizer': {}}], 'optimizer='),
-        ([GROUP], [{'last_step': 1, 'param_name': 'nope'}], "param_name='nope'"),
-        ([{**GROUP, 'lr': 1j}], [], 'lr=1j'),
-        ([{**GROUP, 'lr': torch.ones(3)}], [], 'lr=tensor'),
-        ([{**GROUP, 'lr': None}], [], 'optimizer.param_groups='),
+        ({'param_groups': [GROUP, GROUP]}, [], r'param_groups that SGD cannot use .*number of parameter groups'),
+        (torch.optim.AdamW(MODEL.parameters()).state_dict(), [], 'that SGD cannot use .*momentum'),
+        ({'param_groups': [{**GROUP, 'lr': 'x'}]}, [], 'param_groups'),
+        ({'param_groups': [{**GROUP, 'lr': 1j}]}, [], 'param_groups'),
+        ({'param_groups': [{**GROUP, 'lr': torch.ones(3)}]}, [], 'param_groups'),
+        ({'param_groups': [{**GROUP, 'lr': None}]}, [], 'param_groups'),
+        ({'param_groups': [{**GROUP, 'maximize': 'x'}]}, [], "maximize='x'"),
+        ({'param_groups': [GROUP], 'state': {0: 'x'}}, [], "optimizer.state.0='x'"),
+        ({'param_groups': [GROUP], 'state': 'x'}, [], "optimizer.state='x'"),
+        ({'param_groups': 5}, [], 'param_groups that SGD cannot use'),
+        ({'param_groups': [GROUP]}, [{'last_step': 'x'}], "last_step='x'"),
+        ({'param_groups': [GROUP]}, [{'last_step': 1, 'base_values': ['x']}], "base_values.0='x'"),
+        ({'param_groups': [GROUP]}, [{'last_step': 1, 'optimizer': {}}], 'optimizer='),
+        ({'param_groups': [GROUP]}, [{'last_step': 1, 'param_name': 'nope'}], "param_name='nope'"),
+        ({'param_groups': [GROUP]}, ['x'], "param_scheduler.0='x'"),
     ],
 )
-def test_an_optimizer_or_scheduler_of_another_kind_is_refused(groups, schedulers, words):
+def test_an_optimizer_or_scheduler_of_another_kind_is_refused(optimizer, schedulers, words):
     wrapper = OptimWrapper(torch.optim.SGD(MODEL.parameters(), lr=0.1))
-    own = [ConstantLR(wrapper)]
-    checkpoint = {**RUN, 'meta': {}, 'optimizer': {'param_groups': groups}, 'param_schedulers': schedulers}
-    runner = SimpleNamespace(_load_from='epoch_1.pth', hooks=[], optim_wrapper=wrapper, param_schedulers=own)
     with pytest.raises(UserError, match=rf'epoch_1\.pth .*{words}') as caught:
-        ResumedValuesHook().after_load_checkpoint(runner, checkpoint)
+        check(wrapper, optimizer, [ConstantLR(wrapper)], schedulers)
     assert 'load_from=epoch_1.pth' in caught.value.remedy
 
 
-@pytest.mark.parametrize('fused', [False, True])
+@pytest.fixture(params=['plain', 'fused', 'amp', 'several', 'zero'])
+def optimizer(request, tmp_path) -> Iterator[tuple[BaseOptimWrapper, dict, dict]]:
+    """An optimizer after a step, its state, and the part of it for AdamW."""
+    model = nn.Linear(2, 3)
+    if request.param == 'zero':
+        torch.distributed.init_process_group('gloo', init_method=f'file://{tmp_path}/group', rank=0, world_size=1)
+        adam = ZeroRedundancyOptimizer(model.parameters(), 'AdamW')
+    else:
+        adam = torch.optim.AdamW(model.parameters(), fused=request.param == 'fused')
+    wrapper = CPUAmpOptimWrapper(adam, dtype='float16') if request.param == 'amp' else OptimWrapper(adam)
+    wrapper.update_params(model(torch.ones(2)).sum())
+    if request.param == 'several':
+        wrapper = OptimWrapperDict(head=wrapper, neck=OptimWrapper(torch.optim.SGD(MODEL.parameters(), lr=0.1)))
+    state = copy.deepcopy(wrapper.state_dict())
+    yield wrapper, state, state['head'] if request.param == 'several' else state
+    if request.param == 'zero':
+        torch.distributed.destroy_process_group()
+
+
 @pytest.mark.parametrize(
     ('name', 'value'),
     [
@@ -274,16 +300,45 @@ def test_an_optimizer_or_scheduler_of_another_kind_is_refused(groups, schedulers
         ('betas', (0.9,)),
     ],
 )
-def test_a_state_that_the_optimizer_cannot_have_made_is_refused(name, value, fused):
+def test_a_state_that_the_optimizer_cannot_have_made_is_refused(optimizer, name, value):
     """Fused kernels of PyTorch write outside of tensors of other shapes."""
-    wrapper = OptimWrapper(torch.optim.AdamW(MODEL.parameters(), fused=fused))
-    MODEL(torch.ones(2)).sum().backward()
-    wrapper.step()
-    saved = copy.deepcopy(wrapper.state_dict())
-    runner = SimpleNamespace(_load_from='epoch_1.pth', hooks=[], optim_wrapper=wrapper, param_schedulers=[])
-    check = partial(ResumedValuesHook().after_load_checkpoint, runner)
-    check({**RUN, 'optimizer': saved})
-    part = saved['param_groups'][0] if name in saved['param_groups'][0] else saved['state'][0]
+    wrapper, state, adam = optimizer
+    check(wrapper, state)
+    part = adam['param_groups'][0] if name in adam['param_groups'][0] else adam['state'][0]
     part[name] = value
-    with pytest.raises(UserError, match=rf'optimizer\.|{name}='):
-        check({**RUN, 'optimizer': saved})
+    with pytest.raises(UserError, match=rf'(optimizer|head)\.(state|param_groups)|{name}='):
+        check(wrapper, state)
+
+
+@pytest.mark.parametrize('scaler', [7, {}, {'scale': 'x'}, torch.ones(2)])
+def test_the_state_of_a_loss_scaler(scaler):
+    wrapper = CPUAmpOptimWrapper(torch.optim.SGD(MODEL.parameters(), lr=0.1), dtype='float16')
+    state = wrapper.state_dict()
+    check(wrapper, {key: state[key] for key in ('state', 'param_groups')})  # of a run without --amp
+    if isinstance(scaler, dict) and scaler:
+        scaler = {**state['loss_scaler'], **scaler}
+    with pytest.raises(UserError, match=r'optimizer\.loss_scaler'):
+        check(wrapper, {**state, 'loss_scaler': scaler})
+
+
+def test_optimizers_of_other_names():
+    wrapper = OptimWrapper(torch.optim.SGD(MODEL.parameters(), lr=0.1))
+    several = OptimWrapperDict(head=wrapper)
+    check(several, several.state_dict(), {'head': [ConstantLR(wrapper)]}, {'head': [ConstantLR(wrapper).state_dict()]})
+    for state in ({'neck': wrapper.state_dict()}, {}):
+        with pytest.raises(UserError, match='optimizers of other names'):
+            check(several, state)
+
+
+def test_values_that_differ_from_the_config_are_logged(monkeypatch):
+    messages = []
+    monkeypatch.setattr('mmstvit.engine.runner.resume.print_log', lambda text, **_: messages.append(text))
+    wrapper = OptimWrapper(torch.optim.SGD(MODEL.parameters(), lr=0.1))
+    saved, own = ConstantLR(wrapper).state_dict(), ConstantLR(wrapper, factor=0.5)
+    check(wrapper, {'param_groups': [{**GROUP, 'lr': 0.3, 'initial_lr': 0.3}]}, [own, own], [saved])
+    lines = [line.strip() for line in messages[0].splitlines()[1:-1]]
+    assert lines == [
+        'optim_wrapper.optimizer.lr: 0.3 in the checkpoint, 0.1 in the config',
+        'param_scheduler.number: 1 in the checkpoint, 2 in the config',
+        f'param_scheduler.0.factor: {saved["factor"]} in the checkpoint, 0.5 in the config',
+    ]
