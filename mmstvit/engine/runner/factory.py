@@ -1,6 +1,7 @@
 """Build the model of a config once: it is compared with checkpoints, then given to the runner."""
 
 import copy
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -68,7 +69,7 @@ def build_runner(cfg: Config, get_model: Callable[[], nn.Module]) -> Runner:
     """
     _check_text(cfg, 'the config')
     base = RUNNERS.get(cfg.get('runner_type', 'Runner'))
-    methods = {'dump_config': _dump_config, 'load_or_resume': _load_or_resume}
+    methods = {'dump_config': _dump_config, 'load_or_resume': _load_or_resume, 'train': _train}
     is_flexible = issubclass(base, FlexibleRunner)
     if not is_flexible:
         methods['build_model'] = lambda self, model: get_model()
@@ -102,6 +103,20 @@ def _load_or_resume(runner: Runner) -> None:
     except Exception as error:
         problem = f'the run cannot start from {runner._load_from}: {type(error).__name__}: {error}'
         raise CheckpointError(problem, 'Use another checkpoint.') from error
+
+
+def _train(runner: Runner) -> nn.Module:
+    """As the method of the runner, with one error for what follows if the folder of the run is removed."""
+    try:
+        return super(type(runner), runner).train()
+    except (OSError, UserError) as error:
+        removed = [folder for folder in (runner.work_dir, runner.log_dir) if not os.path.isdir(folder)]
+        if not removed or not isinstance(error.__cause__ or error, OSError):
+            raise
+        raise UserError(
+            f'{removed[0]} was removed or renamed while the run wrote into it: nothing more can be saved.',
+            'Put it back and continue with --resume, or start the run again with another --work-dir.',
+        ) from error
 
 
 def _check_text(node: object, key: str) -> None:

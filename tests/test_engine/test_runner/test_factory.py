@@ -1,13 +1,16 @@
 """What the runner writes: a copy of the config that is safe to read, through no link, and logs that nobody forges."""
 
+import shutil
+
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.hooks import Hook
 
-from mmstvit.engine.runner.factory import build_runner
+from mmstvit.engine.runner.factory import build_model, build_runner
 from mmstvit.errors import UserError
 
-from ...helpers import TINY_CLASSIFIER
+from ...helpers import TINY_CLASSIFIER, link_scenes
 from ...in_process import restored
 
 
@@ -60,3 +63,25 @@ def test_a_message_forges_no_line_of_the_log(build, tmp_path):
     assert r'loaded a\x1b[2J' in log.read_text() and r'  2026/01/01 00:00:00 - mmengine - INFO - all is well\r' in (
         log.read_text().splitlines()
     )
+
+
+class Remove(Hook):
+    """Remove the folder of a run."""
+
+    def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
+        shutil.rmtree(runner.work_dir, ignore_errors=True)
+
+
+@pytest.mark.parametrize('log_interval', [1, 1000])
+def test_a_folder_that_is_removed_during_the_run(scenes, tmp_path, log_interval):
+    """MMEngine writes a line of the log into it, or the checkpoint into a new one."""
+    with restored(link_scenes(tmp_path, scenes)):
+        cfg = Config.fromfile(TINY_CLASSIFIER)
+        cfg.update(dict(work_dir=str(tmp_path / 'run'), launcher='none', custom_hooks=[]))
+        cfg.train_dataloader.dataset.indices = cfg.val_dataloader.dataset.indices = 8
+        cfg.default_hooks.logger.interval = log_interval
+        runner = build_runner(cfg, lambda: build_model(cfg))
+        runner.register_hook(Remove())
+        with pytest.raises(UserError, match=rf'{tmp_path}/run was removed .* nothing more can be saved') as caught:
+            runner.train()
+        assert '--resume' in caught.value.remedy
