@@ -5,9 +5,11 @@ Nothing here imports torch at once: a tool parses its arguments first, and then 
 
 import argparse
 import contextlib
+import json
 import os
 import re
 import sys
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -171,7 +173,17 @@ def user_errors() -> Iterator[None]:
         code = _explain(error)
         if code is None:
             raise
+        if isinstance(code, str):
+            _tell_torchrun(code)
         sys.exit(code)
+
+
+def _tell_torchrun(message: str) -> None:
+    """Write a message where torchrun reads it, which shows it again below its own traceback."""
+    if file := os.environ.get('TORCHELASTIC_ERROR_FILE'):
+        content = dict(message=message, extraInfo=dict(timestamp=int(time.time())))
+        with contextlib.suppress(OSError):  # the disk may be full
+            Path(file).write_text(json.dumps(dict(message=content)))
 
 
 def _explain(error: BaseException) -> str | int | None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 from torch.utils.data import DataLoader
 
 from mmstvit.command_line import add_cfg_options, count, make_parser, order_arguments, positive, user_errors
@@ -96,3 +97,14 @@ def test_threads_of_tools_spin_briefly(given, expected, monkeypatch):
         monkeypatch.setenv(name, value)
     make_parser('Do something.')
     assert os.environ.get('GOMP_SPINCOUNT') == expected
+
+
+def test_torchrun_shows_the_message_last(tmp_path, monkeypatch):
+    file = str(tmp_path / 'error.json')
+    monkeypatch.setenv('TORCHELASTIC_ERROR_FILE', file)
+    with pytest.raises(SystemExit), user_errors():
+        raise DataError('no "image" is\nlarge', 'Name another.')
+    first = ProcessFailure(local_rank=0, pid=1, exitcode=1, error_file=file)
+    second = ProcessFailure(local_rank=1, pid=2, exitcode=1, error_file='')  # says nothing
+    lines = str(ChildFailedError('train.py', {0: first, 1: second})).splitlines()
+    assert 'traceback : error: no "image" is' in lines[-3] and 'large Name another.' in lines[-2]
