@@ -8,6 +8,7 @@ import argparse
 import functools
 import importlib
 import importlib.metadata
+import importlib.util
 import json
 import os
 import platform
@@ -23,7 +24,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from .command_line import add_cfg_options
-from .dependencies import CORE, LIBRARIES, DependencyError, reinstall, require, require_library
+from .dependencies import CORE, LIBRARIES, reinstall, require, require_library
 from .errors import UserError
 from .install_mmcv import call_operators
 from .version import __version__
@@ -32,6 +33,7 @@ PACKAGE = Path(__file__).resolve().parent
 TIMEOUT = 300  # seconds for one process
 GIB = 2**30
 OK, WARNING, FAILED = 'ok', 'warning', 'FAILED'
+USES = {'mmdet': 'detectors', 'mmseg': 'segmentors', 'mmpretrain': 'classifiers'}
 
 
 @dataclass(frozen=True)
@@ -166,14 +168,18 @@ def probe_mmstvit() -> str:
     return '; '.join([__version__, *(f'{device}: backend {describe(device)}' for device in devices)])
 
 
+def probe_operators() -> str:
+    """Call the operators of mmcv."""
+    if importlib.util.find_spec('mmcv._ext') is None:
+        raise Doubt('not installed: needed for detectors and segmentors only', f'Run: {CORE["mmcv"][1]}')
+    return call_operators()
+
+
 def probe_library(name: str) -> str:
     """Import mmdet, mmseg or mmpretrain, and build an STViT from its registry."""
-    try:
-        library = require_library(name)
-    except DependencyError as error:
-        if getattr(error.__cause__, 'name', '') == name:  # not installed
-            raise Doubt(error.problem, error.remedy) from error
-        raise
+    if importlib.util.find_spec(name) is None:
+        raise Doubt(f'not installed: needed for {USES[name]} only', f'Run: {LIBRARIES[name][1]}')
+    library = require_library(name)
     importlib.import_module(f'{name}.registry').MODELS.build(dict(type='mmstvit.STViT', arch='nano'))
     return f"{library.__version__}, builds 'mmstvit.STViT'"
 
@@ -216,7 +222,7 @@ PROBES = {
     'core': (probe_core, _TORCH),
     'gpu': (probe_gpu, 'Run nvidia-smi: is the GPU in use? CUDA_VISIBLE_DEVICES="" trains on the CPU.'),
     'torchvision': (probe_torchvision, _TORCH),
-    'mmcv ops': (call_operators, f'Run: {reinstall(CORE["mmcv"][1])}'),
+    'mmcv ops': (probe_operators, f'Run: {reinstall(CORE["mmcv"][1])}'),
     'mmstvit': (probe_mmstvit, 'Try MMSTVIT_BACKEND=torch, and report the fault with the output of this command.'),
     **{name: (functools.partial(probe_library, name), f'Run: {reinstall(LIBRARIES[name][1])}') for name in LIBRARIES},
     'config': (probe_config, ''),

@@ -73,7 +73,8 @@ class TestLibraries:
     def test_missing(self, monkeypatch, name):
         monkeypatch.setitem(sys.modules, name, None)
         found = probe(name)
-        assert found.status == 'warning' and LIBRARIES[name][1] in found.remedy
+        assert found.status == 'warning' and found.detail.startswith('not installed: needed for ')
+        assert LIBRARIES[name][1] in found.remedy
 
     def test_broken(self, monkeypatch, tmp_path):
         (tmp_path / 'mmseg.py').write_text("raise AssertionError('MMCV==9.9.9 is used')")
@@ -85,6 +86,14 @@ class TestLibraries:
 
 
 class TestOperators:
+    def test_missing(self, monkeypatch):
+        """Classifiers need none."""
+        monkeypatch.setitem(sys.modules, 'mmcv._ext', None)
+        found = probe('mmcv ops')
+        assert (found.status, found.detail) == ('warning', 'not installed: needed for detectors and segmentors only')
+        assert found.remedy == 'Run: mmstvit install-mmcv'
+        assert (probe('mmdet').status, probe('mmpretrain').status) == ('FAILED', 'ok')
+
     def test_wrong_values(self, monkeypatch):
         right = mmcv.ops.roi_align
         monkeypatch.setattr(mmcv.ops, 'roi_align', lambda x, rois, size: right(x, rois, size) * 2 - 3)
