@@ -7,7 +7,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from mmstvit.command_line import add_device, make_parser, user_errors
+from mmstvit.command_line import add_device, make_parser, positive, user_errors
 from mmstvit.errors import UserError
 
 
@@ -18,8 +18,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--port', type=int, default=7860, help='port (7860)')
     parser.add_argument('--dir', type=Path, default=Path('work_dirs'), help='folder of the checkpoints (work_dirs)')
     add_device(parser)
-    parser.add_argument('--max-bytes', type=int, default=64 << 20, help='largest image file (64 MiB)')
-    parser.add_argument('--max-pixels', type=int, default=100_000_000, help='largest image (100 million pixels)')
+    parser.add_argument('--max-bytes', type=positive, default=64 << 20, help='largest image file (64 MiB)')
     return parser.parse_args()
 
 
@@ -34,8 +33,8 @@ def main() -> None:
 
         if not args.dir.is_dir():
             raise UserError(f'The folder {args.dir} does not exist.', 'Run make demo, or name a folder with --dir.')
-        uploads = Uploads(Path(folder), args.max_pixels)
-        server = Server((args.host, args.port), Service(args.dir, args.device), uploads, args.max_bytes)
+        uploads, service = Uploads(Path(folder)), Service(args.dir, args.device)
+        server = Server((args.host, args.port), service, uploads, args.max_bytes)
         host = f'[{args.host}]' if ':' in args.host else args.host
         print(f'The page is at http://{host}:{server.server_port} (Ctrl+C stops it)', flush=True)
         if args.host not in ('127.0.0.1', '::1', 'localhost'):

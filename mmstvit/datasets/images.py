@@ -18,7 +18,7 @@ from mmengine.fileio import LocalBackend, register_backend
 
 from mmstvit.dependencies import LIBRARIES
 from mmstvit.errors import one_line
-from mmstvit.fileio import PixelsError, check_header, find_placeholder, image_size, is_local, read_file
+from mmstvit.fileio import ImageError, check_header, decodable, find_placeholder, image_size, is_local, read_file
 
 _JPEG = b'\xff\xd8\xff'
 _PNG = b'\x89PNG\r\n\x1a\n'
@@ -83,11 +83,10 @@ class Reader:
         Raises:
             UnreadableError: The content is empty, truncated, or not an image that the backend knows.
         """
-        reason = find_damage(content)
-        if reason:
+        if reason := find_damage(content):
             raise UnreadableError(reason)
         try:
-            array = mmcv.imfrombytes(content, flag=self.color_type, backend=self.backend)
+            array = mmcv.imfrombytes(decodable(content), flag=self.color_type, backend=self.backend)
         except Exception as error:  # decoders raise all kinds of errors
             text = (str(error).splitlines() or [''])[0]
             raise UnreadableError(f'the file cannot be decoded ({type(error).__name__}: {text})') from error
@@ -123,7 +122,7 @@ class CheckedBackend(LocalBackend):
         content = read_file(filepath)
         if reason := find_damage(content):
             raise UnreadableError(reason)
-        return content
+        return decodable(content)
 
 
 def refuse_damaged_files(pipeline: object) -> None:
@@ -191,7 +190,7 @@ def find_damage(content: bytes) -> str | None:
         return 'the name of its color profile has control characters'  # which libpng writes to the terminal
     try:
         check_header(io.BytesIO(content))
-    except PixelsError as error:
+    except ImageError as error:
         return str(error)
     except ValueError as error:
         return f'the file cannot be decoded: {error}'

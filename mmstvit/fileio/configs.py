@@ -13,7 +13,7 @@ from mmengine.registry import Registry
 from mmstvit.dependencies import LIBRARIES
 from mmstvit.errors import CheckpointError
 
-from .image_files import PixelsError, check_pixels
+from .image_files import ImageError, check_pixels
 
 _REMEDY = 'Name its config: --config FILE'
 _LONGEST = 1_000_000  # characters
@@ -154,7 +154,7 @@ def _check_sides(node: object, key: str) -> None:
         sides = [min(abs(side), _INTEGERS) for side in (node if isinstance(node, (list, tuple)) else [node])]
         try:
             check_pixels(max(sides), min(sides) if len(sides) == 2 else max(sides))
-        except PixelsError as error:
+        except ImageError as error:
             _refuse(key, node, f'but {error}')
 
 

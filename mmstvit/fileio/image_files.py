@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import io
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -15,9 +16,9 @@ from mmstvit.errors import UserError
 
 from .files import open_file
 
-# What OpenCV decodes.
+# What OpenCV decodes, and HEIF: see `decodable`.
 IMAGE_SUFFIXES = (
-    *('.avif', '.bmp', '.dib', '.gif', '.jfif', '.jp2', '.jpe', '.jpeg', '.jpg', '.mpo'),
+    *('.avif', '.bmp', '.dib', '.gif', '.heic', '.heif', '.jfif', '.jp2', '.jpe', '.jpeg', '.jpg', '.mpo'),
     *('.pbm', '.pgm', '.png', '.pnm', '.ppm', '.tif', '.tiff', '.webp'),
 )
 VIDEO_SUFFIXES = ('.avi', '.m4v', '.mkv', '.mov', '.mp4', '.mpeg', '.mpg', '.webm', '.wmv')
@@ -44,6 +45,7 @@ _LOCK = threading.Lock()
 _limits = 0  # contexts of limited_images that are open
 _RESULTS = '.mmstvit-results'
 _ORIENTATION, _WIDTH, _HEIGHT = 274, 256, 257  # tags of EXIF and TIFF
+_HEIF = (b'heic', b'heix', b'hevc', b'hevx', b'heim', b'heis', b'mif1', b'msf1')  # brands
 _EXCHANGED = (5, 6, 7, 8)  # orientations that exchange width and height
 # Formats whose orientation OpenCV applies (tried: 4.12); Pillow's is applied to all.
 _TURNED_BY_OPENCV = ('JPEG', 'MPO', 'PNG', 'TIFF')
@@ -90,15 +92,15 @@ def _is(entry: os.DirEntry, kind: Callable[[os.DirEntry], bool]) -> bool:
         return False
 
 
-class PixelsError(ValueError):
-    """An image has more pixels than the limit."""
+class ImageError(ValueError):
+    """An image is not read: it has more pixels than the limit, or the package for its format is not installed."""
 
 
 def check_pixels(width: float, height: float) -> None:
     """Check that an image or frame has no more pixels than the limit: 100 million, or ``MMSTVIT_MAX_PIXELS``.
 
     Raises:
-        PixelsError: It has more; the message says how to raise the limit.
+        ImageError: It has more; the message says how to raise the limit.
         UserError: The environment variable is not a number.
     """
     name, default = _MOST_PIXELS
@@ -106,7 +108,7 @@ def check_pixels(width: float, height: float) -> None:
     if not text.isdecimal():
         raise UserError(f'{name} must be a number of pixels, but is {text!r}.')
     if width * height > int(text):
-        raise PixelsError(
+        raise ImageError(
             f'the image has {width:.0f} × {height:.0f} pixels, more than {int(text):,}. If you trust it, set the '
             f'environment variable {name}'
         )
@@ -152,11 +154,13 @@ def open_image(source: str | Path | BinaryIO) -> Iterator[Image.Image]:
     """Open an image with Pillow, which decodes it when its pixels are used.
 
     Raises:
-        PixelsError: It has too many pixels.
+        ImageError: It has too many pixels, or needs the package pillow-heif.
         OSError, SyntaxError, ValueError: It cannot be opened.
     """
     with contextlib.ExitStack() as stack:
         file = stack.enter_context(open_file(source)) if isinstance(source, (str, Path)) else source
+        if _is_heif(file):
+            _register_heif()
         with _LOCK:
             limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # Pillow's limit, in place of ours
             try:
@@ -165,6 +169,35 @@ def open_image(source: str | Path | BinaryIO) -> Iterator[Image.Image]:
                 Image.MAX_IMAGE_PIXELS = limit
         check_pixels(*image.size)
         yield image
+
+
+def _is_heif(file: BinaryIO) -> bool:
+    """Return True for a file of HEIF, the format of iPhones; AVIF has the same container."""
+    head = file.read(32)
+    file.seek(0)
+    return head[4:8] == b'ftyp' and head[8:12] in _HEIF and b'avif' not in head
+
+
+def _register_heif() -> None:
+    """Let Pillow read HEIF; raises ImageError."""
+    try:
+        from pillow_heif import register_heif_opener
+    except ImportError as error:
+        raise ImageError('HEIC needs the package pillow-heif. Run: pip install pillow-heif') from error
+    register_heif_opener()
+
+
+def decodable(content: bytes) -> bytes:
+    """Return the content of an image file as OpenCV decodes it: HEIF becomes BMP, turned as it is shown.
+
+    Raises:
+        ImageError, OSError, SyntaxError, ValueError: See :func:`open_image`; only for HEIF.
+    """
+    if not _is_heif(io.BytesIO(content)):
+        return content
+    with open_image(io.BytesIO(content)) as image:
+        image.convert('RGB').save(stream := io.BytesIO(), 'BMP')
+    return stream.getvalue()
 
 
 def image_size(path: str | Path, backend: str = 'cv2', turns: bool = True) -> tuple[int, int] | None:
@@ -199,13 +232,13 @@ def check_header(file: BinaryIO) -> None:
     is read from the tags; what has another unknown header is refused, as nobody knows how much memory it takes.
 
     Raises:
-        PixelsError: It has too many pixels.
+        ImageError: It has too many pixels, or needs the package pillow-heif.
         ValueError: Its size cannot be read.
     """
     try:
         with open_image(file):
             return
-    except PixelsError:
+    except ImageError:
         raise
     except Exception as error:  # Pillow's readers raise errors of many types
         file.seek(0)

@@ -23,7 +23,7 @@ from .kinds import KINDS
 _XML_FILES = 5000  # of which the names are read
 _SPLIT_FOLDERS = ('train', 'training', 'val', 'valid', 'validation', 'test', 'testing')
 # Images that OpenCV does not decode, but that people take for images.
-_SUFFIXES = (*IMAGE_SUFFIXES, '.heic', '.heif', '.j2k', '.jxl')
+_SUFFIXES = (*IMAGE_SUFFIXES, '.j2k', '.jxl')
 
 
 def check_class_strings(facts: Facts) -> Iterator[Finding]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from mmstvit.datasets.images import Reader, UnreadableError
 from mmstvit.fileio.files import open_file
-from mmstvit.fileio.image_files import PixelsError, open_image
+from mmstvit.fileio.image_files import ImageError, open_image
 
 SAMPLE = 64  # images of a dataset whose headers are read, evenly spaced
 _PNG_BITS = 24  # offset of the bit depth
@@ -62,7 +62,7 @@ def read_headers(infos: Iterable[Mapping]) -> Iterator[Header]:
         try:
             if isinstance(path, str) and os.path.isfile(path) and (header := _read_header(path)):
                 yield Header(info, path, *header)
-        except PixelsError as error:
+        except ImageError as error:
             yield Header(info, path, error=str(error))
 
 
@@ -76,7 +76,7 @@ def _read_header(path: str) -> tuple[str, tuple[int, int], int] | None:
                 with open_file(path) as file:
                     bits = file.read(_PNG_BITS + 1)[_PNG_BITS]
             return image.mode, image.size, bits
-    except PixelsError:
+    except ImageError:
         raise
     except (OSError, SyntaxError, ValueError):
         pass

@@ -210,7 +210,7 @@ _TABLE: dict[tuple[str, str], dict[str, tuple]] = {
     },
     (WARNING, 'files'): {
         'file with another suffix': ('the dataset does not read images because of their suffix',
-            'Convert them, or set extensions or img_suffix of the dataset if OpenCV reads the format (not .heic).'),
+            'Convert them, or set extensions or img_suffix of the dataset if the format is read (not .jxl).'),
         'same content': ('two files of a split have the same content', 'Remove one of the files.'),
         'unused file': ('no split uses an image beside those of the data',
             'To use the file, add it to the annotations, or save it in a format that the dataset reads.'),

@@ -51,8 +51,9 @@ def site(tmp_path_factory) -> Iterator[SimpleNamespace]:
     (root / 'cache').mkdir()
     for index in range(3):
         write(root / f'data/scenes/coco/val/{index}.jpg', np.kron(draw(index), np.ones((4, 4, 1), np.uint8)))
-    with restored(root):
-        service, uploads = Service(Path('work_dirs'), 'cpu'), Uploads(root / 'cache', 10_000_000)
+    with restored(root), pytest.MonkeyPatch.context() as patch:
+        patch.setenv('MMSTVIT_MAX_PIXELS', '10000000')
+        service, uploads = Service(Path('work_dirs'), 'cpu'), Uploads(root / 'cache')
         server = Server(('127.0.0.1', 0), service, uploads, MAX_BYTES)
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield SimpleNamespace(url=f'http://127.0.0.1:{server.server_port}', root=root, port=server.server_port)
@@ -218,7 +219,7 @@ def test_faults_are_sentences(tab, site):
     write(site.root / 'thin.png', np.zeros((8, 640, 3), np.uint8))
     (site.root / 'heavy.png').write_bytes(bytes(MAX_BYTES + 1))
     for name, reason in (
-        ('bad.png', 'bad.png is damaged, or not an image'),
+        ('bad.png', 'bad.png cannot be used'),
         ('wide.png', 'more than 10,000,000'),
         ('thin.png', '32 × 32 to'),
         ('heavy.png', '--max-bytes'),
@@ -303,7 +304,7 @@ def test_names_in_data_are_text(browser, site, library):
     assert table[0] == 'name' and {*table[1:]} == {name.replace('=1+1', "'=1+1") for name in names}
     (site.root / f'{NAME}.png').write_bytes(b'text')
     tab.upload(site.root / f'{NAME}.png')
-    tab.wait('not an image')
+    tab.wait('cannot be used')
     assert tab.page.locator('img[src="x"], [onmouseover]').count() == 0
     assert not [url for url in tab.addresses if url.endswith('/x')] and tab.page.evaluate('window.hits') == 0
     tab.page.close()

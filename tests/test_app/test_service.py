@@ -20,6 +20,7 @@ from mmstvit.app import service as module
 from mmstvit.app.pictures import SIDES
 from mmstvit.app.service import DEMO, Service
 from mmstvit.app.uploads import Upload, Uploads
+from mmstvit.datasets.images import IMAGE_READER
 from mmstvit.errors import UserError
 from mmstvit.visualization import attention_of
 
@@ -144,52 +145,51 @@ def header(width: int, height: int) -> bytes:
 
 class TestUploads:
     def test_one_that_fits_stays_as_it_is(self, tmp_path):
-        content, uploads = encode('JPEG', (300, 200)), Uploads(tmp_path, 10**8)
+        content, uploads = encode('JPEG', (300, 200)), Uploads(tmp_path)
         kept = uploads.get(uploads.add(content, 'photo.jpg'))
-        assert kept.path.read_bytes() == content and kept.path.suffix == '.jpg' and kept.note == '300 × 200 pixels'
+        assert kept.path.read_bytes() == content and kept.note == '300 × 200 pixels'
 
     @pytest.mark.parametrize('format', ['JPEG', 'PNG', 'TIFF'])
     def test_a_large_one_is_reduced_and_turned(self, tmp_path, format):
         exif = Image.Exif()
         exif[274] = 6  # lies on its side
-        uploads = Uploads(tmp_path, 10**8)
+        uploads = Uploads(tmp_path)
         kept = uploads.get(uploads.add(encode(format, (4000, 3000), exif=exif), 'photo'))
         with Image.open(kept.path) as reduced:
             width, height = reduced.size
             assert width * height <= module.MODEL_PIXELS and abs(height / width - 4 / 3) < 0.01
             assert abs(np.asarray(reduced).astype(int) - [200, 30, 30]).max() < 4
-        assert kept.note == f'4000 × 3000 pixels, reduced to {width} × {height}' or format == 'TIFF'
+        assert kept.note == f'3000 × 4000 pixels, reduced to {width} × {height}'
 
     def test_the_first_frame_of_an_animation(self, tmp_path):
         frames = [Image.new('RGB', (64, 48), color) for color in ('red', 'blue', 'lime')]
         stream = io.BytesIO()
         frames[0].save(stream, 'GIF', save_all=True, append_images=frames[1:])
-        uploads = Uploads(tmp_path, 10**8)
+        uploads = Uploads(tmp_path)
         kept = uploads.get(uploads.add(stream.getvalue(), 'a.gif'))
-        with Image.open(kept.path) as frame:
-            assert frame.getpixel((5, 5)) == (255, 0, 0)
-        assert kept.note == '64 × 48 pixels, first of 3 frames'
+        assert abs(IMAGE_READER.read(str(kept.path))[5, 5].astype(int) - [0, 0, 255]).max() < 4
+        assert kept.note == '64 × 48 pixels'
 
     @pytest.mark.parametrize(
         ('content', 'reason'),
         [
-            (b'text', 'damaged, or not an image'),
-            (b'', 'damaged, or not an image'),
-            (header(101, 100), 'more than 10,000'),
-            (header(60_000, 60_000), 'more than 100,000,000.* MMSTVIT_MAX_PIXELS'),
+            (b'text', 'cannot be decoded'),
+            (b'', 'empty'),
+            (encode('PNG', (101, 100)), 'more than 10,000.* MMSTVIT_MAX_PIXELS'),
             (b'\0\0\0\x18ftypheic\0\0\0\0', 'pillow-heif'),
-            (b'%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n', 'EPS'),
+            (b'%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n', 'not an image'),
         ],
     )
     def test_others_are_refused(self, tmp_path, monkeypatch, content, reason):
         monkeypatch.setitem(sys.modules, 'pillow_heif', None)
+        monkeypatch.setenv('MMSTVIT_MAX_PIXELS', '10000')
         with pytest.raises(UserError, match=f'^a.png .*({reason})'):
-            Uploads(tmp_path, 10_000).add(content, 'a.png')
+            Uploads(tmp_path).add(content, 'a.png')
         assert [*tmp_path.iterdir()] == []
 
     def test_the_oldest_go(self, tmp_path, monkeypatch):
         monkeypatch.setattr('mmstvit.app.uploads.FILES', 2)
-        uploads = Uploads(tmp_path, 10_000)
+        uploads = Uploads(tmp_path)
         keys = [uploads.add(encode('PNG', (9, side)), 'a.png') for side in (5, 6, 7)]
         assert len([*tmp_path.iterdir()]) == 2 and uploads.get(keys[2]).path.exists()
         with pytest.raises(UserError, match='no longer kept'):

@@ -1,5 +1,7 @@
 """Files of images: folders are walked without loops and without results of our tools; sizes are those of a pipeline."""
 
+import io
+import sys
 from pathlib import Path
 
 import cv2
@@ -8,7 +10,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmstvit.fileio import IMAGE_SUFFIXES, PixelsError, image_size, limited_images, mark_results, walk_folder
+from mmstvit.fileio import (
+    IMAGE_SUFFIXES,
+    ImageError,
+    PixelsError,
+    decodable,
+    image_size,
+    limited_images,
+    mark_results,
+    open_image,
+    walk_folder,
+)
 
 PICTURE = Image.fromarray(np.arange(24 * 40 * 3, dtype=np.uint8).reshape(24, 40, 3))
 
@@ -86,8 +98,11 @@ class TestSize:
         assert image_size(tmp_path / 'gone.jpg') is None
 
 
-# Pillow writes .dib without the header by which OpenCV knows it.
-@pytest.mark.parametrize('suffix', sorted(Image.registered_extensions().keys() & set(IMAGE_SUFFIXES) - {'.dib'}))
+# Pillow writes .dib without the header by which OpenCV knows it; HEIC has a test of its own.
+OTHERS = {'.dib', '.heic', '.heif'}
+
+
+@pytest.mark.parametrize('suffix', sorted(Image.registered_extensions().keys() & set(IMAGE_SUFFIXES) - OTHERS))
 def test_every_suffix_is_decoded_by_the_pipelines(tmp_path, suffix):
     path = tmp_path / f'image{suffix}'
     (PICTURE.convert('1') if suffix == '.pbm' else PICTURE).save(path)
@@ -120,3 +135,23 @@ class TestLimitedImages:
                 cv2.resize(image, (20, 20))
             assert cv2.resize(image, (10, 10)).shape == (10, 10, 3)
         assert cv2.resize is before and cv2.resize(image, (20, 20)).shape == (20, 20, 3)
+
+
+def test_heic_is_read_with_its_package(tmp_path):
+    heif = pytest.importorskip('pillow_heif')
+    exif = Image.Exif()
+    exif[274] = 6  # lies on its side
+    smooth = PICTURE.resize((64, 48))
+    heif.from_pillow(smooth).save(tmp_path / 'a.heic', exif=exif.tobytes(), quality=95)
+    assert image_size(tmp_path / 'a.heic') == (48, 64)
+    found = mmcv.imfrombytes(decodable((tmp_path / 'a.heic').read_bytes()), channel_order='rgb')
+    expected = np.rot90(np.asarray(smooth), -1).astype(int)
+    assert found.shape == (64, 48, 3) and abs(found - expected).mean() < 8
+
+
+def test_heic_without_its_package_is_refused_in_words(monkeypatch):
+    monkeypatch.setitem(sys.modules, 'pillow_heif', None)
+    content = b'\0\0\0\x18ftypheic\0\0\0\0mif1heic'
+    for read in (decodable, lambda content: open_image(io.BytesIO(content)).__enter__()):
+        with pytest.raises(ImageError, match='pip install pillow-heif'):
+            read(content)

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from mmstvit.datasets.images import MISSING, UnreadableError
-from mmstvit.fileio import IMAGE_SUFFIXES, VIDEO_SUFFIXES, PixelsError, check_pixels, walk_folder
+from mmstvit.fileio import IMAGE_SUFFIXES, VIDEO_SUFFIXES, ImageError, check_pixels, walk_folder
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ def _open_video(path: Path) -> Iterator[cv2.VideoCapture]:
     try:
         check_pixels(capture.get(cv2.CAP_PROP_FRAME_WIDTH), capture.get(cv2.CAP_PROP_FRAME_HEIGHT))
         yield capture
-    except PixelsError as error:
+    except ImageError as error:
         raise UnreadableError(str(error)) from error
     finally:
         capture.release()
