@@ -27,6 +27,7 @@ def draw(runner: 'Runner', count: int, columns: int, side: int, score_thr: float
     """Draw the first ``count`` test images with ground truth and prediction, ``columns`` pairs in a row."""
     import torch
 
+    from mmstvit.datasets.images import IMAGE_READER
     from mmstvit.drawing import Panel, class_colors, contact_sheet, draw_sample, to_rgb
 
     dataset = runner.test_dataloader.dataset
@@ -37,7 +38,7 @@ def draw(runner: 'Runner', count: int, columns: int, side: int, score_thr: float
     for index in range(min(count, len(dataset))):
         with torch.no_grad():
             (sample,) = runner.model.test_step({key: [value] for key, value in dataset[index].items()})
-        image = to_rgb(cv2.imread(sample.img_path))
+        image = to_rgb(IMAGE_READER.read(sample.img_path))
         scale = side / image.shape[0]
         image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR)
         for kind, title in TITLES.items():

@@ -3,19 +3,20 @@
 import argparse
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import mmcv
 import numpy as np
-from mmengine import fileio
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmengine.structures import BaseDataElement
 
+from mmstvit.datasets.images import IMAGE_READER
 from mmstvit.datasets.wrappers import inner_datasets
-from mmstvit.drawing import class_colors, draw_sample
+from mmstvit.drawing import class_colors, draw_sample, to_rgb
 from mmstvit.errors import UserError
 
 
@@ -62,6 +63,8 @@ class DrawHook(Hook):
             picture = self.draw(sample, runner.visualizer.dataset_meta or {})
             if self.folder is not None:
                 path = self.folder / self.relative_path(sample.img_path)
+                if not cv2.haveImageWriter(str(path)):  # such as HEIC
+                    path = path.with_name(f'{path.name}.jpg')
                 mmcv.imwrite(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), str(path))  # makes the folder too
             if self.show:
                 runner.visualizer.show(picture, sample.img_path, self.wait_time)
@@ -76,7 +79,7 @@ class DrawHook(Hook):
         Raises:
             UserError: The prediction is of another kind than those of the three libraries' usual heads.
         """
-        image = mmcv.imfrombytes(fileio.get(sample.img_path, self.backend_args), channel_order='rgb')
+        image = to_rgb(replace(IMAGE_READER, backend_args=self.backend_args).read(sample.img_path))
         classes = [str(name) for name in meta.get('classes') or range(1000)]
         colors = class_colors(classes, meta.get('palette'))
         truth = draw_sample(image, sample, classes, colors, 'gt')
