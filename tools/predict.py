@@ -2,7 +2,7 @@
 
 A detector writes ``predictions.json`` (COCO, masks as RLE), a segmentor maps and ``legend.csv``, a classifier
 ``predictions.csv``; each also ``pictures/``. The config is that in the checkpoint, or ``--config``. An
-exported file (.onnx, .xml, .pt2) may take the place of a checkpoint.
+exported file (.onnx, .xml) may take the place of a checkpoint.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from mmstvit.command_line import (
     positive,
     user_errors,
 )
-from mmstvit.errors import one_line
+from mmstvit.errors import UserError, one_line
 
 
 def parse_args() -> argparse.Namespace:
@@ -52,18 +52,18 @@ def main() -> None:
         from mmstvit.apis import predict
 
         summary = predict(**args)
-    if os.environ.get('RANK', '0') != '0':  # with torchrun, one process speaks for all
-        return
-    if summary.ignored:
-        others = ', '.join(f'{count} {suffix}' for suffix, count in summary.ignored.most_common(5))
-        print(one_line(f'other files in the folders: {others}'))
-    print(f'{summary.count} predictions: {summary.folder / summary.file}, pictures: {summary.folder / "pictures"}')
-    if summary.note:
-        print(summary.note)
-    for name, reason in summary.skipped.items():
-        print(one_line(f'skipped {name}: {reason}'), file=sys.stderr)
-    if summary.skipped:
-        sys.exit(f'error: {len(summary.skipped)} of the inputs could not be predicted')
+        if os.environ.get('RANK', '0') != '0':  # with torchrun, one process speaks for all
+            return
+        if summary.ignored:
+            others = ', '.join(f'{count} {suffix}' for suffix, count in summary.ignored.most_common(5))
+            print(one_line(f'other files in the folders: {others}'))
+        print(f'{summary.count} predictions: {summary.folder / summary.file}, pictures: {summary.folder / "pictures"}')
+        if summary.note:
+            print(summary.note)
+        for name, reason in summary.skipped.items():
+            print(one_line(f'skipped {name}: {reason}'), file=sys.stderr)
+        if summary.skipped:
+            raise UserError(f'{len(summary.skipped)} images or frames could not be predicted.')
 
 
 if __name__ == '__main__':

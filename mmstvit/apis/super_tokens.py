@@ -17,7 +17,8 @@ from mmstvit.visualization.panels import BlockPanel
 
 from .predict.inputs import Source, find_inputs
 from .predict.predictor import Predictor, load_predictor
-from .predict.run import check_out_dir, skip_reason
+from .predict.records import check_out_dir
+from .predict.run import skip_reason
 
 UNTRAINED = 'UNTRAINED: random weights'
 

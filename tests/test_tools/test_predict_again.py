@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from mmstvit.apis import UserError, predict
-from mmstvit.apis.predict.predictor import Predictor
+from mmstvit.apis.predict.predictor import Picture, Predictor
 
 from ..helpers import ROOT
 from ..in_process import run_main
@@ -145,6 +145,46 @@ def test_links_in_the_place_of_partial_files_are_not_followed(checkpoints, in_fo
         Path('out', name).symlink_to('../mine.txt')
     predict(checkpoints['mmpretrain'], ['in'], 'out', resume=True)
     assert results() == before and Path('mine.txt').read_text() == 'mine'
+
+
+LOCK = """
+import fcntl
+file = open('out/.mmstvit-lock', 'a+')
+fcntl.lockf(file, fcntl.LOCK_EX)
+print('locked', flush=True)
+input()
+"""
+
+
+def test_a_second_run_in_the_folder_is_refused(checkpoints, in_folder):
+    write(in_folder / 'a.png', draw(0))
+    predict(checkpoints['mmpretrain'], ['a.png'], 'out')
+    before = results()
+    other = subprocess.Popen([sys.executable, '-c', LOCK], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    other.stdout.readline()
+    for options in (dict(resume=True), dict(force=True)):
+        with pytest.raises(UserError, match=r'another run writes to out: .*--out-dir'):
+            predict(checkpoints['mmpretrain'], ['a.png'], 'out', **options)
+    other.communicate(b'\n')
+    assert results() == before
+    assert predict(checkpoints['mmpretrain'], ['a.png'], 'out', resume=True).count == 1
+    assert not Path('out/.mmstvit-lock').exists()
+
+
+def test_frames_that_were_skipped_stay_named(checkpoints, in_folder, monkeypatch):
+    film(in_folder / 'in/a.avi', 5)
+    original = Predictor.prepare
+
+    def fail(self: Predictor, picture: Picture) -> dict:
+        if picture.name == 'a.avi/000003':
+            raise ValueError('odd')
+        return original(self, picture)
+
+    monkeypatch.setattr(Predictor, 'prepare', fail)
+    for again in ('resume', 'resume', 'force'):  # the video is complete after the first run
+        summary = predict(checkpoints['mmpretrain'], ['in/a.avi'], 'out', **{again: True})
+        assert (summary.count, summary.skipped) == (4, {'a.avi/000003': 'ValueError: odd'})
+    assert cv2.VideoCapture('out/pictures/a.mp4').get(cv2.CAP_PROP_FRAME_COUNT) == 4
 
 
 def test_an_interrupted_video_begins_again(checkpoints, in_folder, monkeypatch, capsys):

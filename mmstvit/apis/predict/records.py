@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from mmstvit.datasets.images import UnreadableError
+from mmstvit.engine.runner.processes import LOCK, lock_work_dir
 from mmstvit.errors import UserError
 from mmstvit.fileio import mark_results, open_file, open_new
 
@@ -23,25 +24,39 @@ _FOLDERS = ('pictures', 'maps')
 _FILES = ('predictions.json', 'predictions.csv', 'legend.csv')
 
 
+def check_out_dir(folder: Path) -> None:
+    """Check that a folder for results is new or empty; raises UserError."""
+    if folder.exists() and not (folder.is_dir() and all(path.name == LOCK for path in folder.iterdir())):
+        raise UserError(
+            f'{folder} exists and is not an empty folder.', 'Name another one with --out-dir, or remove it.'
+        )
+
+
 class Records:
-    """Records of what was predicted.
+    """Records of what was predicted; read them first. The first process locks the folder until they are closed.
 
     Args:
-        folder: The folder of the results.
+        folder: The folder of the results; new, empty, or one with records.
         settings: Settings that a run must have in common with the one that it continues.
         rank: Number of the process.
 
     Attributes:
         found: True if the folder holds results.
         files: Files of results in the folder, with the names of their inputs.
-        done: Names of the inputs that are complete.
+        done: Names of the inputs that are complete, with the frames of each that were skipped and the reasons.
+
+    Raises:
+        UserError: The folder has other files, or another run predicts into it.
     """
 
     def __init__(self, folder: Path, settings: Mapping, rank: int = 0) -> None:
         self.folder, self._settings = folder, json.loads(json.dumps(settings, default=str))
         self._path = folder / f'{_NAME}.{rank}'
         self._stream: BinaryIO | None = None
-        self.read()
+        if not any(folder.glob(f'{_NAME}.*')):
+            check_out_dir(folder)
+        self._new = [path for path in (folder, *folder.parents) if not path.exists()]
+        self._lock = lock_work_dir(str(folder), option='--out-dir') if rank == 0 else None
 
     @property
     def count(self) -> int:
@@ -51,7 +66,7 @@ class Records:
     def read(self) -> None:
         """Read the records of all processes; raises UserError if they are damaged. A last line may be cut off."""
         self.files: dict[str, str] = {}
-        self.done: set[str] = set()
+        self.done: dict[str, dict[str, str]] = {}
         self._places: dict[str, list[tuple[Path, int]]] = {}
         self._earlier: dict = {}
         paths = sorted(self.folder.glob(f'{_NAME}.*'))
@@ -78,7 +93,7 @@ class Records:
                 elif 'result' in entry:
                     self._places.setdefault(entry['source'], []).append((path, offset))
                 else:
-                    self.done.add(entry['source'])
+                    self.done[entry['source']] = dict(entry['done'])
                 offset += len(line)
 
     def check_settings(self) -> None:
@@ -101,7 +116,7 @@ class Records:
             for source, places in entries:
                 for result in _read_results(places):
                     self._append(source=source, result=result)
-                self.finish(source)
+                self.finish(source, self.done[source])
         self._stream = None
         partial.replace(self._path)
         for path in self.folder.glob(f'{_NAME}.*'):
@@ -126,10 +141,6 @@ class Records:
 
     def claim(self, source: str, files: Iterable[str]) -> None:
         """Note that files will be written for an input; raises UnreadableError if one exists that is not of it."""
-        if self._stream is None:
-            mark_results(self.folder)
-            self._stream = open(self._path, 'ab')  # noqa: SIM115
-            self._append(settings=self._settings)
         for file in files:
             if os.path.lexists(self.folder / file) and self.files.get(file) != source:
                 raise UnreadableError(f'{self.folder / file} exists, and is not a result of it')
@@ -139,11 +150,15 @@ class Records:
         """Add the prediction of an image or frame."""
         self._append(source=source, result=result)
 
-    def finish(self, source: str) -> None:
-        """Note that an input is complete."""
-        self._append(source=source, done=True)
+    def finish(self, source: str, skipped: Mapping[str, str]) -> None:
+        """Note that an input is complete, without the frames that were skipped."""
+        self._append(source=source, done=dict(skipped))
 
     def _append(self, **entry: object) -> None:
+        if self._stream is None:
+            mark_results(self.folder)
+            self._stream = open(self._path, 'ab')  # noqa: SIM115
+            self._append(settings=self._settings)
         self._stream.write(json.dumps(entry).encode() + b'\n')
         self._stream.flush()
 
@@ -153,11 +168,17 @@ class Records:
             yield from _read_results(self._places.get(name, ()))
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file, and unlock the folder; a new one without results is removed."""
         if self._stream is not None:
             with contextlib.suppress(OSError):  # a line that could not be written is tried again
                 self._stream.close()
             self._stream = None
+        if self._lock is not None:
+            os.unlink(self._lock.name)
+            self._lock.close()
+            for folder in self._new:
+                with contextlib.suppress(OSError):  # it has results
+                    folder.rmdir()
 
 
 def _read_results(places: Iterable[tuple[Path, int]]) -> Iterator[dict]:

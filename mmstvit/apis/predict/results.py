@@ -36,17 +36,16 @@ class Results:
         classes: Names of the classes.
         colors: RGB color of each class.
         score: Lowest score that is kept.
-
-    Attributes:
-        faults: Reasons by name, of videos that were not written completely.
+        skipped: Reasons by name, of what is skipped; videos that were not written completely are added.
     """
 
     wanted: ClassVar[str]  # attribute of a prediction
     file: ClassVar[str]
 
-    def __init__(self, records: Records, classes: list[str], colors: list[Color], score: float) -> None:
-        self.records, self.classes, self.colors, self.score = records, classes, colors, score
-        self.faults: dict[str, str] = {}
+    def __init__(
+        self, records: Records, classes: list[str], colors: list[Color], score: float, skipped: dict[str, str]
+    ) -> None:
+        self.records, self.classes, self.colors, self.score, self.skipped = records, classes, colors, score, skipped
         self._video: Video | None = None
 
     def add(self, picture: Picture, sample: BaseDataElement) -> None:
@@ -80,16 +79,17 @@ class Results:
             self._video.add(drawn)
         self.records.add(source.name, result)
         if not source.is_video:
-            self.records.finish(source.name)
+            self.records.finish(source.name, {})
 
     def end_video(self, complete: bool = True) -> None:
         """Close the video that is written; ``complete``: all of its frames are in it."""
         if self._video is not None:
             video, self._video = self._video, None
             if not video.close():
-                self.faults[video.source.name] = 'not all frames could be written to its video'
+                self.skipped[video.source.name] = 'not all frames could be written to its video'
             elif complete:
-                self.records.finish(video.source.name)
+                frames = {name: why for name, why in self.skipped.items() if name.startswith(f'{video.source.name}/')}
+                self.records.finish(video.source.name, frames)
 
     def write(self, names: Sequence[str]) -> str:
         """Write the file of all results from the records, in the order of these names of inputs; returns a remark."""

@@ -107,8 +107,7 @@ def predict(
         inputs=files.root,
     )
     with join_processes(), contextlib.ExitStack() as stack:
-        records = in_all_processes(lambda: _open_records(Path(out_dir), settings, force, resume))
-        stack.callback(records.close)
+        records = in_all_processes(lambda: _open_records(stack, Path(out_dir), settings, force, resume))
         stack.enter_context(safe_loading(trust, to_mmstvit))
         options = (config, cfg_options, tta, device, trust)
         predictor = in_all_processes(lambda: stack.enter_context(_load(checkpoint, *options)))
@@ -150,27 +149,19 @@ def _identify(checkpoint: str | Path) -> list:
     return [str(path), path.stat().st_size, path.stat().st_mtime_ns] if path.is_file() else [str(checkpoint)]
 
 
-def _open_records(folder: Path, settings: Mapping, force: bool, resume: bool) -> Records:
+def _open_records(stack: contextlib.ExitStack, folder: Path, settings: Mapping, force: bool, resume: bool) -> Records:
     records = Records(folder, settings, get_rank())
-    if not records.found:
-        check_out_dir(records.folder)
-    elif resume:
+    stack.callback(records.close)
+    records.read()
+    if records.found and resume:
         records.check_settings()
-    elif not force:
+    elif records.found and not force:
         raise UserError(
             f'{records.folder} holds results.',
             'Predict what is missing with --continue, begin anew with --force (it removes the results, and no other '
             'file), or name another folder with --out-dir.',
         )
     return records
-
-
-def check_out_dir(folder: Path) -> None:
-    """Check that a folder for results is new or empty; raises UserError."""
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise UserError(
-            f'{folder} exists and is not an empty folder.', 'Name another one with --out-dir, or remove it.'
-        )
 
 
 def skip_reason(error: Exception) -> str:
@@ -200,8 +191,8 @@ class _Run:
         self.predictor, self.sources, self.records, self.batch_size = predictor, files.sources, records, batch_size
         kind = _RESULTS[predictor.scope]
         score = score if score is not None else 0.3 if kind is Instances else 0.0
-        self.results = kind(records, predictor.classes, predictor.colors, score)
         self.summary = Summary(records.folder, kind.file, skipped=files.faults, ignored=files.ignored)
+        self.results = kind(records, predictor.classes, predictor.colors, score, self.summary.skipped)
 
     def run(self, force: bool) -> Summary:
         done = set() if force else self.records.done
@@ -238,12 +229,13 @@ class _Run:
             if self.interrupts.number:
                 break
         self.results.end_video(complete=not self.interrupts.number)
-        self.summary.skipped |= self.results.faults
 
     def _write_results(self) -> None:
         with self._writing():
             self.records.read()
             self.summary.count = self.records.count
+            for source in self.sources:
+                self.summary.skipped |= self.records.done.get(source.name, {})
             if self.summary.count:
                 self.summary.note = self.results.write([source.name for source in self.sources])
 

@@ -22,6 +22,7 @@ from mmstvit.dependencies import tool_command
 from mmstvit.errors import UserError, one_line
 
 T = TypeVar('T')
+LOCK = '.mmstvit-lock'
 
 
 def start_processes(cfg: Config) -> None:
@@ -86,24 +87,25 @@ def on_main_process(function: Callable[[], T]) -> T | None:
     return result
 
 
-def lock_work_dir(work_dir: str, try_only: bool = False) -> TextIO | None:
-    """Lock a work dir until the file that is returned is closed or this process ends, however it ends.
+def lock_work_dir(work_dir: str, try_only: bool = False, option: str = '--work-dir') -> TextIO | None:
+    """Lock a folder of results until the file that is returned is closed or this process ends, however it ends.
 
     Args:
         work_dir: The work dir; made if needed.
         try_only: Write nothing, and release the lock.
+        option: Option of the command that names the folder.
 
     Raises:
-        UserError: Another training run has locked it, or it cannot be written.
+        UserError: Another run has locked it, or it cannot be written.
     """
-    path = Path(work_dir, '.mmstvit-lock')
+    path = Path(work_dir, LOCK)
     if try_only and not path.exists():
         return None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = open(path, 'a+', opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW))  # noqa: SIM115
     except OSError as error:
-        raise UserError(f'the work dir {work_dir} cannot be written: {error.strerror}.') from error
+        raise UserError(f'the folder {work_dir} cannot be written: {error.strerror}.') from error
     try:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
@@ -112,8 +114,8 @@ def lock_work_dir(work_dir: str, try_only: bool = False) -> TextIO | None:
         file.seek(0)
         owner = one_line(file.read(200)) or 'unknown'
         raise UserError(
-            f'another training run writes to {work_dir}: {owner}.',
-            'Wait until it ends, stop it, or name another work dir (--work-dir).',
+            f'another run writes to {work_dir}: {owner}.',
+            f'Wait until it ends, stop it, or name another folder with {option}.',
         ) from error
     if try_only:
         return file.close()
