@@ -18,7 +18,7 @@ from .errors import UserError, one_line, save_traceback
 from .interrupts import Interrupted, Interrupts, interrupt
 
 # Of checkpoints, exported files and configs.
-_MODEL_SUFFIXES = ('.pth', '.pt', '.bin', '.ckpt', '.safetensors', '.onnx', '.xml', '.pt2', '.py', '.yml', '.yaml')
+_MODEL_SUFFIXES = ('.pth', '.pt', '.bin', '.ckpt', '.safetensors', '.onnx', '.xml', '.py', '.yml', '.yaml')
 
 
 def make_parser(doc: str, prog: str | None = None, epilog: str | None = None) -> argparse.ArgumentParser:

@@ -16,7 +16,7 @@ from mmengine.runner import Runner
 from torch import nn
 
 from mmstvit import rules
-from mmstvit.deployment import ExportedModel, load_exported
+from mmstvit.deployment import ExportedFile, ExportedModel
 from mmstvit.engine.hooks import StopHook
 from mmstvit.engine.runner import (
     command_options,
@@ -127,7 +127,7 @@ def prepare_exported(args: argparse.Namespace) -> Runner:
     """Check the config of a command line, and build a runner that tests an exported file with it.
 
     Args:
-        args: Has ``config``, ``file``, ``work_dir``, ``trust_checkpoint`` and the arguments of
+        args: Has ``config``, ``file``, ``work_dir`` and the arguments of
             :func:`mmstvit.command_line.add_common_arguments`.
 
     Raises:
@@ -137,7 +137,7 @@ def prepare_exported(args: argparse.Namespace) -> Runner:
     """
     args = argparse.Namespace(**{**_DEFAULTS, **vars(args)})
     cfg = load_config(args)
-    model = ExportedModel(load_exported(args.file, args.trust_checkpoint))
+    model = ExportedModel(ExportedFile(args.file))
     if model.metadata.library != cfg.default_scope:
         raise UserError(f'{args.file} is a model of {model.metadata.library}, but the config of {cfg.default_scope}.')
     requirements.check_test_parts(cfg)

@@ -1,8 +1,8 @@
-"""Export models to ONNX, OpenVINO and torch.export, check the files, and predict with them."""
+"""Export models to ONNX and OpenVINO, check the files, and predict with them."""
 
 from .export import ExportReport, check_suffix, export
-from .formats import FORMATS, ExportedFile, is_exported, load_exported
-from .metadata import Metadata, Preprocessing
+from .formats import FORMATS, ExportedFile, is_exported
+from .metadata import Metadata
 from .runtime import ExportedModel
 from .standalone import paste_masks
 
@@ -12,10 +12,8 @@ __all__ = [
     'ExportedFile',
     'ExportedModel',
     'Metadata',
-    'Preprocessing',
     'check_suffix',
     'export',
     'is_exported',
-    'load_exported',
     'paste_masks',
 ]

@@ -10,7 +10,6 @@ from torch import Tensor
 from .formats import ExportedFile
 from .metadata import Metadata
 from .programs import RESIZED, Program, original_size
-from .runtime import resize_logits
 from .standalone import paste_masks
 
 # Of the largest entry of an output; a detector's boxes relative to the sides of the image.
@@ -34,21 +33,21 @@ def draw_images(batch: int, height: int, width: int, seed: int) -> Tensor:
     return F.interpolate(coarse, (height, width), mode='nearest') + 0.2 * fine
 
 
-def choose_sizes(shape: Sequence[int] | None, batch: int | None, batched: bool) -> list[tuple[int, int, int]]:
+def choose_sizes(shape: Sequence[int] | None, batch: int, pads: bool) -> list[tuple[int, int, int]]:
     """Return batch, height and width of the images to compare; the first are those to trace.
 
     Args:
         shape: Height and width if they are fixed.
-        batch: Images if their number is fixed.
-        batched: True if the program takes several images at once.
+        batch: Images if their number is fixed, else 0.
+        pads: True if smaller images are padded to the shape.
     """
-    if shape and not batched:  # a detector takes smaller images, too
+    if shape and pads:
         height, width = shape
         lower, narrower = max(height * 3 // 4, min(height, 32)), max(width * 2 // 3, min(width, 32))
-        return [(1, height, width), (1, lower, width), (1, height, narrower), (1, lower, narrower)]
-    sizes = [(b, *(shape or (height, width))) for b, height, width in (TRACED, *UNSEEN)]
-    fixed = batch if batched else 1
-    sizes = [*dict.fromkeys((fixed or b, height, width) for b, height, width in sizes)]
+        sides = shape, (lower, width), (height, narrower), (lower, narrower)
+        return [(batch or 2, *size) for size in sides]
+    sizes = [(batch or b, *(shape or (height, width))) for b, height, width in (TRACED, *UNSEEN)]
+    sizes = [*dict.fromkeys(sizes)]
     return sizes * 2 if len(sizes) == 1 else sizes  # at least two batches of images
 
 
@@ -70,20 +69,30 @@ def find_errors(file: ExportedFile, references: Sequence[Reference]) -> tuple[di
     for image, expected in references:
         found = file.run(image.numpy())
         if file.metadata.task == 'detection':
-            new, count = _compare_objects(found, expected, tuple(image.shape[2:]), file.metadata)
-            objects += count
+            pairs = [[_of_image(outputs, i) for outputs in (found, expected)] for i in range(len(image))]
+            compared = [_compare_objects(*pair, tuple(image.shape[2:]), file.metadata) for pair in pairs]
+            objects += sum(count for _, count in compared)
+            found_errors = [new for new, _ in compared]
         else:
             if file.metadata.task == 'segmentation':
                 size, logits = original_size(image.shape[2:]), torch.from_numpy(found['logits'])
-                found[RESIZED] = resize_logits(logits, size, file.metadata.align_corners).numpy()
-            new = {name: _largest_error(found[name], array) for name, array in expected.items()}
-        errors = {name: max(error, new[name] if new[name] == new[name] else np.inf) for name, error in errors.items()}
+                align_corners = file.metadata.align_corners
+                found[RESIZED] = F.interpolate(logits, size, mode='bilinear', align_corners=align_corners).numpy()
+            found_errors = [{name: _largest_error(found[name], array) for name, array in expected.items()}]
+        for new in found_errors:
+            errors |= {name: max(errors[name], error if error == error else np.inf) for name, error in new.items()}
     return errors, objects
 
 
 def allowed_error(name: str) -> float:
     """Return the largest error that is accepted for an output."""
     return MASK_TOLERANCE if name == 'masks' else TOLERANCE
+
+
+def _of_image(outputs: Mapping[str, np.ndarray], index: int) -> dict[str, np.ndarray]:
+    """Return the objects of one image of several."""
+    images = outputs.get('images', np.zeros_like(outputs['labels']))
+    return {name: values[images == index] for name, values in outputs.items() if name != 'images'}
 
 
 def _largest_error(found: np.ndarray, expected: np.ndarray) -> float:

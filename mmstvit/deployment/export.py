@@ -21,8 +21,8 @@ from .agreement import (
     draw_images,
     find_errors,
 )
-from .formats import FORMATS, OPSET, ExportedFile, Format, load_exported
-from .metadata import Metadata, pipeline_text
+from .formats import FORMATS, OPSET, ExportedFile, Format
+from .metadata import PADDED, Metadata, plain_pipeline
 from .programs import Classifier, Features, Program, Segmentor
 
 
@@ -77,7 +77,7 @@ def export(
         format: One of :data:`FORMATS`.
         path: The file; an existing one is replaced.
         shape: Height and width of the images; None for any.
-        batch: Images at once; None for any number.
+        batch: Images at once, 0 for any number; None for one with a shape and for a detector, else for any number.
         classes: Names of the classes.
         palette: RGB color of each class.
         pipeline: The test pipeline of the config, without annotations.
@@ -90,11 +90,12 @@ def export(
             model. No file is left of the attempt.
     """
     check_suffix(path, format)
+    if batch is None:
+        batch = 1 if shape or (library == 'mmdet' and not features) else 0
     checks = []
     try:
-        program = wrap(model, library, features, probabilities, shape).eval()
-        _check_request(program, format, shape, batch, opset)
-        sizes = choose_sizes(shape, batch, program.batched)
+        program = wrap(model, library, features, probabilities, shape, batch).eval()
+        sizes = choose_sizes(shape, batch, program.task in PADDED)
         for score in program.thresholds(draw_images(*sizes[0], seed=0)):
             program.set_threshold(score)
             checks.append((score, compute_references(program, sizes)))
@@ -106,10 +107,9 @@ def export(
         program.task,
         library,
         program.outputs,
-        program.preprocessing,
-        [] if features else list(classes),
-        [] if features else [list(color) for color in palette],
-        pipeline_text(pipeline),
+        classes=[] if features else list(classes),
+        palette=[] if features else [list(color) for color in palette],
+        pipeline=plain_pipeline(pipeline),
         shape=shape and list(shape),
         min_side=min_side,
         **program.settings,
@@ -117,7 +117,7 @@ def export(
     program.simplify()
     program.requires_grad_(False)
     inputs = program.inputs(checks[0][1][0][0])
-    dynamic = {0: 'batch'} if program.batched and batch is None else {}
+    dynamic = {} if batch else {0: 'batch'}
     dynamic |= {2: 'height', 3: 'width'} if shape is None else {}
     errors, compared = {}, []
     with _new_folder(path) as folder:
@@ -125,15 +125,15 @@ def export(
             program.set_threshold(score)
             text = replace(metadata, score_thr=score).dumps()
             _write(FORMATS[format], program, inputs, dynamic, text, folder / path.name, opset or OPSET)
-            file = load_exported(folder / path.name, trust=True)
+            file = ExportedFile(folder / path.name)
             new, objects = find_errors(file, references)
             _check_errors(new, file, dynamic)
             compared.append(objects)
             errors = {name: max(error, errors.get(name, 0)) for name, error in new.items()}
         if program.task == 'detection':
-            _check_objects(compared[0], metadata.max_per_img * len(sizes))
+            _check_objects(compared[0], metadata.max_per_img * sum(size[0] for size in sizes))
         size = sum(part.stat().st_size for part in folder.iterdir())
-        (folder / path.name).with_suffix('.json').write_text(metadata.dumps_with_pipeline(), encoding='utf-8')
+        (folder / path.name).with_suffix('.json').write_text(metadata.dumps(), encoding='utf-8')
         path.parent.mkdir(parents=True, exist_ok=True)
         for part in sorted(folder.iterdir()):  # weights before the program that names them
             os.replace(part, path.with_name(part.name))
@@ -147,6 +147,7 @@ def wrap(
     features: bool = False,
     probabilities: bool = False,
     shape: Sequence[int] | None = None,
+    batch: int = 1,
 ) -> Program:
     """Wrap a model for an exporter.
 
@@ -156,21 +157,24 @@ def wrap(
         features: Export the backbone alone.
         probabilities: Give probabilities instead of logits; for classifiers.
         shape: Height and width of the images; None for any.
+        batch: Images at once, 0 for any number.
 
     Raises:
         UserError: A model of this kind cannot be exported.
     """
     if features:
-        return Features(model, shape or TRACED[1:])
+        return Features(model, shape, shape or TRACED[1:])
     if library == 'mmpretrain':
-        return Classifier(model, probabilities)
+        return Classifier(model, shape, probabilities)
     if probabilities:
         raise UserError(f'--probabilities is for classifiers, and {type(model).__name__} is not one.')
     if library == 'mmseg':
-        return Segmentor(model)
+        return Segmentor(model, shape)
+    if not batch:
+        raise UserError('the number of images of a detector is fixed in its file.', 'Set --batch to a number.')
     from .two_stage import TwoStage
 
-    return TwoStage(model, shape)
+    return TwoStage(model, shape, batch)
 
 
 def check_suffix(path: Path, format: str) -> None:
@@ -178,19 +182,6 @@ def check_suffix(path: Path, format: str) -> None:
     kind = FORMATS[format]
     if path.suffix != kind.suffix:
         raise UserError(f'a file for {kind.runtime} must have the suffix {kind.suffix}, but got {path}.')
-
-
-def _check_request(
-    program: Program, format: str, shape: Sequence[int] | None, batch: int | None, opset: int | None
-) -> None:
-    if format == 'torch-export' and shape is None:
-        raise UserError('torch.export cannot leave height and width of the images open.', 'Set --shape H W.')
-    if format == 'torch-export' and not program.batched:
-        raise UserError('torch.export cannot export a detector.', 'Use --format onnx or openvino.')
-    if format == 'torch-export' and opset is not None:
-        raise UserError('--opset is the version of operators of ONNX, and torch.export has none.', 'Omit --opset.')
-    if not program.batched and batch not in (None, 1):
-        raise UserError('an exported detector takes one image at a time.', 'Omit --batch.')
 
 
 def _write(format: Format, *args: object) -> None:

@@ -1,7 +1,6 @@
-"""Files of ONNX, OpenVINO and torch.export: write a program, load it in its own runtime."""
+"""Files of ONNX and OpenVINO: write a program, load it in its own runtime."""
 
 import importlib
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,22 +45,28 @@ class ExportedFile:
 
     Args:
         path: The file.
-        format: Its format.
 
     Attributes:
         metadata: Its metadata.
         shape: Sizes of the input, (B, C, H, W); None for a dynamic one.
 
     Raises:
-        UserError: The file cannot be loaded, or has no metadata.
+        UserError: It does not exist, has another suffix, cannot be loaded, or has no metadata.
     """
 
-    def __init__(self, path: Path, format: Format) -> None:
-        self.path, self.runtime = path, format.runtime
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        formats = {format.suffix: format for format in FORMATS.values()}
+        if self.path.suffix not in formats:
+            raise UserError(
+                f'{path} is not an exported file (expected one of {", ".join(formats)}).',
+                'Test a checkpoint with tools/test.py.' if self.path.suffix == '.pth' else '',
+            )
+        if not self.path.is_file():
+            raise UserError(f'{path} does not exist.')
+        self.runtime = formats[self.path.suffix].runtime
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter('ignore')  # torch.export's, about deprecations
-                self._call, text, shape = format.load(path)
+            self._call, text, shape = formats[self.path.suffix].load(self.path)
         except UserError:
             raise
         except Exception as error:  # each runtime has its own errors
@@ -77,11 +82,12 @@ class ExportedFile:
         """Run the program.
 
         Args:
-            images: Prepared images, (B, 3, H, W). More than the file takes at once are run in turn. For a detector of a
-                fixed size they are padded.
+            images: Prepared images, (B, 3, H, W). More than the file takes at once are run in turn. For a detector or
+                segmentor of a fixed size they are padded.
 
         Returns:
-            The outputs by name.
+            The outputs by name, those of a segmentor without the padding; of a detector also ``images``, the image of
+            each object.
 
         Raises:
             UserError: The file is for images of another size, or its metadata are not those of its program.
@@ -92,10 +98,13 @@ class ExportedFile:
                 f'{self.path} takes {meta.min_side}×{meta.min_side} or more pixels, but got one of {height}×{width}.',
                 'Enlarge the image.',
             )
+        count, batch = len(images), self.shape[0] or len(images)
+        images = np.concatenate([images, np.repeat(images[-1:], -count % batch, axis=0)])
         inputs = {}
-        if meta.task == 'detection' and meta.shape and height <= meta.shape[0] and width <= meta.shape[1]:
-            inputs['valid'] = np.array((height, width), np.float32)
-            images = pad_to(images, meta.shape, meta.preprocessing.pad_value)
+        if meta.pads and height <= meta.shape[0] and width <= meta.shape[1]:
+            images = pad_to(images, meta.shape, meta.pad_value)
+            if meta.task == 'detection':
+                inputs['valid'] = np.tile(np.float32([height, width]), (batch, 1))
         for fixed, size in zip(self.shape[1:], images.shape[1:], strict=True):
             if fixed not in (None, size):
                 expected, got = ('×'.join(map(str, shape)) for shape in (self.shape[2:], images.shape[2:]))
@@ -104,18 +113,25 @@ class ExportedFile:
                     'Export it with --dynamic, or with --shape H W for this size.',
                 )
         images = np.ascontiguousarray(images, np.float32)
-        count, batch = len(images), self.shape[0] or len(images)
-        missing = -count % batch
-        images = np.concatenate([images, np.repeat(images[-1:], missing, axis=0)]) if missing else images
-        parts = (self._call({'image': images[i : i + batch], **inputs}) for i in range(0, count, batch))
-        outputs = zip(*parts, strict=True)
-        values = [parts[0] if count == batch else np.concatenate(parts)[:count] for parts in outputs]
-        if len(values) != len(self.metadata.outputs):
+        parts = [self._run(images[i : i + batch], inputs, i) for i in range(0, count, batch)]
+        outputs = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        if meta.task == 'detection':
+            return {name: values[outputs['images'] < count] for name, values in outputs.items()}
+        if meta.task == 'segmentation':
+            return {name: values[:count, :, :height, :width] for name, values in outputs.items()}
+        return {name: values[:count] for name, values in outputs.items()}
+
+    def _run(self, images: np.ndarray, inputs: dict[str, np.ndarray], first: int) -> dict[str, np.ndarray]:
+        """Run the program once; ``first`` is the number of the first image."""
+        values, names = self._call({'image': images, **inputs}), self.metadata.outputs
+        if len(values) != len(names):
             raise UserError(
-                f'{self.path} has {len(values)} outputs, but its metadata name {len(self.metadata.outputs)}.',
-                'Export the model again.',
+                f'{self.path} has {len(values)} outputs, but its metadata name {len(names)}.', 'Export the model again.'
             )
-        return dict(zip(self.metadata.outputs, values, strict=True))
+        outputs = dict(zip(names, values, strict=True))
+        if self.metadata.task == 'detection':
+            outputs['images'] = outputs.get('images', np.zeros_like(outputs['labels'])) + first
+        return outputs
 
 
 def _write_onnx(
@@ -183,60 +199,15 @@ def _load_openvino(path: Path) -> Loaded:
     return lambda inputs: [np.array(output) for output in compiled(inputs).values()], text, shape
 
 
-def _write_torch_export(
-    program: Program, inputs: dict[str, Tensor], dynamic: dict[int, str], text: str, path: Path, opset: int
-) -> None:
-    sizes = {axis: torch.export.Dim.DYNAMIC for axis in dynamic}
-    exported = torch.export.export(program, (inputs['image'],), dynamic_shapes=(sizes,), strict=False)
-    torch.export.save(exported, path, extra_files={f'{KEY}.json': text})
-
-
-def _load_torch_export(path: Path) -> Loaded:
-    files = {f'{KEY}.json': ''}
-    exported = torch.export.load(path, extra_files=files)
-    module, name = exported.module(), exported.graph_signature.user_inputs[0]
-    value = next(node.meta['val'] for node in exported.graph.nodes if node.name == name)
-    text = files[f'{KEY}.json']
-    return lambda inputs: [x.numpy() for x in module(torch.from_numpy(inputs['image']))], text, value.shape
-
-
 FORMATS = {
     'onnx': Format('.onnx', 'onnxruntime', _write_onnx, _load_onnx),
     'openvino': Format('.xml', 'openvino', _write_openvino, _load_openvino),
-    'torch-export': Format('.pt2', 'torch.export', _write_torch_export, _load_torch_export),
 }
 
 
 def is_exported(path: str | Path) -> bool:
     """Return True if a path has the suffix of an exported file."""
     return Path(path).suffix in [format.suffix for format in FORMATS.values()]
-
-
-def load_exported(path: str | Path, trust: bool = False) -> ExportedFile:
-    """Load an exported file.
-
-    Args:
-        path: The file.
-        trust: Load it even if it could execute code.
-
-    Raises:
-        UserError: It does not exist, has another suffix, cannot be loaded, has no metadata, or could execute code.
-    """
-    path = Path(path)
-    formats = {format.suffix: format for format in FORMATS.values()}
-    if path.suffix not in formats:
-        raise UserError(
-            f'{path} is not an exported file (expected one of {", ".join(formats)}).',
-            'Test a checkpoint with tools/test.py.' if path.suffix == '.pth' else '',
-        )
-    if not path.is_file():
-        raise UserError(f'{path} does not exist.')
-    if path.suffix == FORMATS['torch-export'].suffix and not trust:
-        raise UserError(
-            f'Refusing to load {path}: torch.export.load reads pickles, which can execute code. Nothing was executed.',
-            'Use a file of ONNX or OpenVINO, or pass --trust-checkpoint if you trust the source.',
-        )
-    return ExportedFile(path, formats[path.suffix])
 
 
 def _import(name: str) -> ModuleType:

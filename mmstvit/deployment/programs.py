@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from mmstvit.errors import UserError
 
-from .metadata import Preprocessing
+from .metadata import read_preprocessing
 
 # Name of the logits at the size of the original image, for the check.
 RESIZED = 'logits at the original size'
@@ -21,38 +21,40 @@ class Program(nn.Module):
 
     Args:
         model: The model in evaluation mode. :meth:`simplify` changes it.
+        shape: Height and width of the input if they are fixed.
 
     Attributes:
-        preprocessing: Preparation of images; its padding is a part of the program.
+        settings: Fields of the metadata that the model decides. The padding to ``size_divisor`` is in the program.
         task: See :class:`~mmstvit.deployment.metadata.Metadata`.
         outputs: Meaning of each output, by name.
         axes: Names of the axes of each output that can be dynamic.
-        batched: True if the program takes several images at once.
-        settings: Fields of the metadata that the model decides.
     """
 
     task: str
     outputs: dict[str, str]
     axes: dict[str, dict[int, str]]
-    batched = True
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, shape: Sequence[int] | None = None) -> None:
         super().__init__()
-        self.model = model
-        self.preprocessing = Preprocessing.of(model.data_preprocessor)
-        self.settings: dict[str, object] = {}
+        self.model, self.shape = model, shape
+        self.settings = read_preprocessing(model.data_preprocessor)
 
     def pad(self, image: Tensor) -> Tensor:
         """Pad an image as the data preprocessor does."""
-        divisor = self.preprocessing.size_divisor
+        divisor = self.settings['size_divisor']
         if divisor == 1:
             return image
         height, width = image.shape[2:]
-        return F.pad(image, (0, -width % divisor, 0, -height % divisor), value=self.preprocessing.pad_value)
+        return F.pad(image, (0, -width % divisor, 0, -height % divisor), value=self.settings['pad_value'])
+
+    def pad_to_shape(self, image: Tensor) -> Tensor:
+        """Pad images to the fixed shape."""
+        missing = [full - side for full, side in zip(self.shape or image.shape[2:], image.shape[2:], strict=True)]
+        return F.pad(image, (0, missing[1], 0, missing[0]), value=self.settings['pad_value'])
 
     def inputs(self, image: Tensor) -> dict[str, Tensor]:
-        """Return the inputs of the program for an image, by name."""
-        return {'image': image}
+        """Return the inputs of the program for images, by name."""
+        return {'image': self.pad_to_shape(image)}
 
     def reference(self, image: Tensor) -> dict[str, Tensor]:
         """Compute the outputs as the library does, before :meth:`simplify`."""
@@ -110,15 +112,16 @@ class Features(Program):
 
     Args:
         model: The model.
-        shape: Height and width of an image that the backbone takes.
+        shape: Height and width of the input if they are fixed.
+        probe: Height and width of an image that the backbone takes.
     """
 
     task = 'features'
 
-    def __init__(self, model: nn.Module, shape: Sequence[int]) -> None:
-        super().__init__(model)
+    def __init__(self, model: nn.Module, shape: Sequence[int] | None, probe: Sequence[int]) -> None:
+        super().__init__(model, shape)
         self.model = model.backbone
-        count = len(self.model(torch.zeros(1, 3, *shape)))
+        count = len(self.model(torch.zeros(1, 3, *probe)))
         self.outputs = {f'features_{i}': f'feature map {i} of the backbone, (B, C, h, w)' for i in range(count)}
         self.axes = {name: {0: 'batch', 2: f'height_{i}', 3: f'width_{i}'} for i, name in enumerate(self.outputs)}
 
@@ -132,6 +135,7 @@ class Classifier(Program):
 
     Args:
         model: The model.
+        shape: Height and width of the input if they are fixed.
         probabilities: Give the softmax of the logits.
 
     Raises:
@@ -140,10 +144,10 @@ class Classifier(Program):
 
     task = 'classification'
 
-    def __init__(self, model: nn.Module, probabilities: bool = False) -> None:
+    def __init__(self, model: nn.Module, shape: Sequence[int] | None = None, probabilities: bool = False) -> None:
         from mmpretrain.models import ClsHead
 
-        super().__init__(model)
+        super().__init__(model, shape)
         kind = type(model).__name__
         if kind != 'ImageClassifier' or not isinstance(getattr(model, 'head', None), ClsHead):
             raise UserError(
@@ -165,6 +169,7 @@ class Segmentor(Program):
 
     Args:
         model: The model.
+        shape: Height and width of the input if they are fixed; smaller images are padded then.
 
     Raises:
         UserError: It is a model of another kind, or predicts images in windows.
@@ -174,10 +179,10 @@ class Segmentor(Program):
     outputs: dict[str, str] = {'logits': 'logits of the classes for every pixel of the input, (B, classes, H, W)'}  # noqa: RUF012
     axes: dict[str, dict[int, str]] = {'logits': {0: 'batch', 2: 'height', 3: 'width'}}  # noqa: RUF012
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, shape: Sequence[int] | None = None) -> None:
         from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 
-        super().__init__(model)
+        super().__init__(model, shape)
         kind, head = type(model).__name__, getattr(model, 'decode_head', None)
         if kind != 'EncoderDecoder' or not isinstance(head, BaseDecodeHead) or head.out_channels == 1:
             raise UserError(
@@ -190,7 +195,7 @@ class Segmentor(Program):
                 'the model predicts images in windows (model.test_cfg.mode=slide), an exported file as a whole.',
                 'Export it with --cfg-options model.test_cfg.mode=whole',
             )
-        self.settings = dict(align_corners=bool(head.align_corners))
+        self.settings['align_corners'] = bool(head.align_corners)
 
     def forward(self, image: Tensor) -> tuple[Tensor]:
         """Map (B, 3, H, W) -> (B, classes, H, W)."""
@@ -204,7 +209,7 @@ class Segmentor(Program):
         """Compute the logits as MMSegmentation does, also those for a larger original image."""
         from mmseg.structures import SegDataSample
 
-        x = self.pad(image)
+        x = self.pad(self.pad_to_shape(image))
         logits = self.model.encode_decode(x, [dict(img_shape=x.shape[2:])])[:, :, : image.shape[2], : image.shape[3]]
         size = original_size(image.shape[2:])
         samples = [SegDataSample(metainfo=dict(ori_shape=size)) for _ in image]

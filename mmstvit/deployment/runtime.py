@@ -1,6 +1,6 @@
 """An exported file in the place of a model: its outputs become the data elements of the libraries."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from types import SimpleNamespace
 
@@ -31,7 +31,7 @@ class ExportedModel(nn.Module):
         super().__init__()
         self.file, self.metadata = file, file.metadata
         # As models of MMEngine have it; its length is the number of channels.
-        self.data_preprocessor = SimpleNamespace(mean=torch.tensor(self.metadata.preprocessing.mean))
+        self.data_preprocessor = SimpleNamespace(mean=torch.tensor(self.metadata.mean))
         if self.metadata.task == 'features':
             raise UserError(f'{file.path} has only feature maps, and no predictions.', 'Export without --features.')
 
@@ -39,18 +39,22 @@ class ExportedModel(nn.Module):
     def test_step(self, data: Mapping) -> list[BaseDataElement]:
         """Predict what a data loader collates: images (3, H, W) in the order of OpenCV, and their samples.
 
+        Images that are larger than a fixed input to which others are padded are reduced.
+
         Raises:
             UserError: The file is for images of another size.
         """
-        decoded = [image.numpy().transpose(1, 2, 0) for image in data['inputs']]
-        if self.metadata.task == 'detection' and self.metadata.shape:
-            decoded = [
-                reduce_to(self.metadata.shape, image, sample)
-                for image, sample in zip(decoded, data['data_samples'], strict=True)
-            ]
-        preprocessing = asdict(self.metadata.preprocessing)
-        images = [normalize(image, preprocessing) for image in decoded]
-        together = self.metadata.task != 'detection' and len({image.shape for image in images}) == 1
+        meta, images = asdict(self.metadata), []
+        for image, sample in zip(data['inputs'], data['data_samples'], strict=True):
+            image = image.numpy().transpose(1, 2, 0)
+            if self.metadata.pads:
+                reduced = fit(image, self.metadata.shape)
+                if 'scale_factor' in sample:
+                    scales = zip(sample.scale_factor, reduced.shape[1::-1], image.shape[1::-1], strict=True)
+                    sample.set_metainfo(dict(scale_factor=tuple(old * new / size for old, new, size in scales)))
+                image = reduced
+            images.append(normalize(image, meta))
+        together = len({image.shape for image in images}) == 1
         groups = [slice(0, len(images))] if together else [slice(i, i + 1) for i in range(len(images))]
         return [
             sample
@@ -59,21 +63,13 @@ class ExportedModel(nn.Module):
         ]
 
 
-def reduce_to(shape: Sequence[int], image: np.ndarray, sample: BaseDataElement) -> np.ndarray:
-    """Reduce an image, (H, W, 3), that is larger than the input of a detector's file, and note that in its sample."""
-    reduced = fit(image, shape)
-    scales = zip(sample.scale_factor, reduced.shape[1::-1], image.shape[1::-1], strict=True)
-    sample.set_metainfo(dict(scale_factor=tuple(old * new / size for old, new, size in scales)))
-    return reduced
-
-
 def to_samples(
     outputs: Mapping[str, np.ndarray], samples: list[BaseDataElement], metadata: Metadata
 ) -> list[BaseDataElement]:
     """Put predictions into the samples that a test pipeline made.
 
     Args:
-        outputs: Outputs of the file for the images of the samples; of a detector, for the only one.
+        outputs: Outputs of the file for the images of the samples.
         samples: Samples with the sizes of their images before and after the pipeline.
         metadata: Metadata of the file.
 
@@ -87,20 +83,17 @@ def to_samples(
     values = {name: torch.from_numpy(value) for name, value in outputs.items()}
     for i, sample in enumerate(samples):
         if detects:
-            sample.pred_instances = _instances(values, sample, metadata.mask_threshold)
+            own = {name: value[values['images'] == i] for name, value in values.items()}
+            sample.pred_instances = _instances(own, sample, metadata.mask_threshold)
         elif metadata.task == 'segmentation':
-            logits = resize_logits(values['logits'][i : i + 1], sample.ori_shape[:2], metadata.align_corners)[0]
+            logits, size = values['logits'][i : i + 1], tuple(sample.ori_shape[:2])
+            logits = F.interpolate(logits, size, mode='bilinear', align_corners=metadata.align_corners)[0]
             classes = PixelData(data=logits.argmax(dim=0, keepdim=True))
             sample.set_data(dict(seg_logits=PixelData(data=logits), pred_sem_seg=classes))
         else:
             scores = values['probabilities'][i] if 'probabilities' in values else values['logits'][i].softmax(dim=0)
             sample.set_pred_score(scores).set_pred_label(scores.argmax(dim=0, keepdim=True))
     return samples
-
-
-def resize_logits(logits: Tensor, size: Sequence[int], align_corners: bool) -> Tensor:
-    """Resize the logits of a segmentor to the original image: (B, K, h, w) -> (B, K, H, W)."""
-    return F.interpolate(logits, tuple(size), mode='bilinear', align_corners=align_corners)
 
 
 def _instances(outputs: Mapping[str, Tensor], sample: BaseDataElement, mask_threshold: float) -> InstanceData:

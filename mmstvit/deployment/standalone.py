@@ -148,25 +148,35 @@ def predict(model: str, photo: str) -> dict[str, np.ndarray]:
     original = cv2.imread(photo)
     if original is None:
         raise ValueError(f'{photo} is not an image that OpenCV reads')
-    image, inputs = run_pipeline(original, meta['pipeline']), {}
-    if meta['shape'] and meta['task'] == 'detection':
-        image = fit(image, meta['shape'])
-        inputs['valid'] = np.array(image.shape[:2], np.float32)
-    if min(image.shape[:2]) < meta['min_side']:
-        raise ValueError(f'the model needs {meta["min_side"]} pixels on each side, but got {image.shape[:2]}')
-    inputs['image'] = normalize(image, meta)[None]
-    if 'valid' in inputs:
-        inputs['image'] = pad_to(inputs['image'], meta['shape'], meta['pad_value'])
+    image, shape = run_pipeline(original, meta['pipeline']), meta['shape']
+    pads = shape and meta['task'] in ('detection', 'segmentation')
+    image = fit(image, shape) if pads else image
+    height, width = image.shape[:2]
+    if min(height, width) < meta['min_side']:
+        raise ValueError(f'the model needs {meta["min_side"]} pixels on each side, but got {height}×{width}')
+    if shape and not pads and [height, width] != shape:
+        raise ValueError(f'the model takes {shape[0]}×{shape[1]} pixels, but the test pipeline made {height}×{width}')
+    inputs = {'image': normalize(image, meta)[None]}
+    if pads:
+        inputs['image'] = pad_to(inputs['image'], shape, meta['pad_value'])
+    if pads and meta['task'] == 'detection':
+        inputs['valid'] = np.array([[height, width]], np.float32)
     session = onnxruntime.InferenceSession(model, providers=['CPUExecutionProvider'])
+    count = session.get_inputs()[0].shape[0]
+    if isinstance(count, int):  # a file for several images at once gets the photo several times
+        inputs = {name: np.repeat(value, count, axis=0) for name, value in inputs.items()}
     outputs = dict(zip(meta['outputs'], session.run(None, inputs), strict=True))
     size = original.shape[:2]
     if meta['task'] == 'classification':
-        (name, (values,)), *_ = outputs.items()
+        (name, (values, *_)), *_ = outputs.items()
         exponents = np.exp(values - values.max())
         return {'probabilities': values if name == 'probabilities' else exponents / exponents.sum()}
     if meta['task'] == 'segmentation':
-        return {'labels': resize_logits(outputs['logits'][0], size, meta['align_corners']).argmax(axis=0)}
-    scale = np.divide(size, image.shape[:2], dtype=np.float32)[::-1]
+        logits = outputs['logits'][0, :, :height, :width]
+        return {'labels': resize_logits(logits, size, meta['align_corners']).argmax(axis=0)}
+    images = outputs.pop('images', np.zeros_like(outputs['labels']))
+    outputs = {name: values[images == 0] for name, values in outputs.items()}
+    scale = np.divide(size, (height, width), dtype=np.float32)[::-1]
     outputs['boxes'] = outputs['boxes'] * np.tile(scale, 2)
     if 'masks' in outputs:
         outputs['masks'] = paste_masks(outputs['masks'], outputs['boxes'], size) >= meta['mask_threshold']

@@ -5,11 +5,10 @@ It computes what MMDetection computes, with NMS and RoIAlign of torchvision, whi
 Letters: n boxes · K classes · A anchors · h, w sides of a map.
 """
 
-import math
 from collections.abc import Iterator, Sequence
 
 import torch
-import torch.nn.functional as F
+from mmdet.models.task_modules.coders.delta_xywh_bbox_coder import delta2bbox
 from torch import Tensor, nn
 from torchvision.ops import nms, roi_align
 
@@ -27,26 +26,29 @@ _SETTINGS = {
     'custom_activation': False,
     'with_reg': True,
     'pool_mode': 'avg',
+    'use_box_type': False,
 }
 
 
 class TwoStage(Program):
-    """A two-stage detector of MMDetection for one image: boxes, scores, labels and masks.
+    """A two-stage detector of MMDetection: boxes, scores, labels and masks.
+
+    Everything before the proposals computes all images at once, the rest one image after the other: their numbers of
+    boxes differ.
 
     Args:
         model: The detector.
         shape: Height and width of the input if they are fixed; smaller images are padded then.
+        batch: Number of images.
 
     Raises:
         UserError: A part of the detector is of another kind than in Mask R-CNN and its relatives.
     """
 
     task = 'detection'
-    batched = False
 
-    def __init__(self, model: nn.Module, shape: Sequence[int] | None = None) -> None:
-        super().__init__(model)
-        self.shape = shape
+    def __init__(self, model: nn.Module, shape: Sequence[int] | None = None, batch: int = 1) -> None:
+        super().__init__(model, shape)
         _check(model)
         self.outputs = {
             'boxes': 'boxes x1, y1, x2, y2 in pixels of the input, (n, 4), the highest score first',
@@ -55,59 +57,66 @@ class TwoStage(Program):
         }
         if model.roi_head.with_mask:
             self.outputs['masks'] = 'probability of the object at a grid of points in each box, (n, rows, columns)'
+        if batch > 1:
+            self.outputs['images'] = 'image of each object, which counts those of the input from 0, (n)'
         self.axes = {name: {0: 'objects'} for name in self.outputs}
         cfg = model.roi_head.test_cfg
-        self.settings = dict(score_thr=cfg.score_thr, nms_iou=cfg.nms.iou_threshold, max_per_img=cfg.max_per_img)
+        self.settings |= dict(score_thr=cfg.score_thr, nms_iou=cfg.nms.iou_threshold, max_per_img=cfg.max_per_img)
         if model.roi_head.with_mask:
             self.settings['mask_threshold'] = cfg.mask_thr_binary
 
     def inputs(self, image: Tensor) -> dict[str, Tensor]:
-        """Return the image, (1, 3, h, w), padded to the fixed shape, with its own height and width."""
-        if self.shape is None:
-            return {'image': image}
-        return {'image': self._pad_to_shape(image), 'valid': torch.tensor(image.shape[2:], dtype=image.dtype)}
-
-    def _pad_to_shape(self, image: Tensor) -> Tensor:
-        missing = [full - side for full, side in zip(self.shape or image.shape[2:], image.shape[2:], strict=True)]
-        return F.pad(image, (0, missing[1], 0, missing[0]), value=self.preprocessing.pad_value)
+        """Return the images, (B, 3, h, w), padded to the fixed shape, with their own heights and widths."""
+        inputs = super().inputs(image)
+        if self.shape is not None:
+            inputs['valid'] = image.new_tensor(image.shape[2:]).expand(len(image), 2)
+        return inputs
 
     def forward(self, image: Tensor, valid: Tensor | None = None) -> tuple[Tensor, ...]:
-        """Detect objects: (1, 3, H, W) -> boxes (n, 4), scores (n), labels (n), masks (n, rows, columns).
+        """Detect objects: (B, 3, H, W) -> boxes (n, 4), scores (n), labels (n), masks (n, rows, columns), images (n).
 
         Args:
-            image: The image.
-            valid: Height and width of the image without its padding, (2); boxes end there.
+            image: The images.
+            valid: Height and width of each image without its padding, (B, 2); boxes end there.
         """
-        height, width = image.shape[2:] if valid is None else valid
-        limits = [image.new_zeros(()) + width, image.new_zeros(()) + height]
         features = self.model.extract_feat(self.pad(image))
-        boxes, scores, labels = self._detect(features, self._propose(features, limits), limits)
-        if 'masks' not in self.outputs:
-            return boxes, scores, labels
-        return boxes, scores, labels, self._segment(features, boxes, labels)
+        maps = [*zip(*self.model.rpn_head(features), strict=True)]  # logits and deltas of each level
+        found = []
+        for i in range(len(image)):
+            height, width = image.shape[2:] if valid is None else valid[i]
+            limits = torch.stack([image.new_zeros(()) + side for side in (width, height)])
+            own = [level[i : i + 1] for level in features]
+            rois = self._propose([(logits[i], deltas[i]) for logits, deltas in maps], limits)
+            boxes, scores, labels = self._detect(own, rois, limits)
+            outputs = dict(boxes=boxes, scores=scores, labels=labels, images=torch.full_like(labels, i))
+            if 'masks' in self.outputs:
+                outputs['masks'] = self._segment(own, boxes, labels)
+            found.append([outputs[name] for name in self.outputs])
+        return tuple(map(torch.cat, zip(*found, strict=True)))
 
-    def _propose(self, features: Sequence[Tensor], limits: Sequence[Tensor]) -> Tensor:
-        """Compute the proposals of the RPN, (n, 4)."""
+    def _propose(self, maps: Sequence[tuple[Tensor, Tensor]], limits: Tensor) -> Tensor:
+        """Compute the proposals of the RPN, (n, 4), from logits (A, h, w) and deltas (4·A, h, w) of each level."""
         head, cfg = self.model.rpn_head, self.model.rpn_head.test_cfg
         parts = []
-        for level, (logits, deltas) in enumerate(zip(*head(features), strict=True)):
-            anchors = _anchors(head.prior_generator, level, logits)
-            logits = logits[0].permute(1, 2, 0).reshape(-1, head.cls_out_channels)
+        for level, (logits, deltas) in enumerate(maps):
+            size = logits.shape[1], logits.shape[2]
+            anchors = head.prior_generator.single_level_grid_priors(size, level, logits.dtype, logits.device)
+            logits = logits.permute(1, 2, 0).reshape(-1, head.cls_out_channels)
             scores = logits.sigmoid()[:, 0] if head.use_sigmoid_cls else logits.softmax(dim=1)[:, 0]
-            deltas = deltas[0].permute(1, 2, 0).reshape(-1, 4)
+            deltas = deltas.permute(1, 2, 0).reshape(-1, 4)
             if cfg.get('nms_pre', -1) > 0:
                 scores, best = scores.topk(_smaller(cfg.nms_pre, scores.shape[0]))
                 deltas, anchors = deltas[best], anchors[best]
             parts.append((anchors, deltas, scores, torch.full_like(scores, level)))
         anchors, deltas, scores, levels = map(torch.cat, zip(*parts, strict=True))
-        boxes = _decode(head.bbox_coder, anchors, deltas[:, None], limits)[:, 0]
+        boxes = _decode(head.bbox_coder, anchors, deltas, limits)[:, 0]
         if cfg.get('min_bbox_size', -1) >= 0:
             sides = boxes[:, 2:] - boxes[:, :2]
             rows = (sides > cfg.min_bbox_size).all(dim=1).nonzero()[:, 0]
             boxes, scores, levels = boxes[rows], scores[rows], levels[rows]
         return boxes[_keep(boxes, scores, levels, cfg.nms, cfg.max_per_img, limits)]
 
-    def _classify(self, features: Sequence[Tensor], rois: Tensor, limits: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    def _classify(self, features: Sequence[Tensor], rois: Tensor, limits: Tensor) -> tuple[Tensor, Tensor]:
         """Compute scores (n, K) and boxes (n, K or 1, 4) of the proposals."""
         head = self.model.roi_head
         stages = [*zip(_stages(head.bbox_roi_extractor), _stages(head.bbox_head), strict=True)]
@@ -115,14 +124,12 @@ class TwoStage(Program):
         for i, (extractor, bbox_head) in enumerate(stages):
             logits, deltas = _run(bbox_head, extractor, features, rois)
             total = total + logits
-            boxes = _decode(bbox_head.bbox_coder, rois, deltas.unflatten(1, (-1, 4)), limits)  # (n, K or 1, 4)
+            boxes = _decode(bbox_head.bbox_coder, rois, deltas, limits)  # (n, K or 1, 4)
             if i + 1 < len(stages):
                 rois = _of_class(boxes, logits[:, :-1].argmax(dim=1))
         return (total / len(stages)).softmax(dim=1)[:, :-1], boxes
 
-    def _detect(
-        self, features: Sequence[Tensor], rois: Tensor, limits: Sequence[Tensor]
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def _detect(self, features: Sequence[Tensor], rois: Tensor, limits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Compute boxes (n, 4), scores (n) and labels (n) of the objects."""
         cfg = self.model.roi_head.test_cfg
         scores, boxes = self._classify(features, rois, limits)
@@ -142,8 +149,10 @@ class TwoStage(Program):
     @torch.no_grad()
     def thresholds(self, image: Tensor) -> list[float]:
         """Return a score that hundreds of candidates reach, if it is lower than the model's own, and that one."""
-        features, limits = self.model.extract_feat(self.pad(image)), [image.new_tensor(x) for x in image.shape[:1:-1]]
-        scores = self._classify(features, self._propose(features, limits), limits)[0].flatten()
+        features = self.model.extract_feat(self.pad(image[:1]))
+        maps = [(logits[0], deltas[0]) for logits, deltas in zip(*self.model.rpn_head(features), strict=True)]
+        limits = image.new_tensor(image.shape[:1:-1])
+        scores = self._classify(features, self._propose(maps, limits), limits)[0].flatten()
         own, low = float(self.settings['score_thr']), float(scores.topk(min(CANDIDATES, len(scores))).values[-1])
         return [low, own] if low < own else [own]
 
@@ -155,13 +164,15 @@ class TwoStage(Program):
         """Detect as MMDetection does; masks are (n, H, W), True on the object."""
         from mmdet.structures import DetDataSample
 
-        x = self.pad(self._pad_to_shape(image))
+        x = self.pad(self.pad_to_shape(image))
         size, padded = tuple(image.shape[2:]), tuple(x.shape[2:])
         shapes = dict(img_shape=size, ori_shape=size, pad_shape=padded, batch_input_shape=padded)
-        (sample,) = self.model.predict(x, [DetDataSample(metainfo=dict(shapes, scale_factor=(1.0, 1.0)))])
-        found = sample.pred_instances
-        outputs = dict(boxes=found.bboxes, scores=found.scores, labels=found.labels, masks=found.get('masks'))
-        return {name: outputs[name] for name in self.outputs}
+        samples = [DetDataSample(metainfo=dict(shapes, scale_factor=(1.0, 1.0))) for _ in image]
+        found = [sample.pred_instances for sample in self.model.predict(x, samples)]
+        for i, objects in enumerate(found):
+            objects.images = torch.full_like(objects.labels, i)
+        names = {'boxes': 'bboxes'}
+        return {name: torch.cat([objects[names.get(name, name)] for objects in found]) for name in self.outputs}
 
 
 def _stages(part: nn.Module) -> Sequence[nn.Module]:
@@ -182,34 +193,17 @@ def _of_class(values: Tensor, labels: Tensor) -> Tensor:
     return values.gather(1, index)[:, 0]
 
 
-def _anchors(generator: nn.Module, level: int, scores: Tensor) -> Tensor:
-    """Return the anchors of a level, (h·w·A, 4), row by row as the scores, (1, A, h, w), are flattened."""
-    stride_x, stride_y = generator.strides[level]
-    x = torch.arange(scores.shape[3], dtype=scores.dtype) * stride_x
-    y = torch.arange(scores.shape[2], dtype=scores.dtype) * stride_y
-    y, x = torch.meshgrid(y, x, indexing='ij')
-    shifts = torch.stack([x, y, x, y], dim=2)[:, :, None]  # (h, w, 1, 4)
-    return (shifts + generator.base_anchors[level].to(scores)).reshape(-1, 4)
+def _decode(coder: object, boxes: Tensor, deltas: Tensor, limits: Tensor) -> Tensor:
+    """Move boxes (n, 4) by deltas (n, 4·K), and clip them to the image: (n, K, 4)."""
+    decoded = delta2bbox(boxes, deltas, coder.means, coder.stds).unflatten(1, (-1, 4))
+    return torch.minimum(decoded.clamp(min=0), limits.repeat(2))
 
 
-def _decode(coder: object, boxes: Tensor, deltas: Tensor, limits: Sequence[Tensor]) -> Tensor:
-    """Move boxes (n, 4) by deltas (n, K, 4), and clip them to the image: (n, K, 4)."""
-    dx, dy, dw, dh = (deltas * deltas.new_tensor(coder.stds) + deltas.new_tensor(coder.means)).unbind(2)
-    x1, y1, x2, y2 = boxes[:, None].unbind(2)
-    longest = -math.log(16 / 1000)
-    sides = []
-    for low, high, shift, scale, limit in ((x1, x2, dx, dw, limits[0]), (y1, y2, dy, dh, limits[1])):
-        center = (low + high) / 2 + (high - low) * shift
-        half = (high - low) * scale.clamp(-longest, longest).exp() / 2
-        sides.append([torch.minimum(side.clamp(min=0), limit) for side in (center - half, center + half)])
-    return torch.stack([sides[0][0], sides[1][0], sides[0][1], sides[1][1]], dim=2)
-
-
-def _keep(boxes: Tensor, scores: Tensor, groups: Tensor, cfg: dict, count: int, limits: Sequence[Tensor]) -> Tensor:
+def _keep(boxes: Tensor, scores: Tensor, groups: Tensor, cfg: dict, count: int, limits: Tensor) -> Tensor:
     """Return the rows that NMS keeps in each group of boxes, at most ``count``, by falling score."""
     if not cfg.get('class_agnostic', False):
         # Groups far apart do not overlap. The boxes are inside the image.
-        boxes = boxes + (groups.to(boxes) * (torch.maximum(*limits) + 1))[:, None]
+        boxes = boxes + (groups.to(boxes) * (limits.max() + 1))[:, None]
     kept = nms(boxes, scores, cfg['iou_threshold'])
     # Not argsort: TensorRT sorts at most 3,840 numbers, and thousands of boxes may be kept.
     return kept[scores[kept].topk(_smaller(count, kept.shape[0])).indices]

@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 import torch
 
-from mmstvit.deployment import FORMATS, ExportReport, export, load_exported
+from mmstvit.deployment import FORMATS, ExportedFile, ExportReport, export
 from mmstvit.deployment.agreement import MIN_OBJECTS, compute_references, draw_images, find_errors
 from mmstvit.deployment.export import wrap
-from mmstvit.deployment.metadata import Metadata, Preprocessing
+from mmstvit.deployment.metadata import Metadata
 from mmstvit.errors import UserError
 
 from ..helpers import image
 from .models import make
 
-SUFFIXES = {'onnx': '.onnx', 'openvino': '.xml', 'torch-export': '.pt2'}
+SUFFIXES = {'onnx': '.onnx', 'openvino': '.xml'}
 
 
 def run(kind: str, library: str, format: str, folder: Path, **options: object) -> ExportReport:
@@ -44,13 +44,13 @@ def test_classifier_in_onnx_takes_all_sizes_and_tells_how_to_use_it(tmp_path):
         expected = make('classifier')(x, mode='tensor').softmax(1)
     np.testing.assert_allclose(scores, expected.numpy(), atol=1e-5)
     with pytest.raises(UserError, match='32×32 or more'):  # as PyTorch does
-        load_exported(report.path).run(image(1, 3, 31, 64).numpy())
+        ExportedFile(report.path).run(image(1, 3, 31, 64).numpy())
 
 
 def test_features_of_one_size_are_refused_for_others_and_run_in_batches(tmp_path):
     pytest.importorskip('onnxruntime')
     report = run('segmentor', 'mmseg', 'onnx', tmp_path, shape=(64, 96), batch=2, features=True)
-    file = load_exported(report.path)
+    file = ExportedFile(report.path)
     assert file.shape == (2, 3, 64, 96)
     assert list(file.metadata.outputs) == [f'features_{i}' for i in range(4)]
     x = image(3, 3, 64, 96)
@@ -130,7 +130,7 @@ def test_segmentor_whose_logits_are_resized_otherwise_is_not_left_behind(tmp_pat
 
 @pytest.mark.long
 def test_detector_of_one_size_finds_in_smaller_images_what_mmdetection_finds(detector_file):
-    file = load_exported(detector_file)
+    file = ExportedFile(detector_file)
     assert json.loads(detector_file.with_suffix('.json').read_text())['shape'] == [96, 128]
     program = wrap(make('mask'), 'mmdet', shape=(96, 128))
     for height, width in ((96, 128), (50, 128), (61, 70)):
@@ -146,10 +146,25 @@ def test_detector_of_one_size_finds_in_smaller_images_what_mmdetection_finds(det
 
 
 @pytest.mark.long
+@pytest.mark.parametrize('format', ['onnx', 'openvino'])
+def test_detector_for_several_images_finds_in_each_what_it_finds_alone(format, detector_file, tmp_path):
+    pytest.importorskip('openvino' if format == 'openvino' else 'onnxruntime')
+    report = run('mask', 'mmdet', format, tmp_path, shape=(96, 128), batch=2)
+    assert report.input == [2, 3, 96, 128] and report.errors['images'] == 0
+    images = np.concatenate([draw_images(1, 90, 128, seed=seed).numpy() for seed in (3, 4, 5)])
+    together = ExportedFile(report.path).run(images)  # two, then one
+    one_by_one = [ExportedFile(detector_file).run(image[None]) for image in images]
+    assert sorted({*together['images'].tolist()}) == [0, 1, 2]
+    for i, alone in enumerate(one_by_one):
+        for name in ('boxes', 'scores', 'labels', 'masks'):
+            np.testing.assert_allclose(together[name][together['images'] == i], alone[name], atol=1e-2)
+
+
+@pytest.mark.long
 @pytest.mark.parametrize('at', [0.9999, 'a score'])
 def test_detector_is_compared_below_its_threshold(at, detector_file, tmp_path):
     """Also where the threshold is the score of an object."""
-    found = load_exported(detector_file).run(draw_images(1, 96, 128, seed=0).numpy())
+    found = ExportedFile(detector_file).run(draw_images(1, 96, 128, seed=0).numpy())
     threshold = float(found['scores'][5]) if at == 'a score' else at
     report = export(
         make('mask', **{'model.test_cfg.rcnn.score_thr': threshold}), 'mmdet', 'onnx', tmp_path / 'm.onnx', (96, 128)
@@ -161,7 +176,7 @@ def test_detector_is_compared_below_its_threshold(at, detector_file, tmp_path):
 @pytest.mark.long
 @pytest.mark.parametrize('missing', ['in the file', 'in PyTorch'])
 def test_objects_that_one_side_lacks_are_an_error(missing, detector_file, monkeypatch):
-    file, program = load_exported(detector_file), wrap(make('mask'), 'mmdet', shape=(96, 128))
+    file, program = ExportedFile(detector_file), wrap(make('mask'), 'mmdet', shape=(96, 128))
     ((x, expected),) = compute_references(program, [(1, 96, 128)])
     errors, count = find_errors(file, [(x, expected)])
     assert max(errors.values()) < 1e-3 and count > 3
@@ -186,11 +201,8 @@ def test_detector_with_too_few_objects_is_not_left_behind(tmp_path):
 @pytest.mark.parametrize(
     ('kind', 'library', 'format', 'sizes', 'word'),
     [
-        ('classifier', 'mmpretrain', 'torch-export', {}, '--shape'),
-        ('mask', 'mmdet', 'torch-export', dict(shape=(64, 64)), '--format'),
-        ('mask', 'mmdet', 'onnx', dict(batch=2), '--batch'),
+        ('mask', 'mmdet', 'onnx', dict(batch=0), '--batch'),
         ('classifier', 'mmpretrain', 'onnx', dict(shape=(16, 64), batch=1), '32×32'),
-        ('classifier', 'mmpretrain', 'torch-export', dict(shape=(64, 64), opset=18), '--opset'),
     ],
 )
 def test_request_that_cannot_be_met_names_the_option(kind, library, format, sizes, word, tmp_path):
@@ -209,8 +221,7 @@ def test_missing_package_is_named_with_the_command_that_installs_it(tmp_path, mo
 
 
 def test_names_of_classes_must_be_texts():
-    preprocessing = Preprocessing('RGB', (0.0,) * 3, (1.0,) * 3, 1, 0.0)
-    metadata = Metadata('classification', 'mmpretrain', {'logits': ''}, preprocessing, classes=['a', 'b'])
+    metadata = Metadata('classification', 'mmpretrain', {'logits': ''}, 'RGB', [0.0], [1.0], classes=['a', 'b'])
     assert Metadata.loads(metadata.dumps(), 'a.onnx').classes == ['a', 'b']
     with pytest.raises(UserError, match=r'a\.onnx has no metadata'):
         Metadata.loads(dataclasses.replace(metadata, classes=[{'a': 1}]).dumps(), 'a.onnx')
@@ -226,18 +237,16 @@ def test_file_that_is_none_is_refused(tmp_path):
     graph = onnx.helper.make_graph([same], 'other', [value], [output])
     opset = [onnx.helper.make_opsetid('', 17)]
     onnx.save(onnx.helper.make_model(graph, opset_imports=opset, ir_version=8), tmp_path / 'other.onnx')
-    (tmp_path / 'a.pt2').touch()
     (tmp_path / 'half.xml').touch()
     for name, reason in {
         'damaged.onnx': 'cannot be loaded by onnxruntime',
         'other.onnx': 'no metadata',
-        'a.pt2': 'can execute code',
         'gone.onnx': 'does not exist',
         'half.xml': r'half\.bin, the weights',
         'model.pth': 'not an exported file',
     }.items():
         with pytest.raises(UserError, match=reason):
-            load_exported(tmp_path / name)
+            ExportedFile(tmp_path / name)
 
 
 @pytest.mark.long
@@ -259,13 +268,6 @@ def test_every_model_agrees_in_every_runtime(kind, library, format, tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == files
 
 
-@pytest.mark.long
-def test_torch_export_keeps_the_batch_dynamic(tmp_path):
-    report = run('classifier', 'mmpretrain', 'torch-export', tmp_path, shape=(48, 64))
-    assert report.input == ['batch', 3, 48, 64]
-    assert load_exported(report.path, trust=True).run(image(4, 3, 48, 64).numpy())['logits'].shape == (4, 5)
-
-
 @pytest.mark.parametrize(
     'format', [pytest.param('onnx', marks=pytest.mark.long), pytest.param('openvino', marks=pytest.mark.slow)]
 )
@@ -273,5 +275,5 @@ def test_detector_without_objects_has_empty_outputs(format, tmp_path):
     pytest.importorskip('openvino' if format == 'openvino' else 'onnxruntime')
     model = make('mask', **{'model.test_cfg.rcnn.score_thr': 1.0})
     report = export(model, 'mmdet', format, tmp_path / f'model{SUFFIXES[format]}')
-    found = load_exported(report.path).run(draw_images(1, 64, 64, seed=0).numpy())
+    found = ExportedFile(report.path).run(draw_images(1, 64, 64, seed=0).numpy())
     assert [value.shape for value in found.values()] == [(0, 4), (0,), (0,), (0, 28, 28)]

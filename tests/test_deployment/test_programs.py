@@ -1,6 +1,5 @@
 """Programs with tensors in and out: equal to what the libraries compute."""
 
-import dataclasses
 import json
 
 import numpy as np
@@ -11,7 +10,7 @@ from torch import nn
 
 from mmstvit.deployment.agreement import draw_images
 from mmstvit.deployment.export import wrap
-from mmstvit.deployment.metadata import Metadata, Preprocessing
+from mmstvit.deployment.metadata import Metadata, read_preprocessing
 from mmstvit.deployment.programs import SlicedPool
 from mmstvit.deployment.runtime import to_samples
 from mmstvit.deployment.standalone import normalize, paste_masks, resize_logits
@@ -50,7 +49,7 @@ def test_logits_are_resized_as_by_pytorch(size, align_corners):
 def test_deploy_form_computes_what_the_library_computes(kind):
     options = {'model.data_preprocessor.test_cfg': dict(size_divisor=32)} if kind == 'segmentor' else {}
     program = wrap(make(kind, **options), LIBRARIES[kind])
-    assert program.preprocessing.size_divisor == (32 if options else 1)
+    assert program.settings['size_divisor'] == (32 if options else 1)
     images = [image(2, 3, 64, 96), image(1, 3, 45, 71)]
     with torch.no_grad():
         expected = [program.reference(x) for x in images]
@@ -109,14 +108,15 @@ def test_model_that_cannot_be_exported_is_refused(kind, library, options, word):
 
 
 def test_metadata_survive_as_text():
-    preprocessing = Preprocessing('RGB', (1.0, 2.0, 3.0), (4.0, 5.0, 6.0), 32)
     outputs = dict(boxes='n, 4', scores='n', labels='n')
-    metadata = Metadata('detection', 'mmdet', outputs, preprocessing, ['größer'], [[1, 2, 3]], "[{'a': (1,)}]")
+    preprocessing = 'RGB', [1.0, 2.0, 3.0], [4.0, 5.0, 6.0], 32, 0.0
+    metadata = Metadata('detection', 'mmdet', outputs, *preprocessing, ['größer'], [[1, 2, 3]], [{'a': (1, 2)}])
     assert Metadata.loads(metadata.dumps(), 'x') == metadata
     content = json.loads(metadata.dumps())
     edited = [dict(task='other'), dict(task=[]), dict(outputs=dict(boxes='n, 4')), dict(outputs=None)]
     edited += [dict(color_order='GRB'), dict(mean='abc'), dict(std=[None] * 3), dict(more=1)]
     edited += [dict(min_side='a'), dict(shape=[64]), dict(shape=['a', 'b']), dict(score_thr=None)]
+    edited += [dict(pipeline=[1]), dict(pipeline=None)]
     for text in (None, '', '[]', '{}', '[' * 10**5, *(json.dumps(content | change) for change in edited)):
         with pytest.raises(UserError, match='no metadata'):
             Metadata.loads(text, 'x')
@@ -131,7 +131,7 @@ def test_metadata_survive_as_text():
     ],
 )
 def test_classes_without_names_are_an_error(task, outputs):
-    metadata = Metadata(task, 'mmdet', {}, Preprocessing('RGB', (0.0,), (1.0,)), ['a', 'b'])
+    metadata = Metadata(task, 'mmdet', {}, 'RGB', [0.0], [1.0], classes=['a', 'b'])
     with pytest.raises(UserError, match='3 classes'):
         to_samples(outputs, [BaseDataElement()], metadata)
 
@@ -147,6 +147,5 @@ def test_images_are_prepared_as_the_data_preprocessor_does(kind):
 
             samples = [DetDataSample(metainfo=dict(img_shape=(32, 64)))]
         expected = model.data_preprocessor(dict(inputs=[raw], data_samples=samples), False)['inputs'][0]
-    preprocessing = dataclasses.asdict(Preprocessing.of(model.data_preprocessor))
-    actual = normalize(raw.numpy().transpose(1, 2, 0), preprocessing)
+    actual = normalize(raw.numpy().transpose(1, 2, 0), read_preprocessing(model.data_preprocessor))
     torch.testing.assert_close(torch.from_numpy(actual), expected, rtol=0, atol=1e-5)

@@ -52,11 +52,12 @@ def blobs(height: int, width: int) -> np.ndarray:
     ('kind', 'library', 'pipeline', 'size', 'options'),
     [
         ('classifier', 'mmpretrain', CLASSIFIER, (90, 121), {}),
-        ('segmentor', 'mmseg', SEGMENTOR, (90, 121), {}),
+        ('segmentor', 'mmseg', SEGMENTOR, (90, 121), dict(shape=(80, 96))),
+        pytest.param('segmentor', 'mmseg', SEGMENTOR, (90, 121), {}, marks=pytest.mark.long),
         pytest.param('segmentor', 'mmseg', SEGMENTOR, (131, 97), dict(align_corners=True), marks=pytest.mark.long),
         pytest.param('mask', 'mmdet', DETECTOR, (150, 203), {}, marks=pytest.mark.long),
         # An image whose longer side is the other one is reduced to fit.
-        pytest.param('mask', 'mmdet', DETECTOR, (203, 150), dict(shape=(96, 128)), marks=pytest.mark.long),
+        pytest.param('mask', 'mmdet', DETECTOR, (203, 150), dict(shape=(96, 128), batch=2), marks=pytest.mark.long),
     ],
 )
 def test_it_finds_what_our_runtime_finds(kind, library, pipeline, size, options, tmp_path, monkeypatch):
@@ -85,6 +86,11 @@ def test_it_finds_what_our_runtime_finds(kind, library, pipeline, size, options,
         assert found['boxes'][:, 2].max() <= size[1] + 0.5 and found['boxes'][:, 3].max() > size[0] / 2
 
 
-def test_what_it_does_not_know_is_named():
+def test_what_it_does_not_know_is_named(tmp_path):
     with pytest.raises(ValueError, match='RandomFlip'):
         standalone.run_pipeline(image(8, 8, 3).numpy(), [LOAD, dict(type='mmdet.RandomFlip')])
+    pytest.importorskip('onnxruntime')
+    export(make('classifier'), 'mmpretrain', 'onnx', tmp_path / 'm.onnx', (48, 64), pipeline=CLASSIFIER)
+    write(tmp_path / 'photo.png', blobs(90, 121))
+    with pytest.raises(ValueError, match='takes 48×64 pixels, but the test pipeline made 64×64'):
+        standalone.predict(str(tmp_path / 'm.onnx'), str(tmp_path / 'photo.png'))

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from mmstvit.apis import UserError, predict
-from mmstvit.deployment import Metadata, Preprocessing
+from mmstvit.deployment import Metadata
 
 from ..helpers import metrics
 from ..in_process import run_main
@@ -87,14 +87,14 @@ def test_pipeline_of_a_stranger_is_refused_with_a_remedy_for_files(in_folder):
         onnx.helper.make_graph([node], 'g', [value], [output]), opset_imports=opset, ir_version=8
     )
     entry = model.metadata_props.add(key='mmstvit')
-    metadata = Metadata('classification', 'mmpretrain', {'logits': ''}, Preprocessing('RGB', (0.0,), (1.0,)), ['a'])
-    for pipeline, word in {
-        "[dict(type='os.mkdir', path='made')]": '--trust-checkpoint',
-        "__import__('os').mkdir('made')": 'Export',
-        "[dict(type='LoadImageFromFile'), dict(type='Gone')]": '--trust-checkpoint',
+    metadata = Metadata('classification', 'mmpretrain', {'logits': ''}, 'RGB', [0.0], [1.0], classes=['a'])
+    for kind, word in {
+        'os.mkdir': '--trust-checkpoint',
+        'Gone': '--trust-checkpoint',
         '': 'Export',
     }.items():
-        entry.value = dataclasses.replace(metadata, pipeline=pipeline).dumps()
+        steps = [dict(type='LoadImageFromFile'), dict(type=kind, path='made')] if kind else []
+        entry.value = dataclasses.replace(metadata, pipeline=steps).dumps()
         onnx.save(model, 'm.onnx')
         with pytest.raises(UserError) as refused:
             predict('m.onnx', ['photo.jpg'], 'out')

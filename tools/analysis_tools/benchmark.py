@@ -53,7 +53,7 @@ EPILOG = f"""\
 entries:
   {', '.join(NAMES)}
   CONFIG.py or mmdet::FOLDER/CONFIG.py for the backbone of a config
-  FILE.onnx, .xml or .pt2, an exported file in its own runtime on the CPU
+  FILE.onnx or .xml, an exported file in its own runtime on the CPU
   naive-* is the published algorithm without optimization, on the weights of stvit-*.
 
 options follow the name, each with a plus sign:
@@ -107,7 +107,7 @@ from torch import Tensor, nn
 
 from mmstvit import STViT
 from mmstvit.apis import read_config
-from mmstvit.deployment import is_exported, load_exported
+from mmstvit.deployment import ExportedFile, is_exported
 from mmstvit.models.published import PublishedSTViT
 from mmstvit.ops import describe
 
@@ -150,7 +150,7 @@ def parse_entry(text: str) -> BenchmarkEntry:
 def build_entry(entry: BenchmarkEntry) -> nn.Module:
     """Build the model of an entry with the weights of seed 0."""
     if is_exported(entry.name):
-        model, file = nn.Module(), load_exported(entry.name, trust=True)
+        model, file = nn.Module(), ExportedFile(entry.name)
         model.forward = lambda images: list(file.run(images.numpy()).values())
         return model
     if entry.name in NAMES and entry.name not in OTHERS:

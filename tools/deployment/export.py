@@ -1,4 +1,4 @@
-"""Export a trained model to ONNX, OpenVINO or torch.export.
+"""Export a trained model to ONNX or OpenVINO.
 
 The file is compared in its own runtime with the model in PyTorch, at several sizes and batches; if they disagree, it is
 removed. Class names, colors and the preparation of images are in its metadata.
@@ -30,14 +30,15 @@ def parse_args() -> argparse.Namespace:
     parser = make_parser(__doc__)
     parser.add_argument('config', help='config file path or name')
     parser.add_argument('checkpoint', help='checkpoint file')
-    parser.add_argument(
-        '--format', choices=['onnx', 'openvino', 'torch-export'], required=True, help='format of the file'
-    )
+    parser.add_argument('--format', choices=['onnx', 'openvino'], required=True, help='format of the file')
     sizes = parser.add_mutually_exclusive_group()
     sizes.add_argument('--shape', type=positive, nargs=2, metavar=('H', 'W'), help='height and width of all images')
     sizes.add_argument('--dynamic', action='store_true', help='images of any size (the default)')
     parser.add_argument(
-        '--batch', type=parse_batch, metavar='N', help='images at once: a number or "any" (1 with --shape, else any)'
+        '--batch',
+        type=parse_batch,
+        metavar='N',
+        help='images at once: a number, or "any" except for detectors (1 with --shape and for detectors, else any)',
     )
     parser.add_argument(
         '--out',
@@ -51,10 +52,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--opset', type=positive, metavar='N', help="version of ONNX's operators (17)")
     add_cfg_options(parser)
     add_trust(parser)
-    args = parser.parse_args()
-    if args.batch is None:
-        args.batch = 1 if args.shape else 0
-    return args
+    return parser.parse_args()
 
 
 def print_report(report: 'ExportReport') -> None:
@@ -102,7 +100,7 @@ def main() -> None:
                 args.format,
                 out,
                 args.shape,
-                args.batch or None,
+                args.batch,
                 predictor.classes,
                 predictor.colors,
                 predictor.steps,

@@ -7,16 +7,15 @@ Example::
 
 import argparse
 
-from mmstvit.command_line import add_common_arguments, add_trust, make_parser, user_errors
+from mmstvit.command_line import add_common_arguments, make_parser, user_errors
 
 
 def parse_args() -> argparse.Namespace:
     """Parse the command line."""
     parser = make_parser(__doc__)
     parser.add_argument('config', help='config file path or name')
-    parser.add_argument('file', help='exported file (.onnx, .xml, .pt2)')
+    parser.add_argument('file', help='exported file (.onnx, .xml)')
     parser.add_argument('--work-dir', help='the dir to save the file containing evaluation metrics')
-    add_trust(parser)
     add_common_arguments(parser)
     return parser.parse_args()
 

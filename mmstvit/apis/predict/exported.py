@@ -8,10 +8,10 @@ from mmengine.registry import DefaultScope
 
 from mmstvit.compat import registered_types_only
 from mmstvit.dependencies import require_library
-from mmstvit.deployment import ExportedModel, load_exported
+from mmstvit.deployment import ExportedFile, ExportedModel
 from mmstvit.drawing import class_colors
 from mmstvit.errors import UserError
-from mmstvit.fileio import check_pipeline, parse_config
+from mmstvit.fileio import check_pipeline
 
 from ..config import complete_config
 from .predictor import Predictor
@@ -25,24 +25,20 @@ def load_exported_predictor(path: str, trust: bool) -> Iterator[Predictor]:
 
     Args:
         path: The file.
-        trust: Build whatever the pipeline in the file names, and load formats that can execute code.
+        trust: Build whatever the pipeline in the file names.
 
     Raises:
         UserError: The file cannot be used.
     """
-    model = ExportedModel(load_exported(path, trust))
+    model = ExportedModel(ExportedFile(path))
     metadata = model.metadata
-    with _remedy(_AGAIN):
-        pipeline = parse_config(f'pipeline = {metadata.pipeline or None}')['pipeline']
-    if not isinstance(pipeline, list):
-        raise UserError(f'{path} does not hold a test pipeline, by which images are read.', _AGAIN)
-    if not metadata.classes:
-        raise UserError(f'{path} does not hold the names of the classes.', _AGAIN)
+    if not (metadata.pipeline and metadata.classes):
+        raise UserError(f'{path} does not hold the names of the classes and the test pipeline.', _AGAIN)
     if not trust:
         with _remedy('Pass --trust-checkpoint if you trust the source.'):
             require_library(metadata.library)
-            check_pipeline(pipeline, 'pipeline', metadata.library)
-    dataset = dict(pipeline=pipeline)
+            check_pipeline(metadata.pipeline, 'pipeline', metadata.library)
+    dataset = dict(pipeline=metadata.pipeline)
     cfg = Config(dict(model=dict(), test_dataloader=dict(dataset=dataset), default_scope=metadata.library))
     cfg = complete_config(cfg, path, None)
     with contextlib.ExitStack() as stack:
