@@ -61,6 +61,7 @@ for place, command in {
     'when resuming': f'{TRAIN} --resume harmful.pth',
     'in a file to convert': f'{TO_MM} harmful.pth converted.pth',
     'in a file to publish': f'{PUBLISH} harmful.pth published.pth',
+    'in a file to deploy': f'{DEPLOY} harmful.pth deployed.pth',
 }.items():
 
     @case(f'code that would be executed, {place}', command, 'harmful.pth', 'mkdir', 'safetensors')
@@ -71,11 +72,17 @@ for place, command in {
 case('an address of an object store', f'{TEST} s3://bucket/a.pth', 's3://bucket/a.pth', '--trust-checkpoint')
 
 
-@case('NaN in a weight', f'{TEST} nan.pth', 'nan.pth', 'backbone.stages.1.0.attn.qkv.weight', 'NaN')
-def _() -> None:
-    bad = weights()
-    bad['backbone.stages.1.0.attn.qkv.weight'][3, 5] = float('nan')
-    save(dict(state_dict=bad), 'nan.pth')
+for place, command in {
+    'to test': f'{TEST} nan.pth',
+    'to publish': f'{PUBLISH} nan.pth published.pth',
+    'to deploy': f'{DEPLOY} nan.pth deployed.pth',
+}.items():
+
+    @case(f'NaN in a weight {place}', command, 'nan.pth', 'backbone.stages.1.0.attn.qkv.weight', 'NaN')
+    def _() -> None:
+        bad = weights()
+        bad['backbone.stages.1.0.attn.qkv.weight'][3, 5] = float('nan')
+        save(dict(state_dict=bad), 'nan.pth')
 
 
 @case('Inf in published weights to convert', f'{TO_MM} published.pth converted.pth', 'published.pth', 'Inf')

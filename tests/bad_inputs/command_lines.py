@@ -86,7 +86,12 @@ case(
 )
 
 
-@case('scenes into a folder with other files', 'tools/dataset_converters/scenes.py --out-dir photos', 'photos', code=2)
+@case(
+    'scenes into a folder with other files',
+    'tools/dataset_converters/scenes.py --out-dir photos --force',
+    'photos',
+    code=2,
+)
 def _() -> None:
     Path('photos').mkdir()
     Path('photos/holiday.jpg').write_text('precious')

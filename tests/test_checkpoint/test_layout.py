@@ -14,7 +14,6 @@ from mmstvit.errors import CheckpointError
 from ..helpers import DATA, assert_equal, meta_classifier, official_shapes, published_weights, tiny
 
 SIZES = ['small', 'base', 'large']
-CONSTANT = re.compile(r'layers\.\d\.blocks\.\d+\.attn\.(unfold|fold)\.weights')
 
 
 @pytest.mark.parametrize('size', SIZES)
@@ -23,10 +22,6 @@ class TestPublishedSizes:
         expected = {key: tuple(value.shape) for key, value in meta_classifier(size).state_dict().items()}
         assert {key: tuple(value.shape) for key, value in convert_official(published_weights(size)).items()} == expected
 
-    def test_only_constants_are_dropped(self, size):
-        dropped = {key for key, value in published_weights(size).items() if not convert_official({key: value})}
-        assert dropped == {key for key in published_weights(size) if CONSTANT.fullmatch(key)}
-
 
 @pytest.fixture
 def weights() -> dict[str, Tensor]:
@@ -34,13 +29,11 @@ def weights() -> dict[str, Tensor]:
     return torch.load(DATA / 'padded_layerscale.pt', weights_only=True)['state_dict']
 
 
-class TestConversion:
-    def test_input_is_not_changed(self, weights):
-        before = copy.deepcopy(weights)
-        convert_official(weights)
-        assert list(weights) == list(before)
-        assert all(torch.equal(weights[key], before[key]) for key in before)
-        assert all(weights[key].shape == before[key].shape for key in before)
+def test_input_is_not_changed(weights):
+    before = copy.deepcopy(weights)
+    convert_official(weights)
+    assert list(weights) == list(before)
+    assert_equal(weights, before)
 
 
 class TestRefusal:
@@ -56,15 +49,18 @@ class TestRefusal:
         assert "under 'model'" in caught.value.remedy
         assert "'epoch'" in str(caught.value)
 
-    @pytest.mark.parametrize('value', [[], {}])
-    def test_other_types_are_refused(self, value):
-        with pytest.raises(ValueError, match='a state dict with at least one key is needed'):
-            convert_official(value)
-
-    @pytest.mark.parametrize('entry', [{3: torch.ones(1)}, {'head.weight': 'text'}])
-    def test_entries_other_than_named_tensors_are_refused(self, entry):
-        with pytest.raises(ValueError, match=f'1 of 1 entries .*{next(iter(entry))!r}'):
-            convert_official(entry)
+    @pytest.mark.parametrize(
+        ('content', 'words'),
+        [
+            ([], 'a state dict with at least one key is needed'),
+            ({}, 'a state dict with at least one key is needed'),
+            ({3: torch.ones(1)}, '1 of 1 entries .*3'),
+            ({'head.weight': 'text'}, "1 of 1 entries .*'head.weight'"),
+        ],
+    )
+    def test_what_is_no_state_dict_is_refused(self, content, words):
+        with pytest.raises(ValueError, match=words):
+            convert_official(content)
 
     def test_a_block_with_an_absurd_number_is_unknown(self, weights):
         key = f'layers.0.blocks.{"9" * 5000}.gamma_1'
@@ -77,22 +73,6 @@ class TestReverse:
     def test_keys_shapes_and_order_are_the_official_ones(self, size):
         converted = convert_to_official(meta_classifier(size).state_dict())
         assert [(key, tuple(value.shape)) for key, value in converted.items()] == list(official_shapes(size).items())
-
-    def test_official_ours_official_bit_for_bit(self, weights):
-        back = convert_to_official(convert_official(weights))
-        assert list(back) == list(weights)
-        assert_equal(back, weights)
-        assert all(back[key].dtype == weights[key].dtype for key in weights)
-
-    @pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float64])
-    def test_ours_official_ours_in_every_dtype(self, weights, dtype):
-        ours = {
-            key: value.to(dtype) if value.is_floating_point() else value
-            for key, value in convert_official(weights).items()
-        }
-        published = convert_to_official(ours)
-        assert_equal(convert_official(published), ours)
-        assert {value.dtype for value in published.values()} == {dtype, torch.int64}
 
     @pytest.mark.parametrize('key', ['stages.0.0.gamma1', 'backbone.stages.4.0.gamma1', 'rpn_head.conv.weight'])
     def test_unknown_keys_are_named(self, weights, key):

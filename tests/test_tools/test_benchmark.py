@@ -155,10 +155,3 @@ def test_a_wrong_command_is_refused_before_anything_starts(run, monkeypatch, arg
     with pytest.raises(SystemExit, match=f'^error: .*{message}') as caught:
         run(*args)
     assert '\n' not in str(caught.value)
-
-
-@pytest.mark.parametrize('args', [['--shape', '64', '0'], ['--steps', '0'], ['--baseline', 'swin-tiny']])
-def test_a_wrong_option_is_refused_by_the_parser(run, capsys, args):
-    with pytest.raises(SystemExit) as caught:
-        run('stvit-nano', *args)
-    assert caught.value.code == 2 and args[0] in capsys.readouterr().err

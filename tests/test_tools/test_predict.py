@@ -285,12 +285,6 @@ def test_an_interrupt_completes_the_files(library, file, checkpoints, in_folder,
     assert [name for name in names if name != 'file'] == ['0.jpg', '1.jpg']
 
 
-def test_nothing_readable_is_an_error_and_leaves_no_folder(checkpoints, in_folder):
-    with pytest.raises(UserError, match=r'gone\.jpg: the file does not exist'):
-        predict(checkpoints['mmpretrain'], ['gone.jpg'], 'out')
-    assert not Path('out').exists()
-
-
 def test_names_that_collide_stay_apart(checkpoints, in_folder):
     for i, name in enumerate(['x/1.jpg', 'y/1.jpg', 'y/a.jpg', 'y/a.png', 'y/z/1.jpg', 'other.jpg']):
         write(in_folder / name, draw(i))
@@ -312,15 +306,6 @@ def test_folder_with_links_and_with_earlier_results(checkpoints, in_folder):
         assert predict(checkpoints['mmseg'], [given], f'photos/{out}').count == 2
         maps = in_folder / 'photos' / out / 'maps'
         assert sorted(path.relative_to(maps).as_posix() for path in maps.rglob('*.png')) == ['a.png', 'linked/b.png']
-
-
-def test_folder_with_files_is_not_written_to(checkpoints, in_folder):
-    write(in_folder / 'a.png', draw(0))
-    (in_folder / 'out').mkdir()
-    (in_folder / 'out/mine.txt').touch()
-    with pytest.raises(UserError, match='out exists and is not an empty folder'):
-        predict(checkpoints['mmpretrain'], ['a.png'], 'out')
-    assert [path.name for path in Path('out').iterdir()] == ['mine.txt']
 
 
 def test_video_gives_a_video_and_results_of_every_frame(checkpoints, in_folder):
@@ -353,7 +338,7 @@ def test_config_of_another_file_and_classes_of_the_checkpoint(change, in_folder)
         predict(change(cfg='', dataset_meta=dict(classes=('k', 'l', 'm'))), ['a.png'], 'wrong', config='config.py')
 
 
-def test_checkpoint_without_config_or_of_another_model_is_refused(checkpoints, change, in_folder):
+def test_what_cannot_be_predicted_is_refused(checkpoints, change, in_folder):
     write(in_folder / 'a.png', draw(0))
     weights = torch.load(checkpoints['mmpretrain'])['state_dict']
     torch.save(dict(state_dict=weights), 'bare.pth')
@@ -366,7 +351,14 @@ def test_checkpoint_without_config_or_of_another_model_is_refused(checkpoints, c
         predict(checkpoints['mmpretrain'], ['a.png'], 'out', device='nonsense')
     with pytest.raises(UserError, match='does not exist'):
         predict('gone.pth', ['a.png'], 'out')
+    with pytest.raises(UserError, match=r'gone\.jpg: the file does not exist'):
+        predict(checkpoints['mmpretrain'], ['gone.jpg'], 'out')
     assert not Path('out').exists()
+    Path('mine').mkdir()
+    Path('mine/notes.txt').touch()
+    with pytest.raises(UserError, match='mine exists and is not an empty folder'):
+        predict(checkpoints['mmpretrain'], ['a.png'], 'mine')
+    assert [path.name for path in Path('mine').iterdir()] == ['notes.txt']
 
 
 HARM = "__import__('pathlib').Path('harmed').touch()"
@@ -377,20 +369,25 @@ HARM = "__import__('pathlib').Path('harmed').touch()"
     [
         ('unused', f'# ends here\n{HARM}'),
         ('model.backbone', dict(type='os.mkdir', path='harmed')),
-        ('model.head.loss.class_weight', 'weights.pkl'),
+        ('model.backbone.type', 'harmful'),  # MMEngine imports a type that is not registered, even one without a dot
         ('test_dataloader.dataset.pipeline.1', dict(type='os.mkdir', path='harmed')),
+        ('test_dataloader.dataset.pipeline.1.type', 'harmful'),
         ('test_dataloader.dataset.type', 'harmful.registry'),
         ('tta_model', dict(type='os.mkdir', path='harmed')),
     ],
 )
-def test_stored_config_that_would_execute_code_is_refused(key, value, change, in_folder):
+def test_stored_config_that_would_execute_code_is_refused(key, value, change, in_folder, monkeypatch):
+    """The kinds of code are tried in tests/test_fileio/test_configs.py."""
     write(in_folder / 'a.png', draw(0))
+    (in_folder / 'harmful.py').write_text(HARM)
+    monkeypatch.syspath_prepend(in_folder)
     cfg = make_config('mmpretrain')
     cfg.merge_from_dict({key: dict(value, _delete_=True) if isinstance(value, dict) else value})
     text = dump(cfg).replace(repr(value), value) if key == 'unused' else dump(cfg)
-    with pytest.raises(UserError, match=r'Nothing was executed.*--config FILE'):
+    with pytest.raises(UserError, match=r'--config FILE'):
         predict(change(cfg=text), ['a.png'], 'out', tta=True)
-    assert sorted(path.name for path in Path().iterdir()) == ['a.png', 'changed.pth']
+    assert sorted(path.name for path in Path().iterdir()) == ['a.png', 'changed.pth', 'harmful.py']
+    assert 'harmful' not in sys.modules
 
 
 @pytest.mark.parametrize(('channels', 'depths'), [(32, 1_000_000), (8192, 1)], ids=['deep', 'wide'])
@@ -409,20 +406,6 @@ def test_trusted_config_may_name_any_class(change, in_folder):
     with pytest.raises(UserError, match=r'model\.backbone\.type'):
         predict(change(cfg=dump(cfg)), ['a.png'], 'out')
     assert predict(change(cfg=dump(cfg)), ['a.png'], 'out', trust=True).count == 1
-
-
-@pytest.mark.parametrize('key', ['model.backbone', 'test_dataloader.dataset.pipeline.1'])
-def test_modules_are_not_imported_by_the_name_of_a_type(key, change, in_folder, monkeypatch):
-    """MMEngine imports a type that is not registered, even one without a dot."""
-    write(in_folder / 'a.png', draw(0))
-    (in_folder / 'harmful.py').write_text(HARM)
-    monkeypatch.syspath_prepend(in_folder)
-    cfg = make_config('mmpretrain')
-    cfg.merge_from_dict({f'{key}.type': 'harmful'})
-    with pytest.raises(UserError, match=r'harmful.*not registered in mmpretrain.*--config FILE'):
-        predict(change(cfg=dump(cfg)), ['a.png'], 'out')
-    assert not Path('harmed').exists()
-    assert 'harmful' not in sys.modules
 
 
 def test_the_state_of_the_optimizer_and_the_weights_of_the_file_are_freed(checkpoints, in_folder):

@@ -42,7 +42,7 @@ def published(output: str) -> Path:
     return Path(name)
 
 
-def test_weights_and_metadata_are_kept_and_the_name_has_the_hash(trained, convert):
+def test_weights_and_metadata_are_kept_and_the_name_has_the_hash(trained, convert, refused):
     torch.save(trained, 'epoch_3.pth')
     output = convert(publish_model, 'epoch_3.pth', 'new/stvit.pth')
     path = published(output)
@@ -54,6 +54,7 @@ def test_weights_and_metadata_are_kept_and_the_name_has_the_hash(trained, conver
     assert_equal(content['state_dict'], trained['state_dict'])
     assert path.stat().st_size < Path('epoch_3.pth').stat().st_size / 2
     assert re.search(r'left out +message_hub, optimizer, param_schedulers$', output, re.MULTILINE)
+    refused(rf'{path} exists.*--force', publish_model, 'epoch_3.pth', 'new/stvit.pth')
 
 
 def test_torch_hub_accepts_name_and_content(trained, convert):
@@ -83,15 +84,3 @@ def test_weights_alone_and_parameters(convert):
     assert_equal(weights, model.state_dict())
     assert {type(value) for value in weights.values()} == {torch.Tensor}
     assert re.search(r'left out +nothing$', output, re.MULTILINE)
-
-
-def test_an_existing_file_needs_force(trained, convert, refused):
-    torch.save(trained, 'epoch_3.pth')
-    path = published(convert(publish_model, 'epoch_3.pth', 'stvit.pth'))
-    refused(rf'{path} exists.*--force', publish_model, 'epoch_3.pth', 'stvit.pth')
-    assert published(convert(publish_model, 'epoch_3.pth', 'stvit.pth', '--force')) == path
-
-
-def test_nan_is_refused(refused, tmp_path):
-    torch.save({'state_dict': {'a': torch.tensor([1, torch.nan])}}, tmp_path / 'strange.pth')
-    refused(r'strange\.pth has NaN or Inf in 1 of 1 tensors.* a ', publish_model, 'strange.pth', 'new.pth')

@@ -24,7 +24,6 @@ from ..fork_server import fork
 from ..helpers import (
     NANO,
     TINY,
-    Harm,
     assert_equal,
     batch_norms,
     config_path,
@@ -144,30 +143,11 @@ def test_a_published_file(weights, run):
     assert_equal(ours, theirs)
 
 
-NAN = 'backbone.stages.2.1.ffn.fc1.weight'
-NORM = 'neck.norm.running_mean'
-# Content of a file, made of the weights of a classifier, and the message.
-STRANGE = {
-    'code': (lambda w: {'state_dict': w, 'meta': Harm(os.mkdir, 'made')}, r'call \S*mkdir\. Nothing was executed'),
-    'another model': (lambda w: {'fc.weight': torch.ones(1)}, r'strange\.pth is missing .* backbone weights'),
-    'less': (lambda w: {key: w[key] for key in w if key != NORM}, r'strange\.pth does not fit .* key\(s\)'),
-    'more': (lambda w: {**w, 'extra': torch.ones(1)}, r'strange\.pth does not fit .* key\(s\)'),
-    'NaN': (lambda w: {**w, NAN: w[NAN] * torch.nan}, rf'strange\.pth has NaN or Inf in 1 of .*{re.escape(NAN)} '),
-}
-
-
 class TestRefused:
-    @pytest.mark.parametrize('kind', STRANGE)
-    def test_other_files(self, kind, weights, refused, tmp_path):
-        content, message = STRANGE[kind]
-        torch.save(content(weights), tmp_path / 'strange.pth')
-        refused(message, config_path(CLASSIFIER), 'strange.pth', 'deployed.pth')
+    """What tests/bad_inputs has no case for."""
 
-    def test_an_existing_file_unless_forced(self, weights, run, refused, tmp_path):
-        (tmp_path / 'deployed.pth').write_text('precious')
-        refused('deployed.pth exists.*--force', config_path(CLASSIFIER), 'trained.pth', 'deployed.pth')
-        refused('is the input file', config_path(CLASSIFIER), 'trained.pth', 'trained.pth', '--force')
-        run(config_path(CLASSIFIER), 'trained.pth', 'deployed.pth', '--force')
+    def test_weights_of_the_deploy_form(self, weights, run, refused):
+        run(config_path(CLASSIFIER), 'trained.pth', 'deployed.pth')
         refused('weights are of the deploy form', config_path(CLASSIFIER), 'deployed.pth', 'again.pth')
 
     @pytest.mark.parametrize('module', ['backbone', 'neck'])

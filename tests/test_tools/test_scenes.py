@@ -118,13 +118,6 @@ def test_other_scenes_are_replaced_with_force_only(main, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ['scenes']
 
 
-def test_other_folders_are_not_touched(main, tmp_path):
-    (tmp_path / 'precious.txt').write_text('mine')
-    code, _, error = main('--out-dir', tmp_path, '--force')
-    assert code == 2 and 'was not made by this tool' in error
-    assert [p.name for p in tmp_path.iterdir()] == ['precious.txt']
-
-
 @pytest.mark.parametrize(('option', 'value'), [('--train', 0), ('--val', -1), ('--max-objects', 0), ('--size', 1000)])
 def test_invalid_number(main, tmp_path, option, value):
     code, _, error = main('--out-dir', tmp_path / 'scenes', option, value)

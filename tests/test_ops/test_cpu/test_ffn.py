@@ -47,18 +47,6 @@ def test_values_and_gradients(shape):
     assert_near(actual, values_and_gradients(super_token.conv_ffn, inputs), 2e-6)
 
 
-@pytest.mark.parametrize('shape', SHAPES)
-def test_strips_cover_every_row_of_every_image_once(shape):
-    x = image(*shape)
-    count = torch.zeros(shape[:2])
-    strips = ffn._strips(x, 4 * shape[-1])
-    assert len(strips) > 1
-    for images, above, top, bottom, below in strips:
-        count[images, top:bottom] += 1
-        assert above == (top > 0) and below == (bottom < shape[1])
-    assert (count == 1).all()
-
-
 def test_values_do_not_depend_on_gradients():
     inputs = arguments((2, 37, 11, 8))
     expected = conv_ffn(*inputs)
@@ -118,20 +106,6 @@ class TestLayer:
         real = ffn._strips
         monkeypatch.setattr(ffn, '_strips', lambda *a: calls.append(1) or real(*a))
         return calls
-
-    def test_only_large_maps_are_cut(self, monkeypatch):
-        monkeypatch.setattr(ffn, 'LARGE_BYTES_WITH_GRAD', 24_000)
-        calls, layer = self.count(monkeypatch), self.build()
-        with torch.no_grad():
-            layer(image(1, 9, 10, 8))  # 4 bytes × 32 channels for every token
-            assert not calls
-            layer(image(1, 10, 10, 8))
-            assert calls
-        calls.clear()
-        layer(image(1, 18, 10, 8))
-        assert not calls
-        layer(image(1, 19, 10, 8))
-        assert calls
 
     @pytest.mark.parametrize(
         'change',
