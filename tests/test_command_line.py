@@ -8,10 +8,9 @@ import sys
 
 import pytest
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
-from torch.utils.data import DataLoader
 
 from mmstvit.command_line import add_cfg_options, count, make_parser, order_arguments, positive, user_errors
-from mmstvit.errors import DataError, UserError
+from mmstvit.errors import UserError
 
 
 @pytest.mark.parametrize('pair', ['model.backbone.arch', '"a.b"=1', "'a'=1", 'a..b=1', '=1', 'a b=1'])
@@ -67,22 +66,6 @@ def test_a_reader_of_the_output_may_end_early():
     command = f'{shlex.quote(sys.executable)} -c {shlex.quote(program)} | head -c 1'
     done = subprocess.run(command, shell=True, capture_output=True, text=True)
     assert (done.stdout, done.stderr) == ('x', '')
-
-
-class Broken:
-    """A dataset with one image, which cannot be read."""
-
-    def __len__(self) -> int:
-        return 1
-
-    def __getitem__(self, index: int) -> None:
-        raise DataError('cannot read a.jpg.', 'Delete it.')
-
-
-def test_an_error_in_a_worker_ends_a_tool_without_its_traceback():
-    with pytest.raises(SystemExit) as done, user_errors():
-        list(DataLoader(Broken(), num_workers=1))
-    assert done.value.code == 'error: cannot read a.jpg. Delete it.'
 
 
 @pytest.mark.parametrize(

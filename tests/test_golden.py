@@ -9,12 +9,13 @@ from torch import Tensor, nn
 
 from mmstvit import STViT, STViTNeck
 from mmstvit.checkpoint import convert_official
+from mmstvit.models.published import PublishedSTViT
 from mmstvit.ops import use_backend
 
 from .helpers import DATA, assert_equal, assert_near, batch_norms, gradients, relative_error
 
 CASES = ['divisible', 'padded_layerscale', 'two_iterations', 'one_supertoken', 'train_mode']
-BACKENDS = ['cpu', 'torch', 'naive']
+BACKENDS = ['cpu', 'torch', 'naive', 'published']  # the last is PublishedSTViT on our weights
 TOLERANCE = 1e-5
 TOLERANCE_FP64 = 1e-12
 
@@ -61,8 +62,9 @@ def run(case: str, backend: str, dtype: torch.dtype = torch.float32, device: str
     model.to(device, dtype).train(data['train'])
     before = {name: buffer.clone() for name, buffer in model.named_buffers()}
     x = data['input'].to(device, dtype, copy=True).requires_grad_()
-    with use_backend(backend), torch.backends.cudnn.flags(allow_tf32=False):
-        features = model['backbone'](x)
+    backbone = PublishedSTViT(model['backbone']) if backend == 'published' else model['backbone']
+    with use_backend('auto' if backend == 'published' else backend), torch.backends.cudnn.flags(allow_tf32=False):
+        features = backbone(x)
         logits = model['head']['fc'](model['neck'](features)[0])
         outputs = [*features, logits]
         loss = sum((y * g.to(x)).sum() for y, g in zip(outputs, data['cotangents'], strict=True))

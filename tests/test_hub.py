@@ -41,11 +41,6 @@ class TestMMPreTrain:
         with pytest.warns(UserWarning, match='Unable to find pre-defined checkpoint'):  # nothing is published: see docs
             mmpretrain.get_model('stvit-nano_scenes', pretrained=True)
 
-    def test_missing_mmpretrain_is_named_with_the_command_that_installs_it(self, monkeypatch):
-        monkeypatch.setitem(sys.modules, 'mmpretrain', None)
-        with pytest.raises(ImportError, match=r'mmpretrain.*pip install onedl-mmpretrain'):
-            mmstvit.register_models()
-
     def test_sources_that_are_not_installed_are_refused(self, names, monkeypatch, tmp_path):
         monkeypatch.setattr(hub, '_MIM', tmp_path)
         with pytest.raises(UserError, match=r'metafile\.yml') as raised:

@@ -2,7 +2,6 @@
 
 import email
 import os
-import re
 import subprocess
 import sys
 import venv
@@ -14,7 +13,7 @@ import modelindex
 import pytest
 
 import mmstvit
-from mmstvit.dependencies import COMMANDS, CORE
+from mmstvit.dependencies import CORE
 
 from .helpers import ROOT
 
@@ -85,23 +84,8 @@ def test_a_wheel_trains_without_a_checkout(installed, workspace):
     command = ['mmstvit', 'train', 'mmstvit::imagenet/stvit-nano_scenes.py', '--work-dir', 'run']
     run(installed, *command, '--cfg-options', *options, cwd=workspace)
     assert (workspace / 'run' / 'epoch_1.pth').is_file()
-
-
-@pytest.mark.long
-def test_every_command_of_a_wheel_has_help(installed, tmp_path):
-    code = """if True:
-        import contextlib, sys
-        from mmstvit import doctor
-        from mmstvit.__main__ import COMMANDS, main
-        for name in COMMANDS:
-            sys.argv = ['mmstvit', name, '--help']
-            with contextlib.suppress(SystemExit):
-                main()
-        print(doctor.check_installation())
-    """
-    printed = run(installed, 'python', '-c', code, cwd=tmp_path)
-    assert re.findall(r'^usage: (mmstvit \S+)', printed, re.MULTILINE) == [f'mmstvit {name}' for name in COMMANDS]
-    assert printed.splitlines()[-1].startswith(str(installed.parent))
+    code = 'from mmstvit import doctor; print(doctor.check_installation())'
+    assert run(installed, 'python', '-c', code, cwd=workspace).startswith(str(installed.parent))
 
 
 def test_an_editable_install_links_configs_and_tools_into_the_checkout():
@@ -163,9 +147,3 @@ def test_the_metadata_of_a_wheel(wheel):
         assert any(r.startswith(name) for r in onedl)
     # pip would build mmcv in isolation, without torch and so without its operators.
     assert not [r for r in onedl if 'mmcv' in r]
-
-
-def test_the_citation_names_the_paper():
-    citation = mmengine.load(ROOT / 'CITATION.cff', file_format='yaml')
-    paper = citation['preferred-citation']
-    assert citation['cff-version'] and paper['url'] == PAPER and paper['authors'][0]['family-names'] == 'Huang'

@@ -104,14 +104,6 @@ class TestUnknownName:
         with DefaultScope.overwrite_default_scope('mmdet'), pytest.raises(KeyError, match='mmstvit::dataset'):
             mmengine.registry.DATASETS.build({'type': 'mmstvit.CocoDataset'})
 
-    def test_no_library_to_look_in(self):
-        with DefaultScope.overwrite_default_scope('mmstvit'), pytest.raises(KeyError, match='mmstvit::dataset'):
-            mmengine.registry.DATASETS.build({'type': 'CocoDataset'})
-
-
-def test_full_path_of_a_class_is_found():
-    assert mmengine.registry.MODELS.get('mmstvit.models.stvit.STViT') is mmstvit.STViT
-
 
 def test_mmstvit_is_never_the_default_scope():
     with pytest.raises(ValueError, match='mmdet'):

@@ -1,7 +1,6 @@
 """Training and test runs from published, averaged and trusted checkpoints."""
 
 import os
-from pathlib import Path
 
 import pytest
 import torch
@@ -9,7 +8,7 @@ import torch
 from mmstvit.checkpoint import convert_to_official
 
 from ..fork_server import fork
-from ..helpers import NANO, TINY_CLASSIFIER, Harm, assert_equal, config_path, metrics, save_untrained
+from ..helpers import NANO, Harm, config_path, metrics, save_untrained
 
 CONFIG = config_path(NANO['mmpretrain'])
 
@@ -26,29 +25,6 @@ def test_test_py_loads_a_published_file_and_executes_a_trusted_one(workspace):
     table = done.stdout[done.stdout.index('weights of') :].splitlines()
     assert table[1].split() == ['loaded', str(len(model.state_dict()))]
     assert [line.split()[-1] for line in table[2:6]] == ['0'] * 4
-
-
-@pytest.mark.long
-def test_averaged_weights_are_saved_and_resumed(workspace):
-    """Resume a run with EMAHook: weights, average and log are those of a run without interruption."""
-    (workspace / 'ema.py').write_text(
-        f"_base_ = '{TINY_CLASSIFIER}'\ncustom_hooks = [dict(type='EMAHook', momentum=0.5)]\n"
-        'train_cfg = dict(max_epochs=2)\ndefault_hooks = dict(checkpoint=dict(max_keep_ckpts=-1))\n'
-    )
-    whole = fork('train.py', 'ema.py', '--work-dir', 'whole', cwd=workspace)
-    assert whole.returncode == 0, whole.stderr[-3000:]
-    parts = Path('parts')
-    copied = workspace / parts / 'epoch_1.pth'
-    copied.parent.mkdir()
-    copied.write_bytes((workspace / 'whole' / 'epoch_1.pth').read_bytes())
-    done = fork('train.py', 'ema.py', '--work-dir', parts, '--resume', copied, cwd=workspace)
-    assert done.returncode == 0, done.stderr[-3000:]
-    read = {name: torch.load(workspace / name / 'epoch_2.pth', weights_only=False) for name in ('whole', 'parts')}
-    for kind in ('state_dict', 'ema_state_dict'):
-        assert_equal(read['parts'][kind], read['whole'][kind])
-    assert list(read['parts']['message_hub']['log_scalars']['train/loss'].data[0]) == list(
-        read['whole']['message_hub']['log_scalars']['train/loss'].data[0]
-    ), 'the log goes on'
 
 
 @pytest.mark.long

@@ -1,4 +1,4 @@
-"""A run that is killed and resumed ends with the same weights as a run that is not."""
+"""A run with EMAHook that is killed and resumed ends with the same weights, averages and log as one that is not."""
 
 import signal
 import subprocess
@@ -15,7 +15,7 @@ CONFIG = HERE / 'tiny_classifier.py'
 # Three iterations per epoch.
 SABOTAGE = """
 custom_imports = dict(imports=['sabotage'])
-custom_hooks = [dict(type='Sabotage')]
+custom_hooks = [dict(type='Sabotage'), dict(type='EMAHook', momentum=0.5)]
 train_dataloader = dict(dataset=dict(indices=24))
 """
 ITERATIONS = """
@@ -46,9 +46,11 @@ def train(folder):
 
 
 def state(path: Path) -> dict:
-    """Read weights, optimizer state and learning rates of a checkpoint, as tensors by name."""
+    """Read weights, their average, optimizer state, learning rates and the logged losses, as tensors by name."""
     checkpoint = torch.load(path, weights_only=False)
     tensors = {f'model.{name}': tensor for name, tensor in checkpoint['state_dict'].items()}
+    tensors |= {f'last.{name}': tensor for name, tensor in checkpoint['ema_state_dict'].items()}
+    tensors['loss'] = torch.tensor(checkpoint['message_hub']['log_scalars']['train/loss'].data[0])
     for index, moments in checkpoint['optimizer']['state'].items():
         tensors |= {f'optimizer.{index}.{name}': tensor for name, tensor in moments.items()}
     for index, group in enumerate(checkpoint['optimizer']['param_groups']):

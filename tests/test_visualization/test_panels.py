@@ -2,10 +2,9 @@
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from mmstvit.errors import UserError
-from mmstvit.visualization import contact_sheet, draw_blocks, super_tokens, write_gif
+from mmstvit.visualization import contact_sheet, draw_blocks, super_tokens
 
 from ..helpers import image, tiny
 
@@ -51,10 +50,3 @@ def test_sheet_puts_single_panels_side_by_side(records, picture):
     for panel in (rows[0][0], rows[4][0]):
         shown = [contains(sheet, panel.picture) for sheet in sheets[1:3]]
         assert shown == [True, panel.kind == 'attention']
-
-
-def test_animation_has_a_frame_per_block_with_super_tokens(records, picture, tmp_path):
-    for tokens, attention, count in ((*records, 2), ((), records[1][2:], 3)):
-        rows = draw_blocks(picture, tokens, attention, side=60)
-        write_gif(tmp_path / 'a.gif', rows)
-        assert Image.open(tmp_path / 'a.gif').n_frames == count
