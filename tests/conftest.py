@@ -35,16 +35,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def run_tool(
-    tool: str, *args: object, cwd: Path = ROOT, env: dict[str, str] | None = None, timeout: float = 400
+    tool: str, *args: object, cwd: Path = ROOT, env: dict[str, str] | None = None, timeout: float = 400, code: int = 0
 ) -> subprocess.CompletedProcess[str]:
-    """Run ``tools/<tool>`` in a process of its own; a ``.sh`` tool finds this interpreter as ``python``."""
+    """Run ``tools/<tool>`` in a new process that must end with ``code``; a ``.sh`` tool finds this Python."""
     script = ROOT / 'tools' / tool
     command = [script] if tool.endswith('.sh') else [sys.executable, script]
     path = f'{Path(sys.executable).parent}{os.pathsep}{os.environ["PATH"]}'
     env = {**os.environ, 'PATH': path, 'GOMP_SPINCOUNT': '1000', 'PYTHONWARNINGS': 'ignore', **(env or {})}
-    return subprocess.run(
-        [*map(str, [*command, *args])], cwd=cwd, env=env, capture_output=True, text=True, timeout=timeout
-    )
+    command = [*map(str, [*command, *args])]
+    done = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=timeout)
+    assert done.returncode == code, f'{tool} ended with {done.returncode}:\n{done.stderr[-3000:]}'
+    return done
 
 
 @pytest.fixture(scope='session', autouse=True)
@@ -63,8 +64,7 @@ def tool() -> Callable[..., subprocess.CompletedProcess[str]]:
 def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of scenes: 16 for training, 6 for validation."""
     folder = tmp_path_factory.mktemp('data') / 'scenes'
-    done = run_tool('dataset_converters/scenes.py', '--out-dir', folder, '--train', 16, '--val', 6)
-    assert done.returncode == 0, done.stderr
+    run_tool('dataset_converters/scenes.py', '--out-dir', folder, '--train', 16, '--val', 6)
     return folder
 
 

@@ -45,8 +45,9 @@ def fork(
     processes: int = 1,
     kill_when: Path | None = None,
     timeout: float = 400,
+    code: int = 0,
 ) -> subprocess.CompletedProcess[str]:
-    """Run ``tools/<tool>`` in forked processes.
+    """Run ``tools/<tool>`` in forked processes, and check how they end.
 
     Args:
         tool: Path of a Python script below ``tools``.
@@ -56,9 +57,10 @@ def fork(
         processes: Number of processes that train together, as torchrun starts them.
         kill_when: Send SIGKILL as soon as this path exists.
         timeout: Seconds.
+        code: The expected return code: the first that is not 0; negative for a signal.
 
     Returns:
-        Output of all processes, and the first return code that is not 0; it is negative for a signal.
+        Output of all processes.
     """
     env = dict(env or {})
     if processes > 1:
@@ -76,9 +78,10 @@ def fork(
             folder=folder,
         )
         print(json.dumps(request), file=server().stdin, flush=True)
-        code = int(server().stdout.readline())
+        ended = int(server().stdout.readline())
         outputs = [''.join(p.read_text() for p in sorted(Path(folder).glob(f'{s}_*'))) for s in ('out', 'err')]
-    return subprocess.CompletedProcess([tool, *args], code, *outputs)
+    assert ended == code, f'{tool} ended with {ended}:\n{outputs[0][-1000:]}\n{outputs[1][-3000:]}'
+    return subprocess.CompletedProcess([tool, *args], ended, *outputs)
 
 
 def preload() -> None:

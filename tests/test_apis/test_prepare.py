@@ -147,8 +147,7 @@ def test_a_fault_is_found_before_the_model_is_built(broken, built):
 
 
 def test_a_fault_ends_two_processes_with_one_message(broken):
-    done = fork('train.py', CONFIG, '--cfg-options', *SHORT, cwd=broken, processes=2, timeout=60)
-    assert done.returncode == 1
+    done = fork('train.py', CONFIG, '--cfg-options', *SHORT, cwd=broken, processes=2, timeout=60, code=1)
     assert done.stderr.count('error: ') == 1 and "no folder for 'star'" in done.stderr, done.stderr
     assert 'Traceback' not in done.stderr and not (broken / 'work_dirs').exists()
 
@@ -166,8 +165,7 @@ on_main_process(lambda: 1 / 0)
 def test_an_error_in_the_main_process_ends_the_others(tmp_path):
     """Any error, of which no other process knows, and none waits for a process that is gone."""
     (tmp_path / 'script.py').write_text(ERROR_IN_ONE)
-    done = fork(tmp_path / 'script.py', cwd=tmp_path, processes=2, timeout=60)
-    assert done.returncode == 1
+    done = fork(tmp_path / 'script.py', cwd=tmp_path, processes=2, timeout=60, code=1)
     assert sorted(line for line in done.stdout.splitlines() if line.startswith('the function')) == [
         'the function returns None',
         'the function returns its value',
@@ -177,8 +175,7 @@ def test_an_error_in_the_main_process_ends_the_others(tmp_path):
 
 @pytest.mark.long
 def test_a_launcher_prints_the_fault_of_two_processes_once(broken, tool):
-    done = tool('dist_train.sh', CONFIG, 2, '--cfg-options', *SHORT, cwd=broken, env=free_port(), timeout=120)
-    assert done.returncode == 1
+    done = tool('dist_train.sh', CONFIG, 2, '--cfg-options', *SHORT, cwd=broken, env=free_port(), timeout=120, code=1)
     assert done.stderr.count('error: ') == 1 and "no folder for 'star'" in done.stderr, done.stderr
     assert not (broken / 'work_dirs').exists()
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from mmstvit.engine import InstanceSegTTAModel
 from mmstvit.errors import UserError
 
-from ..helpers import ROOT
+from ..helpers import NANO, load_config
 
 FLIPS = ['horizontal', 'vertical', 'diagonal']
 CLASSES = 5
@@ -32,22 +32,12 @@ def mmdet_scope():
 
 
 def config(cascade: bool = False, class_agnostic: bool = False) -> Config:
-    """The demo's Mask R-CNN, or a cascade with the same heads."""
-    cfg = Config.fromfile(ROOT / 'configs' / 'mask_rcnn' / 'mask-rcnn_stvit-nano_fpn_scenes.py')
-    heads = cfg.model.roi_head
-    heads.mask_head.class_agnostic = class_agnostic
-    heads.bbox_head.reg_class_agnostic = class_agnostic or cascade
+    """The demo's Mask R-CNN, or its cascade."""
     if cascade:
-        rcnn = cfg.model.train_cfg.rcnn
-        cfg.model.type = 'CascadeRCNN'
-        cfg.model.train_cfg.rcnn = [rcnn] * 3
-        cfg.model.roi_head = dict(
-            heads,
-            type='CascadeRoIHead',
-            num_stages=3,
-            stage_loss_weights=[1, 0.5, 0.25],
-            bbox_head=[heads.bbox_head] * 3,
-        )
+        return load_config('cascade_mask_rcnn/cascade-mask-rcnn_stvit-nano_fpn_scenes')
+    cfg = load_config(NANO['mmdet'])
+    cfg.model.roi_head.mask_head.class_agnostic = class_agnostic
+    cfg.model.roi_head.bbox_head.reg_class_agnostic = class_agnostic
     return cfg
 
 

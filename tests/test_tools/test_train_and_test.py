@@ -81,8 +81,7 @@ def test_two_processes_train_and_give_the_metrics_of_one(workspace, tool, tmp_pa
     options = [*SMALL, 'train_cfg.max_epochs=1', 'train_dataloader.batch_size=4', 'default_hooks.logger.interval=1']
     options += ['sync_bn=torch', 'train_cfg.val_begin=9']  # as the COCO configs have it; validated below
     work_dir = tmp_path / 'dist'
-    done = tool('dist_train.sh', CONFIG, 2, '--work-dir', work_dir, '--cfg-options', *options, cwd=folder, env=port)
-    assert done.returncode == 0, done.stderr[-3000:]
+    tool('dist_train.sh', CONFIG, 2, '--work-dir', work_dir, '--cfg-options', *options, cwd=folder, env=port)
     losses = [row['loss'] for row in scalars(work_dir) if 'loss' in row]
     assert len(losses) == 2  # 16 images, 2 processes, 4 images each
     assert all(math.isfinite(loss) for loss in losses)
@@ -91,7 +90,6 @@ def test_two_processes_train_and_give_the_metrics_of_one(workspace, tool, tmp_pa
     single = capsys.readouterr().out
     args = [CONFIG, checkpoint, '--work-dir', tmp_path / 'double', *size]
     double = fork('test.py', *args, cwd=folder, processes=2)
-    assert double.returncode == 0, double.stderr[-3000:]
     assert metrics(single)
     assert metrics(double.stdout) == metrics(single)
 

@@ -109,8 +109,7 @@ def test_every_library_trains(scenes, tmp_path, config, dtype):
         options += ['train_cfg.max_iters=2', 'train_cfg.val_interval=2']
     else:
         options += ['train_dataloader.dataset.indices=4', 'train_cfg.max_epochs=1']
-    done = fork('train.py', config, '--amp', '--work-dir', 'run', '--cfg-options', *options, cwd=folder)
-    assert done.returncode == 0, done.stderr[-3000:]
+    fork('train.py', config, '--amp', '--work-dir', 'run', '--cfg-options', *options, cwd=folder)
     losses = [row['loss'] for row in scalars(folder / 'run') if 'loss' in row]
     assert len(losses) == 2 and all(map(math.isfinite, losses))
     path = folder / (folder / 'run' / 'last_checkpoint').read_text()

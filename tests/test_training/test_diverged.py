@@ -22,9 +22,8 @@ train_dataloader = dict(batch_size=4, dataset=dict(indices=16))
 def test_both_processes_stop(scenes, tmp_path):
     folder = link_scenes(tmp_path, scenes)
     (folder / 'config.py').write_text(CONFIG)
-    command = ['config.py', '--work-dir', 'run']
-    done = fork('train.py', *command, cwd=folder, env={'PYTHONPATH': str(HERE)}, processes=2, timeout=200)
-    assert done.returncode == 1
+    env = {'PYTHONPATH': str(HERE)}
+    done = fork('train.py', 'config.py', '--work-dir', 'run', cwd=folder, env=env, processes=2, timeout=200, code=1)
     output = done.stdout + done.stderr
     # Two iterations per epoch.
     assert len(re.findall(r'^error: Training diverged in iteration 3 \(epoch 2\)', output, re.MULTILINE)) == 2, output

@@ -140,10 +140,9 @@ def test_the_tool_of_mmdetection(library, config, tmp_path):
     config.train_dataloader.dataset.pipeline.insert(2, dict(type='Resize', scale=(128, 96)))
     config.dump('config.py')
     tool = Path(importlib.util.find_spec('mmdet').origin).parent / '.mim/tools/train.py'
-    done = fork(tool, 'config.py', cwd=tmp_path)
-    assert done.returncode == 0, done.stderr[-3000:]
+    fork(tool, 'config.py', cwd=tmp_path)
     assert Path('run/epoch_1.pth').exists()
     FAULTS[library][0](config)
-    done = fork(tool, 'config.py', '--work-dir', 'second', cwd=tmp_path)
-    assert done.returncode == 1 and FAULTS[library][2] in done.stderr.splitlines()[-1]
+    done = fork(tool, 'config.py', '--work-dir', 'second', cwd=tmp_path, code=1)
+    assert FAULTS[library][2] in done.stderr.splitlines()[-1]
     assert not list(Path('second').rglob('*.pth'))

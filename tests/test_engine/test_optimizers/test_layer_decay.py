@@ -3,14 +3,14 @@
 import pytest
 from mmengine.model import MMDistributedDataParallel
 from mmengine.optim import OptimWrapper, build_optim_wrapper
-from mmengine.registry import MODELS, DefaultScope
+from mmengine.registry import DefaultScope
 from torch import nn
 
 from mmstvit.errors import UserError
 
-from ...helpers import NANO, TINY, group_of_one, load_config
+from ...helpers import group_of_one
+from ...test_deployment.models import make
 
-BACKBONE = dict(type='mmstvit.STViT', arch=TINY)
 LR, RATE = 0.25, 0.5
 
 # Exponents of the rate, by hand. Seven layers: the stem, five blocks, and all that follows the backbone.
@@ -37,28 +37,8 @@ def exponent(name: str) -> int:
     return value
 
 
-def classifier() -> nn.Module:
-    head = dict(type='LinearClsHead', num_classes=3, in_channels=16)
-    neck = dict(type='mmstvit.STViTNeck', in_channels=24, out_channels=16)
-    with DefaultScope.overwrite_default_scope('mmpretrain'):
-        return MODELS.build(dict(type='ImageClassifier', backbone=BACKBONE, neck=neck, head=head))
-
-
-def detector() -> nn.Module:
-    cfg = load_config(NANO['mmdet'])
-    cfg.model.backbone.arch = TINY
-    cfg.model.neck.in_channels = list(TINY['channels'])
-    with DefaultScope.overwrite_default_scope('mmdet'):
-        return MODELS.build(cfg.model)
-
-
-def segmentor() -> nn.Module:
-    head = dict(type='UPerHead', in_channels=list(TINY['channels']), in_index=[0, 1, 2, 3], channels=8, num_classes=3)
-    with DefaultScope.overwrite_default_scope('mmseg'):
-        return MODELS.build(dict(type='EncoderDecoder', backbone=BACKBONE, decode_head=head))
-
-
-MODELS_OF = {'mmpretrain': classifier, 'mmdet': detector, 'mmseg': segmentor}
+# The model of each library, with the tiny architecture.
+KINDS = {'mmpretrain': 'classifier', 'mmdet': 'mask', 'mmseg': 'segmentor'}
 
 
 def build(model: nn.Module, scope: str = 'mmpretrain', **paramwise_cfg: object) -> OptimWrapper:
@@ -69,9 +49,9 @@ def build(model: nn.Module, scope: str = 'mmpretrain', **paramwise_cfg: object) 
         return build_optim_wrapper(model, dict(cfg, paramwise_cfg=paramwise_cfg))
 
 
-@pytest.mark.parametrize('scope', MODELS_OF)
+@pytest.mark.parametrize('scope', KINDS)
 def test_learning_rates_equal_the_table(scope):
-    model = MODELS_OF[scope]()
+    model = make(KINDS[scope])
     groups = build(model, scope, layer_decay_rate=RATE).optimizer.param_groups
     assert [group['params'][0] for group in groups] == [dict(model.named_parameters())[g['param_name']] for g in groups]
     listed = {group['param_name']: (group['lr'], group['lr_scale']) for group in groups}
@@ -90,7 +70,7 @@ OPTIONS = [
 
 @pytest.mark.parametrize('options', OPTIONS, ids=['none', 'recipe', 'all', 'lr'])
 def test_other_options_are_those_of_mmengine(options):
-    model = classifier()
+    model = make('classifier')
     plain = build(model, **options).optimizer.param_groups
     plain = {id(p): group for group in plain for p in group['params']}
     for group in build(model, layer_decay_rate=RATE, **options).optimizer.param_groups:
@@ -100,7 +80,7 @@ def test_other_options_are_those_of_mmengine(options):
 
 
 def test_shared_and_frozen_parameters_are_left_out():
-    model = classifier()
+    model = make('classifier')
     model.again = model.backbone.patch_embed
     model.backbone.stages[0].requires_grad_(False)
     names = [g['param_name'] for g in build(model, layer_decay_rate=RATE, bypass_duplicate=True).optimizer.param_groups]
@@ -109,12 +89,15 @@ def test_shared_and_frozen_parameters_are_left_out():
 
 
 def test_backbone_without_a_model():
-    lrs = {g['param_name']: g['lr'] for g in build(classifier().backbone, layer_decay_rate=RATE).optimizer.param_groups}
+    lrs = {
+        g['param_name']: g['lr']
+        for g in build(make('classifier').backbone, layer_decay_rate=RATE).optimizer.param_groups
+    }
     assert lrs == {name: LR * RATE ** exponent(f'backbone.{name}') for name in lrs}
 
 
 def test_backbone_inside_distributed_data_parallel():
-    model = classifier()
+    model = make('classifier')
     with group_of_one():
         parallel = MMDistributedDataParallel(model)
         lrs = {g['param_name']: g['lr'] for g in build(parallel, layer_decay_rate=RATE).optimizer.param_groups}
@@ -122,7 +105,7 @@ def test_backbone_inside_distributed_data_parallel():
 
 
 def test_two_backbones():
-    model = nn.ModuleDict({'student': classifier(), 'teacher': classifier()})
+    model = nn.ModuleDict({'student': make('classifier'), 'teacher': make('classifier')})
     groups = build(model, layer_decay_rate=RATE).optimizer.param_groups
     assert all(g['lr'] == LR * RATE ** exponent(g['param_name'].partition('.')[2]) for g in groups)
 
