@@ -250,22 +250,12 @@ def test_file_that_is_none_is_refused(tmp_path):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(
-    ('kind', 'library', 'format'),
-    [
-        ('segmentor', 'mmseg', 'onnx'),
-        ('segmentor', 'mmseg', 'openvino'),
-        ('mask', 'mmdet', 'onnx'),  # in OpenVINO: the cascade, which has all of its parts
-        ('cascade', 'mmdet', 'openvino'),
-    ],
-)
-def test_every_model_agrees_in_every_runtime(kind, library, format, tmp_path):
-    pytest.importorskip('openvino' if format == 'openvino' else 'onnxruntime')
-    report = run(kind, library, format, tmp_path)  # compares with the library at sizes that the tracer never saw
-    assert set(report.errors) >= set(report.metadata.outputs)
-    assert report.objects > 3 or kind == 'segmentor'
-    files = {f'{kind}.json', *({f'{kind}.xml', f'{kind}.bin'} if format == 'openvino' else {f'{kind}.onnx'})}
-    assert {path.name for path in tmp_path.iterdir()} == files
+def test_cascade_agrees_in_openvino(tmp_path):
+    """It has all parts of a detector; ``test_tools`` and ``test_standalone.py`` export the other models."""
+    pytest.importorskip('openvino')
+    report = run('cascade', 'mmdet', 'openvino', tmp_path)  # compares at sizes that the tracer never saw
+    assert set(report.errors) >= set(report.metadata.outputs) and report.objects > 3
+    assert {path.name for path in tmp_path.iterdir()} == {'cascade.json', 'cascade.xml', 'cascade.bin'}
 
 
 @pytest.mark.parametrize(
