@@ -10,7 +10,7 @@ import pytest
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
 from mmstvit.command_line import add_cfg_options, count, make_parser, order_arguments, positive, user_errors
-from mmstvit.errors import UserError
+from mmstvit.errors import DataError, UserError
 
 
 @pytest.mark.parametrize('pair', ['model.backbone.arch', '"a.b"=1', "'a'=1", 'a..b=1', '=1', 'a b=1'])
