@@ -14,7 +14,7 @@ from mmstvit.fileio import IMAGE_SUFFIXES
 from .class_names import choose_names, parse_names, read_text
 from .evidence import Evidence
 from .folder import Folder, join, relative
-from .instances import Part, describe_instances, drop_unannotated
+from .instances import Part, describe_instances, describe_missing, drop_unannotated
 from .options import Data, Options
 from .splits import Parts, divide
 
@@ -152,13 +152,10 @@ def _resolve(folder: Folder, here: str, path: str, value: str) -> str | None:
 
 def _read_list(folder: Folder, file: str) -> list[str]:
     """Read a list of images; raises DataError if one of them is not there."""
-    near, found = file.rpartition('/')[0], []
-    for number, line in enumerate(read_text(folder.root / file).splitlines(), 1):
-        if line.strip():
-            image = folder.find_image(line.strip(), near)
-            if image is None:
-                raise DataError(f'{folder.root / file}, line {number}: {line.strip()} is not there.')
-            found.append(image)
+    lines = [line.strip() for line in read_text(folder.root / file).splitlines() if line.strip()]
+    found = [folder.find_image(line, file.rpartition('/')[0]) for line in lines]
+    if None in found:
+        raise DataError(f'{folder.root / file} lists {lines[found.index(None)]}, which is not there.')
     return found
 
 
@@ -195,48 +192,10 @@ def _look(
 def read_files(found: AnnotationFiles, folder: Folder, options: Options) -> Data:
     """Read a data set with a file of annotations for each image.
 
-    Raises:
-        DataError: Most images are missing, there are no objects, or the splits are ambiguous.
-    """
-    annotations, notes = _read_files(found, folder, options)
-    tops = {image.rpartition('/')[0] for image in annotations}
-    others = [image for image in folder.images if image not in annotations]
-    alone = [image for image in others if image.rpartition('/')[0] in tops]
-    if found.background:
-        alone = sorted({*alone, *(image for part in found.splits.values() for image in part)} - annotations.keys())
-        annotations |= dict.fromkeys(alone, ImageAnnotations())
-    counts = f'{len(annotations)} images, {len(alone)} images are background' if found.background else len(annotations)
-    classes = found.classes or sorted({item.label for content in annotations.values() for item in content.objects})
-    notes = [f'{found.name}: {counts}', *notes, *found.notes]
-    if alone and not found.background:
-        notes.append(f'not used: {len(alone)} images without one of the {found.name} (first: {alone[0]})')
-    if len(others) > len(alone):
-        notes.append(f'not used: {len(others) - len(alone)} images in folders without labels')
-    if not any(content.objects for content in annotations.values()):
-        raise DataError(f'{folder.root} has no objects of a class.')
-    divided, lines = divide(annotations, folder, options, given=found.splits, take_val=False)
-    unused = sum((annotations[image].unused for part in divided.values() for image in part), Counter())
-    notes += [*lines, *(f'not used: {count} × {reason}' for reason, count in unused.items())]
-    shapes = [polygon for content in annotations.values() for item in content.objects for polygon in item.polygons]
-    if shapes and all(len(polygon) == 8 for polygon in shapes):
-        notes.append('all polygons have four corners, as rotated boxes have: they are learned as masks')
-    parts = {}
-    for split, part in divided.items():
-        content = importers.to_coco(folder.root, {image: annotations[image] for image in part}, classes)
-        parts[split] = Part(folder.root, content, folder.root, changed=True)
-    return describe_instances(parts, [*notes, *drop_unannotated(parts)], folder, options)
-
-
-def _read_files(
-    found: AnnotationFiles, folder: Folder, options: Options
-) -> tuple[dict[str, ImageAnnotations], list[str]]:
-    """Read files of annotations, and find the image of each: by the name in it, or else by its own.
-
-    Returns:
-        Annotations by image; and a line about the files that are left out, if there are any.
+    The image of a file is the one that it names, or else the one that is called like it.
 
     Raises:
-        DataError: Images are missing, and ``--skip-missing`` is not given; or most are.
+        DataError: Images are missing, there are no objects, or the splits are ambiguous.
     """
     annotations, missing = {}, []
     for file, image in found.files.items():
@@ -251,14 +210,54 @@ def _read_files(
             missing.append(file)
         else:
             annotations[image] = content
-    if not missing:
-        return annotations, []
-    most = 2 * len(missing) > len(found.files)
-    if most or not options.skip_missing:
-        raise DataError(
-            f'{len(missing)} of {len(found.files)} {found.name} have no image (first: {missing[0]}).',
-            'Name the folder that also has the images, or put them into this one.'
-            if most
-            else 'Add the images, or train on the others with --skip-missing.',
-        )
-    return annotations, [f'left out: {len(missing)} files whose image is missing (first: {missing[0]})']
+    notes = describe_missing(missing, len(found.files), f'images of {found.name}', folder.root, options)
+    tops = {image.rpartition('/')[0] for image in annotations}
+    listed = {image for part in found.splits.values() for image in part}
+    alone = [i for i in folder.images if i not in annotations and (i.rpartition('/')[0] in tops or i in listed)]
+    if found.background:
+        annotations |= dict.fromkeys(alone, ImageAnnotations())
+        notes.append(f'{len(alone)} images are background')
+    elif alone:
+        notes.append(f'not used: {len(alone)} images without one of the {found.name} (first: {alone[0]})')
+    notes += found.notes
+    return describe_files(found.name, annotations, folder, options, notes, found.splits, found.classes)
+
+
+def describe_files(
+    name: str,
+    annotations: dict[str, ImageAnnotations],
+    folder: Folder,
+    options: Options,
+    notes: Sequence[str],
+    given: Parts,
+    classes: Sequence[str] = (),
+) -> Data:
+    """Split and describe annotations that were read from another format.
+
+    Args:
+        name: Name of the format.
+        annotations: Image, relative to the root -> its annotations.
+        folder: The folder.
+        options: Options of the command.
+        notes: What was found, line by line.
+        given: Split -> images, if the format says it.
+        classes: Names of the classes in the order of their numbers; empty for classes that have no numbers.
+
+    Raises:
+        DataError: There are no objects, or the splits are ambiguous.
+    """
+    classes = classes or sorted({item.label for content in annotations.values() for item in content.objects})
+    if not any(content.objects for content in annotations.values()):
+        raise DataError(f'{folder.root} has no objects of a class.')
+    divided, lines = divide(annotations, folder, options, given=given, take_val=False)
+    notes = [f'{name}: {len(annotations)} images', *notes, *folder.unused({i.rpartition('/')[0] for i in annotations})]
+    unused = sum((annotations[image].unused for part in divided.values() for image in part), Counter())
+    notes += [*lines, *(f'not used: {count} × {reason}' for reason, count in unused.items())]
+    shapes = [polygon for content in annotations.values() for item in content.objects for polygon in item.polygons]
+    if shapes and all(len(polygon) == 8 for polygon in shapes):
+        notes.append('all polygons have four corners, as rotated boxes have: they are learned as masks')
+    parts = {}
+    for split, part in divided.items():
+        content = importers.to_coco(folder.root, {image: annotations[image] for image in part}, classes)
+        parts[split] = Part(folder.root, content, folder.root, changed=True)
+    return describe_instances(parts, [*notes, *drop_unannotated(parts)], folder, options)

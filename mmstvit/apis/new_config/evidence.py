@@ -12,9 +12,8 @@ class Evidence:
         reasons: Lines that speak for the kind.
         against: Lines that speak against it, with what decides; empty if ``--task`` does.
         used: Files that the reader reads, relative to the root.
-        images: The images in folders of classes; empty for other kinds.
+        images: Image -> its class, of the images in folders of classes and of tables; empty for other kinds.
         coverage: Share of the images that the kind describes.
-        decide: What ``--task`` would decide, if not the name of the kind; None if it would be wrong.
         refused: True if the data are of this kind and cannot be used.
     """
 
@@ -22,9 +21,8 @@ class Evidence:
     reasons: list[str] = field(default_factory=list)
     against: list[tuple[str, str]] = field(default_factory=list)
     used: set[str] = field(default_factory=set)
-    images: set[str] = field(default_factory=set)
+    images: dict[str, str] = field(default_factory=dict)
     coverage: float = 1.0
-    decide: str | None = ''
     refused: bool = False
 
     def add_for(self, reason: str) -> None:

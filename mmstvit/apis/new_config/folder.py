@@ -33,8 +33,6 @@ MAP_WORDS = frozenset(
         *('segmentationclass', 'segmentationclasspng', 'segmentationobject'),
     }
 )
-# Files that may have annotations.
-_TELLING = ('.csv', '.data', '.json', '.jsonl', '.mat', '.npy', '.tsv', '.xml', '.yaml', '.yml')
 ALL = 'all'  # a part that no name assigns to a split
 Part = TypeVar('Part')
 
@@ -155,11 +153,10 @@ class Folder:
 
     def describe(self) -> str:
         """Count the files by suffix, and name the first few."""
-        names = [(join(top, name), name) for top, names in self.files.items() for name in names]
-        counts = Counter(PurePosixPath(name).suffix.lower() or 'without suffix' for _, name in names)
+        counts = Counter(PurePosixPath(path).suffix.lower() or 'without suffix' for path in self.all_files)
         listed = ', '.join(f'{count} {suffix}' for suffix, count in counts.most_common(6)) or 'no files'
-        names.sort(key=lambda both: not both[1].lower().endswith(_TELLING))
-        return listed + (f' (such as {", ".join(path for path, _ in names[:3])})' if names else '')
+        first = [*self.others, *self.images][:3]
+        return listed + (f' (such as {", ".join(first)})' if first else '')
 
 
 def _below(paths: list[str], folder: str) -> list[str]:
@@ -217,31 +214,21 @@ def split_of_folder(path: str) -> str:
     return find_split(f'{path}/x')
 
 
-def check_single(found: Mapping[str, list], remedy: str) -> None:
-    """Check that a data set has one part per split; raises DataError that lists the parts."""
-    for split, parts in found.items():
-        if len(parts) > 1:
-            what = f'for {split}' if split != ALL else 'without train, val or test in their names'
-            raise DataError(f'Several parts of the data {what}: {", ".join(map(str, parts))}.', remedy)
-
-
 def assign_splits(parts: Mapping[str, Part], what: str, remedy: str) -> dict[str, Part]:
     """Return the parts of a data set by split, in order; one without a name of a split is for training.
 
     Args:
-        parts: Parts by split, or by ``ALL``; a list of parts stands for its first in messages.
+        parts: Parts by split, or by ``ALL``.
         what: What a part is, for messages.
         remedy: Remedy of the errors.
 
     Raises:
         DataError: No part is for training, or a part belongs to no split beside one for training.
     """
-    parts = dict(parts)
     if ALL in parts and 'train' in parts:
         alone, train = (part[0] if isinstance(part, list) else part for part in (parts[ALL], parts['train']))
         raise DataError(f'{alone} belongs to no split, but {train} is for training.', remedy)
-    if ALL in parts:
-        parts['train'] = parts.pop(ALL)
+    parts = {'train' if split == ALL else split: part for split, part in parts.items()}
     if 'train' not in parts:
         raise DataError(f'No {what} is for training, only for {" and ".join(parts)}.', remedy)
     return {split: parts[split] for split in SPLITS if split in parts}

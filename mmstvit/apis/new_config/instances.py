@@ -18,7 +18,7 @@ from mmstvit.rules.image_folder import ImageFolder
 from mmstvit.rules.kinds import FAULT
 
 from .evidence import Evidence
-from .folder import ALL, Folder, assign_splits, check_single, find_split, relative, split_of_folder
+from .folder import ALL, Folder, assign_splits, find_split, relative, split_of_folder
 from .options import NEXT_TO_CONFIG, Data, Options, first_names
 
 # Names of COCO's other annotations of the same images.
@@ -59,39 +59,36 @@ def look_for_coco(folder: Folder, options: Options) -> Evidence:
     if any('instances' in file.name for file in files):
         files = [file for file in files if not file.name.startswith(_OTHER_TASKS)]
     found: dict[str, list[Part]] = {}
-    alone: list[str] = []
     for file in files:
-        path = folder.root / file
         try:
-            content = _read_coco(path, parse_all=len(files) <= _MOST_BROKEN)
+            content = _read_coco(folder.root / file, parse_all=len(files) <= _MOST_BROKEN)
         except DataError as error:
             evidence.add_against(error.problem, error.remedy)
             continue
-        if content is not None and _has_labels_only(content):
-            alone.append(str(file))
-        elif content is not None:
+        if content is not None and not has_labels_only(content):
             split = ALL if len(files) == 1 else find_split(str(file))
-            found.setdefault(split, []).append(Part(path, content))
+            found.setdefault(split, []).append(Part(folder.root / file, content))
             evidence.used.add(str(file))
             evidence.add_for(f'{file} has {len(content["images"])} images in COCO format')
     evidence.found = found
-    if alone and not found:
-        evidence.used.update(alone)
-        evidence.refuse(
-            f'{alone[0]} has a class for each image (image_id, category_id), and no boxes or masks',
-            'docs/own_data.md, "Tables", makes one folder per class of it.',
-        )
     return evidence
 
 
-def _has_labels_only(content: Mapping) -> bool:
-    """Return True if the annotations are classes of images, without boxes and masks."""
-    items = content.get('annotations')
-    items = items if isinstance(items, list) else []
-    shapes = ('bbox', 'keypoints', 'segmentation')
+def has_labels_only(content: object) -> bool:
+    """Return True for a file in COCO format whose annotations are classes of images, without boxes and masks."""
+    items = content.get('annotations') if isinstance(content, dict) and 'categories' in content else None
+    shapes = ('bbox', 'keypoints', 'segmentation', 'segments_info')
     return bool(items) and all(
         isinstance(item, dict) and 'category_id' in item and not any(map(item.get, shapes)) for item in items
     )
+
+
+def read_ends(path: Path) -> bytes:
+    """Read the first and last 64 KB of a file."""
+    with open_file(path) as file:
+        head = file.read(1 << 16)
+        file.seek(max(0, path.stat().st_size - (1 << 16)))
+        return head + file.read()
 
 
 def _read_coco(path: Path, parse_all: bool = True) -> dict | None:
@@ -100,23 +97,15 @@ def _read_coco(path: Path, parse_all: bool = True) -> dict | None:
     Raises:
         DataError: The file is not JSON.
     """
-    with open_file(path) as file:
-        head = file.read(1 << 16)
-        file.seek(max(0, path.stat().st_size - (1 << 16)))
-        if not any(key in head + file.read() for key in _KEYS):
-            if parse_all:
-                read_json(path)  # raises, if it is cut off or something else
-            return None  # labelme writes a file for each image
+    if not any(key in read_ends(path) for key in _KEYS):
+        if parse_all:
+            read_json(path)  # raises, if it is cut off or something else
+        return None  # labelme writes a file for each image
     content = read_json(path)
-    lists = isinstance(content, dict) and isinstance(content.get('images'), list)
-    if not lists or not isinstance(content.get('categories'), list) or _is_panoptic(content):
+    if not isinstance(content, dict) or not all(isinstance(content.get(key), list) for key in ('images', 'categories')):
         return None
-    return content
-
-
-def _is_panoptic(content: Mapping) -> bool:
     first = next(iter(content.get('annotations') or []), None)
-    return isinstance(first, dict) and 'segments_info' in first
+    return None if isinstance(first, dict) and 'segments_info' in first else content  # panoptic
 
 
 def read_coco(found: Mapping[str, list[Part]], folder: Folder, options: Options) -> Data:
@@ -166,13 +155,13 @@ def describe_instances(parts: dict[str, Part], notes: list[str], folder: Folder,
     """
     notes += _repair(parts, options)
     for split, part in parts.items():
-        notes += _check_files(split, part, options)
+        notes += _leave_out_missing(split, part, options)
     classes, unused = _find_classes(parts)
     notes += unused
     if 'val' not in parts:
         parts, line = _split(parts, options)
         notes.append(line)
-    notes += _align_categories(parts, classes, options)
+    notes += _align_categories(parts, classes)
     with_mask = _find_masks(parts, options)
     objects = {split: Counter(a['image_id'] for a in part.content['annotations']) for split, part in parts.items()}
     most = max((max(counts.values(), default=0) for counts in objects.values()), default=0)
@@ -190,12 +179,12 @@ def describe_instances(parts: dict[str, Part], notes: list[str], folder: Folder,
         task='instances',
         root=folder.root,
         classes=classes,
-        datasets={split: [_dataset(split, part, folder)] for split, part in parts.items()},
+        datasets={split: _dataset(split, part, folder) for split, part in parts.items()},
         counts={split: len(counts) for split, counts in objects.items()},
         sizes=[(image['width'], image['height']) for part in parts.values() for image in part.content['images']],
         images=[part.path(image) for part in parts.values() for image in part.content['images']],
         notes=notes,
-        comments=dict(classes='In the order of "categories" in the annotation files.'),
+        comment='In the order of "categories" in the annotation files.',
         with_mask=with_mask,
         empty=len(parts['train'].content['images']) - len(objects['train']),
         most_objects=most,
@@ -222,7 +211,10 @@ def _choose_parts(found: dict[str, list[Part]], folder: Folder, options: Options
     elif options.val is not None and 'val' in found:
         notes.append(f'not used: {found["val"][0]}, which --val replaces')
         found = {split: found[split] for split in found if split != 'val'}
-    check_single(found, _NAME_ONE)
+    for split, several in found.items():
+        if len(several) > 1:
+            what = f'for {split}' if split != ALL else 'without train, val or test in their names'
+            raise DataError(f'Several annotation files {what}: {", ".join(map(str, several))}.', _NAME_ONE)
     parts = assign_splits({split: part for split, (part,) in found.items()}, 'annotation file', _NAME_ONE)
     notes += [f'COCO annotations: {relative(part.file, folder.root)}' for part in parts.values()]
     notes += drop_unannotated(parts)
@@ -311,34 +303,39 @@ def _refuse(part: Part, faults: Sequence[Finding], options: Options) -> None:
         raise DataError(f'{part.file} has defects:\n{problems}\n', remedy)
 
 
-def _check_files(split: str, part: Part, options: Options) -> list[str]:
-    """Check that the images of a part exist; with ``--skip-missing``, leave out those that do not.
-
-    Raises:
-        DataError: Images are missing, and ``--skip-missing`` is not given; or most are.
-    """
+def _leave_out_missing(split: str, part: Part, options: Options) -> list[str]:
+    """Leave out images that do not exist, if ``--skip-missing``; raises DataError as :func:`describe_missing`."""
     folder = ImageFolder(part.images)
     images = part.content['images']
-    missing = [image for image in images if not folder.has(image['file_name'])]
-    if not missing:
+    lost = {image['id']: image['file_name'] for image in images if not folder.has(image['file_name'])}
+    if not lost:
         return []
-    most = 2 * len(missing) > len(images)
-    if most or not options.skip_missing:
-        raise DataError(
-            f'{len(missing)} of the {len(images)} images of {part.file} are not in {part.images} (first: '
-            f'{missing[0]["file_name"]}).',
-            'Name their folder with --images FOLDER.'
-            if most
-            else 'Name their folder with --images FOLDER, or train on the others with --skip-missing.',
-        )
-    lost = {image['id'] for image in missing}
+    lines = describe_missing([*lost.values()], len(images), f'images of {part.file}', part.images, options)
     part.changed = True
     part.content = {
         **part.content,
         'images': [image for image in images if image['id'] not in lost],
         'annotations': [entry for entry in part.content['annotations'] if entry['image_id'] not in lost],
     }
-    return [f'{split}: left out {len(missing)} images that are missing (first: {missing[0]["file_name"]})']
+    return [f'{split}: {line}' for line in lines]
+
+
+def describe_missing(missing: Sequence[str], total: int, what: str, place: Path, options: Options) -> list[str]:
+    """Return a line about images that are missing and left out.
+
+    Raises:
+        DataError: ``--skip-missing`` is not given, or most of them are missing.
+    """
+    if not missing:
+        return []
+    most = 2 * len(missing) > total
+    if most or not options.skip_missing:
+        raise DataError(
+            f'{len(missing)} of the {total} {what} are not in {place}, or several have one name (first: {missing[0]}).',
+            'Add the images, or name their folder with --images FOLDER if it is an annotation file in COCO format'
+            + ('.' if most else '; or train on the others with --skip-missing.'),
+        )
+    return [f'left out {len(missing)} {what}, which are missing (first: {missing[0]})']
 
 
 def _find_classes(parts: Mapping[str, Part]) -> tuple[list[str], list[str]]:
@@ -367,21 +364,17 @@ def _find_classes(parts: Mapping[str, Part]) -> tuple[list[str], list[str]]:
     return classes, [f'not a class: {root}, the group of other categories, without objects' for root in roots]
 
 
-def _align_categories(parts: Mapping[str, Part], classes: Sequence[str], options: Options) -> list[str]:
+def _align_categories(parts: Mapping[str, Part], classes: Sequence[str]) -> list[str]:
     """Give every file the same categories in the same order: MMDetection counts labels by the order in the file."""
     lines = []
     for split, part in parts.items():
         categories = {category['name']: category for category in part.content['categories']}
         if [name for name in categories if name in classes] == list(classes):
             continue
-        own = ', '.join(categories)
-        problem = f'The categories of {split} ({own}) are not those of train in their order ({", ".join(classes)}).'
-        if not options.fix:
-            raise DataError(problem, 'MMDetection would confuse the classes. Repair a copy with --fix.')
         free = max((category['id'] for category in categories.values()), default=0)
         aligned = [categories.get(name) or dict(id=free + i, name=name) for i, name in enumerate(classes, 1)]
         part.content, part.changed = {**part.content, 'categories': aligned}, True
-        lines.append(f'repaired {split}: categories {own} → {", ".join(classes)}')
+        lines.append(f'{split}: categories {", ".join(categories)} → {", ".join(classes)}, as in train, in a copy')
     return lines
 
 

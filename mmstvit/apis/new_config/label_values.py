@@ -19,7 +19,7 @@ from .class_names import Color, Entry
 IGNORED = 255  # the label that MMSegmentation does not learn
 _MOST_MAPS = 2000  # of a larger set, so many are read
 _MOST_VALUES = 256
-_MOST_CLASSES = 32  # beyond the most common values, values are taken for odd ones
+_MOST_COMPARED = 1000
 _NEAR = 16
 _LOSSY = ('.jpg', '.jpeg', '.jfif', '.webp')
 _NAME_THEM = (
@@ -66,28 +66,23 @@ class Table:
         classes: Names in the order of the labels.
         labels: Value in the files -> label.
         converts: The files do not have the labels: copies are needed.
-        reduce_zero_label: The files have the classes from 1, and 0 is ignored.
         palette: Colors of the classes, if a file gives them.
     """
 
     classes: list[str]
     labels: dict[Value, int]
     converts: bool
-    reduce_zero_label: bool = False
     palette: list[Color] = field(default_factory=list)
 
     @property
     def comment(self) -> str:
         """Comment of the config on the classes."""
         ignored = [write(value) for value, label in self.labels.items() if label == IGNORED and value != IGNORED]
-        start = (
-            'The copies of the label maps have them as 0, 1, …'
-            if self.converts
-            else 'In the order of the values 0, 1, …'
+        if not self.converts:
+            return 'In the order of the values 0, 1, ….'
+        return (
+            f'The copies of the label maps have them as 0, 1, …{"; ignored: " + ", ".join(ignored) if ignored else ""}.'
         )
-        if self.reduce_zero_label:
-            start = 'The label maps have them as 1, 2, …; reduce_zero_label makes 0 the ignored label 255'
-        return f'{start}{"; ignored: " + ", ".join(ignored) if ignored and self.converts else ""}.'
 
 
 def write(value: Value) -> str:
@@ -131,12 +126,21 @@ def read_values(paths: Sequence[Path]) -> Values:
         values, pixels = np.unique(labels, return_counts=True)
         counts.update(dict(zip(values.tolist(), pixels.tolist(), strict=True)))
         if len(counts) > _MOST_VALUES:
-            raise DataError(*_explain_values(counts, path))
-    if read and read[0].suffix.lower() in _LOSSY and (odd := _odd_share(counts, flats)):
+            break
+    lossy, many = path.suffix.lower() in _LOSSY, len(counts) > _MOST_VALUES
+    odd = _odd_share(counts, flats) if lossy or many else 0
+    if many and not 0 < odd < 0.5:
         raise DataError(
-            f'The label maps are {read[0].suffix[1:].upper()} files such as {read[0]}, which do not keep values: '
-            f'{odd:.1%} of the pixels have a value near that of a class.',
-            'Export the label maps as PNG files, with one value for each class.',
+            f'The label maps have more than {_MOST_VALUES} values, up to {path}: they are photographs, depth maps or '
+            'other measurements.',
+            'Name the folder of the label maps.',
+        )
+    if odd:
+        cause = f'{path.suffix[1:].upper()} files do not keep values' if lossy else 'soft (anti-aliased) borders'
+        raise DataError(
+            f'The label maps such as {path} have {len(counts)} values, in {odd:.1%} of the pixels a rare one near '
+            f'another: {cause}.',
+            'Save the label maps as PNG files without smoothing, with one value for each class.',
         )
     if len(flats) > 1:
         raise DataError('Some of the label maps have one channel, others three.', 'Save all in the same way.')
@@ -150,29 +154,12 @@ def read_values(paths: Sequence[Path]) -> Values:
 
 
 def _odd_share(counts: Counter, flats: set[bool]) -> float:
-    """Return the share of pixels whose value is near a value of more pixels."""
-    values = np.array(list(counts), np.int64)
+    """Return the share of pixels whose value is near a value of more pixels, or not among the most common ones."""
+    common = counts.most_common(_MOST_COMPARED)
+    values, pixels = np.array([value for value, _ in common]), np.array([count for _, count in common])
     parts = values[:, None] if flats == {True} else np.stack([values >> 16, values >> 8 & 255, values & 255], 1)
-    pixels = np.array(list(counts.values()))
-    odd = 0
-    for i, value in enumerate(parts):
-        near = (np.abs(parts - value).max(1) <= _NEAR) & (pixels > pixels[i])
-        odd += int(pixels[i]) * bool(near.any())
-    return odd / max(1, counts.total())
-
-
-def _explain_values(counts: Counter, path: Path) -> tuple[str, str]:
-    """Explain why label maps have very many values; returns the problem and a remedy."""
-    common = [value for value, _ in counts.most_common(_MOST_CLASSES)]
-    odd = 1 - sum(counts[value] for value in common) / counts.total()
-    problem = f'The label maps have more than {_MOST_VALUES} values, up to {path}: '
-    if odd > 0.5:
-        return f'{problem}they are photographs, depth maps or other measurements.', 'Name the folder of the label maps.'
-    cause = 'JPEG, which does not keep values' if path.suffix.lower() in _LOSSY else 'soft (anti-aliased) borders'
-    return (
-        f'{problem}{odd:.1%} of the pixels have values that are rare, as in files with {cause}.',
-        'Save the label maps as PNG files without smoothing, with one value for each class.',
-    )
+    near = (np.abs(parts[:, None] - parts).max(2) <= _NEAR) & (pixels > pixels[:, None])
+    return 1 - pixels[~near.any(1)].sum() / counts.total()
 
 
 def make_table(values: Values, entries: Sequence[Entry], ignore: Sequence[Value]) -> Table:
@@ -198,68 +185,57 @@ def make_table(values: Values, entries: Sequence[Entry], ignore: Sequence[Value]
     else:
         named = {entry.value: entry.name for entry in entries}
     voids = {value for value, name in named.items() if Entry(name).is_void} | set(ignore)
-    unnamed = [value for value in present if value not in named]
-    zero = 0 in unnamed and min(named, default=0) == 1 if not values.colored else False
-    unnamed = [value for value in unnamed if value != IGNORED and not (zero and value == 0)]
-    if unnamed:
+    if 0 not in named and min((v for v in named if isinstance(v, int)), default=0) == 1:
+        voids.add(0)  # as ADE20K has it
+    if unnamed := [value for value in present if value not in {*named, *voids, IGNORED}]:
         raise DataError(f'The label maps have values without a name: {values.describe(unnamed)}.', _NAME_THEM)
     classes = {value: name for value, name in named.items() if value not in voids}
     names = list(dict.fromkeys(classes.values()))
     labels = {value: names.index(name) for value, name in classes.items()}
-    reduced = (
-        not values.colored
-        and list(classes) == list(range(1, len(classes) + 1))
-        and 0 in {*ignore, *([0] if zero else [])}
-    )
-    wrong = voids - {IGNORED} - ({0} if reduced else set())
-    exact = len(names) == len(classes) and (reduced or list(classes) == list(range(len(classes))))
     labels |= {value: IGNORED for value in {*voids, *values.pixels} if value not in labels}
     return Table(
         classes=names,
         labels=labels,
-        converts=not values.flat or not exact or bool(wrong & set(values.pixels)),
-        reduce_zero_label=reduced and values.flat and not wrong & set(values.pixels),
-        palette=[entry.value for entry in entries if entry.name in classes.values()] if palette else [],
+        converts=not values.flat
+        or any(value != label for value, label in labels.items() if value not in voids or value in values.pixels),
+        palette=[entry.value for entry in entries if entry.name in names] if palette else [],
     )
 
 
 def _by_order(
     values: Values, present: Sequence[Value], names: Sequence[str], ignore: Sequence[Value]
 ) -> dict[Value, str]:
-    """Give names to values in their order.
+    """Give names to values in their order: from 0, or from 1 if 0 is ignored, or one for each value that occurs.
 
     Raises:
-        DataError: There is more than one way.
+        DataError: There is more than one way, or none.
     """
-    learned = [value for value in present if value != IGNORED]
-    if Entry(names[0]).is_void and not values.colored and len(names) > 2:
-        if names[:2] == ['__ignore__', '_background_']:  # labelme counts from -1
-            names = names[1:]
-        elif learned and max(learned) < len(names) - 1:
-            raise DataError(
-                f'The list of names begins with {names[0]}, which means no class, and the label maps have the values '
-                f'{values.describe()}: 0 is {names[0]} or {names[1]}.',
-                f'Write --classes 0={names[0]} 1={names[1]} …, or --classes 0={names[1]} 1={names[2]} …',
-            )
-    count = len(names)
-    problem = f'{count} names for the values {values.describe()}'
     if values.colored:
         raise DataError(
-            f'{problem}: the label maps have colors.', 'Write --classes #rrggbb=NAME …, or name a file of them.'
+            f'{len(names)} names for the values {values.describe()}: the label maps have colors.',
+            'Write --classes #rrggbb=NAME …, or name a file of them.',
         )
-    if len(present) == count and present != learned and learned != [0]:
-        raise DataError(f'{problem}: is 255 a class, or ignored?', 'Write --classes VALUE=NAME …, or --ignore 255.')
-    if len(present) == count == 2 and present == [0, IGNORED]:
+    if names[:2] == ['__ignore__', '_background_']:  # labelme counts from -1
+        names = names[1:]
+    count, first = len(names), int(0 in ignore)
+    learned = [value for value in present if value != IGNORED]
+    if count == 2 and present == [0, IGNORED]:
         return dict(zip(present, names, strict=True))  # a mask: black and white
-    if not learned or max(learned) < count:
-        return dict(enumerate(names))
-    if max(learned) == count and 0 in ignore:
-        return dict(enumerate(names, 1))
-    if len(learned) == count:
-        return dict(zip(learned, names, strict=True))
-    if max(learned) == count:
-        raise DataError(f'{problem}: is 0 without a class?', 'Say so with --ignore 0, or name it with --classes.')
-    raise DataError(f'{problem}.', _NAME_THEM)
+    readings = []
+    if max(learned, default=0) < count + first:
+        readings.append(dict(enumerate(names, first)))
+        if Entry(names[0]).is_void and count > 2 and max(learned, default=0) < count - 1:
+            readings.append(dict(enumerate(names[1:])))
+    elif len(learned) == count:
+        readings.append(dict(zip(learned, names, strict=True)))
+    if len(present) == count and present != learned:
+        readings.append(dict(zip(present, names, strict=True)))
+    if len({tuple(map(reading.get, present)) for reading in readings}) == 1:
+        return readings[0]
+    ways = ' or '.join(
+        ', '.join(f'{value} is {reading[value]}' for value in present[:3] if value in reading) for reading in readings
+    )
+    raise DataError(f'{count} names for the values {values.describe()}{f": {ways}" if ways else ""}.', _NAME_THEM)
 
 
 def convert(path: Path, labels: dict[Value, int] | None) -> bytes:

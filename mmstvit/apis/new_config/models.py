@@ -1,9 +1,7 @@
 """Our models: the configs to inherit from, and the recipe that each of them comes with."""
 
 import os
-import re
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
@@ -31,25 +29,18 @@ class Family:
     other: str
 
 
+_COCO = '_fpn_1x_coco.py'
 FAMILIES = {
-    'mask-rcnn': Family(
-        'instances', 'mask_rcnn/mask-rcnn_stvit-nano_fpn_scenes.py', 'mask_rcnn/mask-rcnn_stvit-{size}_fpn_1x_coco.py'
-    ),
-    'cascade-mask-rcnn': Family(
-        'instances',
-        'cascade_mask_rcnn/cascade-mask-rcnn_stvit-nano_fpn_scenes.py',
-        'cascade_mask_rcnn/cascade-mask-rcnn_stvit-{size}_fpn_4conv1fc-giou_ms-3x_coco.py',
-    ),
-    'faster-rcnn': Family(
-        'instances',
-        'faster_rcnn/faster-rcnn_stvit-nano_fpn_scenes.py',
-        'faster_rcnn/faster-rcnn_stvit-{size}_fpn_1x_coco.py',
-    ),
-    'upernet': Family(
-        'segments', 'upernet/stvit-nano_upernet_scenes.py', 'upernet/stvit-{size}_upernet_8xb2-160k_ade20k-512x512.py'
-    ),
-    'stvit': Family('classes', 'imagenet/stvit-nano_scenes.py', 'imagenet/stvit-{size}_8xb128_in1k.py'),
-}
+    name: Family(task, f'{start}stvit-nano{nano}', f'{start}stvit-{{size}}{other}')
+    for name, task, start, nano, other in (
+        ('mask-rcnn', 'instances', 'mask_rcnn/mask-rcnn_', '_fpn_scenes.py', _COCO),
+        ('cascade-mask-rcnn', 'instances', 'cascade_mask_rcnn/cascade-mask-rcnn_', '_fpn_scenes.py',
+         '_fpn_4conv1fc-giou_ms-3x_coco.py'),
+        ('faster-rcnn', 'instances', 'faster_rcnn/faster-rcnn_', '_fpn_scenes.py', _COCO),
+        ('upernet', 'segments', 'upernet/', '_upernet_scenes.py', '_upernet_8xb2-160k_ade20k-512x512.py'),
+        ('stvit', 'classes', 'imagenet/', '_scenes.py', '_8xb128_in1k.py'),
+    )
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -144,21 +135,15 @@ def choose_model(data: Data, options: Options) -> tuple[Model, str]:
 
 
 def _parse(model: str | None) -> tuple[str | None, str | None]:
-    """Split ``--model`` into family and size; a name of one of our configs has both."""
-    if model is None:
-        return None, None
-    name = Path(model).stem.lower().replace('_', '-')
-    size = re.search(rf'(?:^|-)({"|".join(SIZES)})(?:-|$)', name)
-    family = next((key for key in sorted(FAMILIES, key=len, reverse=True) if name.startswith(key)), None)
-    if 'upernet' in name:  # our configs begin with the backbone there
-        family = 'upernet'
-    known = {*FAMILIES, *SIZES, *(f'{key}-{value}' for key in FAMILIES for value in SIZES)}
-    if name not in known and not (family and size and 'stvit' in name):
+    """Split ``--model`` into family and size."""
+    known = {key: (key, None) for key in FAMILIES} | {size: (None, size) for size in SIZES}
+    known |= {f'{family}-{size}': (family, size) for family in FAMILIES for size in SIZES}
+    if model is not None and model not in known:
         raise UserError(
             f'--model {model} is not a model of ours.',
             f'Name a family ({", ".join(FAMILIES)}), a size ({", ".join(SIZES)}) or both, such as mask-rcnn-small.',
         )
-    return family, size and size[1]
+    return known.get(model, (None, None))
 
 
 def _fits(family: str, data: Data) -> bool:

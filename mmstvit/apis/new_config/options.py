@@ -68,35 +68,33 @@ class Data:
         task: ``'instances'``, ``'segments'`` or ``'classes'``.
         root: Folder of the data.
         classes: Names, in the order of the labels.
-        datasets: Split -> configs of its datasets without type and pipeline; two or more are concatenated. A path that
-            begins with ``NEXT_TO_CONFIG`` is in the folder of the config.
+        datasets: Split -> config of its dataset without type and pipeline. A path that begins with ``NEXT_TO_CONFIG``
+            is in the folder of the config.
         counts: Split -> number of images.
         images: The images, all or a sample.
         sizes: Their (width, height), as far as the annotations have them; empty reads them from the files.
         notes: What was found, line by line.
-        comments: Name of a value in the config -> what it comes from.
+        comment: What the classes come from, for the config.
         palette: Colors (red, green, blue) of the classes; empty chooses them.
         with_mask: Instances have masks.
         empty: Number of training images without objects.
         most_objects: Number of objects in the image that has most.
-        reduce_zero_label: Label maps have 0 for pixels without a class, and classes from 1.
         files: Name -> content of a file that is written beside the config; made when it is written.
     """
 
     task: str
     root: Path
     classes: list[str]
-    datasets: dict[str, list[dict]]
+    datasets: dict[str, dict]
     counts: dict[str, int]
     images: list[Path]
     sizes: list[tuple[int, int]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    comments: dict[str, str] = field(default_factory=dict)
+    comment: str = ''
     palette: list[tuple[int, int, int]] = field(default_factory=list)
     with_mask: bool = True
     empty: int = 0
     most_objects: int = 0
-    reduce_zero_label: bool = False
     files: dict[str, Callable[[], bytes]] = field(default_factory=dict)
 
 

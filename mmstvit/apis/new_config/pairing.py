@@ -4,10 +4,9 @@ Names decide which file may belong to which image, in any two folders or in one.
 label maps: few values in large flat regions. Names of folders such as ``masks`` decide where the content does not.
 """
 
-import functools
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from itertools import permutations
 from pathlib import PurePosixPath
@@ -28,13 +27,13 @@ class Pairs:
     Args:
         images: Folder of the images, relative to the root.
         maps: Folder of the label maps.
-        end: End of the names of the maps; None if image and map do not begin with the same name.
+        end: End of the names of the maps, behind what they have in common with those of the images.
         files: Image -> map, relative to the root.
     """
 
     images: str
     maps: str
-    end: str | None
+    end: str
     files: Mapping[str, str]
 
     def __str__(self) -> str:
@@ -145,18 +144,32 @@ def _pair(folder: Folder, images: str, maps: str, map_suffix: str | None) -> Ite
     for suffix, names in by_suffix.items():
         for group in _by_template(names) if same else [names]:
             others = [name for name in candidates if not same or name not in group]
-            for end, files in _match(group, suffix, others):
-                paths = {join(images, start): join(maps, path) for start, path in sorted(files.items())}
+            for end, files in _match({name.removesuffix(suffix) for name in group}, others):
+                paths = {join(images, start + suffix): join(maps, path) for start, path in sorted(files.items())}
                 yield Pairs(images, maps, end, paths)
 
 
-def _match(names: Sequence[str], suffix: str, candidates: Sequence[str]) -> list[tuple[str | None, dict[str, str]]]:
-    """Return ends of maps, and maps by the name of the image, by the first way of comparing names that finds some."""
-    for match in (_match_ends, _match_parts, functools.partial(_match_ends, normalize=_number)):
-        for end in dict.fromkeys((suffix, _common_end(names, suffix))):
-            results = list(match({name[: -len(end)] for name in names}, candidates))
-            if results:
-                return [(own, {start + end: path for start, path in files.items()}) for own, files in results]
+def _match(stems: Set[str], candidates: Sequence[str]) -> list[tuple[str, dict[str, str]]]:
+    """Return ends of the names of maps, and the maps by the name of the image.
+
+    A map begins with the name of its image; or with the part in which the names of the images differ, in any case; or
+    with that number, with other zeros before it. The first of these that is found is taken.
+    """
+    for normalize, least in ((None, 0.25), (str.lower, 0.5), (_to_number, 0.5)):
+        start, end = _common_words([*stems]) if normalize else ('', '')
+        theirs, _ = _common_words([PurePosixPath(name).stem for name in candidates]) if normalize else ('', '')
+        normalize = normalize or str
+        ours = {normalize(stem[len(start) : len(stem) - len(end)]): stem for stem in stems}
+        ends: dict[str, dict[str, str]] = {}
+        for name in candidates if len(ours) == len(stems) else ():
+            for first, last in cuts(name):
+                if first.startswith(theirs) and (key := normalize(first[len(theirs) :])) in ours:
+                    ends.setdefault(last, {})[ours[key]] = name
+        # An end that only a few names have is an accident, such as a.jpg beside a_2.png.
+        most = max(map(len, ends.values()), default=0)
+        needed = max(most / 2, min(len(stems), len(candidates)) * least)
+        if found := [(end, files) for end, files in ends.items() if len(files) >= needed and len(files) > most / 2]:
+            return found
     return []
 
 
@@ -172,54 +185,19 @@ def _by_template(names: Sequence[str]) -> list[list[str]]:
     return [images, maps] if images and maps else [list(names)]
 
 
-def _match_ends(
-    stems: Set[str], candidates: Sequence[str], normalize: Callable[[str], str] = str
-) -> Iterator[tuple[str, dict[str, str]]]:
-    """Yield ends of the names of maps that begin with the name of an image, and the maps by the name of the image."""
-    ends: dict[str, dict[str, str]] = {}
-    ours = {normalize(stem): stem for stem in stems}
-    for name in candidates if len(ours) == len(stems) else ():
-        for start, end in cuts(name):
-            if normalize(start) in ours:
-                ends.setdefault(end, {})[ours[normalize(start)]] = name
-    # An end that only a few names have is an accident, such as a.jpg beside a_2.png.
-    most = max(map(len, ends.values()), default=0)
-    needed = max(most / 2, min(len(stems), len(candidates)) / 4)
-    yield from ((end, files) for end, files in ends.items() if len(files) >= needed and len(files) > most / 2)
-
-
-def _match_parts(stems: Set[str], candidates: Sequence[str]) -> Iterator[tuple[None, dict[str, str]]]:
-    """Yield the maps by the name of the image if the names are equal in the part in which they differ."""
-    by_stem = {PurePosixPath(name).stem: name for name in candidates}
-    for normalize in (str.lower, _number):
-        ours, theirs = (_keys(list(names), normalize) for names in (stems, by_stem)) if by_stem else ({}, {})
-        files = {ours[key]: by_stem[theirs[key]] for key in ours if key in theirs}
-        if 2 * len(files) >= min(len(stems), len(candidates)) > 0 and len(ours) == len(stems):
-            yield None, files
-            return
-
-
-def _number(key: str) -> str:
+def _to_number(key: str) -> str:
     """Return a key without leading zeros; keys that are not numbers stay apart."""
     return key.lstrip('0') or '0' if key.isdigit() else f'?{key}'
 
 
-def _keys(names: Sequence[str], normalize: Callable[[str], str]) -> dict[str, str]:
-    """Return names by the part in which they differ: without the words that all of them begin and end with."""
+def _common_words(names: Sequence[str]) -> tuple[str, str]:
+    """Return the words that all of several names begin and end with, such as ``ulm_`` and ``_leftImg8bit``."""
     start = re.sub(r'\d+$', '', os.path.commonprefix(names))
     if not all(name[len(start) : len(start) + 1].isdigit() for name in names):
         start = start[: max(map(len, re.findall(r'.*[^0-9A-Za-z]', start)), default=0)]
     end = os.path.commonprefix([name[len(start) :][::-1] for name in names])[::-1]
     word = re.search(r'[^0-9A-Za-z].*', end) if len(names) > 1 else None
-    end = word[0] if word else ''
-    return {normalize(name[len(start) : len(name) - len(end)]): name for name in names}
-
-
-def _common_end(names: Sequence[str], suffix: str) -> str:
-    """Return the last word that the names have in common, with the suffix, such as ``_leftImg8bit.png``."""
-    word = re.search(r'_[^_/\d]+[^_/]*$', names[0].removesuffix(suffix))
-    end = (word.group() if word else '') + suffix
-    return end if all(name.endswith(end) for name in names) else suffix
+    return start, word[0] if word else ''
 
 
 def _is_accepted(folder: Folder, pairs: Pairs) -> bool:

@@ -1,13 +1,14 @@
 """Recognize what a folder or file is: collect evidence for every kind of data, and decide only if it is clear."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 from mmstvit.errors import DataError, UserError
 
 from . import detection_formats as formats
+from . import tables
 from .class_folders import look_for_class_folders, read_class_folders
 from .evidence import Evidence
 from .folder import Folder
@@ -25,25 +26,33 @@ class Layout(NamedTuple):
         name: Name for messages.
         look: Collects evidence.
         read: Reads the data.
+        suffixes: Suffixes of the file that may be named in the place of the folder.
     """
 
     task: str
     name: str
     look: Callable[[Folder, Options], Evidence]
     read: Callable[[object, Folder, Options], Data]
+    suffixes: tuple[str, ...] = ()
 
 
+_TABLES = ('.csv', '.tsv', '.jsonl')
+CLASS_FOLDERS = Layout('classes', 'a folder of images per class', look_for_class_folders, read_class_folders)
+BOXES = Layout('instances', 'tables of boxes', tables.look_for_box_tables, tables.read_box_tables, _TABLES)
+CLASSES = Layout('classes', 'tables of classes', tables.look_for_class_tables, tables.read_class_tables,
+                 (*_TABLES, '.json'))  # fmt: skip
 LAYOUTS = (
-    Layout('instances', 'annotation files in COCO format', look_for_coco, read_coco),
-    Layout('instances', 'labels of YOLO', formats.look_for_yolo, formats.read_files),
+    Layout('instances', 'annotation files in COCO format', look_for_coco, read_coco, ('.json',)),
+    Layout('instances', 'labels of YOLO', formats.look_for_yolo, formats.read_files, ('.yaml', '.yml')),
     Layout('instances', 'XML files of Pascal VOC', formats.look_for_voc, formats.read_files),
     Layout('instances', 'JSON files of labelme', formats.look_for_labelme, formats.read_files),
     Layout('segments', 'images with label maps', look_for_label_maps, read_label_maps),
-    Layout('classes', 'a folder of images per class', look_for_class_folders, read_class_folders),
+    BOXES,
+    CLASSES,
+    CLASS_FOLDERS,
 )
 _MOST = 0.5  # share of the images that a kind describes if a folder per class is unlikely
-_ARCHIVES = ('.zip', '.tar', '.gz', '.tgz', '.7z', '.rar')
-# Option -> tasks to which it applies.
+# Option -> tasks or kinds to which it applies.
 _OPTIONS = {
     'classes': ('segments', 'labels of YOLO'),
     'ignore': ('segments',),
@@ -52,9 +61,10 @@ _OPTIONS = {
     'shapes': ('labels of YOLO',),
     'images': ('segments', 'annotation files in COCO format'),
     'fix': ('annotation files in COCO format',),
-    'skip_missing': ('instances',),
-    'skip_stray': ('classes',),
+    'skip_missing': ('instances', 'tables of classes'),
+    'skip_stray': ('a folder of images per class',),
 }
+Seen = dict[Layout, Evidence]
 
 
 def recognize(options: Options) -> Data:
@@ -66,77 +76,87 @@ def recognize(options: Options) -> Data:
     path = Path(os.path.abspath(options.data))
     if not path.exists():
         raise UserError(f'{options.data} does not exist.', 'Name a folder of data, or a COCO annotation file.')
-    if path.suffix.lower() in _ARCHIVES:
-        raise UserError(f'{options.data} is an archive.', 'Unpack it, and name the folder.')
-    if path.is_file() and path.suffix.lower() not in ('.json', '.yaml', '.yml'):
-        raise UserError(
-            f'{options.data} is a {path.suffix} file, expected a folder, a .json or a .yaml file.', 'Name its folder.'
-        )
-    kinds = [kind for kind in LAYOUTS if options.task in (None, kind.task)]
-    if path.is_file() and options.task not in (None, 'instances'):
-        raise UserError(f'{options.data} has instances, not {options.task}.', 'Omit --task, or name a folder.')
-    folder = Folder.scan(path.parent if path.is_file() else path)
-    if path.suffix.lower() == '.json' and path.is_file():
-        kinds, named = kinds[:1], Folder(path.parent, {'': [path.name]})
-        seen, used = {kinds[0]: look_for_coco(named, options)}, set()
-    else:
-        if path.is_file():
-            kinds = [kind for kind in kinds if kind.look is formats.look_for_yolo]
-        every = {kind: kind.look(folder, options) for kind in LAYOUTS}
-        used = set().union(*(evidence.used for evidence in every.values()))
-        seen = {kind: every[kind] for kind in kinds}
+    kinds, folder = LAYOUTS, Folder.scan(path.parent if path.is_file() else path)
+    if path.is_file():  # the other files of its kind say nothing
+        suffix = path.suffix.lower()
+        kinds = [kind for kind in LAYOUTS if suffix in kind.suffixes]
+        if not kinds:
+            known = ', '.join(sorted({suffix for kind in LAYOUTS for suffix in kind.suffixes}))
+            raise UserError(
+                f'{options.data} is a {suffix} file, expected a folder or a file of {known}.',
+                'Unpack archives, and name the folder of the data.',
+            )
+        folder = folder.without({*folder.with_suffix(suffix)} - {path.name})
+    every = {kind: kind.look(folder, options) for kind in kinds}
+    seen = {kind: every[kind] for kind in kinds if options.task in (None, kind.task)}
+    if not seen:
+        raise UserError(f'{options.data} has {kinds[0].task}, not {options.task}.', 'Omit --task, or name a folder.')
+    _compare(seen, options)
     found = [kind for kind in seen if seen[kind].found and not seen[kind].refused]
-    described = seen[found[0]].images if len(found) == 1 else None
-    others = look_for_unread_files(folder, used, described or {*folder.images}, alone=not found)
-    for kind in found:
-        if kind.task == 'classes':
-            if any(evidence.refused for evidence in seen.values()):
-                seen[kind].decide = None
-            # Folders of images with their label maps may have either; an option for label maps decides.
-            either = seen[kind].found.maps and not _foreign_option(kind, options)
-            rivals = [seen[other] for other in seen if other is not kind and not (either and other.task == 'segments')]
-            _contradict(seen[kind], [*rivals, others])
+    used = set().union(*(evidence.used for evidence in every.values()))
+    described = {*seen[found[0]].images} if len(found) == 1 else set()
+    others = Evidence()
+    if path.is_dir():
+        others = look_for_unread_files(folder, used, described or {*folder.images}, alone=not found)
+    if CLASS_FOLDERS in found:
+        for other in (*seen.values(), others):
+            if other is not seen[CLASS_FOLDERS] and other.against:
+                seen[CLASS_FOLDERS].add_against(other.against[0][0])
     kind = _decide(seen, others, folder, options)
-    _check_options(kind, options)
+    if option := _foreign_option(kind, options):
+        raise UserError(f'{option} does not apply to {kind.name}.', f'Remove {option}, or name other data.')
     data = kind.read(seen[kind].found, folder, options)
-    if others.against and kind.task != 'classes':
+    data.notes += [f'warning: {reason}' for reason, _ in seen[kind].against]
+    if others.against and kind is not CLASS_FOLDERS:
         data.notes.append(f'not used: {others.against[0][0]}')
     return data
 
 
-def _contradict(classes: Evidence, others: Sequence[Evidence]) -> None:
-    """Let evidence for another kind speak against a folder per class, for which any folder of images speaks."""
-    for other in others:
-        if other.found and other.coverage > _MOST and not other.refused:
-            classes.add_against(other.reasons[0])
-        elif other.against:
-            classes.add_against(other.against[0][0])
+def _compare(seen: Seen, options: Options) -> None:
+    """Compare the evidence for several kinds: files about most of the images say more than tables, tables than folders.
+
+    Folders of images with their label maps may have either; an option for label maps decides.
+    """
+    strong = [kind for kind in seen if seen[kind].found and seen[kind].coverage > _MOST and not seen[kind].refused]
+    files = [kind for kind in strong if kind not in (BOXES, CLASSES, CLASS_FOLDERS)]
+    folders, table = seen.get(CLASS_FOLDERS, Evidence()), seen.get(CLASSES, Evidence())
+    for kind in (BOXES, CLASSES):
+        if kind in seen and files:
+            seen[kind].found = None
+    if table.found and folders.found:
+        both = {(folders.images[image], name) for image, name in table.images.items() if image in folders.images}
+        names, labels = {one for one, _ in both}, {other for _, other in both}
+        if not both or (len(both) == len(names) == len(labels) and any(map(str.isdigit, labels - names))):
+            table.found = None  # about other images, or it has numbers for names
+        elif len(both) == len(names) == len(labels):
+            folders.found = None
+    if folders.found:
+        either = folders.found.maps and not _foreign_option(CLASS_FOLDERS, options)
+        for kind in strong:
+            if kind not in (CLASSES, CLASS_FOLDERS) and not (either and kind.task == 'segments'):
+                folders.add_against(seen[kind].reasons[0])
 
 
-def _decide(seen: dict[Layout, Evidence], others: Evidence, folder: Folder, options: Options) -> Layout:
+def _decide(seen: Seen, others: Evidence, folder: Folder, options: Options) -> Layout:
     """Return the only kind with evidence and nothing against it; raises DataError."""
     found = [kind for kind in seen if seen[kind].found and not seen[kind].refused]
-    weak = any(kind.task != 'classes' and seen[kind].coverage > _MOST for kind in found)
-    strong = [kind for kind in found if kind.task != 'classes' or not (weak and seen[kind].against)]
+    weak = any(kind is not CLASS_FOLDERS and seen[kind].coverage > _MOST for kind in found)
+    strong = [kind for kind in found if kind is not CLASS_FOLDERS or not (weak and seen[kind].against)]
     if len(strong) == 1 and not seen[strong[0]].against:
         return strong[0]
     if options.task and len(found) == 1 and not seen[found[0]].remedies:
         return found[0]  # the user has decided
-    tasks = list(dict.fromkeys(kind.task for kind in strong))
     if len(strong) > 1:
         listed = '\n'.join(f'  {kind.name}: {"; ".join(seen[kind].reasons[:3])}' for kind in strong)
-        choice = (
-            f'--task {" or --task ".join(tasks)}'
-            if len(tasks) > 1
-            else 'name the annotation file, or an inner folder, or move the other files elsewhere'
-        )
+        tasks = dict.fromkeys(f'--task {kind.task}' for kind in strong)
+        choice = ' or '.join(tasks) if len(tasks) > 1 else 'name the file or an inner folder, or move the others away'
         raise DataError(f'{options.data} has several kinds of data:\n{listed}\n', f'Choose: {choice}.')
-    doubtful = [(kind.name, seen[kind]) for kind in seen if seen[kind].against and kind.task != 'classes']
+    doubtful = [(kind.name, seen[kind]) for kind in seen if seen[kind].against and kind is not CLASS_FOLDERS]
     doubtful += [('another format', others)] if others.against else []
     # A folder per class is what remains if nothing else is there.
     doubtful = doubtful or [(kind.name, seen[kind]) for kind in seen if seen[kind].against]
     if not doubtful:
-        expected = '; '.join(dict.fromkeys(kind.name for kind in seen))
+        expected = '; '.join(kind.name for kind in seen)
         raise DataError(
             f'{options.data} is not recognized: {folder.describe()}{quote_file(folder)}.',
             f'Expected {expected}. See docs/own_data.md.',
@@ -148,19 +168,14 @@ def _decide(seen: dict[Layout, Evidence], others: Evidence, folder: Folder, opti
         lines += [f'  {prefix}{reason}' for reason, _ in evidence.against[:3]]
         # What is to be chosen among files that are read does not need others.
         remedies += [] if evidence is others and weak and remedies else evidence.remedies
-    if len(found) == 1 and options.task is None and not seen[found[0]].remedies:
-        decide = seen[found[0]].decide
-        remedies += [] if decide is None else [decide or f'If it is {found[0].name}: --task {found[0].task}.']
+    refused = any(evidence.refused for evidence in seen.values())
+    if len(found) == 1 and options.task is None and not seen[found[0]].remedies and not refused:
+        first = f' ({", ".join(sorted({*seen[found[0]].images.values()})[:4])})' if seen[found[0]].images else ''
+        remedies.append(f'If it is {found[0].name}{first}: --task {found[0].task}.')
     raise DataError(
         f'{options.data} is not clear:\n' + '\n'.join(dict.fromkeys(lines)) + '\n',
-        ' '.join(dict.fromkeys(remedies)) or 'Images and masks that belong together have one name: docs/own_data.md.',
+        ' '.join(dict.fromkeys(remedies)) or 'See docs/own_data.md.',
     )
-
-
-def _check_options(kind: Layout, options: Options) -> None:
-    """Refuse options that do not apply to the data; raises UserError."""
-    if option := _foreign_option(kind, options):
-        raise UserError(f'{option} does not apply to {kind.name}.', f'Remove {option}, or name other data.')
 
 
 def _foreign_option(kind: Layout, options: Options) -> str:

@@ -1,7 +1,6 @@
 """Segments: pairs of images and label maps as a data set."""
 
 import os
-import re
 import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -12,26 +11,21 @@ import cv2
 import numpy as np
 
 from mmstvit.datasets.images import IMAGE_READER, MAP_READER, UnreadableError
-from mmstvit.datasets.map_files import cuts, look_at
+from mmstvit.datasets.map_files import cuts
 from mmstvit.errors import DataError
 from mmstvit.rules.headers import thin_out
 
 from .class_names import choose_names, parse_names, parse_value
 from .code import write_list
 from .evidence import Evidence
-from .folder import ALL, Folder, join, relative, split_of_folder
+from .folder import ALL, Folder, has_map_word, join, relative, split_of_folder
 from .label_values import IGNORED, Table, Values, convert, make_table, read_values, write
 from .options import NEXT_TO_CONFIG, Data, Options, first_names
-from .pairing import Pairs, find_pairs, more_maps, paired_files, several_maps
+from .pairing import Pairs, find_pairs, has_masks, more_maps, paired_files, several_maps
 from .splits import divide
 
 _SHOWN = 4
 _LOOKED_AT = 24  # label maps
-
-# Names of two folders with photographs of one place at two times; their label maps show what has changed.
-_TWO_TIMES = re.compile(
-    r'(?P<start>.*?)(a/(?P=start)b|1/(?P=start)2|(19|20)\d\d/(?P=start)(19|20)\d\d)|before/after|after/before|post/pre|pre/post'
-)
 
 
 def look_for_label_maps(folder: Folder, options: Options) -> Evidence:
@@ -40,21 +34,17 @@ def look_for_label_maps(folder: Folder, options: Options) -> Evidence:
     maps, images = (
         None if option is None else relative(option, folder.root) for option in (options.maps, options.images)
     )
-    found = find_pairs(folder, options.map_suffix, maps, images)
+    evidence.found = found = find_pairs(folder, options.map_suffix, maps, images)
+    for pairs in found[:_SHOWN]:
+        evidence.add_for(f'{len(pairs.files)} pairs in {pairs}, such as {pairs.example}')
     if (options.maps or options.images) and not found:
         evidence.add_against(f'no image has a label map in {options.maps or options.images}')
-    if two := _two_times(find_pairs(folder, options.map_suffix) if maps or images else found):
+    if not found and (alone := _find_alone(folder)):
         evidence.refuse(
-            f'pairs of photographs for change detection: {two}',
-            'Change detection compares two images, which no model of this package does.',
+            f'masks or label maps without an image of their name, such as {alone}',
+            'Give a mask the name of its image. If an image has a mask for each object, draw its masks into one label '
+            'map, or export the objects in COCO format.',
         )
-        return evidence
-    if per_object := _maps_per_object(folder):
-        evidence.refuse(
-            f'a mask file per object, such as {per_object}',
-            'Draw the masks of an image into one label map, or export the objects in COCO format.',
-        )
-        return evidence
     if options.task != 'segments' and (numbered := _numbers_objects(folder, found)):
         evidence.refuse(
             f'the label maps seem to number objects, not classes: {numbered}',
@@ -67,58 +57,42 @@ def look_for_label_maps(folder: Folder, options: Options) -> Evidence:
         )
     if choices := several_maps(found):
         evidence.add_against(*_explain_choice(folder, choices))
-    evidence.found = found
-    for pairs in found[:_SHOWN]:
-        evidence.add_for(f'{len(pairs.files)} pairs in {pairs}, such as {pairs.example}')
     return evidence
 
 
-def _two_times(found: Sequence[Pairs]) -> str:
-    """Describe photographs of two times with one folder of label maps for both; empty if there are none."""
-    by_maps: dict[str, dict[str, Pairs]] = {}
-    for pairs in found:
-        by_maps.setdefault(pairs.maps, {})[pairs.images] = pairs
-    for maps, both in by_maps.items():
-        tops = sorted(both)
-        shared = [pairs for pairs in found if pairs.images in both and pairs.maps != maps]
-        names = [{PurePosixPath(path).name for path in both[top].files} for top in tops]
-        last = '/'.join(top.rpartition('/')[2].lower() for top in tops)
-        if len(tops) == 2 and not shared and names[0] == names[1] and _TWO_TIMES.fullmatch(last):
-            return f'{tops[0]}/ and {tops[1]}/ have the same names, and {maps}/ a label map for both'
-    return ''
+def _find_alone(folder: Folder) -> str:
+    """Return a file of a folder that is called like one of masks and has masks; empty if there is none."""
+    tops = (top for top in folder.by_folder if has_map_word(top.rpartition('/')[2]))
+    paths = ([join(top, name) for name in folder.by_folder[top]] for top in tops)
+    return next((names[0] for names in paths if has_masks(folder, names)), '')
 
 
 def _explain_choice(folder: Folder, choices: Sequence[Pairs]) -> tuple[str, str]:
     """Say why images have several maps, or maps several images, and how to choose."""
-    first = {part.maps: part for part in reversed(choices)}
-    ends = sorted({str(part.end) for part in choices})
+    maps, images = (sorted({getattr(part, side) for part in choices}) for side in ('maps', 'images'))
+    join_them = 'masks of several classes or parts have to be joined into one label map.'
     if len({(part.images, part.maps) for part in choices}) < len(choices):  # in one folder
+        ends = ', '.join(sorted({part.end for part in choices}))
         return (
-            f'an image has several masks or label maps, with the ends {", ".join(ends)}',
-            'Choose one: --map-suffix END; masks of several classes or parts have to be joined into one label map.',
+            f'an image has several masks or label maps, with the ends {ends}',
+            f'Choose one: --map-suffix END; {join_them}',
         )
-    images = sorted({part.images for part in choices})
-    if len(images) > len(first):
+    if len(images) > len(maps):
         return (
             f'label maps have images in several folders: {", ".join(f"{top}/" for top in images)}',
-            f'Choose one: --images {shlex.quote(str(folder.root / images[0]))}',
+            f'Choose one: --images {shlex.quote(str(folder.root / images[0]))}; change detection, which compares two '
+            'images, is not supported.',
         )
-    looks = [look_at(folder.root / next(iter(part.files.values()))) for part in first.values()]
-    binary = all(look is not None and look.values <= 2 for look in looks)
-    folders = ', '.join(f'{top}/' for top in sorted(first))
     return (
-        f'a mask for each class in a folder of its own ({folders})'
-        if binary and len(first) > 2 and len(images) == 1
-        else f'images have label maps in several folders: {folders}',
-        f'Choose one: --maps {shlex.quote(str(folder.root / min(first)))}; masks of several classes have to be joined '
-        'into one label map.',
+        f'images have label maps in several folders: {", ".join(f"{top}/" for top in maps)}',
+        f'Choose one: --maps {shlex.quote(str(folder.root / maps[0]))}; {join_them}',
     )
 
 
 def _numbers_objects(folder: Folder, found: Sequence[Pairs]) -> str:
     """Describe maps in which each value from 1 is one region, up to another value in each map; empty for others."""
     paths = [path for pairs in found for path in pairs.files.values()]
-    highest = {}
+    highest = set()
     for path in thin_out(paths, _LOOKED_AT):
         try:
             labels = MAP_READER.read(str(folder.root / path)).squeeze()
@@ -127,26 +101,12 @@ def _numbers_objects(folder: Folder, found: Sequence[Pairs]) -> str:
         values = np.unique(labels).tolist()
         if labels.ndim != 2 or values != list(range(len(values))):
             return ''
-        regions = (cv2.connectedComponents((labels == value).astype(np.uint8))[0] - 1 for value in values[1:])
-        if any(count > 1 for count in regions):
+        if any(cv2.connectedComponents((labels == value).astype(np.uint8))[0] > 2 for value in values[1:]):
             return ''
-        highest[path] = values[-1]
-    numbers = sorted(set(highest.values()))
-    if len(highest) < 3 or len(numbers) < 2 or numbers[-1] < 3:
+        highest.add(values[-1])
+    if len(paths) < 3 or len(highest) < 2 or max(highest) < 3:
         return ''
-    return f'in each map every value from 1 is one region, and the highest is {numbers[0]} to {numbers[-1]}'
-
-
-def _maps_per_object(folder: Folder) -> str:
-    """Return a folder with one image beside a folder with several masks of it; empty if there are fewer than two."""
-    found = []
-    for top, names in folder.by_folder.items():
-        parent, _, last = top.rpartition('/')
-        if last in ('masks', 'mask', 'labels') and len(names) > 1:
-            images = folder.by_folder.get(join(parent, 'images')) or folder.by_folder.get(join(parent, 'image'), [])
-            if len(images) == 1 and PurePosixPath(images[0]).stem not in {PurePosixPath(n).stem for n in names}:
-                found.append(join(top, names[0]))
-    return found[0] if len(found) > 1 else ''
+    return f'in each map every value from 1 is one region, and the highest is {min(highest)} to {max(highest)}'
 
 
 def read_label_maps(found: Sequence[Pairs], folder: Folder, options: Options) -> Data:
@@ -180,7 +140,9 @@ def read_label_maps(found: Sequence[Pairs], folder: Folder, options: Options) ->
     files, datasets = {}, {}
     for split, part in parts.items():
         notes.append(f'{split}: {len(part)} images')
-        datasets[split] = _describe_datasets({image: map_of[image] for image in part}, table, folder, split, files)
+        datasets[split] = _describe_dataset({image: map_of[image] for image in part}, table, folder, split, files)
+    if any(path.startswith('maps/') for path in files):
+        notes.append('the label maps get copies beside the config, with the labels 0, 1, …')
     return Data(
         task='segments',
         root=folder.root,
@@ -189,9 +151,8 @@ def read_label_maps(found: Sequence[Pairs], folder: Folder, options: Options) ->
         counts={split: len(part) for split, part in parts.items()},
         images=[folder.root / image for part in parts.values() for image in part],
         notes=notes,
-        comments=dict(classes=table.comment),
+        comment=table.comment,
         palette=table.palette,
-        reduce_zero_label=table.reduce_zero_label,
         files=files,
     )
 
@@ -211,37 +172,40 @@ def _check_sizes(map_of: Mapping[str, str], folder: Folder) -> None:
         )
 
 
-def _describe_datasets(map_of: Mapping[str, str], table: Table, folder: Folder, split: str, files: dict) -> list[dict]:
-    """Return the configs of the datasets of a split, and add the files that they need beside the config."""
-    groups: dict[tuple[str, ...], dict[str, str]] = {}
-    for image, path in map_of.items():
-        *place, name = _locate(image, path, table.converts)
-        groups.setdefault((*place,), {})[name] = path
-    datasets = []
-    for i, ((images, image_suffix, maps, map_suffix), paths) in enumerate(groups.items()):
-        own = f'{split}{i or ""}'
-        files[f'{own}.txt'] = partial(bytes, write_list(paths))
-        if not map_suffix:
-            maps, map_suffix = f'{NEXT_TO_CONFIG}maps/{own}', '.png'
-            labels = table.labels if table.converts else None
-            for name, path in paths.items():
-                files[f'maps/{own}/{name}.png'] = partial(convert, folder.root / path, labels)
-        datasets.append(
-            dict(
-                data_prefix=dict(img_path=images, seg_map_path=maps),
-                img_suffix=image_suffix,
-                seg_map_suffix=map_suffix,
-                reduce_zero_label=table.reduce_zero_label,
-                ann_file=f'{NEXT_TO_CONFIG}{own}.txt',
-            )
-        )
-    return datasets
+def _describe_dataset(map_of: Mapping[str, str], table: Table, folder: Folder, split: str, files: dict) -> dict:
+    """Return the config of the dataset of a split, and add the files that it needs beside the config.
+
+    The maps are read where they are if they have the labels, and if image and map differ in folder and suffix alone,
+    in the same way for all; otherwise they get copies.
+    """
+    located = {image: _locate(image, path) for image, path in map_of.items()}
+    places = {place for _, place in located.values()}
+    if table.converts or len(places) > 1 or '' in places:
+        top = os.path.commonpath([os.path.dirname(image) for image in map_of])
+        suffixes = {PurePosixPath(image).suffix for image in map_of}
+        suffix = suffixes.pop() if len(suffixes) == 1 else ''
+        names = {os.path.relpath(image, top or '.').removesuffix(suffix): path for image, path in map_of.items()}
+        labels = table.labels if table.converts else None
+        for name, path in names.items():
+            files[f'maps/{split}/{name}.png'] = partial(convert, folder.root / path, labels)
+        images, maps, map_suffix = top, f'{NEXT_TO_CONFIG}maps/{split}', '.png'
+    else:
+        ((images, suffix, maps, map_suffix),) = places
+        names = [name for name, _ in located.values()]
+    files[f'{split}.txt'] = partial(bytes, write_list(names))
+    return dict(
+        data_prefix=dict(img_path=images, seg_map_path=maps),
+        img_suffix=suffix,
+        seg_map_suffix=map_suffix,
+        reduce_zero_label=False,
+        ann_file=f'{NEXT_TO_CONFIG}{split}.txt',
+    )
 
 
-def _locate(image: str, path: str, copy: bool) -> tuple[str, str, str, str, str]:
-    """Return folder and suffix of an image, those of its map, and the name that they have in common.
+def _locate(image: str, path: str) -> tuple[str, tuple[str, ...] | str]:
+    """Return the name that an image and its map have in common, and folder and suffix of both.
 
-    The map has no suffix if it needs a copy: for other labels, or because its name begins with another word.
+    The second is empty if the names do not begin with the same word.
     """
     images, maps = (file.split('/')[:-1] for file in (image, path))
     inner = []
@@ -250,9 +214,10 @@ def _locate(image: str, path: str, copy: bool) -> tuple[str, str, str, str, str]
         maps.pop()
     names = [os.path.basename(file) for file in (image, path)]
     starts = [start for start, _ in cuts(names[0]) if start in {start for start, _ in cuts(names[1])}]
-    name = starts[-1] if starts else PurePosixPath(image).stem
-    end = names[1][len(name) :] if starts and not copy else ''
-    return '/'.join(images), names[0][len(name) :], '/'.join(maps), end, '/'.join([*inner, name])
+    if not starts:
+        return '', ''
+    place = '/'.join(images), names[0].removeprefix(starts[-1]), '/'.join(maps), names[1].removeprefix(starts[-1])
+    return '/'.join([*inner, starts[-1]]), place
 
 
 def _count_alone(found: Sequence[Pairs], folder: Folder) -> int:
@@ -281,6 +246,4 @@ def _describe(table: Table, values: Values, source: Path | str | None) -> list[s
     if shares[IGNORED]:
         ignored = [write(value) for value in values.pixels if table.labels[value] == IGNORED]
         lines.append(f'ignored: {shares[IGNORED]:.1%} of the pixels, of value {", ".join(ignored)}')
-    if table.converts:
-        lines.append('the label maps get copies beside the config, with the labels 0, 1, …')
     return lines

@@ -45,21 +45,28 @@ def divide(
     Raises:
         DataError: It is not clear which images are for training.
     """
-    images, notes, lists = list(images), [], {}
-    parts = _by(split_of or split_of_path(images), images)
+    images, notes = list(images), []
+    parts: Parts = {}
+    for split, image in zip(map(split_of or _split_of_path(images), images), images, strict=True):
+        parts.setdefault(split, []).append(image)
     if options.val_fraction is None:
         top = relative(Path(options.val), folder.root)
         chosen = [image for image in images if image.startswith(f'{top}/')]
         if not chosen:
             raise DataError(f'--val {options.val} is not a folder of images of the data.', 'Name one, or a fraction.')
-        others = [image for split in (ALL, 'train') for image in parts.get(split, ())]
-        parts = {'train': [image for image in others if not image.startswith(f'{top}/')], 'val': chosen}
+        others = {*parts.get(ALL, ()), *parts.get('train', ())} - {*chosen}
+        parts = {'train': [image for image in images if image in others], 'val': chosen}
     elif given and any(given.values()):
         parts = {split: [*part] for split, part in given.items() if part}
     elif 'val' not in parts and options.val is None:
-        lists = find_lists(folder, images)
+        lists = _find_lists(folder, images)
+        notes += [f'{split}: the images that {file} lists' for split, (file, _) in lists.items()]
         parts = {split: named for split, (_, named) in lists.items()} or parts
-    decided = options.val is not None or bool(given) or 'val' in parts
+        if not lists and (unread := _find_unread_lists(folder)):
+            raise DataError(
+                f'{folder.root / unread} seems to say which images are for training, in a form that is not known.',
+                'Write lists train.txt and val.txt with an image per line, or ignore it with --val 0.2.',
+            )
     if not parts.keys() & {ALL, 'train'}:
         if options.val_fraction is None or options.val is None:
             raise DataError(
@@ -68,17 +75,10 @@ def divide(
             )
         parts = {ALL: images}
     parts = assign_splits(parts, 'image', _NAME_ONE)
-    if not lists and decided:  # lists that say the same
-        lists = {
-            split: both for split, both in find_lists(folder, images).items() if {*both[1]} == {*parts.get(split, ())}
-        }
-    notes += _describe_lists(folder, lists, decided)
-    listed = {image for part in parts.values() for image in part}
+    if alone := len({*images}.difference(*parts.values())):
+        notes.append(f'not used: {alone} images that no list names')
     if options.val is not None and options.val_fraction is not None and 'val' in parts:
-        del parts['val']
-    if alone := len(set(images) - {image for part in parts.values() for image in part}):
-        why = 'that no list names' if len(listed) < len(images) else 'of val, which --val replaces'
-        notes.append(f'not used: {alone} images {why}')
+        notes.append(f'not used: {len(parts.pop("val"))} images of val, which --val replaces')
     if take_val and 'val' not in parts:
         train = parts['train']
         split = split_images(
@@ -91,7 +91,7 @@ def divide(
     return {split: parts[split] for split in SPLITS if split in parts}, notes
 
 
-def split_of_path(images: Sequence[str]) -> Callable[[str], str]:
+def _split_of_path(images: Sequence[str]) -> Callable[[str], str]:
     """Return what finds the split of an image: its folders, or its own name if all names say one."""
     by_folder = {image: split_of_folder(image.rpartition('/')[0]) for image in images}
     by_name = {image: find_split(image.rpartition('/')[2]) for image in images}
@@ -99,14 +99,7 @@ def split_of_path(images: Sequence[str]) -> Callable[[str], str]:
     return (by_name if named else by_folder).__getitem__
 
 
-def _by(key: Callable[[str], str], images: Iterable[str]) -> Parts:
-    parts: Parts = {}
-    for image in images:
-        parts.setdefault(key(image), []).append(image)
-    return parts
-
-
-def find_lists(folder: Folder, images: Iterable[str]) -> dict[str, tuple[str, list[str]]]:
+def _find_lists(folder: Folder, images: Iterable[str]) -> dict[str, tuple[str, list[str]]]:
     """Find lists of images, such as train.txt and val.txt in one folder, whose names differ only in the split.
 
     Args:
@@ -119,7 +112,7 @@ def find_lists(folder: Folder, images: Iterable[str]) -> dict[str, tuple[str, li
     """
     images = set(images)
     families: dict[tuple[str, tuple[str, ...]], dict[str, tuple[str, set[str]]]] = {}
-    for file in _split_files(folder):
+    for file in _list_files(folder):
         if named := _read_list(folder, file, images):
             pure = PurePosixPath(file)
             words = (word for word in _words(file) if find_split(word) == ALL)
@@ -143,7 +136,7 @@ def find_lists(folder: Folder, images: Iterable[str]) -> dict[str, tuple[str, li
     return {split: found[split] for split in SPLITS if split in found}
 
 
-def _split_files(folder: Folder) -> list[str]:
+def _list_files(folder: Folder) -> list[str]:
     """Return the files whose names say a split, and that do not belong to one image."""
     files = ((file, PurePosixPath(file).stem) for file in folder.with_suffix(*_SUFFIXES))
     return [file for file, stem in files if find_split(stem) != ALL and not folder.has_image(stem)]
@@ -157,47 +150,26 @@ def _read_list(folder: Folder, file: str, images: Set[str]) -> set[str]:
         file: The list.
         images: The images of the data set, which are preferred to others.
     """
-    lines = [line.strip() for line in read_text(folder.root / file).splitlines() if line.strip()]
+    lines = {line.strip() for line in read_text(folder.root / file).splitlines() if line.strip()}
     if file.endswith('.csv') and any(',' in line or ';' in line for line in lines):
         return set()
-    near = file.rpartition('/')[0]
-    found = set()
+    near, found = file.rpartition('/')[0], set()
     for line in lines:
         texts = (line, re.split(r'[\s,;]', line)[0])
         named = (folder.find_image(text, near, among) for among in (images, None) for text in texts)
         found |= {next((image for image in named if image is not None), None)} - {None}
-    return found if len(found) > 0.8 * len(set(lines)) else set()
+    return found if len(found) > 0.8 * len(lines) else set()
 
 
-def _describe_lists(folder: Folder, used: Mapping[str, tuple[str, list[str]]], decided: bool) -> list[str]:
-    """Return a line for each list that is used, and one about files whose names say a split and that are not.
-
-    Args:
-        folder: The folder.
-        used: Split -> a list and its images.
-        decided: The split is known without lists.
-
-    Raises:
-        DataError: Files are called like lists of a split, and nothing else decides about the split.
-    """
-    unread = [file for file in _split_files(folder) if file not in {file for file, _ in used.values()}]
-    splits = {
-        (PurePosixPath(file).parent, find_split(PurePosixPath(file).stem)) for file in unread if file[-4:] != '.csv'
-    }
-    telling = [top for top, split in splits if split == 'train' and {(top, 'val'), (top, 'test')} & splits]
-    files = [file for file in unread if PurePosixPath(file).parent in telling]
-    named = (file for file in folder.with_suffix(*_SUFFIXES) if 'split' in _words(file))
-    files += [file for file in named if file not in unread]
-    if files and not used and not decided:
-        raise DataError(
-            f'{folder.root / files[0]} seems to say which images are for training, in a form that is not known.',
-            'Write lists train.txt and val.txt with an image per line, or ignore it with --val 0.2.',
-        )
-    lines = [f'{split}: the images that {file} lists' for split, (file, _) in used.items()]
-    unread = list(dict.fromkeys((*unread, *files)))
-    if unread:
-        lines.append(f'not used: {", ".join(unread[:3])}, which may say which images are for training')
-    return lines
+def _find_unread_lists(folder: Folder) -> str:
+    """Return a file that seems to say which images are for training; empty if there is none."""
+    by_place: dict[Path, dict[str, str]] = {}
+    for file in _list_files(folder):
+        if not file.endswith('.csv'):
+            by_place.setdefault(PurePosixPath(file).parent, {})[find_split(PurePosixPath(file).stem)] = file
+    several = (files['train'] for files in by_place.values() if 'train' in files and len(files) > 1)
+    called = (file for file in folder.with_suffix(*_SUFFIXES) if 'split' in _words(file))
+    return next(iter((*several, *called)), '')
 
 
 def _words(file: str) -> list[str]:

@@ -98,23 +98,6 @@ def write_config(data: Data, model: Model, plan: Plan, beside: str) -> str:
     return '\n\n'.join(block.strip('\n') for block in blocks) + '\n'
 
 
-def expected_values(data: Data, model: Model, beside: str) -> dict[str, object]:
-    """Return what the data and options decide, by dotted key of the config; a dict may have other keys there."""
-    expected = dict(data_root=_root(data), classes=data.classes)
-    for split, parts in data.datasets.items():
-        key = f'{split}_dataloader.dataset'
-        keys = [key] if len(parts) == 1 else [f'{key}.datasets.{i}' for i in range(len(parts))]
-        expected |= {key: _locate(part, beside) for key, part in zip(keys, parts, strict=True)}
-        if data.task == 'instances':
-            expected |= {f'{key}.metainfo.classes': data.classes for key in keys}
-            if split != 'train':
-                file = expected[key]['ann_file']
-                expected[f'{split}_evaluator.ann_file'] = str(data.root / file)
-    if model.weights is not None:
-        expected['model.backbone.init_cfg.checkpoint'] = model.weights
-    return expected
-
-
 def _write_head(data: Data, model: Model) -> str:
     return (
         '# Written by tools/new_config.py\n'
@@ -126,8 +109,8 @@ def _write_head(data: Data, model: Model) -> str:
 def _write_data(data: Data, model: Model) -> Iterator[str]:
     classes = list(data.classes) if data.task == 'classes' else tuple(data.classes)
     lines = [
-        assign('data_root', _root(data)),
-        assign('classes', classes, data.comments['classes']),
+        assign('data_root', f'{data.root.as_posix().rstrip("/")}/'),
+        assign('classes', classes, data.comment),
     ]
     if data.task != 'classes':
         lines += [
@@ -136,10 +119,6 @@ def _write_data(data: Data, model: Model) -> Iterator[str]:
         ]
     lines.append(f'num_classes = {len(data.classes)}')
     yield '\n'.join(lines)
-
-
-def _root(data: Data) -> str:
-    return f'{data.root.as_posix().rstrip("/")}/'
 
 
 def _write_pipelines(data: Data, model: Model, plan: Plan) -> str:
@@ -164,26 +143,23 @@ def _write_loaders(data: Data, model: Model, plan: Plan, beside: str) -> Iterato
             loader['batch_size'] = 1
         if data.task == 'classes' and split == 'train':
             loader |= dict(drop_last=False, sampler=dict(_delete_=True, type='DefaultSampler', shuffle=True))
-        loader['dataset'] = _join([_dataset(data, part, split, beside) for part in data.datasets[split]])
+        loader['dataset'] = _dataset(data, split, beside)
         comment = '1 image per batch: the images have several sizes.' if loader['batch_size'] == 1 else ''
         if split == 'train' and data.empty:
             comment = f'filter_empty_gt leaves out {data.empty} images without objects; False trains on them too.'
         yield assign(f'{split}_dataloader', loader, comment)
-    evaluator = assign('val_evaluator', _evaluator(data, model, data.datasets['val'][0], beside))
+    evaluator = assign('val_evaluator', _evaluator(data, model, 'val', beside))
     if 'test' in data.datasets:
         yield evaluator
-        yield assign('test_evaluator', _evaluator(data, model, data.datasets['test'][0], beside))
+        yield assign('test_evaluator', _evaluator(data, model, 'test', beside))
     else:
         yield f'test_dataloader = val_dataloader\n{evaluator}\ntest_evaluator = val_evaluator'
 
 
-def _dataset(data: Data, part: dict, split: str, beside: str) -> dict:
+def _dataset(data: Data, split: str, beside: str) -> dict:
     dataset = dict(_delete_=True, type=_DATASETS[data.task], data_root=Code('data_root'))
-    if data.task == 'classes':
-        dataset['classes'] = Code('classes')
-    else:
-        dataset['metainfo'] = Code('metainfo')
-    dataset |= _locate(part, beside)
+    key = 'classes' if data.task == 'classes' else 'metainfo'
+    dataset |= {key: Code(key)} | _locate(data.datasets[split], beside)
     if data.task == 'instances':
         dataset |= dict(filter_cfg=dict(filter_empty_gt=True)) if split == 'train' else dict(test_mode=True)
     return dataset | dict(pipeline=Code(f'{"train" if split == "train" else "test"}_pipeline'))
@@ -201,22 +177,12 @@ def _locate(part: dict, beside: str) -> dict:
     }
 
 
-def _join(datasets: list[dict]) -> dict:
-    if len(datasets) == 1:
-        return datasets[0]
-    return dict(
-        _delete_=True,
-        type='ConcatDataset',
-        datasets=[{k: v for k, v in d.items() if k != '_delete_'} for d in datasets],
-    )
-
-
-def _evaluator(data: Data, model: Model, part: dict, beside: str) -> dict:
+def _evaluator(data: Data, model: Model, split: str, beside: str) -> dict:
     if data.task == 'segments':
         return dict(_delete_=True, type='IoUMetric', iou_metrics=['mIoU'])
     if data.task == 'classes':
         return dict(_delete_=True, type='Accuracy', topk=(1, 5) if len(data.classes) > 5 else (1,))
-    file = _locate(part, beside)['ann_file']
+    file = _locate(data.datasets[split], beside)['ann_file']
     path = file if file.startswith('/') or file[1:3] == ':/' else Code(f'data_root + {literal(file)}')
     metric = 'bbox' if model.family == 'faster-rcnn' else ['bbox', 'segm']
     return dict(_delete_=True, type='CocoMetric', ann_file=path, metric=metric)

@@ -1,0 +1,340 @@
+"""Tables with a row for each image or object: CSV with a header, JSON lines, or JSON in COCO format without boxes.
+
+The header names the columns. The cells have to agree with it: the names are those of images, boxes are inside them.
+"""
+
+import csv
+import io
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import orjson
+
+from mmstvit.datasets.importers import ImageAnnotations, ImportedObject
+from mmstvit.datasets.json_files import read_json
+from mmstvit.errors import DataError
+from mmstvit.fileio import image_size
+from mmstvit.rules.headers import thin_out
+
+from .class_names import read_text
+from .detection_formats import describe_files
+from .evidence import Evidence
+from .folder import ALL, SPLIT_NAMES, Folder, find_split
+from .image_classes import describe_classes
+from .instances import describe_missing, has_labels_only, read_ends
+from .options import Data, Options, first_names
+
+_SAMPLE = 200  # rows that are looked at
+_MANY = 20  # images of which a table describes the data, if there are so many
+_CLASS = ('class', 'label', 'category', 'species', 'breed', 'name', 'labelname', 'classname', 'target', 'diagnosis')
+# Names of the columns of a box, and whether the last two are its width and height.
+_BOXES = {
+    ('xmin', 'ymin', 'xmax', 'ymax'): False,
+    ('x1', 'y1', 'x2', 'y2'): False,
+    ('left', 'top', 'right', 'bottom'): False,
+    ('xmin', 'ymin', 'width', 'height'): True,
+    ('left', 'top', 'width', 'height'): True,
+    ('x', 'y', 'width', 'height'): True,
+    ('x', 'y', 'w', 'h'): True,
+}
+_INSIDE = 0.95  # share of the boxes that have to be inside their images
+_RENAME = 'Its first line has to name the columns: image,class, or for boxes image,xmin,ymin,xmax,ymax,class.'
+
+
+class Row(NamedTuple):
+    """What a row says: the name of an image, the class, the four cells of a box, and the split."""
+
+    name: str
+    label: str
+    box: tuple[str, ...]
+    split: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table about images.
+
+    Args:
+        file: The file, relative to the root.
+        columns: What the columns are, for messages.
+        rows: The rows.
+        box: Names of the columns of a box; empty for a class per image.
+    """
+
+    file: str
+    columns: str
+    rows: Sequence[Row]
+    box: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f'{self.file}: {self.columns}'
+
+
+def look_for_box_tables(folder: Folder, options: Options) -> Evidence:
+    """Collect evidence for tables of boxes."""
+    return _look(folder, boxes=True)
+
+
+def look_for_class_tables(folder: Folder, options: Options) -> Evidence:
+    """Collect evidence for tables of classes of images, and say which tables cannot be read."""
+    evidence = _look(folder, boxes=False)
+    for table in evidence.found:
+        evidence.images |= {image: row.label for image, row in _find_images(table, folder) if image is not None}
+    return evidence
+
+
+def _look(folder: Folder, boxes: bool) -> Evidence:
+    evidence, tables = Evidence(), []
+    for file in folder.with_suffix('.csv', '.tsv', '.jsonl', '.json'):
+        try:
+            table = _understand(folder, file, _read_cells(folder, file))
+        except DataError as error:
+            if not boxes:
+                evidence.add_against(error.problem, error.remedy)
+            continue
+        if table is not None and bool(table.box) == boxes:
+            tables.append(table)
+    splits = {table.file: find_split(table.file) for table in tables}
+    if 'train' in splits.values():  # beside it, sample_submission.csv says nothing
+        tables = [table for table in tables if splits[table.file] != ALL]
+    if len({splits[table.file] for table in tables}) < len(tables):
+        evidence.add_against('several tables', f'Name one: new_config.py {folder.root / tables[0].file}')
+    evidence.found, evidence.used = tables, {table.file for table in tables}
+    evidence.reasons = [*map(str, tables)]
+    named = {row.name for table in tables for row in table.rows}
+    evidence.coverage = min(1.0, len(named) / max(1, len(folder.images)))
+    return evidence
+
+
+def _read_cells(folder: Folder, file: str) -> Sequence[Mapping[str, str]]:
+    """Read the rows of a table, column -> cell; none for a file of another kind.
+
+    Raises:
+        DataError: It cannot be read, or has no header.
+    """
+    if file.lower().endswith('.json'):
+        return _read_coco_labels(folder, file)
+    text = read_text(folder.root / file)
+    if file.lower().endswith('.jsonl'):
+        try:
+            rows = [orjson.loads(line) for line in text.splitlines() if line.strip()]
+        except ValueError:
+            return []
+        return [{key: str(cell) for key, cell in row.items()} for row in rows if isinstance(row, dict)]
+    mark = max('\t;,', key=text.partition('\n')[0].count)
+    table = csv.DictReader(io.StringIO(text), delimiter=mark, skipinitialspace=True)
+    try:
+        names = table.fieldnames or ()
+        rows = [{key: (cell or '').strip() for key, cell in row.items() if key is not None} for row in table]
+    except csv.Error as error:
+        raise DataError(f'{folder.root / file} is not a table: {error}.', 'Correct or remove the file.') from error
+    if any(folder.find_image(name) for name in names if not name.isdigit()):
+        raise DataError(f'{file} is a table of images without a header: it begins with {",".join(names)[:80]}', _RENAME)
+    return rows
+
+
+def _read_coco_labels(folder: Folder, file: str) -> Sequence[Mapping[str, str]]:
+    """Read the class of each image of a file in COCO format without boxes and masks, as iNaturalist has it."""
+    ends = read_ends(folder.root / file)
+    if b'"category_id"' not in ends or b'"bbox"' in ends or b'"segmentation"' in ends:
+        return []
+    content = read_json(folder.root / file)
+    if not has_labels_only(content):
+        return []
+    try:
+        names = {category['id']: str(category['name']) for category in content['categories']}
+        files = {image['id']: str(image['file_name']) for image in content['images']}
+        rows = content['annotations']
+        return [{'image': files[row['image_id']], 'class': names[row['category_id']]} for row in rows]
+    except (KeyError, TypeError) as error:
+        raise DataError(f'{folder.root / file} has an entry without its id or name: {error}.') from error
+
+
+def _understand(folder: Folder, file: str, rows: Sequence[Mapping[str, str]]) -> Table | None:
+    """Find what the columns of a table mean; None if it does not name many images, or has no other column.
+
+    Raises:
+        DataError: It does, and its other columns are not understood.
+    """
+    columns = {name: [row.get(name, '') for row in thin_out(rows, _SAMPLE)] for name in (rows[0] if rows else ())}
+    naming = [name for name in columns if _names_images(columns[name], folder)]
+    if len(columns) < 2 or not naming:
+        return None
+    image = max(naming, key=lambda name: len({*columns[name]}))
+    images = columns.pop(image)
+    splits = [name for name, cells in columns.items() if {cell.lower() for cell in cells} <= SPLIT_NAMES.keys()]
+    rest = {name: cells for name, cells in columns.items() if name not in splits[:1]}
+    by_key = {_key(name): name for name in rest}
+    box = tuple(by_key[key] for key in next((keys for keys in _BOXES if by_key.keys() >= {*keys}), ()))
+    if not box and len({*images}) < len(images):
+        listed = first_names([*columns], 8)
+        raise DataError(f'{file} has several rows per image, and no columns that are known as a box: {listed}', _RENAME)
+    rest = {name: cells for name, cells in rest.items() if name not in box}
+    said = [f'images in column {image}', *(f'boxes in {", ".join(box)}' for _ in box[:1])]
+    if not box and len(rest) > 1 and {cell for cells in rest.values() for cell in cells} <= {'0', '1', '0.0', '1.0'}:
+        labels = _join_one_hot(file, rows, [*rest])
+        said.append(f'a column of 0 and 1 per class: {first_names([*rest])}')
+    else:
+        label = _find_label_column(file, rest, bool(box))
+        labels = [row.get(label, '') for row in rows]
+        said.append(f'classes in {label}')
+        unused = [name for name in rest if name != label]
+        said += [f'not used: {first_names(unused, 6)}'] if unused else []
+    read = [
+        Row(
+            row.get(image, ''),
+            name,
+            tuple(row.get(side, '') for side in box),
+            SPLIT_NAMES.get(row.get(splits[0], '').lower(), ALL) if splits else find_split(file),
+        )
+        for row, name in zip(rows, labels, strict=True)
+    ]
+    return Table(file, '; '.join(said), read, box)
+
+
+def _key(name: str) -> str:
+    return re.sub(r'[\W_]', '', name).lower()
+
+
+def _names_images(cells: Sequence[str], folder: Folder) -> bool:
+    """Return True if cells name many images; a few may be icons of the classes."""
+    named = [folder.find_image(cell) for cell in cells if cell]
+    return 2 * named.count(None) < len(named) and len({*named}) > min(_MANY, 0.3 * len(folder.images))
+
+
+def _join_one_hot(file: str, rows: Sequence[Mapping[str, str]], names: Sequence[str]) -> list[str]:
+    """Return the class of each row from columns of 0 and 1 per class; raises DataError if a row has not one class."""
+    chosen = [[name for name in names if row.get(name) in ('1', '1.0')] for row in rows]
+    if wrong := [number for number, own in enumerate(chosen, 2) if len(own) != 1]:
+        raise DataError(
+            f'{file} has a column of 0 and 1 per class, and {len(wrong)} of {len(rows)} rows do not have one class '
+            f'(first: line {wrong[0]})',
+            'Several classes per image are not supported. Remove these rows, or keep one class for each image.',
+        )
+    return [own[0].strip() for own in chosen]
+
+
+def _find_label_column(file: str, columns: Mapping[str, Sequence[str]], boxes: bool) -> str:
+    """Return the column of the class: by its name, or the only one; of several that say the same, the one with words.
+
+    Raises:
+        DataError: There is none, or its cells are no classes.
+    """
+    named = [name for name in columns if _key(name) in _CLASS] or [*columns]
+    named.sort(key=lambda name: all(cell.isdigit() for cell in columns[name]))
+    if len({tuple(map(columns[name].index, columns[name])) for name in named}) != 1:
+        listed = first_names([*columns], 8)
+        raise DataError(f'{file} names images, and it is not clear which column is the class: {listed}', _RENAME)
+    cells = columns[named[0]]
+    classes = {*cells} - {''}
+    number = any(re.fullmatch(r'-?\d*\.\d+', cell) for cell in classes)
+    joined = [c for c in classes if len(parts := re.split(r'[\s,;|]+', c)) > 1 and {*parts} <= classes]
+    if number or joined or (not boxes and 2 * len(classes) > len(cells)):
+        seen = f'several in one cell ({joined[0]})' if joined else f'{len(classes)} values in {len(cells)} rows'
+        raise DataError(f'column {named[0]} of {file} has {seen}: that is not one class per image', _RENAME)
+    return named[0]
+
+
+def _find_images(table: Table, folder: Folder) -> list[tuple[str | None, Row]]:
+    near = table.file.rpartition('/')[0]
+    images = {name: folder.find_image(name, near) for name in {row.name for row in table.rows} if name}
+    return [(images.get(row.name), row) for row in table.rows]
+
+
+def _resolve(tables: Sequence[Table], folder: Folder, options: Options) -> tuple[list, dict, list[str]]:
+    """Find the images of all rows.
+
+    Returns:
+        Image and row; split -> images, if the tables say it; and lines about what was found.
+
+    Raises:
+        DataError: Images are missing, and ``--skip-missing`` is not given.
+    """
+    rows = [both for table in tables for both in _find_images(table, folder)]
+    missing = [*dict.fromkeys(row.name for image, row in rows if image is None)]
+    total = len({row.name for _, row in rows})
+    notes = [str(table) for table in tables]
+    notes += describe_missing(missing, total, f'images of {tables[0].file}', folder.root, options)
+    rows = [(image, row) for image, row in rows if image is not None]
+    splits: dict[str, dict[str, None]] = {}
+    for image, row in rows:
+        splits.setdefault(row.split, {})[image] = None
+    given = {} if len(splits) == 1 else {split: [*images] for split, images in splits.items()}
+    return rows, given, notes
+
+
+def read_class_tables(tables: Sequence[Table], folder: Folder, options: Options) -> Data:
+    """Read a class for each image.
+
+    Raises:
+        DataError: An image is missing or has two classes, or the splits are ambiguous.
+    """
+    rows, splits, notes = _resolve(tables, folder, options)
+    class_of: dict[str, str] = {}
+    for image, row in rows:
+        if not row.label or class_of.setdefault(image, row.label) != row.label:
+            listed = f'{class_of.get(image, "")!r} and {row.label!r}'
+            raise DataError(f'{image} has the classes {listed}.', 'Keep one row with one class for each image.')
+    if others := len(folder.images) - len(class_of):
+        notes.append(f'not used: {others} images without a row')
+    return describe_classes(class_of, folder, options, notes, given=splits)
+
+
+def read_box_tables(tables: Sequence[Table], folder: Folder, options: Options) -> Data:
+    """Read a box for each row; an image of a row without numbers has no objects.
+
+    Raises:
+        DataError: An image is missing, boxes are not inside their images, or the splits are ambiguous.
+    """
+    rows, splits, notes = _resolve(tables, folder, options)
+    sized = _BOXES[tuple(map(_key, tables[0].box))]
+    objects: dict[str, list[ImportedObject]] = {}
+    largest = 0.0
+    for image, row in rows:
+        objects.setdefault(image, [])
+        if not any(row.box):
+            continue
+        try:
+            x, y, *end = map(float, row.box)
+        except ValueError:
+            raise DataError(
+                f'{tables[0].file} has a box {", ".join(row.box)} in {image}.', 'Write 4 numbers.'
+            ) from None
+        largest = max(largest, x, y, *end)
+        objects[image].append(ImportedObject(row.label, [x, y, *(end if sized else (end[0] - x, end[1] - y))]))
+    _check_boxes(objects, folder, largest <= 1, tables[0], sized)
+    annotations = {image: ImageAnnotations(found, fractions=largest <= 1) for image, found in objects.items()}
+    return describe_files('tables of boxes', annotations, folder, options, notes, given=splits)
+
+
+def _check_boxes(
+    objects: Mapping[str, Sequence[ImportedObject]], folder: Folder, fractions: bool, table: Table, sized: bool
+) -> None:
+    """Check that boxes are inside their images, and that x and y are not the center of a box; raises DataError."""
+    centers, outside = 0, []
+    for image, found in objects.items():
+        width, height = (1, 1) if fractions else image_size(folder.root / image) or (0, 0)
+        for item in found:
+            x, y, w, h = item.box
+            if not (w > 0 < h and _is_inside(x, x + w, width) and _is_inside(y, y + h, height)):
+                outside.append(f'{[x, y, x + w, y + h]} of {image} with {width}×{height} pixels')
+            centers += _is_inside(x - w / 2, x + w / 2, width) and _is_inside(y - h / 2, y + h / 2, height)
+    total, listed = sum(map(len, objects.values())), ', '.join(table.box)
+    if len(outside) > (1 - _INSIDE) * total:
+        raise DataError(
+            f'{len(outside)} of {total} boxes of {table.file} are not inside their images, if its columns {listed} are '
+            f'what they are called (first: {outside[0]}).',
+            'Correct the numbers, or the names of the columns.',
+        )
+    if sized and _key(table.box[0]) == 'x' and centers >= _INSIDE * total:
+        raise DataError(
+            f'{listed} in {table.file} may have the left upper corner of a box, or its center.',
+            'Call the columns left, top, width, height if it is the corner; otherwise compute them.',
+        )
+
+
+def _is_inside(first: float, last: float, side: float) -> bool:
+    margin = 0.01 * side + (side > 1)  # a pixel more
+    return -margin <= first and last <= side + margin

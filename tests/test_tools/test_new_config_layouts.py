@@ -1,0 +1,608 @@
+"""``tools/new_config.py`` on layouts of public data: the right data, or the cause and what decides."""
+
+import itertools
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from mmstvit.apis.new_config import Options, new_config
+from mmstvit.errors import UserError
+
+from ..test_datasets.tiny_data import write
+from .test_new_config import annotate, cityscapes, class_folders, dump, maps_folder, photo
+from .test_new_config_formats import BOX, XML, coco_with, labelme, texts, voc, yolo
+
+SEEDS = itertools.count(1000)
+AB = {'classes': ['a', 'b']}
+COLORS = ((0, 0, 0), (0, 64, 128))
+Build = Callable[[Path], object]
+
+
+def photos(root: Path, *patterns: str, count: int = 4, start: int = 0) -> None:
+    for pattern in patterns:
+        for i in range(start, start + count):
+            photo(root / pattern.format(i), next(SEEDS))
+
+
+def pairs(root: Path, *both: str, count: int = 4, start: int = 0, values: object = (0, 1)) -> None:
+    """Photographs, and label maps for them in each of the other patterns."""
+    for maps in both[1:]:
+        maps_folder(root, both[0], maps, count, start, values)
+
+
+def lines(root: Path, file: str, *patterns: str, numbers: range = range(4)) -> None:
+    texts(root, {file: ''.join(f'{pattern.format(i)}\n' for pattern in patterns for i in numbers)})
+
+
+def voc_files(root: Path, *patterns: str, count: int = 4) -> None:
+    files = [pattern.format(i) for pattern in patterns for i in range(count)]
+    texts(root, {f'{file}.xml': XML.format(name=Path(file).name) for file in files})
+
+
+def splits_of(pattern: str, maps: str, *splits: str, **kw: object) -> Build:
+    """Pairs in patterns with ``%s`` for the name of a split."""
+    return lambda root: [
+        pairs(root, pattern.replace('%s', s), maps.replace('%s', s), start=10 * i, **kw) for i, s in enumerate(splits)
+    ]
+
+
+def both(*builds: Build) -> Build:
+    return lambda root: [build(root) for build in builds]
+
+
+def oxford_pets(root: Path) -> None:
+    pairs(root, 'images/pug_{}.jpg', 'annotations/trimaps/pug_{}.png', count=6, values=(1, 2))
+    voc_files(root, 'annotations/xmls/pug_{}')
+    lines(root, 'annotations/list.txt', 'pug_{} 1 1 1', numbers=range(6))
+    lines(root, 'annotations/trainval.txt', 'pug_{} 1 1 1')
+    lines(root, 'annotations/test.txt', 'pug_{} 1 1 1', numbers=range(4, 6))
+
+
+def food_101(root: Path) -> None:
+    kinds = ('images/pie/{}.jpg', 'images/ribs/{}.jpg')
+    photos(root, *kinds, count=5)  # numbers begin again in each class
+    lines(root, 'meta/train.txt', 'pie/{}', 'ribs/{}')
+    lines(root, 'meta/test.txt', 'pie/{}', 'ribs/{}', numbers=range(4, 5))
+    texts(root, {'meta/labels.txt': 'Pie\nSpare ribs\n', 'meta/classes.txt': 'pie\nribs\n'})
+    dump(root / 'meta/train.json', dict(pie=[f'pie/{i}' for i in range(4)], ribs=[f'ribs/{i}' for i in range(4)]))
+
+
+def voc_2007_2012(root: Path) -> None:
+    for year in ('2007', '2012'):
+        top = f'VOCdevkit/VOC{year}'
+        photos(root, f'{top}/JPEGImages/{year}_{{}}.jpg', count=6)
+        voc_files(root, f'{top}/Annotations/{year}_{{}}', count=6)
+        lines(root, f'{top}/ImageSets/Main/trainval.txt', f'{year}_{{}}', numbers=range(6))
+        lines(root, f'{top}/ImageSets/Main/train.txt', f'{year}_{{}}')
+        lines(root, f'{top}/ImageSets/Main/val.txt', f'{year}_{{}}', numbers=range(4, 6))
+        lines(root, f'{top}/ImageSets/Main/spoon_train.txt', f'{year}_{{}}  1')
+
+
+def voc_2012(root: Path) -> None:
+    top = 'VOC2012'
+    pairs(root, f'{top}/JPEGImages/{{}}.jpg', f'{top}/SegmentationClass/{{}}.png', f'{top}/SegmentationObject/{{}}.png')
+    photos(root, f'{top}/JPEGImages/{{}}.jpg', start=4)
+    voc_files(root, f'{top}/Annotations/{{}}', count=8)
+    for kind, count in (('Main', 8), ('Segmentation', 4)):
+        lines(root, f'{top}/ImageSets/{kind}/train.txt', '{}', numbers=range(count // 2))
+        lines(root, f'{top}/ImageSets/{kind}/val.txt', '{}', numbers=range(count // 2, count))
+
+
+def drive(root: Path) -> None:
+    for split in ('training', 'test'):
+        pairs(
+            root, f'{split}/images/{{}}_{split}.tif', f'{split}/1st_manual/{{}}_manual1.png',
+            f'{split}/mask/{{}}_{split}_mask.png', values=(0, 255), start=10 * len(split),
+        )  # fmt: skip
+
+
+def imagenet(root: Path) -> None:
+    for name in ('n01440764', 'n01443537'):
+        photos(root, f'Data/CLS-LOC/train/{name}/{name}_{{}}.JPEG')
+        voc_files(root, f'Annotations/CLS-LOC/train/{name}/{name}_{{}}', count=1)
+    photos(root, 'Data/CLS-LOC/test/ILSVRC2012_test_{}.JPEG')
+
+
+def mvtec(root: Path) -> None:
+    photos(root, 'train/good/{}.png', 'test/good/{}.png')
+    pairs(root, 'test/hole/00{}.png', 'ground_truth/hole/00{}_mask.png')
+
+
+def numbered_objects(root: Path) -> None:
+    """Label maps as in DAVIS 2017: 2, 3 or 4 objects with the values from 1."""
+    for i in range(6):
+        photo(root / f'images/{i}.jpg', i)
+        labels = np.zeros((48, 64), np.uint8)
+        for value in range(1, 3 + i % 3):
+            labels[4:12, 12 * value : 12 * value + 8] = value
+        write(root / f'masks/{i}.png', labels)
+
+
+def two_times(root: Path, first: str, second: str) -> None:
+    pairs(root, f'{first}/{{}}.png', f'{Path(first).parent}/label/{{}}.png')
+    photos(root, f'{second}/{{}}.png')
+
+
+def masks(root: Path, images: str, *names: str) -> None:
+    """Photographs, and masks for each of them that are not found by number alone."""
+    for i in range(4):
+        photo(root / images.format(i), next(SEEDS))
+        for name in names:
+            write(root / name.format(i), np.repeat(np.uint8([[0, 255]] * 48), 32, 1))
+
+
+def restarting_numbers(root: Path) -> None:
+    """Images and maps in folders for each place, in which the numbers begin again."""
+    for seed, place in enumerate('ab'):
+        for i in range(5):
+            photo(root / f'images/{place}/{i}.jpg', 10 * seed + i)
+            write(root / f'masks/{place}/{i}.png', np.full((48, 64), seed, np.uint8))
+
+
+def darknet(root: Path) -> None:
+    """Images and labels in one folder, lists of both splits, and a picture that is no image of the data."""
+    photos(root, 'obj/{}.jpg', count=8)
+    photos(root, 'chart{}.png', count=1)
+    texts(root, {f'obj/{i}.txt': BOX for i in range(8)} | {'obj.names': 'fork\nspoon\n'})
+    lines(root, 'train.txt', 'data/obj/{}.jpg', numbers=range(6))
+    lines(root, 'val.txt', 'data/obj/{}.jpg', numbers=range(6, 8))
+
+
+def labels_alone(root: Path) -> None:
+    """A file in COCO format with a class per image, as iNaturalist has it."""
+    photos(root, 'train_val2019/Birds/12/a{}.jpg', 'train_val2019/Birds/13/b{}.jpg')
+    content = annotate([f'train_val2019/Birds/{c}/{k}{i}.jpg' for c, k in ((12, 'a'), (13, 'b')) for i in range(4)])
+    entries = [dict(id=i['id'], image_id=i['id'], category_id=1 + (i['id'] > 4)) for i in content['images']]
+    dump(root / 'train2019.json', {**content, 'annotations': entries})
+
+
+def with_table(table: str, *patterns: str, file: str = 'train.csv', **kw: int) -> Build:
+    """Photographs and a table; its lines from the second on are repeated for the numbers 0 to 3."""
+    header, *rows = table.splitlines()
+    rows = [row.replace('#', str(i)) for i in range(4) for row in rows]
+    return lambda root: [photos(root, *patterns, **kw), texts(root, {file: '\n'.join((header, *rows, ''))})]
+
+
+BOXES = 'filename,width,height,class,xmin,ymin,xmax,ymax\n#.jpg,64,48,fork,4,6.5,20,30\n#.jpg,64,48,spoon,1,2,11,12'
+# Layout -> how to make it, options, classes, images of train, val and test.
+FOUND = {
+    'Cityscapes': (cityscapes, AB, 'a b', (6, 6)),
+    'Oxford pets, label maps': (
+        oxford_pets, {'task': 'segments', 'classes': ['1=a', '2=b']}, 'a b', (3, 1, 2),
+    ),
+    'Food-101': (food_101, {}, 'pie ribs', (6, 2, 2)),
+    'MIT indoor': (
+        lambda r: [
+            photos(r, 'Images/bar/bar_{}.jpg', 'Images/gym/gym_{}.jpg', count=6),
+            lines(r, 'TrainImages.txt', 'bar/bar_{}.jpg', 'gym/gym_{}.jpg'),
+            lines(r, 'TestImages.txt', 'bar/bar_{}.jpg', 'gym/gym_{}.jpg', numbers=range(4, 6)),
+        ],
+        {}, 'bar gym', (6, 2, 4),
+    ),
+    'Pascal VOC 2007 and 2012': (voc_2007_2012, {}, 'fork spoon', (8, 4)),
+    'Pascal VOC 2012, label maps': (
+        voc_2012, {'task': 'segments', 'maps': 'VOC2012/SegmentationClass', **AB}, 'a b', (2, 2),
+    ),
+    'Pascal VOC without ImageSets': (lambda r: voc(r, sets=False), {}, 'fork spoon', (4, 1)),
+    'labelme': (labelme, {}, 'fork spoon', (4, 1)),
+    'YOLO, images outside': (lambda r: yolo(r, images='images/{}', labels='labels/{}'), {}, 'fork spoon', (4, 4)),
+    'YOLO without YAML': (
+        lambda r: [yolo(r), (r / 'data.yaml').unlink()], {'classes': ['fork', 'spoon']}, 'fork spoon', (4, 4),
+    ),
+    'darknet': (darknet, {}, 'fork spoon', (6, 2)),
+    'LoveDA': (
+        both(*(splits_of(f'%s/{p}/images_png/{{}}.png', f'%s/{p}/masks_png/{{}}.png', 'Train', 'Val')
+               for p in ('Rural', 'Urban'))),
+        AB, 'a b', (8, 8),
+    ),
+    'Mapillary, labels': (
+        lambda r: [pairs(r, f'{s}/images/{{}}.jpg', *(f'{s}/{k}/{{}}.png' for k in ('instances', 'labels', 'panoptic')),
+                         start=10 * len(s)) for s in ('training', 'validation')],
+        {'maps': 'training/labels', **AB}, 'a b', (4, 4),
+    ),
+    'DRIVE': (drive, {'maps': 'training/1st_manual', **AB}, 'a b', (3, 1, 4)),
+    'one of two cameras': (
+        both(splits_of('%s/rgb/{}.png', '%s/label/{}.png', 'train', 'val'),
+             lambda r: [photos(r, 'train/ir/{}.png'), photos(r, 'val/ir/{}.png', start=10)]),
+        {'images': 'train/rgb', **AB}, 'a b', (4, 4),
+    ),
+    'numbers that begin again, with pictures of results': (
+        lambda r: [(pairs(r, f'case{i}/orig/{{}}.png', f'case{i}/seg/{{}}.png'), photos(r, f'case{i}/overlay/{{}}.png'))
+                   for i in (1, 2)],
+        {'images': 'case1/orig', **AB}, 'a b', (6, 2),
+    ),
+    'DUTS': (splits_of('%s/%s-Image/x_{}.jpg', '%s/%s-Mask/x_{}.png', 'DUTS-TR', 'DUTS-TE'), AB, 'a b', (3, 1, 4)),
+    'GlaS': (splits_of('%s_{}.bmp', '%s_{}_anno.bmp', 'train', 'testA'), AB, 'a b', (3, 1, 4)),
+    'DAVIS': (
+        lambda r: [
+            pairs(r, 'JPEGImages/480p/bear/{}.jpg', 'Annotations/480p/bear/{}.png'),
+            pairs(r, 'JPEGImages/480p/bmx/{}.jpg', 'Annotations/480p/bmx/{}.png'),
+            lines(r, 'ImageSets/480p/train.txt', '/JPEGImages/480p/bear/{0}.jpg /Annotations/480p/bear/{0}.png'),
+            lines(r, 'ImageSets/480p/val.txt', '/JPEGImages/480p/bmx/{0}.jpg /Annotations/480p/bmx/{0}.png'),
+        ],
+        {'task': 'segments', **AB}, 'a b', (4, 4),
+    ),
+    'tiles that begin again': (
+        lambda r: [[pairs(r, f'Tile {i}/images/{{}}.jpg', f'Tile {i}/masks/{{}}.png', values=COLORS) for i in (1, 2)],
+                   dump(r / 'classes.json', dict(classes=[dict(title='a', color='#000000'),
+                                                          dict(title='b', color='#004080')]))],
+        {}, 'a b', (6, 2),
+    ),
+    'DeepGlobe': (
+        lambda r: [pairs(r, 'train/{}_sat.jpg', 'train/{}_mask.png', values=((0,) * 3, (255,) * 3)),
+                   texts(r, {'class_dict.csv': 'name,r,g,b\nroad,255,255,255\nbackground,0,0,0\n'})],
+        {}, 'road background', (3, 1),
+    ),
+    'RUGD': (
+        lambda r: [pairs(r, 'frames/creek/{}.png', 'annotations/creek/{}.png', values=COLORS),
+                   texts(r, {'annotations/colormap.txt': '0 void 0 0 0\n1 dirt 0 64 128\n'})],
+        {}, 'dirt', (3, 1),
+    ),
+    'FoodSeg': (
+        both(splits_of('Images/img_dir/%s/{}.jpg', 'Images/ann_dir/%s/{}.png', 'train', 'test'),
+             lambda r: texts(r, {'category_id.txt': '0\tbackground\n1\tegg tart\n'})),
+        {}, 'background,egg tart', (3, 1, 4),
+    ),
+    'any two folders': (lambda r: pairs(r, 'frames/{}.jpg', 'x/{}.png'), AB, 'a b', (3, 1)),
+    'other first words': (lambda r: pairs(r, 'i/img_{}.jpg', 'm/mask_{}.png'), AB, 'a b', (3, 1)),
+    'leading zeros': (lambda r: pairs(r, 'a/{:03}.jpg', 'b/{}.png'), AB, 'a b', (3, 1)),
+    'in one folder': (lambda r: pairs(r, '{}.jpg', '{}_Mask.PNG'), AB, 'a b', (3, 1)),
+    'a mask per part, one chosen': (
+        lambda r: masks(r, 'portraits/{}.jpg', 'parts/0000{}_skin.png', 'parts/0000{}_nose.png'),
+        {'map_suffix': '_skin.png', **AB}, 'a b', (3, 1),
+    ),
+    'maps that number objects, as classes': (
+        numbered_objects, {'classes': ['a', 'b', 'c', 'd', 'e'], 'task': 'segments'}, 'a b c d e', (5, 1),
+    ),
+    'images of COCO in folders of classes': (
+        lambda r: [photos(r, 'cat/c{}.jpg', 'dog/d{}.jpg', count=2),
+                   dump(r / 'a.json', annotate([f'{k}{i}.jpg' for k in 'cd' for i in range(2)]))],
+        {}, 'fork spoon', (3, 1),
+    ),
+    'a class called like a word of label maps': (
+        lambda r: photos(r, 'lfw/Ann_Veneman/Ann_Veneman_{}.jpg', 'lfw/Zico/Zico_{}.jpg', count=2), {},
+        'Ann_Veneman Zico', (2, 2),
+    ),
+    'a folder in a folder': (lambda r: class_folders(r, 'train/train', 'val/val'), {}, 'ant bee', (10, 10)),
+    'classes with images/ inside': (
+        lambda r: class_folders(r, names=('ant/images', 'bee/images')), {}, 'ant bee', (8, 2),
+    ),
+    'strays left out': (
+        both(class_folders, lambda r: photos(r, 'cover{}.jpg', count=1)), {'skip_stray': True}, 'ant bee', (8, 2),
+    ),
+    'validation without classes': (
+        lambda r: [class_folders(r, 'train'), photos(r, 'val/images/{}.jpg')], {'val': '0.2'}, 'ant bee', (8, 2),
+    ),
+    'MVTec AD, divided anew': (mvtec, {'val': '0.25', **AB}, 'a b', (3, 1)),
+    'a second test set': (
+        lambda r: [photos(r, f'{split}/fig/{{}}.jpg', f'{split}/kiwi/{{}}.jpg') for split in ('Training', 'Test')]
+        + [photos(r, 'test-more/{}.jpg')],
+        {}, 'fig kiwi', (6, 2, 8),
+    ),
+    'a table that repeats the folders': (
+        with_table('image_id,label,age\n#a.jpg,blast,4\n#b.jpg,normal,5', 'train_images/blast/{}a.jpg',
+                   'train_images/normal/{}b.jpg', 'test_images/{}c.jpg'),
+        {}, 'blast normal', (6, 2),
+    ),
+    'a table about the test set': (
+        with_table('file,species\n#c.png,x', 'train/grass/{}a.png', 'train/maize/{}b.png', 'test/{}c.png'),
+        {}, 'grass maize', (6, 2),
+    ),
+    'boxes of TensorFlow': (with_table(BOXES, '{}.jpg', file='labels.csv'), {}, 'fork spoon', (3, 1)),
+    'boxes of Open Images, in fractions': (
+        with_table('ImageID,Source,LabelName,XMin,XMax,YMin,YMax\nb#a,x,/m/01,0.1,0.6,0.2,0.7', 'train/b{}a.jpg',
+                   file='boxes.csv'),
+        {}, '/m/01', (3, 1),
+    ),
+    'a table beside XML files': (both(voc, with_table(BOXES, file='train_labels.csv')), {}, 'fork spoon', (3, 2)),
+    'a class per image': (with_table('id,breed\na#,pug\nb#,husky', 'train/a{}.jpg', 'train/b{}.jpg'), {},
+                          'husky pug', (6, 2)),
+    'a column of 0 and 1 per class': (
+        with_table('image_id,healthy,rust\na#.jpg,1,0\nb#.jpg,0,1', 'images/a{}.jpg', 'images/b{}.jpg'), {},
+        'healthy rust', (6, 2),
+    ),
+    'a table with splits': (
+        with_table('filepaths,labels,data set\nx/a#.jpg,ARA,train\nx/b#.jpg,KIWI,train\nx/c#.jpg,ARA,valid',
+                   'x/a{}.jpg', 'x/b{}.jpg', 'x/c{}.jpg'),
+        {}, 'ARA KIWI', (8, 4),
+    ),
+    'JSON lines': (
+        with_table('\n{"file_name": "a#.jpg", "label": 0}\n{"file_name": "b#.jpg", "label": 1}', 'x/a{}.jpg',
+                   'x/b{}.jpg', file='x/metadata.jsonl'),
+        {}, '0 1', (6, 2),
+    ),
+    'iNaturalist': (labels_alone, {}, 'fork spoon', (6, 2)),
+}  # fmt: skip
+NUMBERS = {f'label/{i}.txt': '\n'.join(' '.join('01'[x > 30] for x in range(64)) for _ in range(48)) for i in range(4)}
+ROTATED = '<annotation><object><name>ship</name><robndbox><x>1</x></robndbox></object></annotation>'
+HRSC = '<HRSC_Image><Img_ID>{0}</Img_ID><HRSC_Objects><mbox_cx>4.5</mbox_cx></HRSC_Objects></HRSC_Image>'
+# Layout -> how to make it, options, what the message has.
+REFUSED = {
+    'Pascal VOC 2012': (voc_2012, {}, '--task instances or --task segments'),
+    'Oxford pets': (oxford_pets, {}, '--task instances or --task segments'),
+    'ImageNet': (imagenet, {}, '--task instances or --task classes'),
+    'LEVIR': (
+        lambda r: two_times(r, 'train/A', 'train/B'), AB,
+        r'images in several folders: train/A/, train/B/(?s:.*)--images \S*/train/A; change detection.* not supported',
+    ),
+    'two cameras, with reports': (
+        lambda r: [two_times(r, 'color (day)', 'ir'), texts(r, {f'reports/{i}.txt': 'fog' for i in range(4)})], AB,
+        r"Choose one: --images '[^']*/color \(day\)'",
+    ),
+    'a mask per part': (
+        lambda r: masks(r, 'portraits/{}.jpg', 'parts/0000{}_skin.png', 'parts/0000{}_nose.png'), {},
+        r'the ends _nose.png, _skin.png\n Choose one: --map-suffix END; masks of several .* label map.$',
+    ),
+    'a mask per class': (
+        lambda r: masks(r, 'images/{}.jpg', 'heart/{}.png', 'lung/{}.png', 'liver/{}.png'), {},
+        r'several folders: heart/, liver/, lung/(?s:.*)--maps \S*/heart; masks of several',
+    ),
+    'a mask per object': (
+        lambda r: masks(r, '{0}/images/{0}.jpg', '{0}/masks/a{0}b.png', '{0}/masks/c{0}d.png'), {},
+        'without an image of their name, such as 0/masks/a0b.png(?s:.*)mask for each object',
+    ),
+    'a second mask of an image': (
+        lambda r: [pairs(r, '{}.jpg', '{}_mask.png'), shutil.copy(r / '0_mask.png', r / '0_mask_1.png')],
+        AB, r'more than one label map, such as 0_mask_1.png(?s:.*)--map-suffix',
+    ),
+    'masks with other names': (
+        lambda r: masks(r, 'portraits/{}.jpg', 'parts/abc{}def.png'), {},
+        r'parts has masks or label maps, portraits has photographs \(a mask needs the name of its image\)',
+    ),
+    'label maps in folders of classes': (
+        lambda r: pairs_of_classes(r, '{}.jpg', '{}.png'), {},
+        r'a/0.jpg with a/0.png(?s:.*)images per class: 2 folders(?s:.*) Choose: --task segments or --task classes',
+    ),
+    'small label maps': (
+        lambda r: [pairs(r, '{}.jpg', 'masks/{}.png')]
+        + [write(r / f'masks/{i}.png', np.repeat(np.uint8([[0, 1]] * 24), 16, 1)) for i in range(4)],
+        AB, 'other sizes than their images: masks/0.png has 32×24 pixels, 0.jpg 64×48',
+    ),
+    'label maps in JPEG format': (
+        lambda r: pairs(r, 'images/{}.png', 'masks/{}.jpg', values=((10, 200, 30), (200, 0, 90), (0, 0, 0))),
+        {'classes': ['a', 'b', 'c']}, r'in \d+.\d% of the pixels a rare one near another: JPG files do not keep values',
+    ),
+    'label maps as text': (
+        lambda r: [photos(r, 'img/{}.jpg'), texts(r, NUMBERS)], {},
+        r'label/0.txt has 48 lines of 64 numbers, as many as the pixels of img/0.jpg(?s:.*)np.loadtxt',
+    ),
+    'MVTec AD': (mvtec, AB, 'Only images for test have annotations, such as test/hole/000.png.* --val 0.2'),
+    'DAVIS 2017': (
+        numbered_objects, {}, r'seem to number objects, .* is 2 to 4\n For objects, export .*NAME …$',
+    ),
+    'several classes per image': (
+        lambda r: [labels_alone(r), dump(r / 'train2019.json', coco_labels_twice(r))], {}, 'train2019.json has several rows per image',
+    ),
+    'DIOR': (
+        lambda r: [photos(r, 'JPEGImages/{}.jpg'), voc_files(r, 'Annotations/Horizontal Bounding Boxes/{}'),
+                   texts(r, {f'Annotations/Oriented Bounding Boxes/{i}.xml': ROTATED for i in range(4)})],
+        {}, r'Oriented Bounding Boxes has oriented boxes \(robndbox\).*\n If other files .* away.$',
+    ),
+    'HRSC': (
+        lambda r: [photos(r, 'AllImages/{}.bmp'), texts(r, {f'xml/{i}.xml': HRSC.format(i) for i in range(4)})],
+        {}, r'0.xml has the root HRSC_Image, and numbers in .*mbox_cx(?s:.*)Write a table',
+    ),
+    'YOLO for Keras': (
+        lambda r: [photos(r, 'images/im{}.jpg'), lines(r, 'train.txt', 'images/im{}.jpg 1,2,30,40,0 4,5,6,7,1')],
+        {}, 'train.txt has lines of the path of an image and groups of 5 numbers(?s:.*)Write a table',
+    ),
+    'WiderFace': (
+        lambda r: [photos(r, 'WIDER_train/images/0--Parade/0_{}.jpg', 'WIDER_train/images/1--Shout/1_{}.jpg'),
+                   lines(r, 'wider_face_train_bbx_gt.txt', *(f'{c}_{{}}.jpg\n1\n44 11 20 30 0 0 0 0 0 0'
+                                                             for c in ('0--Parade/0', '1--Shout/1')))],
+        {}, r'a file that names images, .*wider_face_train_bbx_gt.txt(?s:.*)per class \(0--Parade, 1--Shout\): --task',
+    ),
+    'ICDAR 2015': (
+        lambda r: [photos(r, 'images/img_{}.jpg'),
+                   texts(r, {f'gt/gt_img_{i}.txt': '37,39,74,38,74,40,37,40,Exit' for i in range(4)})],
+        {}, '4 files with the names of images, .*gt/gt_img_0.txt has lines of 8 numbers and 1 words',
+    ),
+    'BDD100K': (
+        lambda r: [photos(r, 'images/b{}a.jpg'),
+                   dump(r / 'labels.json', [dict(name=f'b{i}a.jpg', labels=[dict(box2d=[1, 2])]) for i in range(4)])],
+        {}, 'a file that names images, in a form that is not read .labels.json',
+    ),
+    'SKU-110K': (
+        lambda r: [photos(r, 'images/train_{}.jpg'), lines(r, 'annotations/train.csv', 'train_{}.jpg,1,2,30,40,ox')],
+        {}, r'annotations/train.csv is a table of images without a header(?s:.*)first line has to name the columns',
+    ),
+    'boxes outside': (with_table(BOXES.replace(',30', ',90'), '{}.jpg'), {}, '4 of 8 boxes .*not inside .*90.*64×48'),
+    'boxes that may be centers': (
+        with_table('image,x,y,w,h,label\n#.jpg,30,20,12,8,a', '{}.jpg'), {}, 'corner of a box, or its center',
+    ),
+    'several rows per image': (
+        with_table('image,label,bbox\na#.jpg,x,[1 2 3 4]\na#.jpg,x,[1 2 3 4]', 'a{}.jpg'), {}, 'several rows per image',
+    ),
+    'ages': (with_table('image,age\na#.jpg,3#\nb#.jpg,4#', 'a{}.jpg', 'b{}.jpg'), {}, 'age .* 8 values in 8 rows'),
+    'several classes in a cell': (
+        with_table('image,label\na#.jpg,x\nb#.jpg,y\nc#.jpg,x y', 'a{}.jpg', 'b{}.jpg', 'c{}.jpg'), {}, r'cell .x y.',
+    ),
+    'a table that says something else than the folders': (
+        with_table('image,label\nu#.jpg,x\nv#.jpg,x', 'p/u{}.jpg', 'q/v{}.jpg'), {}, 'several kinds of data',
+    ),
+    'KITTI': (
+        lambda r: [photos(r, 'image_2/00{}.png'), texts(r, {f'calib/00{i}.txt': 'P0: 1 2' for i in range(4)}),
+                   texts(r, {f'label_2/00{i}.txt': f'Car 0.0 0 -0.2 {"1.5 " * 10}1.5\n' for i in range(4)})],
+        {}, 'labels of KITTI, such as label_2/000.txt',
+    ),
+    'LandCover.ai': (
+        lambda r: [pairs(r, 'images/M-{}.tif', 'masks/M-{}.tif'), lines(r, 'train.txt', 'M-{}_0', 'M-{}_1'),
+                   lines(r, 'val.txt', 'M-{}_2')],
+        AB, r't.*.txt seems to say which images are for training(?s:.*)--val 0.2',
+    ),
+    'classes in groups': (
+        lambda r: photos(r, 'animal/cat/{}.jpg', 'animal/dog/{}.jpg', 'vehicle/car/{}.jpg'), {},
+        'animal in the folder have folders in them: animal/cat, animal/dog',
+    ),
+    'MOT17': (
+        lambda r: [(photos(r, f'train/MOT17-{i}/img1/{{}}.jpg'), texts(r, {f'train/MOT17-{i}/gt/gt.txt': '1,1,912,4'}))
+                   for i in (2, 4)],
+        {}, 'each folder in train has a file gt/gt.txt',
+    ),
+    'parts of the data': (
+        lambda r: photos(r, 'images_part_1/{}.jpg', 'images_part_2/{}.jpg'), {},
+        'images_part_1, images_part_2 are called like parts of the data',
+    ),
+    'folders named like images': (
+        lambda r: class_folders(r, names=('images', 'other')), {}, r'a folder is called images(?s:.*)--task classes',
+    ),
+    'splits beside other folders': (
+        lambda r: class_folders(r, names=('boxes_train', 'boxes_test', 'query')), {},
+        'boxes_test and boxes_train are called like splits',
+    ),
+    'flat validation': (
+        lambda r: [class_folders(r, 'train'), photos(r, 'val/images/{}.jpg')], {},
+        r'val/.* has no folders of classes(?s:.*)--val 0.2',
+    ),
+    'stray images': (
+        both(class_folders, lambda r: photos(r, 'cover{}.jpg', count=1)), {},
+        r'1 images are beside the folders of classes, such as cover0.jpg(?s:.*)--skip-stray',
+    ),
+    'arrays': (
+        lambda r: [photos(r, 'images/{}.png'), texts(r, {f'masks/{i}.npy': 'NUMPY' for i in range(4)})], {},
+        r'arrays, such as masks/0.npy(?s:.*)Export them as PNG files',
+    ),
+    'videos': (lambda r: texts(r, {'a.mp4': 'x'}), {}, 'videos without images'),
+    'nothing': (lambda r: texts(r, {'a.doc': ''}), {}, r'1 .doc \(such as a.doc\)'),
+    'cut off': (
+        lambda r: [coco_with(r, lambda c: None), (r / 'a.json').write_text((r / 'a.json').read_text()[:900])], {},
+        'a.json is cut off at line 1',
+    ),
+    'web page': (both(class_folders, lambda r: texts(r, {'a.json': '<!DOCTYPE html><html></html>'})), {}, 'web page'),
+    'git lfs': (
+        both(class_folders, lambda r: texts(r, {'a.json': 'version https://git-lfs.github.com/spec/v1\n'})),
+        {}, 'git lfs pull',
+    ),
+    'panoptic': (
+        lambda r: coco_with(r, lambda c: c.update(annotations=[dict(segments_info=[], image_id=1)])), {}, 'panoptic',
+    ),
+    'label studio': (
+        both(class_folders, lambda r: texts(r, {'tasks.json': '[{"id": 1, "completions": []}]'})), {}, 'Label Studio',
+    ),
+    'cvat': (
+        both(class_folders, lambda r: texts(r, {'a.xml': '<annotations><version>1.1</version><meta/></annotations>'})),
+        {}, 'XML of CVAT',
+    ),
+    'YOLO without names': (lambda r: [yolo(r), (r / 'data.yaml').unlink()], {}, '--classes NAME'),
+    'YOLO, class without name': (lambda r: yolo(r, '7 0.5 0.5 0.1 0.1'), {}, r'0.txt, line 1 has the class 7'),
+    'YOLO, half a polygon': (lambda r: yolo(r, '0 0.5 0.5 0.1 0.1 0.1 0.1 0.1'), {}, r'0.txt, line 1 has 7 numbers'),
+    'YOLO with scores': (
+        lambda r: yolo(r, '1 0.5 0.25 0.125 0.5 0.93\n'), {}, r'with its score, not a label\. Remove the last',
+    ),
+    'YOLO in pixels': (
+        lambda r: yolo(r, '1 30 20 12 40\n0 0 0 8 9\n'), {},
+        r'all lines of all files are in pixels, such as in train/labels/0.txt(?s:.*)\n Write class, x and y [^\n]*$',
+    ),
+    'a line of YOLO in pixels': (
+        lambda r: yolo(r, BOX + '1 30 20 12 40\n'), {}, '0.txt, line 2 has numbers that are not fractions',
+    ),
+    'broken XML': (
+        lambda r: [voc(r), texts(r, {'VOC2007/Annotations/0.xml': '<annotation><object>'})], {}, 'not a sound XML file',
+    ),
+    'an option for another task': (class_folders, AB, '--classes does not apply to a folder'),
+    'repairs of another format': (voc, {'fix': True}, '--fix does not apply to XML'),
+    'names that mean no class': (
+        lambda r: pairs(r, 'images/{}.jpg', 'masks/{}.png'), {'classes': ['void', 'bus', 'car']},
+        '0 is void, 1 is bus or 0 is bus, 1 is car',
+    ),
+    'missing images': (
+        lambda r: [coco_with(r, lambda c: None), (r / '3.jpg').unlink()], {}, '1 of the 5 images .*--skip-missing',
+    ),
+}  # fmt: skip
+
+
+def coco_labels_twice(root: Path) -> dict:
+    """The content of :func:`labels_alone` with two classes for each image."""
+    images = [dict(id=i + 1, file_name=f'train_val2019/Birds/12/a{i}.jpg') for i in range(4)]
+    entries = [dict(id=10 * k + i, image_id=i, category_id=k) for i in range(1, 5) for k in (1, 2)]
+    return dict(images=images, annotations=entries, categories=[dict(id=1, name='fork'), dict(id=2, name='spoon')])
+
+
+def make(folder: Path, build: Build, options: dict) -> object:
+    build(folder / 'data')
+    before = {path: path.stat().st_mtime_ns for path in (folder / 'data').rglob('*')}
+    places = {key: folder / 'data' / options[key] for key in ('maps', 'images') if key in options}
+    made = new_config(Options(data=folder / 'data', out=folder / 'mine.py', **{**options, **places}))
+    made.write()
+    assert {path: path.stat().st_mtime_ns for path in (folder / 'data').rglob('*')} == before
+    return made
+
+
+@pytest.mark.parametrize('layout', FOUND)
+def test_a_layout_is_found(layout, tmp_path):
+    build, options, classes, counts = FOUND[layout]
+    data = make(tmp_path, build, options).data
+    assert data.classes == classes.split(',' if ',' in classes else None)
+    assert (*data.counts.values(),) == counts
+
+
+@pytest.mark.parametrize('layout', REFUSED)
+def test_a_layout_is_refused_with_the_cause(layout, tmp_path):
+    build, options, message = REFUSED[layout]
+    with pytest.raises(UserError, match=message):
+        make(tmp_path, build, options)
+    assert not (tmp_path / 'mine.py').exists()
+
+
+def pairs_of_classes(root: Path, image: str, label: str) -> None:
+    for i, name in enumerate('ab'):
+        pairs(root, f'{name}/{image}', f'{name}/{label}', start=4 * i)
+    photos(root, f'b/{image}', start=8, count=1)  # without a label map
+
+
+@pytest.mark.parametrize(
+    ('image', 'label'),
+    [('{}.jpg', '{}.png'), ('x/{}.png', 'x/{}_label.bmp'), ('images/{}.png', 'masks/{}.png')],
+)
+def test_label_maps_in_folders_of_classes_are_no_images_of_the_class(image, label, tmp_path):
+    made = make(tmp_path, lambda root: pairs_of_classes(root, image, label), {'task': 'classes'})
+    files = {split: Path(tmp_path, f'mine_{split}.txt').read_text().splitlines() for split in ('train', 'val')}
+    places = {split: made.data.datasets[split]['data_prefix'] for split in files}
+    listed = [(Path(places[split]) / line).as_posix() for split in files for line in files[split]]
+    assert sorted(listed) == sorted(f'{"ab"[i > 3]}/{image.format(i)} {int(i > 3)}' for i in range(9))
+    assert f'left out: 8 label maps beside images of classes (first: a/{label.format(0)})' in made.notes
+
+
+def test_an_option_for_label_maps_decides_for_them(tmp_path):
+    made = make(tmp_path, lambda root: pairs_of_classes(root, 'images/{}.png', 'masks/{}.png'), AB)
+    assert (made.data.task, sum(made.data.counts.values())) == ('segments', 8)
+
+
+@pytest.mark.parametrize('layout', ['masks with other names', 'folders named like images', 'classes in groups'])
+def test_the_task_overrules_what_speaks_against_folders_of_classes_with_a_warning(layout, tmp_path):
+    build, _, message = REFUSED[layout]
+    made = make(tmp_path, build, {'task': 'classes'})
+    (warning,) = [line for line in made.notes if line.startswith('warning: ')]
+    assert message.partition('(?s')[0].partition(r' \(')[0] in warning
+
+
+def test_copies_of_maps_have_the_labels_of_the_maps(tmp_path):
+    """Maps that do not begin with the name of their image, and colors, of which white is named first."""
+    made = make(tmp_path / 'names', FOUND['other first words'][0], AB)
+    for split in made.data.datasets:
+        for name in (tmp_path / f'names/mine_{split}.txt').read_text().split():
+            copy = cv2.imread(str(tmp_path / f'names/mine_maps/{split}/{name}.png'), -1)
+            source = cv2.imread(str(tmp_path / f'names/data/m/{name.replace("img", "mask")}.png'), -1)
+            assert (copy == source).all()
+    make(tmp_path / 'colors', FOUND['DeepGlobe'][0], {})
+    path = next((tmp_path / 'colors').glob('mine_maps/train/*.png'))
+    assert [cv2.imread(str(path), -1)[0, column] for column in (0, -1)] == [1, 0]  # left black, right white
+
+
+def test_a_map_belongs_to_one_image(tmp_path):
+    made = make(tmp_path, restarting_numbers, AB)
+    names = [name for split in ('train', 'val') for name in (tmp_path / f'mine_{split}.txt').read_text().split()]
+    assert sorted(names) == [f'{place}/{i}' for place in 'ab' for i in range(5)]
+    assert made.data.datasets['train']['data_prefix'] == dict(img_path='images', seg_map_path='masks')
+
+
+def test_four_corners_are_said_to_be_rotated_boxes(tmp_path):
+    def build(root: Path) -> None:
+        photos(root, 'images/train/{}.jpg')
+        texts(root, {f'labels/train/{i}.txt': '0 0.1 0.1 0.5 0.2 0.4 0.6 0.05 0.5\n' for i in range(4)})
+
+    assert 'all polygons have four corners' in '\n'.join(make(tmp_path, build, {'classes': ['ship']}).notes)
