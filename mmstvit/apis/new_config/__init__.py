@@ -15,16 +15,17 @@ from mmengine.config import Config
 
 from mmstvit.dependencies import tool_command
 from mmstvit.errors import UserError, one_line
-from mmstvit.fileio import write_all
+from mmstvit.fileio import image_size, write_all
+from mmstvit.rules.headers import thin_out
 
 from .code import check_name
-from .image_kinds import look_at_images
 from .models import Model, choose_model
 from .options import Data, Options, first_names
 from .plan import Plan, make_plan
 from .recognize import recognize
 from .template import write_config
 
+_MOST_IMAGES = 1000  # whose sizes are read
 _VAGUE = ('annotations', 'coco', 'data', 'dataset', 'export', 'images', 'project')
 
 __all__ = ['NewConfig', 'Options', 'new_config']
@@ -88,8 +89,8 @@ def new_config(options: Options) -> NewConfig:
     """
     _check(options)
     data = recognize(options)
-    sizes, kinds = look_at_images(data.images)
-    data = replace(data, sizes=data.sizes or sizes)
+    sizes = data.sizes or filter(None, map(image_size, thin_out(data.images, _MOST_IMAGES)))
+    data = replace(data, sizes=[*sizes])
     model, reason = choose_model(data, options)
     plan = make_plan(data, model, options)
     path = Path(os.path.abspath(options.out or f'{model.name}_{_stem(data.root)}.py'))
@@ -105,7 +106,6 @@ def new_config(options: Options) -> NewConfig:
     notes = [
         f'{data.task}, {len(data.classes)} class{"es" if len(data.classes) > 1 else ""}: {first_names(data.classes)}',
         *data.notes,
-        *kinds,
         f'model: {model.name} ({reason}); other models: --model',
         f'weights: {weights}',
         f'training: {plan.epochs} epochs of {plan.epoch_length} iterations with {plan.batch_size} images',

@@ -113,9 +113,7 @@ def _from_json(path: Path) -> list[Entry | None]:
         return []
     every = content.values() if isinstance(content, Mapping) else [content]
     lists = [value for value in every if isinstance(value, list)]
-    if len(lists) != 1 or len(lists[0]) > _MOST_NAMES:
-        return []
-    if any(not isinstance(item, Mapping) for item in lists[0]):
+    if len(lists) != 1 or len(lists[0]) > _MOST_NAMES or any(not isinstance(item, Mapping) for item in lists[0]):
         return []
     flat = [{str(key).lower(): item[key] for key in item} for item in lists[0]]
     for item in flat:
@@ -132,9 +130,8 @@ def _columns(line: str) -> list[str]:
     for mark in '\t', ':', ';', ',':
         if mark in line:
             cells = next(csv.reader([line.strip()], delimiter=mark, skipinitialspace=True))
-            cells = [part for cell in cells for part in (cell.split(',') if re.fullmatch(r'[\d, ]+', cell) else [cell])]
-            cells = [part for cell in cells for part in (cell.split() if re.fullmatch(r'[\d ]+', cell) else [cell])]
-            return [cell.strip() for cell in cells]
+            parts = (re.split(r'[,\s]+', cell) if re.fullmatch(r'[\d, ]+', cell) else [cell] for cell in cells)
+            return [part.strip() for cell in parts for part in cell]
     match = re.fullmatch(r'((?:\d+\s+)*)(.*?)((?:\s+\d+)*)', line.strip())
     return [*match[1].split(), match[2], *match[3].split()]
 
@@ -162,7 +159,7 @@ def _from_row(row: list[str]) -> Entry | None:
     if not names or len(numbers) not in (0, 1, 3, 4):
         return None
     if len(numbers) < 2:
-        return Entry(names[0], numbers[0] if numbers else None)
+        return Entry(names[0], *numbers)
     if max(numbers[-3:]) > 255:
         return None
     return Entry(names[0], tuple(numbers[-3:]))  # of four, the first is the number of the class
@@ -180,19 +177,10 @@ def read_text(path: Path) -> str:
     except OSError as error:
         raise DataError(f'{path} cannot be read: {error.strerror}.') from error
     except UnicodeDecodeError as error:
-        guesses = [name for name in ('gb18030', 'latin-1') if _decodes(data, name)]
         raise DataError(
-            f'{path} is not in UTF-8: byte {data[error.start]:#x} at {error.start}, perhaps {" or ".join(guesses)}.',
-            f'Save it in UTF-8: iconv -f {guesses[0]} -t utf-8 {path.name} > utf8.txt',
+            f'{path} is not in UTF-8: byte {data[error.start]:#x} at {error.start}, perhaps latin-1 or gb18030.',
+            f'Save it in UTF-8: iconv -f latin-1 -t utf-8 {path.name} > utf8.txt, or with the encoding that it has.',
         ) from error
-
-
-def _decodes(data: bytes, encoding: str) -> bool:
-    try:
-        data.decode(encoding)
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 def parse_names(texts: Sequence[str]) -> list[Entry]:

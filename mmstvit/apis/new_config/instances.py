@@ -65,7 +65,13 @@ def look_for_coco(folder: Folder, options: Options) -> Evidence:
         except DataError as error:
             evidence.add_against(error.problem, error.remedy)
             continue
-        if content is not None and not has_labels_only(content):
+        if content is not None and _has_labels_only(content):
+            evidence.used.add(str(file))
+            evidence.refuse(
+                f'{file} has a class for each image (image_id, category_id), and no boxes or masks',
+                'docs/own_data.md, "Tables", makes a table of it.',
+            )
+        elif content is not None:
             split = ALL if len(files) == 1 else find_split(str(file))
             found.setdefault(split, []).append(Part(folder.root / file, content))
             evidence.used.add(str(file))
@@ -74,21 +80,14 @@ def look_for_coco(folder: Folder, options: Options) -> Evidence:
     return evidence
 
 
-def has_labels_only(content: object) -> bool:
-    """Return True for a file in COCO format whose annotations are classes of images, without boxes and masks."""
-    items = content.get('annotations') if isinstance(content, dict) and 'categories' in content else None
-    shapes = ('bbox', 'keypoints', 'segmentation', 'segments_info')
+def _has_labels_only(content: Mapping) -> bool:
+    """Return True if the annotations are classes of images, without boxes and masks."""
+    items = content.get('annotations')
+    items = items if isinstance(items, list) else []
+    shapes = ('bbox', 'keypoints', 'segmentation')
     return bool(items) and all(
         isinstance(item, dict) and 'category_id' in item and not any(map(item.get, shapes)) for item in items
     )
-
-
-def read_ends(path: Path) -> bytes:
-    """Read the first and last 64 KB of a file."""
-    with open_file(path) as file:
-        head = file.read(1 << 16)
-        file.seek(max(0, path.stat().st_size - (1 << 16)))
-        return head + file.read()
 
 
 def _read_coco(path: Path, parse_all: bool = True) -> dict | None:
@@ -97,10 +96,13 @@ def _read_coco(path: Path, parse_all: bool = True) -> dict | None:
     Raises:
         DataError: The file is not JSON.
     """
-    if not any(key in read_ends(path) for key in _KEYS):
-        if parse_all:
-            read_json(path)  # raises, if it is cut off or something else
-        return None  # labelme writes a file for each image
+    with open_file(path) as file:
+        head = file.read(1 << 16)
+        file.seek(max(0, path.stat().st_size - (1 << 16)))
+        if not any(key in head + file.read() for key in _KEYS):
+            if parse_all:
+                read_json(path)  # raises, if it is cut off or something else
+            return None  # labelme writes a file for each image
     content = read_json(path)
     if not isinstance(content, dict) or not all(isinstance(content.get(key), list) for key in ('images', 'categories')):
         return None

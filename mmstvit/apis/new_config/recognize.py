@@ -39,8 +39,7 @@ class Layout(NamedTuple):
 _TABLES = ('.csv', '.tsv', '.jsonl')
 CLASS_FOLDERS = Layout('classes', 'a folder of images per class', look_for_class_folders, read_class_folders)
 BOXES = Layout('instances', 'tables of boxes', tables.look_for_box_tables, tables.read_box_tables, _TABLES)
-CLASSES = Layout('classes', 'tables of classes', tables.look_for_class_tables, tables.read_class_tables,
-                 (*_TABLES, '.json'))  # fmt: skip
+CLASSES = Layout('classes', 'tables of classes', tables.look_for_class_tables, tables.read_class_tables, _TABLES)
 LAYOUTS = (
     Layout('instances', 'annotation files in COCO format', look_for_coco, read_coco, ('.json',)),
     Layout('instances', 'labels of YOLO', formats.look_for_yolo, formats.read_files, ('.yaml', '.yml')),

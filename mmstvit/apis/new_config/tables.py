@@ -1,4 +1,4 @@
-"""Tables with a row for each image or object: CSV with a header, JSON lines, or JSON in COCO format without boxes.
+"""Tables with a row for each image or object: CSV with a header, or JSON lines.
 
 The header names the columns. The cells have to agree with it: the names are those of images, boxes are inside them.
 """
@@ -13,7 +13,6 @@ from typing import NamedTuple
 import orjson
 
 from mmstvit.datasets.importers import ImageAnnotations, ImportedObject
-from mmstvit.datasets.json_files import read_json
 from mmstvit.errors import DataError
 from mmstvit.fileio import image_size
 from mmstvit.rules.headers import thin_out
@@ -23,7 +22,7 @@ from .detection_formats import describe_files
 from .evidence import Evidence
 from .folder import ALL, SPLIT_NAMES, Folder, find_split
 from .image_classes import describe_classes
-from .instances import describe_missing, has_labels_only, read_ends
+from .instances import describe_missing
 from .options import Data, Options, first_names
 
 _SAMPLE = 200  # rows that are looked at
@@ -36,8 +35,6 @@ _BOXES = {
     ('left', 'top', 'right', 'bottom'): False,
     ('xmin', 'ymin', 'width', 'height'): True,
     ('left', 'top', 'width', 'height'): True,
-    ('x', 'y', 'width', 'height'): True,
-    ('x', 'y', 'w', 'h'): True,
 }
 _INSIDE = 0.95  # share of the boxes that have to be inside their images
 _RENAME = 'Its first line has to name the columns: image,class, or for boxes image,xmin,ymin,xmax,ymax,class.'
@@ -87,7 +84,7 @@ def look_for_class_tables(folder: Folder, options: Options) -> Evidence:
 
 def _look(folder: Folder, boxes: bool) -> Evidence:
     evidence, tables = Evidence(), []
-    for file in folder.with_suffix('.csv', '.tsv', '.jsonl', '.json'):
+    for file in folder.with_suffix('.csv', '.tsv', '.jsonl'):
         try:
             table = _understand(folder, file, _read_cells(folder, file))
         except DataError as error:
@@ -114,8 +111,6 @@ def _read_cells(folder: Folder, file: str) -> Sequence[Mapping[str, str]]:
     Raises:
         DataError: It cannot be read, or has no header.
     """
-    if file.lower().endswith('.json'):
-        return _read_coco_labels(folder, file)
     text = read_text(folder.root / file)
     if file.lower().endswith('.jsonl'):
         try:
@@ -133,23 +128,6 @@ def _read_cells(folder: Folder, file: str) -> Sequence[Mapping[str, str]]:
     if any(folder.find_image(name) for name in names if not name.isdigit()):
         raise DataError(f'{file} is a table of images without a header: it begins with {",".join(names)[:80]}', _RENAME)
     return rows
-
-
-def _read_coco_labels(folder: Folder, file: str) -> Sequence[Mapping[str, str]]:
-    """Read the class of each image of a file in COCO format without boxes and masks, as iNaturalist has it."""
-    ends = read_ends(folder.root / file)
-    if b'"category_id"' not in ends or b'"bbox"' in ends or b'"segmentation"' in ends:
-        return []
-    content = read_json(folder.root / file)
-    if not has_labels_only(content):
-        return []
-    try:
-        names = {category['id']: str(category['name']) for category in content['categories']}
-        files = {image['id']: str(image['file_name']) for image in content['images']}
-        rows = content['annotations']
-        return [{'image': files[row['image_id']], 'class': names[row['category_id']]} for row in rows]
-    except (KeyError, TypeError) as error:
-        raise DataError(f'{folder.root / file} has an entry without its id or name: {error}.') from error
 
 
 def _understand(folder: Folder, file: str, rows: Sequence[Mapping[str, str]]) -> Table | None:
@@ -304,34 +282,28 @@ def read_box_tables(tables: Sequence[Table], folder: Folder, options: Options) -
             ) from None
         largest = max(largest, x, y, *end)
         objects[image].append(ImportedObject(row.label, [x, y, *(end if sized else (end[0] - x, end[1] - y))]))
-    _check_boxes(objects, folder, largest <= 1, tables[0], sized)
+    _check_boxes(objects, folder, largest <= 1, tables[0])
     annotations = {image: ImageAnnotations(found, fractions=largest <= 1) for image, found in objects.items()}
     return describe_files('tables of boxes', annotations, folder, options, notes, given=splits)
 
 
 def _check_boxes(
-    objects: Mapping[str, Sequence[ImportedObject]], folder: Folder, fractions: bool, table: Table, sized: bool
+    objects: Mapping[str, Sequence[ImportedObject]], folder: Folder, fractions: bool, table: Table
 ) -> None:
-    """Check that boxes are inside their images, and that x and y are not the center of a box; raises DataError."""
-    centers, outside = 0, []
+    """Check that boxes are inside their images; raises DataError."""
+    outside = []
     for image, found in objects.items():
         width, height = (1, 1) if fractions else image_size(folder.root / image) or (0, 0)
         for item in found:
             x, y, w, h = item.box
             if not (w > 0 < h and _is_inside(x, x + w, width) and _is_inside(y, y + h, height)):
                 outside.append(f'{[x, y, x + w, y + h]} of {image} with {width}×{height} pixels')
-            centers += _is_inside(x - w / 2, x + w / 2, width) and _is_inside(y - h / 2, y + h / 2, height)
-    total, listed = sum(map(len, objects.values())), ', '.join(table.box)
+    total = sum(map(len, objects.values()))
     if len(outside) > (1 - _INSIDE) * total:
         raise DataError(
-            f'{len(outside)} of {total} boxes of {table.file} are not inside their images, if its columns {listed} are '
-            f'what they are called (first: {outside[0]}).',
+            f'{len(outside)} of {total} boxes of {table.file} are not inside their images, if its columns '
+            f'{", ".join(table.box)} are what they are called (first: {outside[0]}).',
             'Correct the numbers, or the names of the columns.',
-        )
-    if sized and _key(table.box[0]) == 'x' and centers >= _INSIDE * total:
-        raise DataError(
-            f'{listed} in {table.file} may have the left upper corner of a box, or its center.',
-            'Call the columns left, top, width, height if it is the corner; otherwise compute them.',
         )
 
 
