@@ -428,7 +428,7 @@ REFUSED = {
     'LandCover.ai': (
         lambda r: [pairs(r, 'images/M-{}.tif', 'masks/M-{}.tif'), lines(r, 'train.txt', 'M-{}_0', 'M-{}_1'),
                    lines(r, 'val.txt', 'M-{}_2')],
-        AB, r't.*.txt seems to say which images are for training(?s:.*)--val 0.2',
+        AB, r"train.txt seems to say .*, but its first line is no image here: 'M-0_0'(?s:.*)--val 0.2",
     ),
     'classes in groups': (
         lambda r: photos(r, 'animal/cat/{}.jpg', 'animal/dog/{}.jpg', 'vehicle/car/{}.jpg'), {},
@@ -437,7 +437,7 @@ REFUSED = {
     'MOT17': (
         lambda r: [(photos(r, f'train/MOT17-{i}/img1/{{}}.jpg'), texts(r, {f'train/MOT17-{i}/gt/gt.txt': '1,1,912,4'}))
                    for i in (2, 4)],
-        {}, 'each folder in train has a file gt/gt.txt',
+        {}, 'each folder in train has gt/gt.txt, as sequences have',
     ),
     'parts of the data': (
         lambda r: photos(r, 'images_part_1/{}.jpg', 'images_part_2/{}.jpg'), {},

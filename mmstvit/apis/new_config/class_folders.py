@@ -101,9 +101,12 @@ def _find_other_names(folder: Folder, top: str, names: list[str]) -> str:
 
 
 def _find_same_files(folder: Folder, top: str, names: list[str]) -> str:
-    """Name a file, not an image, that each folder has, as sequences of a video have; empty if there is none."""
+    """Name files, not images, that each folder has, as sequences of a video have; empty if there are none."""
     shared = set.intersection(*({*folder.others_below(join(top, name))} for name in names))
-    return f'each folder in {_say(top)} has a file {min(shared)}' if shared else ''
+    if not shared:
+        return ''
+    listed = first_names(sorted(shared), 3)
+    return f'each folder in {_say(top)} has {listed}, as sequences have: docs/own_data.md, "Tables", for their boxes'
 
 
 def _find_inner_folders(folder: Folder, top: str, names: list[str]) -> str:

@@ -11,6 +11,7 @@ class Evidence:
         found: What the reader of the kind takes; None or empty if nothing speaks for the kind.
         reasons: Lines that speak for the kind.
         against: Lines that speak against it, with what decides; empty if ``--task`` does.
+        rivals: What speaks for other kinds, and therefore against this one.
         used: Files that the reader reads, relative to the root.
         images: Image -> its class, of the images in folders of classes and of tables; empty for other kinds.
         coverage: Share of the images that the kind describes.
@@ -20,6 +21,7 @@ class Evidence:
     found: object = None
     reasons: list[str] = field(default_factory=list)
     against: list[tuple[str, str]] = field(default_factory=list)
+    rivals: list[str] = field(default_factory=list)
     used: set[str] = field(default_factory=set)
     images: dict[str, str] = field(default_factory=dict)
     coverage: float = 1.0

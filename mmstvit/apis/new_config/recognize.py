@@ -50,7 +50,7 @@ LAYOUTS = (
     CLASSES,
     CLASS_FOLDERS,
 )
-_MOST = 0.5  # share of the images that a kind describes if a folder per class is unlikely
+_MOST = 0.9  # share of the images that a kind describes if a folder per class is unlikely
 # Option -> tasks or kinds to which it applies.
 _OPTIONS = {
     'classes': ('segments', 'labels of YOLO'),
@@ -98,14 +98,14 @@ def recognize(options: Options) -> Data:
     if path.is_dir():
         others = look_for_unread_files(folder, used, described or {*folder.images}, alone=not found)
     if CLASS_FOLDERS in found:
-        for other in (*seen.values(), others):
-            if other is not seen[CLASS_FOLDERS] and other.against:
-                seen[CLASS_FOLDERS].add_against(other.against[0][0])
+        rivals = (other for other in (*seen.values(), others) if other is not seen[CLASS_FOLDERS] and other.against)
+        seen[CLASS_FOLDERS].rivals += [other.against[0][0] for other in rivals]
     kind = _decide(seen, others, folder, options)
     if option := _foreign_option(kind, options):
         raise UserError(f'{option} does not apply to {kind.name}.', f'Remove {option}, or name other data.')
     data = kind.read(seen[kind].found, folder, options)
-    data.notes += [f'warning: {reason}' for reason, _ in seen[kind].against]
+    against = [reason for reason, _ in seen[kind].against]
+    data.notes += [f'warning: {reason}' for reason in (*against, *seen[kind].rivals)]
     if others.against and kind is not CLASS_FOLDERS:
         data.notes.append(f'not used: {others.against[0][0]}')
     return data
@@ -133,15 +133,16 @@ def _compare(seen: Seen, options: Options) -> None:
         either = folders.found.maps and not _foreign_option(CLASS_FOLDERS, options)
         for kind in strong:
             if kind not in (CLASSES, CLASS_FOLDERS) and not (either and kind.task == 'segments'):
-                folders.add_against(seen[kind].reasons[0])
+                folders.rivals.append(seen[kind].reasons[0])
 
 
 def _decide(seen: Seen, others: Evidence, folder: Folder, options: Options) -> Layout:
     """Return the only kind with evidence and nothing against it; raises DataError."""
     found = [kind for kind in seen if seen[kind].found and not seen[kind].refused]
     weak = any(kind is not CLASS_FOLDERS and seen[kind].coverage > _MOST for kind in found)
-    strong = [kind for kind in found if kind is not CLASS_FOLDERS or not (weak and seen[kind].against)]
-    if len(strong) == 1 and not seen[strong[0]].against:
+    clear = {kind: not seen[kind].against and not seen[kind].rivals for kind in found}
+    strong = [kind for kind in found if kind is not CLASS_FOLDERS or not weak or clear[kind]]
+    if len(strong) == 1 and clear[strong[0]]:
         return strong[0]
     if options.task and len(found) == 1 and not seen[found[0]].remedies:
         return found[0]  # the user has decided
@@ -150,10 +151,10 @@ def _decide(seen: Seen, others: Evidence, folder: Folder, options: Options) -> L
         tasks = dict.fromkeys(f'--task {kind.task}' for kind in strong)
         choice = ' or '.join(tasks) if len(tasks) > 1 else 'name the file or an inner folder, or move the others away'
         raise DataError(f'{options.data} has several kinds of data:\n{listed}\n', f'Choose: {choice}.')
-    doubtful = [(kind.name, seen[kind]) for kind in seen if seen[kind].against and kind is not CLASS_FOLDERS]
+    others_found = any(seen[kind].found for kind in seen if kind is not CLASS_FOLDERS)
+    kinds = [kind for kind in seen if seen[kind].against and (kind is not CLASS_FOLDERS or not others_found)]
+    doubtful = [(kind.name, seen[kind]) for kind in kinds]
     doubtful += [('another format', others)] if others.against else []
-    # A folder per class is what remains if nothing else is there.
-    doubtful = doubtful or [(kind.name, seen[kind]) for kind in seen if seen[kind].against]
     if not doubtful:
         expected = '; '.join(kind.name for kind in seen)
         raise DataError(

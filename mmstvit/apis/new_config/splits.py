@@ -1,5 +1,6 @@
 """The images for training, validation and test: as lists or folders say, or else by chance."""
 
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from pathlib import Path, PurePosixPath
@@ -63,8 +64,10 @@ def divide(
         notes += [f'{split}: the images that {file} lists' for split, (file, _) in lists.items()]
         parts = {split: named for split, (_, named) in lists.items()} or parts
         if not lists and (unread := _find_unread_lists(folder)):
+            line = next((line for line in read_text(folder.root / unread).splitlines() if line.strip()), '')
             raise DataError(
-                f'{folder.root / unread} seems to say which images are for training, in a form that is not known.',
+                f'{folder.root / unread} seems to say which images are for training, but its first line is no image '
+                f'here: {line.strip()[:80]!r}.',
                 'Write lists train.txt and val.txt with an image per line, or ignore it with --val 0.2.',
             )
     if not parts.keys() & {ALL, 'train'}:
@@ -74,7 +77,8 @@ def divide(
                 'Divide these images into train and val with --val 0.2, or annotate images for training.',
             )
         parts = {ALL: images}
-    parts = assign_splits(parts, 'image', _NAME_ONE)
+    outside = parts.get(ALL, images)[0].split('/')[0]
+    parts = assign_splits(parts, 'image', f'If it is for validation: --val {folder.root / outside}. {_NAME_ONE}')
     if alone := len({*images}.difference(*parts.values())):
         notes.append(f'not used: {alone} images that no list names')
     if options.val is not None and options.val_fraction is not None and 'val' in parts:
@@ -100,40 +104,28 @@ def _split_of_path(images: Sequence[str]) -> Callable[[str], str]:
 
 
 def _find_lists(folder: Folder, images: Iterable[str]) -> dict[str, tuple[str, list[str]]]:
-    """Find lists of images, such as train.txt and val.txt in one folder, whose names differ only in the split.
+    """Find lists of images, such as train.txt and val.txt.
+
+    Lists that name an image of others, such as those of each class or trainval.txt, are not taken.
 
     Args:
         folder: The folder.
         images: The images, relative to the root.
 
     Returns:
-        Split -> the first list and the images of all; empty if no list is for training. Lists that name an image of
-        others, such as those of each class, are not taken.
+        Split -> the first list and the images of all; empty if no list is for training.
     """
     images = set(images)
-    families: dict[tuple[str, tuple[str, ...]], dict[str, tuple[str, set[str]]]] = {}
-    for file in _list_files(folder):
-        if named := _read_list(folder, file, images):
-            pure = PurePosixPath(file)
-            words = (word for word in _words(file) if find_split(word) == ALL)
-            family = families.setdefault((pure.parent.as_posix(), (*words,)), {})
-            split = find_split(pure.stem)
-            if split not in family or 'trainval' in family[split][0]:  # of both, train leaves images for val
-                family[split] = file, named
-
-    def rank(key: tuple[str, tuple[str, ...]]) -> tuple:
-        named = set().union(*(named for _, named in families[key].values()))
-        return not named <= images, len(key[1]), -len(named), key
-
+    lists = [(file, named) for file in _list_files(folder) if (named := _read_list(folder, file, images))]
+    foreign = {os.path.dirname(file) for file, named in lists if not named <= images}  # for other data
+    lists.sort(key=lambda i: (os.path.dirname(i[0]) in foreign, 'trainval' in i[0], len(_words(i[0])), -len(i[1])))
     found: dict[str, tuple[str, list[str]]] = {}
     taken: set[str] = set()
-    for key in sorted((key for key in families if 'train' in families[key]), key=rank):
-        named = images & set().union(*(named for _, named in families[key].values()))
-        if named and taken.isdisjoint(named):
+    for file, named in lists:
+        if named & images and taken.isdisjoint(named):
             taken |= named
-            for split, (file, part) in families[key].items():
-                found.setdefault(split, (file, []))[1].extend(sorted(part & images))
-    return {split: found[split] for split in SPLITS if split in found}
+            found.setdefault(find_split(PurePosixPath(file).stem), (file, []))[1].extend(sorted(named & images))
+    return {split: found[split] for split in SPLITS if split in found} if 'train' in found else {}
 
 
 def _list_files(folder: Folder) -> list[str]:

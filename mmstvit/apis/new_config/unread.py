@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterator, Set
 from pathlib import PurePosixPath
 
+import orjson
 from defusedxml.ElementTree import fromstring
 
 from mmstvit.datasets.map_files import cuts
@@ -134,23 +135,36 @@ def _names_images(folder: Folder, text: str, images: Set[str]) -> bool:
 def describe_content(folder: Folder, file: str) -> tuple[str, str]:
     """Describe what a file is made of, and how its content becomes something that is read."""
     text = _read_head(folder, file)
-    seen, remedy = _describe_lines(folder, file, text), _CONVERT
-    if file.lower().endswith('.xml'):
-        seen = _describe_xml(folder, file)
-    elif 'numbers, as many as the pixels' in seen:
-        remedy = _MATRIX
+    name, remedy = _BY_SUFFIX.get(PurePosixPath(file).suffix.lower(), ('a binary file', _CONVERT))
+    if '\0' in text:
+        return f'{name}, such as {file}', remedy
+    seen = _describe_tree(folder, file) or _describe_lines(folder, file, text)
+    remedy = _MATRIX if 'numbers, as many as the pixels' in seen else _CONVERT
     return f'{file} {f"has {seen}, and " if seen else ""}begins with {" ".join(text.split())[:80]!r}', remedy
 
 
-def _describe_xml(folder: Folder, file: str) -> str:
-    """Name the root of an XML file, and the elements that have numbers; empty if it is not sound."""
+def _describe_tree(folder: Folder, file: str) -> str:
+    """Name the parts of an XML or JSON file that have numbers; empty if it is not sound, or another file."""
     try:
         with open_file(folder.root / file) as stream:
-            root = fromstring(stream.read())
-    except Exception:
+            content = stream.read()
+        if file.lower().endswith('.xml'):
+            root = fromstring(content)
+            names = dict.fromkeys(node.tag for node in root.iter() if _NUMBER.fullmatch((node.text or '').strip()))
+            return f'the root {root.tag}, and numbers in {", ".join([*names][-8:]) or "no element"}'
+        return f'the keys {", ".join([*dict.fromkeys(_find_keys(orjson.loads(content)))][:12])}'
+    except Exception:  # parsers raise all kinds of errors
         return ''
-    names = dict.fromkeys(node.tag for node in root.iter() if _NUMBER.fullmatch((node.text or '').strip()))
-    return f'the root {root.tag}, and numbers in {", ".join([*names][-8:]) or "no element"}'
+
+
+def _find_keys(content: object, depth: int = 3) -> Iterator[str]:
+    """Yield the keys of nested objects, of a list those of its first one."""
+    if isinstance(content, list):
+        yield from _find_keys(content[0], depth) if content else ()
+    elif isinstance(content, dict) and depth:
+        yield from map(str, content)
+        for value in content.values():
+            yield from _find_keys(value, depth - 1)
 
 
 def _describe_lines(folder: Folder, file: str, text: str) -> str:
