@@ -122,7 +122,7 @@ def limited_images() -> Iterator[None]:
     enlarged to 256, makes 328 million.
 
     Raises:
-        PixelsError: From the call that would make the image, before it takes memory.
+        ImageError: From the call that would make the image, before it takes memory.
     """
     global _limits
     with _LOCK:

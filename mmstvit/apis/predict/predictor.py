@@ -28,7 +28,7 @@ from mmstvit.engine.runner import command_options, factory, requirements
 from mmstvit.errors import CheckpointError, UserError
 from mmstvit.fileio import (
     Checkpoint,
-    PixelsError,
+    ImageError,
     check_config,
     check_pipeline,
     check_pixels,
@@ -121,7 +121,7 @@ class Predictor:
                 data = self.pipeline(dict(data, img_shape=shape, ori_shape=shape, height=shape[0], width=shape[1]))
             for view in as_list(data['inputs']):
                 check_pixels(*view.shape[-2:])
-        except PixelsError as error:
+        except ImageError as error:
             raise UnreadableError(f'the test pipeline enlarges it too much: {error}') from error
         preprocessor = unwrap(self.model).data_preprocessor
         channels = as_list(data['inputs'])[0].shape[0]
