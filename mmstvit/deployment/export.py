@@ -133,7 +133,7 @@ def export(
         if program.task == 'detection':
             _check_objects(compared[0], metadata.max_per_img * sum(size[0] for size in sizes))
         size = sum(part.stat().st_size for part in folder.iterdir())
-        (folder / path.name).with_suffix('.json').write_text(metadata.dumps(), encoding='utf-8')
+        (folder / f'{path.name}.json').write_text(metadata.dumps(), encoding='utf-8')
         path.parent.mkdir(parents=True, exist_ok=True)
         for part in sorted(folder.iterdir()):  # weights before the program that names them
             os.replace(part, path.with_name(part.name))

@@ -1,6 +1,7 @@
 """Predict an image with an exported ONNX file, by NumPy, OpenCV and ONNX Runtime alone.
 
-This file needs neither mmstvit nor PyTorch: copy it to where the model runs, with ``model.onnx`` and ``model.json``::
+This file needs neither mmstvit nor PyTorch: copy it to where the model runs, with ``model.onnx`` and
+``model.onnx.json``::
 
     python standalone.py model.onnx photo.jpg
 
@@ -25,7 +26,7 @@ INTERPOLATIONS = {
 
 def read_metadata(model: str) -> dict:
     """Read the JSON file beside an ONNX file."""
-    return json.loads(Path(model).with_suffix('.json').read_text(encoding='utf-8'))
+    return json.loads(Path(f'{model}.json').read_text(encoding='utf-8'))
 
 
 def resize_image(image: np.ndarray, width: float, height: float, step: dict) -> np.ndarray:

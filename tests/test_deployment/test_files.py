@@ -31,7 +31,7 @@ def test_classifier_in_onnx_takes_all_sizes_and_tells_how_to_use_it(tmp_path):
     onnxruntime = pytest.importorskip('onnxruntime')
     report = run('classifier', 'mmpretrain', 'onnx', tmp_path, probabilities=True)
     assert max(report.errors.values()) < 1e-4
-    assert sorted(path.name for path in tmp_path.iterdir()) == ['classifier.json', 'classifier.onnx']
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['classifier.onnx', 'classifier.onnx.json']
     session = onnxruntime.InferenceSession(report.path, providers=['CPUExecutionProvider'])
     assert session.get_inputs()[0].shape == ['batch', 3, 'height', 'width'] == report.input
     metadata = json.loads(session.get_modelmeta().custom_metadata_map['mmstvit'])
@@ -131,7 +131,7 @@ def test_segmentor_whose_logits_are_resized_otherwise_is_not_left_behind(tmp_pat
 @pytest.mark.long
 def test_detector_of_one_size_finds_in_smaller_images_what_mmdetection_finds(detector_file):
     file = ExportedFile(detector_file)
-    assert json.loads(detector_file.with_suffix('.json').read_text())['shape'] == [96, 128]
+    assert json.loads(Path(f'{detector_file}.json').read_text())['shape'] == [96, 128]
     program = wrap(make('mask'), 'mmdet', shape=(96, 128))
     for height, width in ((96, 128), (50, 128), (61, 70)):
         x = draw_images(1, height, width, seed=3)

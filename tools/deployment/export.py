@@ -65,7 +65,7 @@ def print_report(report: 'ExportReport') -> None:
         'input': f'image, float32 ({shape}): {metadata.preprocessing.color_order}, minus mean, over std',
         **{f'output {name}': meaning for name, meaning in metadata.outputs.items()},
         'metadata': f'{metadata.task}, {len(metadata.classes)} classes, mean, std, color order, test pipeline; '
-        f'also in {report.path.with_suffix(".json").name}',
+        f'also in {report.path.name}.json',
         'compared': f'{report.runtime} with PyTorch on images (batch×height×width) {sizes}'
         + (f', {report.objects} objects' if metadata.task == 'detection' else ''),
         'largest error': ', '.join(f'{name} {error:.1g}' for name, error in report.errors.items()),
@@ -86,8 +86,9 @@ def main() -> None:
 
         out = args.out or folder / (Path(args.config).stem + FORMATS[args.format].suffix)
         check_suffix(out, args.format)
-        for suffix in (out.suffix, '.json', *(['.bin'] if args.format == 'openvino' else [])):
-            check_target(out.with_suffix(suffix), checkpoint, args.force)
+        beside = [out.with_suffix('.bin')] if args.format == 'openvino' else []
+        for path in (out, out.with_name(f'{out.name}.json'), *beside):
+            check_target(path, checkpoint, args.force)
         with (
             safe_loading(args.trust_checkpoint, to_mmstvit),
             load_predictor(
