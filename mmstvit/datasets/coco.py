@@ -17,11 +17,10 @@ from .json_files import parse_json
 
 _BYTE_ORDER_MARK = b'\xef\xbb\xbf'
 CROWD = 'crowd'
+# Reasons for which MMDetection drops an object that CocoMetric counts.
+_NEVER_LEARNED = ('area 0', 'box below 1 pixel', 'outside the image')
 # Reasons for which MMDetection does not learn from an annotation; the first one that applies is counted.
-REASONS = (
-    *('', 'category not in classes', 'ignore=1', 'area 0', 'box below 1 pixel'),
-    *('outside the image', CROWD),
-)
+REASONS = ('', 'category not in classes', 'ignore=1', *_NEVER_LEARNED, CROWD)
 
 
 def is_coco(dataset: BaseDataset | type) -> bool:
@@ -60,34 +59,34 @@ class Annotations:
     """Content of a COCO annotation file, in columns, and the part of it that MMDetection uses.
 
     Args:
-        path: The file.
         images: Entries of the images by id.
         names: Names of the categories by id.
         entries: The N annotations.
-        learned: Ids of the categories that are in ``metainfo.classes``.
         rows: (N,), position in ``images``.
         boxes: (N, 4), ``bbox``.
         sizes: (N, 2), width and height of the image.
         reasons: (N,), position in :data:`REASONS`; 0 for an annotation that is used.
+        never_learned: (N,), True for objects that MMDetection drops in training and CocoMetric counts.
+        path: The file.
+        dropped: Number of annotations by the reason why they are dropped.
         dropped_images: Number of images by the reason why they are dropped.
     """
 
-    path: str
     images: dict[object, Mapping]
     names: dict[object, str]
     entries: list[Mapping]
-    learned: set
     rows: np.ndarray
     boxes: np.ndarray
     sizes: np.ndarray
     reasons: np.ndarray
+    never_learned: np.ndarray
+    path: str = ''
+    dropped: Counter[str] = field(default_factory=Counter)
     dropped_images: Counter[str] = field(default_factory=Counter)
 
-    @cached_property
-    def dropped(self) -> Counter[str]:
-        """Number of annotations by the reason why they are dropped."""
+    def __post_init__(self) -> None:
         counts = np.bincount(self.reasons, minlength=len(REASONS)).tolist()
-        return Counter({reason: count for reason, count in zip(REASONS, counts, strict=True) if count and reason})
+        self.dropped += Counter(dict(zip(REASONS[1:], counts[1:], strict=True)))
 
     @cached_property
     def objects(self) -> np.ndarray:
@@ -97,7 +96,7 @@ class Annotations:
     @property
     def learned_entries(self) -> int:
         """Number of annotations whose category is in ``metainfo.classes``."""
-        return len(self.entries) - int(self.having('category not in classes').sum())
+        return len(self.entries) - self.dropped['category not in classes']
 
     @property
     def used(self) -> int:
@@ -117,24 +116,25 @@ class Annotations:
         images = len(self.images)
         used = f'{self.used} of {len(self.entries)} annotations'
         used += f' in {images - self.dropped_images.total()} of {images} images'
-        dropped, lost = _counts(self.dropped), _counts(self.dropped_images)
+        dropped, lost = write_counts(self.dropped), write_counts(self.dropped_images)
         parts = [part for part in (dropped, lost and f'images: {lost}') if part]
         return used + (f' (dropped: {"; ".join(parts)})' if parts else '')
 
 
-def _counts(counter: Counter[str]) -> str:
+def write_counts(counter: Counter[str]) -> str:
+    """Write numbers for a message, the largest one first."""
     return ', '.join(f'{count} {reason}' for reason, count in counter.most_common())
 
 
-def summarize(content: Mapping, dataset: BaseDataset) -> Annotations:
+def summarize(content: Mapping, dataset: BaseDataset | None = None) -> Annotations:
     """Find what MMDetection uses of an annotation file whose format is sound.
 
     Args:
         content: The file.
-        dataset: The dataset, for its classes and filters; its samples need not be loaded.
+        dataset: The dataset, for its classes and filters, whose samples need not be loaded; None uses all categories.
     """
-    classes = set(dataset.metainfo.get('classes', ()))
     names = {category['id']: category['name'] for category in content['categories']}
+    classes = names.values() if dataset is None else set(dataset.metainfo.get('classes', ()))
     learned = {key for key, name in names.items() if name in classes}
     images = {image['id']: image for image in content['images']}
     entries = content.get('annotations') or []
@@ -144,18 +144,22 @@ def summarize(content: Mapping, dataset: BaseDataset) -> Annotations:
     boxes = np.fromiter(chain.from_iterable(map(itemgetter('bbox'), entries)), float, 4 * count).reshape(-1, 4)
     areas = np.fromiter(map(itemgetter('area'), entries), float, count)
     sizes = np.array([(image['width'], image['height']) for image in images.values()], float).reshape(-1, 2)[rows]
+    crowd = np.fromiter((bool(entry.get('iscrowd')) for entry in entries), bool, count)
     conditions = [
         ~np.fromiter(map(learned.__contains__, map(itemgetter('category_id'), entries)), bool, count),
         np.fromiter((bool(entry.get('ignore')) for entry in entries), bool, count),
         areas <= 0,
         (boxes[:, 2:] < 1).any(1),
         ((boxes[:, :2] >= sizes) | (boxes[:, :2] + boxes[:, 2:] <= 0)).any(1),
-        np.fromiter((bool(entry.get('iscrowd')) for entry in entries), bool, count),
+        crowd,
     ]
     reasons = np.select(conditions, np.arange(1, len(conditions) + 1), 0)
-    found = Annotations(dataset.ann_file, images, names, entries, learned, rows, boxes, sizes, reasons)
-    # An image with objects of a class is not empty, even if MMDetection drops all of them.
-    _filter_images(found, dataset, np.bincount(rows[~conditions[0]], minlength=len(images)))
+    never = np.isin(reasons, [REASONS.index(reason) for reason in _NEVER_LEARNED]) & ~crowd
+    found = Annotations(images, names, entries, rows, boxes, sizes, reasons, never)
+    if dataset is not None:
+        found.path = dataset.ann_file
+        # An image with objects of a class is not empty, even if MMDetection drops all of them.
+        _filter_images(found, dataset, np.bincount(rows[~conditions[0]], minlength=len(images)))
     return found
 
 
@@ -173,19 +177,3 @@ def _filter_images(found: Annotations, dataset: BaseDataset, objects: np.ndarray
             found.dropped_images[small] += 1
             found.dropped += Counter({f'in images {small}': int(found.objects[row])})
             found.objects[row] = 0
-
-
-def explain_unusable(annotations: Annotations, classes: Iterable[str]) -> tuple[str, str]:
-    """Explain why an annotation file has no usable object; returns the problem and a remedy."""
-    path, total = annotations.path, len(annotations.entries)
-    if not total:
-        problem = f'{path} has {len(annotations.images)} images and no annotation.'
-        return problem, 'Set ann_file to a file with annotations.'
-    if not annotations.learned:
-        problem = (
-            f'{path}: none of its categories ({first_names(annotations.names.values())}) is in metainfo.classes '
-            f'({first_names(classes)}).'
-        )
-        return problem, 'Set metainfo=dict(classes=(...)) of the dataset to the names in the file, in their order.'
-    problem = f'none of the {total} annotations in {path} is used: {_counts(annotations.dropped)}.'
-    return problem, 'Correct the annotations, or set ann_file to other ones.'

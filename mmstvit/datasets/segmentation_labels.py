@@ -90,10 +90,10 @@ def find_ignore_index(model: Mapping) -> int:
     return head.get('ignore_index', 255)
 
 
-def write_ranges(values: Iterable[int]) -> str:
-    """Write integers as ranges: ``0 to 5 and 255``."""
-    ordered = sorted(values)
-    starts = [v for v in ordered if v - 1 not in ordered]
-    ends = [v for v in ordered if v + 1 not in ordered]
+def write_ranges(values: Iterable[int], shown: int = 5) -> str:
+    """Write integers as ranges, of many the first ones: ``0 to 5 and 255``."""
+    values = set(values)
+    starts = sorted(value for value in values if value - 1 not in values)
+    ends = sorted(value for value in values if value + 1 not in values)
     ranges = [str(start) if start == end else f'{start} to {end}' for start, end in zip(starts, ends, strict=True)]
-    return ' and '.join(ranges)
+    return ' and '.join([*ranges[:shown], *['…'] * (len(ranges) > shown)])

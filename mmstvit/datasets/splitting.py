@@ -60,58 +60,42 @@ class Groups:
 def group_copies(paths: Sequence[str | PathLike]) -> Groups:
     """Find images that are copies of each other."""
     paths = [*map(Path, paths)]
-    groups = _Union(len(paths))
-    reasons: Counter[str] = Counter()
-    for reason, keys in (
-        ('by the name before .rf.', [_ROBOFLOW.sub('', path.name) if '.rf.' in path.name else None for path in paths]),
-        ('with equal files', _digests(paths)),
-    ):
-        reasons[reason] = groups.join_equal(keys)
+    above = [*range(len(paths))]  # of each image another one of its group; the first one has itself
+    names = [_ROBOFLOW.sub('', path.name) if '.rf.' in path.name else None for path in paths]
+    reasons = Counter({'by the name before .rf.': _join(above, _equal(names))})
+    reasons['with equal files'] = _join(above, _equal(_digests(paths)))
     alike = 0
     if len(paths) <= _MOST_HASHED:
-        hashes = [_hashes(path) for path in paths]
-        merged = groups.copy()
-        joined = merged.join_pairs(_near(hashes))
-        if max(Counter(merged.roots()).values(), default=0) > max(2, _LARGEST_GROUP * len(paths)):
+        merged = list(above)
+        joined = _join(merged, _near([_hashes(path) for path in paths]))
+        largest = max(Counter(_root(merged, i) for i in range(len(merged))).values(), default=0)
+        if largest > max(2, _LARGEST_GROUP * len(paths)):
             alike = joined
         else:
-            groups = merged
-            reasons['that look alike'] = joined
-    return Groups(groups.roots(), +reasons, alike)
+            above, reasons['that look alike'] = merged, joined
+    return Groups([_root(above, i) for i in range(len(above))], +reasons, alike)
 
 
-class _Union:
-    """Sets of numbers that are joined."""
+def _equal(keys: Sequence[object]) -> Iterator[tuple[int, int]]:
+    """Yield the positions of equal keys in pairs; None is equal to nothing."""
+    first: dict[object, int] = {}
+    yield from ((first.setdefault(key, i), i) for i, key in enumerate(keys) if key is not None)
 
-    def __init__(self, count: int) -> None:
-        self._above = list(range(count))
 
-    def copy(self) -> '_Union':
-        other = _Union(0)
-        other._above = list(self._above)
-        return other
+def _join(above: list[int], pairs: Iterable[tuple[int, int]]) -> int:
+    """Join the groups of pairs; returns the number of images that were in another group than before."""
+    joined = 0
+    for one, other in pairs:
+        first, second = sorted((_root(above, one), _root(above, other)))
+        above[second] = first
+        joined += first != second
+    return joined
 
-    def root(self, item: int) -> int:
-        while self._above[item] != item:
-            self._above[item] = item = self._above[self._above[item]]
-        return item
 
-    def roots(self) -> list[int]:
-        return [self.root(item) for item in range(len(self._above))]
-
-    def join_pairs(self, pairs: Iterable[tuple[int, int]]) -> int:
-        """Join pairs; returns the number of items that were in another set than before."""
-        joined = 0
-        for one, other in pairs:
-            first, second = sorted((self.root(one), self.root(other)))
-            self._above[second] = first
-            joined += first != second
-        return joined
-
-    def join_equal(self, keys: Sequence[object]) -> int:
-        """Join items with equal keys; None is equal to nothing."""
-        first: dict[object, int] = {}
-        return self.join_pairs((first.setdefault(key, i), i) for i, key in enumerate(keys) if key is not None)
+def _root(above: list[int], item: int) -> int:
+    while above[item] != item:
+        above[item] = item = above[above[item]]
+    return item
 
 
 def _digests(paths: Sequence[Path]) -> list[bytes | None]:

@@ -7,15 +7,14 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from mmstvit.datasets.coco import CROWD, Annotations, first_names
+from mmstvit.datasets.coco import CROWD, first_names
+from mmstvit.datasets.importers.coco_table import extent
 
-from .coco_values import ROUNDING, extent, is_inside, mask_area
+from .coco_values import ROUNDING, is_inside, mask_area, rle_areas
 from .facts import SIZES, DatasetFacts, Facts
 from .findings import Finding
 from .kinds import FAULT, WARNING
 
-# Reasons for which MMDetection drops an object that CocoMetric counts.
-_NEVER_LEARNED = ('area 0', 'box below 1 pixel', 'outside the image')
 SAMPLE = 10_000  # annotations whose polygons are compared with their boxes
 
 
@@ -52,25 +51,19 @@ def check_categories(facts: Facts) -> Iterator[Finding]:
         absent = [name for name in classes if name not in names]
         unused = [name for name in names if name not in classes]
         near = {name: other for name in absent if (other := nearest(name, unused))}
+        shifted = next((i for i, name in enumerate(known) if name != classes[i]), None)
+        own = 'metainfo.classes' if 'classes' in (data.cfg.get('metainfo') or {}) else 'no metainfo.classes and uses'
+        values = [f'{data.key} has {own} {first_names(absent or classes)}', f'{annotations.path}: {first_names(names)}']
+        if shifted is not None:
+            values.append(f'label {shifted} is {known[shifted]!r} in the file, {classes[shifted]!r} in {own}')
         remedy = ' '.join(f'Did you mean {other!r} for {name!r}?' for name, other in [*near.items()][:3])
         remedy = remedy or f'Set {data.key}.metainfo=dict(classes=({first_names(names, 20)}{"," * (len(names) == 1)})).'
-        own = 'metainfo.classes' if 'classes' in (data.cfg.get('metainfo') or {}) else 'no metainfo.classes and uses'
-        sides = [f'{data.key} has {own} {first_names(absent or classes)}', f'{annotations.path}: {first_names(names)}']
-        shifted = known != classes[: len(known)]
-        if classes and not known:
-            yield data.finding('no matching category', sides, remedy=remedy)
-        elif absent:
-            certain = near or shifted or data.split != 'train'
-            explains = ('unused category', 'class names of the splits differ') if certain else ()
-            options = dict(remedy=remedy, severity='' if certain else WARNING, explains=explains)
-            yield data.finding('class without category', sides, **options)
-        elif shifted:
-            label = next(i for i, name in enumerate(known) if name != classes[i])
-            values = [
-                f'label {label} is {known[label]!r} in {annotations.path}',
-                f'{classes[label]!r} in metainfo.classes',
-            ]
-            yield data.finding('order of categories', values, remedy=remedy)
+        if absent or shifted is not None:
+            certain = near or not known or shifted is not None or data.split != 'train'
+            options = dict(remedy=remedy, severity='' if certain else WARNING)
+            if not known:
+                options['explains'] = ('unusable dataset', 'classes and heads disagree')
+            yield data.finding('categories and classes differ', values, **options)
         lost = {key for key, name in annotations.names.items() if known and name in {*unused} - {*near.values()}}
         counts = Counter(e['category_id'] for e in annotations.entries if e['category_id'] in lost) if lost else {}
         if counts:
@@ -91,14 +84,10 @@ def check_masks(facts: Facts) -> Iterator[Finding]:
         if facts.wants_masks(data):
             bare = [e for e in annotations.choose(annotations.having('', CROWD)) if not e.get('segmentation')]
             yield from _some(data, 'no mask', bare, annotations.learned_entries)
-            entries = [e for e in annotations.entries if type(e.get('segmentation')) is dict and e['segmentation']]
-            wrong = [entry for entry in entries if _differs(annotations, entry)]
-            yield from _some(data, 'RLE of another size', wrong, len(entries))
-
-
-def _differs(annotations: Annotations, entry: Mapping) -> bool:
-    image = annotations.images[entry['image_id']]
-    return entry['segmentation']['size'] != [image['height'], image['width']]
+            sizes = {key: [image['height'], image['width']] for key, image in annotations.images.items()}
+            coded = [e for e in annotations.entries if type(e.get('segmentation')) is dict and e['segmentation']]
+            wrong = [entry for entry in coded if entry['segmentation']['size'] != sizes[entry['image_id']]]
+            yield from _some(data, 'RLE of another size', wrong, len(coded))
 
 
 def check_mask_heads(facts: Facts) -> Iterator[Finding]:
@@ -120,13 +109,16 @@ def check_mask_heads(facts: Facts) -> Iterator[Finding]:
 def check_mask_content(facts: Facts) -> Iterator[Finding]:
     """Find masks that have no area, or extend beyond their image."""
     for data, annotations in facts.of_coco() if facts.complete else ():
-        chosen = [e for e in annotations.choose(annotations.having('', CROWD)) if e.get('segmentation')]
-        empty = [entry for entry in chosen if not mask_area(entry['segmentation'])]
-        yield from _some(data, 'empty mask', empty, len(chosen))
         sides = {key: (image['width'], image['height']) for key, image in annotations.images.items()}
-        polygons = [entry for entry in chosen if isinstance(entry['segmentation'], list)]
-        outside = [e for e in polygons if not is_inside(extent(e['segmentation']), *sides[e['image_id']])]
-        yield from _some(data, 'masks outside images', outside, len(chosen), 'bbox')
+        chosen = [e for e in annotations.choose(annotations.having('', CROWD)) if e.get('segmentation')]
+        coded = [entry for entry in chosen if isinstance(entry['segmentation'], dict)]
+        areas = rle_areas([entry['segmentation'] for entry in coded])
+        wrong = [entry for entry, area in zip(coded, areas, strict=True) if not area]
+        for entry in chosen:
+            mask = entry['segmentation']
+            if isinstance(mask, list) and not (mask_area(mask) and is_inside(extent(mask), *sides[entry['image_id']])):
+                wrong.append(entry)
+        yield from _some(data, 'empty mask or outside image', wrong, len(chosen), 'bbox')
 
 
 def check_boxes(facts: Facts) -> Iterator[Finding]:
@@ -163,15 +155,12 @@ def check_polygons(facts: Facts) -> Iterator[Finding]:
     for data, annotations in facts.of_coco():
         sample = annotations.entries[:: max(1, len(annotations.entries) // SAMPLE)]
         checked = [e for e in sample if e.get('segmentation') and isinstance(e['segmentation'], list)]
-        wrong = [entry for entry in checked if _disagree(entry)]
-        corners = sum(_agree(entry['bbox'], extent(entry['segmentation'])) for entry in wrong)
+        pairs = [(entry, entry['bbox'], extent(entry['segmentation'])) for entry in checked]
+        wrong = [(e, (x, y, w, h), own) for e, (x, y, w, h), own in pairs if not _agree((x, y, x + w, y + h), own)]
+        corners = sum(_agree(box, own) for _, box, own in wrong)
         remedy = 'The boxes are [x1, y1, x2, y2]: write [x, y, width, height].' if 2 * corners > len(wrong) else ''
-        yield from _some(data, 'boxes and polygons disagree', wrong, len(checked), 'bbox', remedy=remedy)
-
-
-def _disagree(entry: Mapping) -> bool:
-    x, y, width, height = entry['bbox']
-    return not _agree((x, y, x + width, y + height), extent(entry['segmentation']))
+        entries = [entry for entry, *_ in wrong]
+        yield from _some(data, 'boxes and polygons disagree', entries, len(checked), 'bbox', remedy=remedy)
 
 
 def _agree(box: Sequence[float], other: Sequence[float]) -> bool:
@@ -181,16 +170,12 @@ def _agree(box: Sequence[float], other: Sequence[float]) -> bool:
 
 
 def find_dropped(facts: Facts) -> Iterator[Finding]:
-    """Name annotations that training drops, which matters if evaluation counts them, and images without objects."""
+    """Name objects that training drops, which matters most if evaluation counts them, and images without objects."""
     for data, annotations in facts.of_coco():
-        dropped = annotations.choose(annotations.having(*_NEVER_LEARNED))
-        counted = [entry for entry in dropped if not entry.get('iscrowd')] if data.split != 'train' else []
-        yield from _some(
-            data, 'evaluated but never learned', counted, annotations.learned_entries, 'bbox', 'area'
-        )  # fmt: skip
+        if facts.complete or data.split != 'train':
+            dropped = annotations.choose(annotations.never_learned)
+            yield from _some(data, 'dropped annotations', dropped, annotations.learned_entries, 'bbox', 'area')
         if facts.complete and annotations.entries:
-            dropped = annotations.choose(annotations.having(*_NEVER_LEARNED, 'ignore=1'))
-            yield from _some(data, 'dropped annotations', dropped, len(annotations.entries), 'bbox', 'area')
             images = annotations.images.values()
             counts = np.bincount(annotations.rows, minlength=len(images)).tolist()
             empty = [image['file_name'] for image, count in zip(images, counts, strict=True) if not count]
@@ -202,9 +187,9 @@ def _some(
     data: DatasetFacts, kind: str, entries: list[Mapping], total: int, *fields: str, **others: object
 ) -> Iterator[Finding]:
     """Yield a finding about annotations, if there are any, with the values of ``fields``."""
-    if entries:
-        images = data.annotations.images
-        names = [f'{images[entry["image_id"]]["file_name"]}: annotation {entry["id"]!r}' for entry in entries]
-        fields_of = [''.join(f', {name} {entry.get(name)}' for name in fields) for entry in entries]
-        values = [f'{name}{written}' for name, written in zip(names, fields_of, strict=True)]
+    values = []
+    for entry in entries:
+        written = ''.join(f', {name} {entry.get(name)}' for name in fields)
+        values.append(f'{data.annotations.images[entry["image_id"]]["file_name"]}: annotation {entry["id"]!r}{written}')
+    if values:
         yield data.finding(kind, values, data.annotations.path, total=total, **others)

@@ -13,14 +13,17 @@ from functools import cached_property
 from math import isfinite
 from os import PathLike
 
+from mmstvit.datasets.coco import summarize
+from mmstvit.datasets.importers.coco_table import extent
+
 from .coco_notes import Notes
 from .coco_values import (
     ROUNDING,
-    extent,
+    are_polygons,
     is_inside,
-    is_mask,
     mask_area,
-    repair_mask,
+    repair_polygons,
+    rle_areas,
     to_id,
     to_number,
     to_numbers,
@@ -94,105 +97,76 @@ class _Repair:
         if problem := _name_format(content):
             self._note('invalid annotation file', problem, '', repaired=False)
             return
-        images, entries, categories = (content.get(name) for name in _LISTS)
-        if entries is None:
+        if content.get('annotations') is None:
             self._note('no list of annotations', '', '')
-        if categories is None:
-            self._note('no list of categories', '', '', repaired=False)
-        self._entries = entries or []
-        self.notes.totals = dict(images=len(images), annotations=len(self._entries), categories=len(categories or []))
-        self._image_ids: dict[object, object] = {}  # `to_id` of every way to write an id -> the id
-        self._category_ids = None if categories is None else {}
-        self._merged: set = set()  # ids of images whose entries are merged into another one
-        categories = self._repair_categories(categories or [])
-        images = self._repair_images(images)
+        self._entries = content.get('annotations') or []
+        self.notes.totals = {name: len(content.get(name) or ()) for name in _LISTS}
+        # `to_id` of every way to write an id -> the id
+        self._ids: dict[str, dict[object, object]] = dict(image_id={}, category_id={})
+        categories = self._repair_categories(content['categories'])
+        images = self._repair_images(content['images'])
         annotations = self._repair_annotations()
         images = self._repair_sizes(images, annotations, sample)
         self.content = {**content, 'images': images, 'annotations': annotations, 'categories': categories}
 
-    # Categories
-
     def _repair_categories(self, entries: list) -> list[dict]:
         by_key: dict[object, dict] = {}
+        by_name: dict[str, list] = {}
         for entry in entries:
             key, name = _fields(entry, 'name')
             if key is None or (to_number(name) is None and not isinstance(name, str)):
-                self._note('invalid category', _short(entry), 'categories', repaired=False)
+                self._note('missing field', _short(entry), 'categories', repaired=False)
                 continue
             if not isinstance(name, str):
-                self._note('category name is a number', f'id {key!r}: {_short(name)}', 'categories')
+                self._note('value of another type', f'category {key!r}: name is {_short(name)}', 'categories')
                 entry = {**entry, 'name': str(name)}
             first = by_key.setdefault(key, entry)
-            if first is not entry:
-                same = first['name'] == entry['name']
-                value = f'{key!r} of {first["name"]!r} and {entry["name"]!r}'
-                self._note('one category id twice', value, 'categories', same)
-        by_name: dict[str, list] = {}
-        for key, entry in by_key.items():
-            by_name.setdefault(entry['name'], []).append(key)
+            if first is entry:
+                by_name.setdefault(entry['name'], []).append(key)
+            else:
+                value = f'id {key!r} of {first["name"]!r} and {entry["name"]!r}'
+                self._note('duplicate category', value, 'categories', first['name'] == entry['name'])
+        used = Counter(to_id(entry.get('category_id')) for entry in self._entries if isinstance(entry, dict))
         for name, keys in by_name.items():
+            kept = [key for key in keys if used[key]] or keys[:1]
             if len(keys) > 1:
-                self._repair_same_name(name, keys, by_key)
-        if self._category_ids is not None:
-            self._category_ids.update({key: entry['id'] for key, entry in by_key.items()})
+                counts = ', '.join(f'id {by_key[key]["id"]!r}: {used[key]} annotations' for key in keys)
+                self._note('duplicate category', f'{name!r}, {counts}', 'categories', len(kept) == 1)
+            for key in keys if len(kept) == 1 else ():
+                if key != kept[0]:
+                    del by_key[key]
+        self._ids['category_id'] = {key: entry['id'] for key, entry in by_key.items()}
         return list(by_key.values())
-
-    def _repair_same_name(self, name: str, keys: list, by_key: dict[object, dict]) -> None:
-        """Remove categories without annotations from those that have one name."""
-        unused = [key for key in keys if not self._used[key]]
-        unused = unused[1:] if len(unused) == len(keys) else unused
-        counts = ', '.join(f'id {by_key[key]["id"]!r}: {self._used[key]} annotations' for key in keys)
-        repaired = len(keys) - len(unused) == 1
-        self._note('two categories of one name', f'{name!r}, {counts}', 'categories', repaired)
-        for key in unused if repaired else ():
-            del by_key[key]
-
-    @cached_property
-    def _used(self) -> Counter:
-        """Number of annotations by category."""
-        return Counter(to_id(entry.get('category_id')) for entry in self._entries if isinstance(entry, dict))
-
-    # Images
 
     def _repair_images(self, entries: list) -> list[dict]:
         by_key: dict[object, str] = {}  # id -> file
-        by_file: dict[str, tuple[dict, str, str]] = {}  # file -> entry, name and defect of the name
+        by_file: dict[str, tuple[object, str]] = {}  # file -> id and name
+        repaired = []
         for entry in entries:
             key, name = _fields(entry, 'file_name')
+            if key is not None:
+                self._ids['image_id'].setdefault(key, entry['id'])
             if key is None or not isinstance(name, str) or not name:
-                self._note('invalid image entry', _short(entry), 'images', repaired=False)
-                if key is not None:
-                    self._image_ids.setdefault(key, entry['id'])
+                self._note('missing field', _short(entry), 'images', repaired=False)
                 continue
             problem, found = self._folder.find(name)
             file = posixpath.normpath(found or name) if '//' in name or './' in name else found or name
             if key in by_key:
-                value = f'{entry["id"]!r} of {by_key[key]} and {file}'
-                self._note('duplicate image id', value, 'images', by_key[key] == file)
+                value = f'id {entry["id"]!r} of {by_key[key]} and {file}'
+                self._note('duplicate image', value, 'images', by_key[key] == file)
                 continue
             by_key[key] = file
-            first, first_name, first_problem = by_file.get(file, (None, name, ''))
-            if (problem or first_problem) and name.replace('\\', '/') != first_name.replace('\\', '/'):
-                # Files of one base name in two folders were found as the same file.
-                value = f'{problem or first_problem}: {name!r}, like {first_name!r}'
-                self._note('wrong path in file_name', value, 'images', repaired=False)
-                self._image_ids[key] = entry['id']
+            first_id, first_name = by_file.setdefault(file, (key, name))
+            if first_id != key:  # it may be another image, found by the base name of its path
+                value = f'{name!r} of id {entry["id"]!r} is the same file as {first_name!r} of id {first_id!r}'
+                self._note('duplicate image', value, 'images', repaired=False)
                 continue
             if problem:
                 value = f'{problem}: {name!r}' + (f', the file is {found!r}' if found else '')
                 self._note('wrong path in file_name', value, 'images', found is not None)
                 entry = {**entry, 'file_name': found or name}
-            entry = self._repair_size(entry)
-            if first is None:
-                by_file[file] = entry, name, problem
-                self._image_ids[key] = entry['id']
-            else:
-                same = all(first.get(side) == entry.get(side) for side in ('width', 'height'))
-                value = f'{file} has the ids {first["id"]!r} and {entry["id"]!r}'
-                self._note('duplicate file', value, 'images', same)
-                self._image_ids[key] = first['id']
-                self._merged |= {key, to_id(first['id'])}
-        return [entry for entry, _, _ in by_file.values()]
+            repaired.append(self._repair_size(entry))
+        return repaired
 
     def _repair_size(self, entry: dict) -> dict:
         """Return an image entry with whole numbers for width and height."""
@@ -230,15 +204,13 @@ class _Repair:
             repaired.append(image)
         return repaired
 
-    # Annotations
-
     def _repair_annotations(self) -> list[dict]:
         """Return the annotations, without those that are beyond repair or copies."""
-        merged = {to_id(self._image_ids[key]) for key in self._merged}
-        images = {value for key, value in self._image_ids.items() if key not in self._merged | merged}
-        categories = set((self._category_ids or {}).values())
+        images, categories = (set(self._ids[name].values()) for name in ('image_id', 'category_id'))
+        masks = [entry.get('segmentation') for entry in self._entries if type(entry) is dict]
+        masks = [mask for mask in masks if type(mask) is dict]
+        self._damaged = {id(mask) for mask, area in zip(masks, rle_areas(masks), strict=True) if area is None}
         seen: set = set()  # ids
-        objects: set = set()  # of images whose entries are merged
         repaired = []
         for entry in self._entries:
             try:  # most entries are sound: a few comparisons, without a call for each field
@@ -254,30 +226,31 @@ class _Repair:
                     and type(key) is int
                     and key
                     and key not in seen
-                    and (not mask or is_mask(mask))
+                    and (not mask or self._is_mask(mask))
                 )
             except (KeyError, OverflowError, TypeError, ValueError):
                 sound = False
-            if not sound:
-                entry = self._repair_annotation(entry, seen, merged, objects)
-                if entry is None:
-                    continue
-                key = entry['id']
-            seen.add(key)
-            repaired.append(entry)
+            entry = entry if sound else self._repair_annotation(entry, seen)
+            if entry is not None:
+                seen.add(entry['id'])
+                repaired.append(entry)
         return repaired
 
-    def _repair_annotation(self, source: object, seen: set, merged: set, objects: set) -> dict | None:
+    def _is_mask(self, mask: object) -> bool:
+        """Return True for polygons or RLE in COCO's form."""
+        return id(mask) not in self._damaged if type(mask) is dict else are_polygons(mask)
+
+    def _repair_annotation(self, source: object, seen: set) -> dict | None:
         """Return a repaired annotation; None if it is beyond repair or a copy."""
         if not isinstance(source, dict) or 'image_id' not in source or 'category_id' not in source:
-            self._note('invalid annotation', _short(source), repaired=False)
+            self._note('missing field', _short(source), repaired=False)
             return None
         key = source.get('id', _MISSING)
         self._label = f'annotation {key if type(key) is int else _short(key)}'
         entry = dict(source)
         steps = [
-            self._repair_reference(entry, 'image_id', self._image_ids, 'unknown image id'),
-            self._repair_reference(entry, 'category_id', self._category_ids, 'unknown category'),
+            self._repair_reference(entry, 'image_id'),
+            self._repair_reference(entry, 'category_id'),
             self._repair_mask(entry),
             self._repair_box(entry),
         ]
@@ -285,63 +258,54 @@ class _Repair:
             return None
         self._repair_area(entry)
         self._repair_crowd(entry)
-        if to_id(entry['image_id']) in merged:
-            size = len(objects)
-            fields = (entry[name] for name in ('image_id', 'category_id', 'bbox'))
-            objects.add(repr([*fields, entry.get('segmentation')]))
-            if len(objects) == size:
-                return None
         return entry if self._repair_id(entry, source, seen) else None
 
-    def _repair_reference(self, entry: dict, name: str, ids: dict | None, unknown: str) -> bool:
+    def _repair_reference(self, entry: dict, name: str) -> bool:
         """Replace the id of an image or category by the one that the list has."""
-        value = entry[name]
-        found = value if ids is None else ids.get(to_id(value))
+        value, ids = entry[name], self._ids[name]
+        found = entry[name] = ids.get(to_id(value))
         if found is None:
             like = f'the ids are like {next(iter(ids.values()))!r}' if ids else 'the list is empty'
-            self._note(unknown, f'{self._label}: {_short(value)}, {like}', repaired=False)
-        elif found != value and to_id(value) not in self._merged:
-            self._note('id of another type', f'{self._label}: {name} is {_short(value)}, in the list it is {found!r}')
-        entry[name] = found
+            self._note('unknown id', f'{self._label}: {name} is {_short(value)}, {like}', repaired=False)
+        elif found != value:
+            value = f'{self._label}: {name} is {_short(value)}, in the list it is {found!r}'
+            self._note('value of another type', value)
         return found is not None
 
     def _repair_mask(self, entry: dict) -> bool:
         mask = entry.get('segmentation')
-        if not mask or is_mask(mask):
+        if not mask or self._is_mask(mask):
             return True
-        found, kind = repair_mask(mask)
+        found = entry['segmentation'] = repair_polygons(mask)
         if found != mask:  # a few large numbers are sound, too
-            self._note(kind, f'{self._label}: segmentation is {_short(mask)}', repaired=found is not None)
-        entry['segmentation'] = found
+            self._note('invalid mask', f'{self._label}: segmentation is {_short(mask)}', repaired=found is not None)
         return found is not None
 
     def _repair_box(self, entry: dict) -> bool:
         value, mask = entry.get('bbox', _MISSING), entry.get('segmentation')
         box = to_numbers(value)
-        if box is not None and len(box) == 4:
-            if box != value:
-                self._note('number is a string', f'{self._label}: bbox is {_short(value)}')
-                entry['bbox'] = box
-            return True
-        box = None
-        if isinstance(mask, list) and mask:
-            left, top, right, bottom = extent(mask)
-            box = to_numbers([left, top, right - left, bottom - top])  # None: a side beyond float
-        self._note('invalid box', f'{self._label}: bbox is {_short(value)}', repaired=box is not None)
+        kind = 'value of another type'
+        if box is None or len(box) != 4:
+            kind, box = 'invalid box', None
+            if isinstance(mask, list) and mask:
+                left, top, right, bottom = extent(mask)
+                box = to_numbers([left, top, right - left, bottom - top])  # None: a side beyond float
+        if box != value or box is None:
+            self._note(kind, f'{self._label}: bbox is {_short(value)}', repaired=box is not None)
         entry['bbox'] = box
         return box is not None
 
     def _repair_area(self, entry: dict) -> None:
-        value = entry.get('area', _MISSING)
-        area, box = to_number(value), entry['bbox']
-        kind = 'number is a string' if isinstance(value, str) else ''
+        value, box = entry.get('area', _MISSING), entry['bbox']
+        area = to_number(value)
+        kind, severity = 'value of another type', ''
         if area is None or area <= 0:
             of_box = to_number(max(box[2], 0) * max(box[3], 0)) or 0
             computed = mask_area(entry['segmentation']) if entry.get('segmentation') else of_box
             if area is None or (computed > 0 and min(box[2:]) >= 1):
-                kind, area = 'no area' if area is None else 'area 0', computed
-        if kind:
-            self._note(kind, f'{self._label}: area is {_short(value)}')
+                kind, severity, area = 'invalid area', FAULT if area is None else WARNING, computed
+        if area != value:
+            self._note(kind, f'{self._label}: area is {_short(value)}', severity=severity)
             entry['area'] = area
 
     def _repair_crowd(self, entry: dict) -> None:
@@ -357,19 +321,18 @@ class _Repair:
         """Give an annotation an id of its own if need be; returns False for a copy of another annotation."""
         key = entry.get('id')
         if isinstance(key, str) and isinstance(to_id(key), int):
-            self._note('number is a string', f'{self._label}: id is {_short(key)}', severity=WARNING)
+            self._note('value of another type', f'{self._label}: id is {_short(key)}', severity=WARNING)
             key = entry['id'] = to_id(key)
         if isinstance(key, str) or to_id(key) is None:
             # Only evaluation computes with ids.
             severity = WARNING if isinstance(key, str) and not self._evaluated else FAULT
             self._note('invalid annotation id', self._label, severity=severity)
         elif key in seen:
-            if _equal(source, self._by_id.get(key)):
-                self._note('annotation listed twice', self._label)
-                return False
             self._note('duplicate annotation id', self._label)
+            if _equal(source, self._by_id.get(key)):
+                return False
         elif key == 0 and self._evaluated:
-            self._note('annotation id 0', self._label)
+            self._note('invalid annotation id', self._label, severity=WARNING)
         else:
             return True
         entry['id'] = self._next_id
@@ -388,17 +351,10 @@ class _Repair:
 
     def remove_unlearned(self) -> None:
         """Remove the objects that MMDetection drops in training and CocoMetric counts."""
-        sizes = {image['id']: (image['width'], image['height']) for image in self.content['images']}
-        kept = []
-        for entry in self.content['annotations']:
-            (x, y, width, height), size = entry['bbox'], sizes[entry['image_id']]
-            outside = x >= size[0] or y >= size[1] or x + width <= 0 or y + height <= 0
-            if not entry['iscrowd'] and (entry['area'] <= 0 or width < 1 or height < 1 or outside):
-                self._note('evaluated but never learned', f'annotation {entry["id"]!r}')
-            else:
-                kept.append(entry)
-        if len(kept) < len(self.content['annotations']):
-            self.content = {**self.content, 'annotations': kept}
+        found = summarize(self.content)
+        for entry in found.choose(found.never_learned):
+            self._note('dropped annotations', f'annotation {entry["id"]!r}')
+        self.content = {**self.content, 'annotations': found.choose(~found.never_learned)}
 
 
 class _Missing:
@@ -439,9 +395,10 @@ def _name_format(content: object) -> str:
     wrong = [name for name in _LISTS if not isinstance(content.get(name, []), (list, type(None)))]
     if wrong:
         return f'{wrong[0]} is a {type(content[wrong[0]]).__name__}, expected a list'
-    if content.get('images') is None:
-        other = next((f', it looks like a file of {name}' for key, name in _OTHERS.items() if key in content), '')
-        return f'it has no list images{other}'
+    for name in ('images', 'categories'):
+        if content.get(name) is None:
+            other = next((f', it looks like a file of {of}' for key, of in _OTHERS.items() if key in content), '')
+            return f'it has no list {name}{other}'
     return ''
 
 

@@ -2,15 +2,18 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from operator import mul
 
 import numpy as np
+
+from mmstvit.datasets.importers.coco_table import polygon_area
 
 INF = math.inf
 # COCO's boxes and polygons are rounded: they may extend beyond the image by this many pixels.
 ROUNDING = 2.0
 _DEPTH = 5  # lists in lists, beyond which it is not a polygon
 _LONGEST_RUN = 7  # characters of a run length: 32 bits
+_MOST_PIXELS = 1 << 32  # pycocotools counts pixels in 32 bits
+_BATCH = 4096  # masks that are decoded at once
 
 
 def to_number(value: object) -> int | float | None:
@@ -42,28 +45,9 @@ def to_size(value: object) -> int | None:
 
 
 def to_numbers(values: object) -> list[int | float] | None:
-    """Return a list of numbers, the list itself if it is one; None if a value is not a number."""
-    if not isinstance(values, list):
-        return None
-    if are_finite(values):
-        return values
-    numbers = [to_number(value) for value in values]
+    """Return a list of numbers; None if a value is not a number."""
+    numbers = [to_number(value) for value in values] if isinstance(values, list) else [None]
     return None if None in numbers else numbers
-
-
-def are_finite(values: list) -> bool:
-    """Return True for a list of finite numbers; a few lists of large ones may give False, too."""
-    try:
-        return math.isfinite(sum(values))  # NaN, infinity and strings show in the sum, integers beyond float raise
-    except (OverflowError, TypeError):
-        return False
-
-
-def extent(polygons: Sequence[Sequence[float]]) -> tuple[float, float, float, float]:
-    """Return the bounding rectangle of polygons: left, top, right, bottom."""
-    xs = [x for polygon in polygons for x in polygon[0::2]]
-    ys = [y for polygon in polygons for y in polygon[1::2]]
-    return min(xs), min(ys), max(xs), max(ys)
 
 
 def is_inside(corners: Sequence[float], width: float, height: float) -> bool:
@@ -72,10 +56,8 @@ def is_inside(corners: Sequence[float], width: float, height: float) -> bool:
     return max(-left, -top, right - width, bottom - height) <= ROUNDING
 
 
-def is_mask(mask: object) -> bool:
-    """Return True for polygons or RLE in COCO's form."""
-    if not isinstance(mask, list):
-        return isinstance(mask, dict) and _is_rle(mask)
+def are_polygons(mask: object) -> bool:
+    """Return True for polygons in COCO's form; a few lists of numbers near the limit of float may give False."""
     isfinite = math.isfinite
     try:
         for polygon in mask:  # without a call for each polygon: files have a million
@@ -83,45 +65,19 @@ def is_mask(mask: object) -> bool:
                 return False
     except (OverflowError, TypeError):
         return False
-    return True
+    return type(mask) is list
 
 
-def _is_rle(mask: Mapping) -> bool:
-    size, counts = mask.get('size'), mask.get('counts')
-    sides = isinstance(size, list) and len(size) == 2 and all(type(side) is int for side in size)
-    runs = isinstance(counts, str) or (isinstance(counts, list) and all(type(count) is int for count in counts))
-    return sides and runs and _is_decodable(mask)
-
-
-def _is_decodable(mask: Mapping) -> bool:
-    """Return True if the run lengths of RLE are not negative, and fill the image."""
-    counts, (height, width) = run_lengths(mask), mask['size']
-    return counts is not None and min(counts, default=0) >= 0 and sum(counts) == height * width
-
-
-def repair_mask(mask: object) -> tuple[list | dict | None, str]:
-    """Bring a mask that is not in COCO's form into it.
-
-    Returns:
-        The mask, None if it cannot be repaired; and the kind of the defect.
-    """
-    if isinstance(mask, Mapping):
-        size, counts = mask.get('size'), mask.get('counts')
-        size = [to_size(side) for side in size] if isinstance(size, list) else None
-        repaired = {**mask, 'size': size, 'counts': to_numbers(counts) if isinstance(counts, list) else counts}
-        return (repaired, 'number is a string') if _is_rle(repaired) else (None, 'invalid mask')
+def repair_polygons(mask: object) -> list | None:
+    """Bring polygons into COCO's form, without parts that are a point or a line; None if they are something else."""
     try:
         polygons = [to_numbers(polygon) for polygon in _find_polygons(mask)]
     except ValueError:
-        return None, 'invalid mask'
+        return None
     if any(polygon is None or len(polygon) % 2 for polygon in polygons):
-        return None, 'invalid mask'
+        return None
     large = [polygon for polygon in polygons if len(polygon) >= 6]
-    if len(large) < len(polygons):
-        return large or None, 'polygon below 3 points'
-    parts = mask and isinstance(mask[0], list) and not any(isinstance(value, list) for part in mask for value in part)
-    strings = parts and len(large) == len(mask)
-    return large, 'number is a string' if strings else 'polygons in another form'
+    return large if large or not polygons else None
 
 
 def _find_polygons(node: object, depth: int = 0) -> Iterator[list]:
@@ -138,42 +94,67 @@ def _find_polygons(node: object, depth: int = 0) -> Iterator[list]:
             yield from _find_polygons(part, depth + 1)
 
 
-def mask_area(mask: object) -> float:
-    """Return the area of polygons or RLE in pixels; 0 for other values."""
+def mask_area(mask: list | Mapping) -> float:
+    """Return the area of polygons or RLE in pixels; 0 for RLE that cannot be decoded, and numbers beyond float."""
     try:
-        area = sum(map(_polygon_area, mask) if isinstance(mask, list) else (run_lengths(mask) or [])[1::2])
+        area = sum(map(polygon_area, mask)) if isinstance(mask, list) else rle_areas([mask])[0] or 0
         return area if math.isfinite(area) else 0.0
-    except OverflowError:  # numbers beyond float
+    except OverflowError:
         return 0.0
 
 
-def _polygon_area(polygon: Sequence[float]) -> float:
-    """Return the area of a polygon by the shoelace formula."""
-    xs, ys = polygon[0::2], polygon[1::2]
-    return abs(sum(map(mul, xs, ys[1:] + ys[:1])) - sum(map(mul, ys, xs[1:] + xs[:1]))) / 2
+def rle_areas(masks: Sequence[Mapping]) -> list[int | None]:
+    """Return the number of pixels of each RLE mask; None for one whose runs do not fill its size exactly.
+
+    The C code of pycocotools does not check RLE, and reads and writes outside its arrays if it is invalid.
+    """
+    areas: list[int | None] = [None] * len(masks)
+    coded: list[tuple[int, str, int]] = []
+    for i, mask in enumerate(masks):
+        size, counts = mask.get('size'), mask.get('counts')
+        if not isinstance(size, list) or len(size) != 2 or not all(type(side) is int and side > 0 for side in size):
+            continue
+        pixels = size[0] * size[1]
+        if isinstance(counts, str) and counts and counts.isascii() and pixels < _MOST_PIXELS:
+            coded.append((i, counts, pixels))
+        elif isinstance(counts, list) and all(type(run) is int and run >= 0 for run in counts):
+            areas[i] = sum(counts[1::2]) if sum(counts) == pixels else None
+    for start in range(0, len(coded), _BATCH):
+        positions, codes, pixels = zip(*coded[start : start + _BATCH], strict=True)
+        for i, area in zip(positions, _areas_of_codes(codes, np.array(pixels)), strict=True):
+            areas[i] = area
+    return areas
 
 
-def run_lengths(mask: Mapping) -> list[int] | None:
-    """Return the run lengths of RLE; None if its code is invalid.
+def _areas_of_codes(codes: Sequence[str], pixels: np.ndarray) -> list[int | None]:
+    """Decode compressed run lengths, of many masks at once.
 
-    The C code of pycocotools does not check the code, and reads and writes outside its arrays for an invalid one.
-    From the third on, a run length is stored as its difference to the one before the last, in groups of five bits,
+    From the fourth on, a run length is stored as its difference to the one before the last, in groups of five bits,
     lowest first, each in a character from ``'0'``; bit 5 means that more follow, bit 4 of the last is the sign.
     """
-    code = mask['counts']
-    if isinstance(code, list):
-        return code
-    code = code if isinstance(code, bytes) else code.encode(errors='surrogatepass')
-    bits = np.frombuffer(code, np.uint8).astype(int) - 48
-    ends = np.flatnonzero(bits & 0x20 == 0)
-    lengths = np.diff(ends, prepend=-1)
-    if ((bits < 0) | (bits >= 64)).any() or lengths.sum() < len(bits) or lengths.max(initial=0) > _LONGEST_RUN:
-        return None
-    if not len(bits):
-        return []
-    starts = ends - lengths + 1
-    shifts = 5 * (np.arange(len(bits)) - np.repeat(starts, lengths))
-    counts = np.add.reduceat((bits & 0x1F) << shifts, starts) - (bits[ends] >> 4 << 5 * lengths)
-    for first in (1, 2):
-        counts[first::2] = counts[first::2].cumsum()
-    return counts.tolist()
+    lengths = np.array([*map(len, codes)])
+    heads = lengths.cumsum() - lengths
+    bits = np.frombuffer(''.join(codes).encode(), np.uint8).astype(np.int64) - 48
+    last = bits & 0x20 == 0
+    sound = last[heads + lengths - 1] & ~np.logical_or.reduceat((bits < 0) | (bits >= 64), heads)
+    last[heads + lengths - 1] = True  # a damaged mask does not reach into the next one
+    ends = np.flatnonzero(last)
+    sizes = np.diff(ends, prepend=-1)
+    starts = ends - sizes + 1
+    shifts = 5 * np.minimum(np.arange(len(bits)) - np.repeat(starts, sizes), _LONGEST_RUN)
+    runs = np.add.reduceat((bits & 0x1F) << shifts, starts)
+    runs -= (bits[ends] >> 4 & 1) << 5 * np.minimum(sizes, _LONGEST_RUN)
+    numbers = np.add.reduceat(last, heads, dtype=np.int64)
+    first = numbers.cumsum() - numbers
+    position = np.arange(len(runs)) - np.repeat(first, numbers)
+    for parity in (0, 1):
+        chain = np.flatnonzero((position % 2 == parity) & (position > 0))
+        begins = np.flatnonzero(position[chain] <= 2)  # of the next mask
+        total = runs[chain].cumsum()
+        before = (total - runs[chain])[begins]
+        runs[chain] = total - np.repeat(before, np.diff(begins, append=len(chain)))
+    sound &= np.maximum.reduceat(sizes, first) <= _LONGEST_RUN
+    sound &= (np.minimum.reduceat(runs, first) >= 0) & (np.maximum.reduceat(runs, first) <= pixels)
+    sound &= np.add.reduceat(runs, first) == pixels
+    areas = np.add.reduceat(runs * (position % 2), first)
+    return [area if good else None for area, good in zip(areas.tolist(), sound.tolist(), strict=True)]

@@ -4,7 +4,7 @@ import filecmp
 import os
 from collections.abc import Iterator
 
-from mmengine.config import Config
+import numpy as np
 
 from mmstvit.fileio import is_local
 
@@ -45,27 +45,18 @@ def _is_same(one: str, other: str) -> bool:
 
 def check_max_per_img(facts: Facts) -> Iterator[Finding]:
     """Warn of images with more objects than the detector returns per image."""
-    key, most = _find_limit(facts.cfg)
+    test_cfg = (facts.cfg.get('model') or {}).get('test_cfg') or {}
+    nodes = {'model.test_cfg.rcnn': test_cfg.get('rcnn') or {}, 'model.test_cfg': test_cfg}
+    limits = {f'{key}.max_per_img': node.get('max_per_img') for key, node in nodes.items()}
+    key, most = next(((key, n) for key, n in limits.items() if isinstance(n, int) and n > 0), ('', 0))
     for data, annotations in facts.of_coco() if most else ():
-        counts = annotations.objects.tolist() if data.split != 'train' else []
-        crowded = [
-            f'{image["file_name"]}: {count} objects'
-            for image, count in zip(annotations.images.values(), counts, strict=False)
-            if count > most
-        ]
+        counts = annotations.objects if data.split != 'train' else np.zeros(0)
+        crowded = np.flatnonzero(counts > most).tolist()
         if crowded:
-            lost = sum(max(0, count - most) for count in counts)
+            images = [*annotations.images.values()]
+            lost = int((counts[crowded] - most).sum())
             recall = f'{lost} of {annotations.used} objects are above {most}, recall is at most '
-            values = [f'{recall}{1 - lost / annotations.used:.2f}, up to {max(counts)} in an image', *crowded]
+            values = [f'{recall}{1 - lost / annotations.used:.2f}, up to {max(counts)} in an image']
+            values += [f'{images[row]["file_name"]}: {counts[row]} objects' for row in crowded]
             options = dict(remedy=f'Set --cfg-options {key}={max(100, 2 * max(counts))}', count=len(crowded))
             yield data.finding('more objects than max_per_img', values, key, total=len(counts), **options)
-
-
-def _find_limit(cfg: Config) -> tuple[str, int]:
-    """Return key and value of the number of detections per image; 0 for no limit."""
-    test_cfg = (cfg.get('model') or {}).get('test_cfg') or {}
-    for key, node in (('model.test_cfg.rcnn', test_cfg.get('rcnn') or {}), ('model.test_cfg', test_cfg)):
-        most = node.get('max_per_img', -1)
-        if isinstance(most, int) and most > 0:
-            return f'{key}.max_per_img', most
-    return '', 0

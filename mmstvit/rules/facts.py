@@ -31,7 +31,7 @@ from mmstvit.nodes import find_parts
 from .coco_format import find_defects
 from .decoding import Decoded, decode_files
 from .findings import Finding
-from .headers import Header, choose_spread, choose_unusual, read_headers
+from .headers import SAMPLE, Header, choose_unusual, read_headers, thin_out
 from .kinds import FAULT
 
 # Heads that classify the labels of the dataset; the region proposals of rpn_head have no class.
@@ -48,8 +48,8 @@ class DatasetFacts:
         split: ``'train'``, ``'val'`` or ``'test'``.
         key: Dotted key in the user's config, such as ``'train_dataloader.dataset.dataset'``.
         cfg: Its config.
-        dataset: The dataset, not yet serialized: ``data_list`` has its samples. A COCO dataset is not yet loaded
-            (``lazy_init``): the rules read ``content``. None if it cannot be built, or is not MMEngine's.
+        dataset: The dataset, not serialized: ``data_list`` has its samples. A COCO dataset is not loaded: the rules
+            read ``content``. None if it cannot be built, or is not MMEngine's.
         content: The annotation file of a COCO dataset as it is; None for others.
         error: The reason why the dataset cannot be built, or has no samples.
         defects: Findings about the format of the annotation file; after a fault other rules cannot read it.
@@ -111,12 +111,13 @@ class DatasetFacts:
     def headers(self) -> list[Header]:
         """Headers of a sample of the images, among them the narrowest and the largest one if their sizes are known."""
         if self.annotations is None:
-            sizes = [self.decoded[path].shape[::-1] for path in self.files] if self.decoded else []
-            chosen = [] if self.content is not None else [*choose_spread(len(self.infos)), *choose_unusual(sizes)]
+            known = self.decoded and len(self.files) == len(self.infos)
+            sizes = [self.decoded[path].shape[::-1] for path in self.files] if known else []
+            chosen = [*thin_out(range(len(self.infos)), SAMPLE), *choose_unusual(sizes)]
             return list(read_headers(self.infos[position] for position in dict.fromkeys(chosen)))
         images = list(self.annotations.images.values())
         unusual = choose_unusual([(image['width'], image['height']) for image in images])
-        chosen = [images[position] for position in dict.fromkeys([*choose_spread(len(images)), *unusual])]
+        chosen = [images[position] for position in dict.fromkeys([*thin_out(range(len(images)), SAMPLE), *unusual])]
         raw = [dict(raw_img_info={**image, 'img_id': image['id']}, raw_ann_info=[]) for image in chosen]
         return list(read_headers(map(self.dataset.parse_data_info, raw)))
 
@@ -124,14 +125,6 @@ class DatasetFacts:
     def infos(self) -> Sequence[Mapping]:
         """Samples before the pipeline; empty for COCO datasets, and if they are unknown."""
         return [] if self.content is not None else getattr(self.dataset, 'data_list', [])
-
-    @functools.cached_property
-    def unloaded(self) -> BaseDataset | None:
-        """The dataset, without samples if they cannot be loaded; None if it cannot be built at all."""
-        if self.dataset is None and self.error is not None:
-            with contextlib.suppress(DataError):
-                return build_dataset(self.cfg, self.key, lazy=True)
-        return self.dataset
 
     def is_read_by(self, module: str) -> bool:
         """Return True if the samples are listed by a module of the libraries, such as ``mmdet.datasets.xml_style``."""
@@ -269,22 +262,24 @@ def in_scope(cfg: Config) -> Iterator[None]:
 
 
 def _gather_dataset(split: str, key: str, cfg: Mapping, complete: bool) -> DatasetFacts:
-    data = DatasetFacts(split, key, cfg)
+    data, cls = DatasetFacts(split, key, cfg), find_class(cfg)
+    if isinstance(cls, type) and not issubclass(cls, BaseDataset):
+        return data
     try:
-        cls = find_class(cfg)
-        if isinstance(cls, type) and not issubclass(cls, BaseDataset):
-            return data
-        data.dataset = dataset = build_dataset(cfg, key, lazy=is_coco(cls))
+        data.dataset = dataset = build_dataset(cfg, key)
         if is_coco(cls):
             data.content = read_annotations(dataset)
             folder = dataset.data_prefix.get('img') if is_local(dataset.ann_file) else None
             options = dict(evaluated=split != 'train', turns=data.image_reader.turns, complete=complete)
             found = find_defects(data.content, folder, **options)
             data.defects = tuple(dataclasses.replace(f, where=dataset.ann_file, split=split) for f in found)
-        elif isinstance(dataset, BaseDataset) and not len(dataset):
-            raise _empty(dataset, key)
+        elif isinstance(dataset, BaseDataset):
+            with _explained(key):
+                dataset.full_init()
+            if not len(dataset):
+                raise _empty(dataset, key)
     except DataError as error:
-        data.dataset, data.error = None, error
+        data.error = error
     return data
 
 
@@ -296,25 +291,29 @@ def find_class(cfg: Mapping) -> type | None:
         return registry.get(cfg['type'])
 
 
-def build_dataset(cfg: Mapping, key: str, lazy: bool = False) -> Dataset:
-    """Build an inner dataset whose samples are not serialized; ``lazy`` does not load them.
+def build_dataset(cfg: Mapping, key: str) -> Dataset:
+    """Build an inner dataset; its samples are not loaded yet, and will not be serialized.
 
     Raises:
         DataError: The dataset cannot be built.
     """
     cls = find_class(cfg)
-    options = dict(serialize_data=False) | (dict(lazy_init=True) if lazy else {})
     parameters = inspect.signature(cls).parameters if isinstance(cls, type) else {}
     anything = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
-    options = {name: value for name, value in options.items() if anything or name in parameters}
-    try:
+    options = {name: name == 'lazy_init' for name in ('serialize_data', 'lazy_init') if anything or name in parameters}
+    with _explained(key):
         return MMENGINE_DATASETS.build({**copy.deepcopy(cfg), **options})  # transforms may write into their configs
+
+
+@contextlib.contextmanager
+def _explained(key: str) -> Iterator[None]:
+    """Make a DataError of whatever a dataset raises inside."""
+    try:
+        yield
     except Exception as error:  # a dataset of one's own raises anything
         reason = ' '.join(str(error).split()).rstrip('.')
-        raise DataError(
-            f'{key} cannot be built: {type(error).__name__}: {reason}.',
-            'Correct the config of the dataset, or its files.',
-        ) from error
+        problem = f'{key} cannot be built: {type(error).__name__}: {reason}.'
+        raise DataError(problem, 'Correct the config of the dataset, or its files.') from error
 
 
 def _empty(dataset: BaseDataset, key: str) -> DataError:

@@ -15,18 +15,21 @@ from mmstvit.dependencies import tool_command
 from mmstvit.fileio import IMAGE_SUFFIXES, is_local
 from mmstvit.nodes import as_list, type_name
 
+from .classes import with_class_folders
 from .facts import DatasetFacts, Facts
 from .findings import Finding, refuse
 from .headers import thin_out
 from .kinds import WARNING
 
 _SAMPLE = 4  # files that are looked at
+# Also images that are not decoded, but that people take for images.
+_SUFFIXES = (*IMAGE_SUFFIXES, '.j2k', '.jxl')
 # Folder of a data set -> how to get it.
 DATA_REMEDIES = {
-    'data/scenes': f'Generate it with: {tool_command("dataset_converters/scenes.py")}',
-    'data/coco': 'Download COCO 2017 and unpack it there as annotations/, train2017/ and val2017/',
-    'data/ade': 'Download ADE20K (SceneParsing) as MMSegmentation describes it',
-    'data/imagenet': 'Download ImageNet-1k as MMPreTrain describes it',
+    'data/scenes': f'Generate it with: {tool_command("dataset_converters/scenes.py")}.',
+    'data/coco': 'Download COCO 2017 and unpack it there as annotations/, train2017/ and val2017/.',
+    'data/ade': 'Download ADE20K (SceneParsing) as MMSegmentation describes it.',
+    'data/imagenet': 'Download ImageNet-1k as MMPreTrain describes it.',
 }
 
 
@@ -47,35 +50,28 @@ def find_missing_paths(cfg: Config, splits: Sequence[str]) -> Iterator[Finding]:
     """Find files and folders that the config names and that do not exist; each once."""
     seen = set()
     for split in splits:
-        for part in (f'{split}_dataloader.dataset', f'{split}_evaluator'):
-            section, _, key = part.partition('.')
-            node = cfg.get(section)
-            node = node.get(key) if key and node is not None else node
-            for key, reader in inner_datasets(node, part):
-                missing = ((name, path) for name, path in _data_paths(reader) if _is_missing(path))
-                name, path = next(missing, (None, None))  # without its root, nothing else is there
-                if path is None or path in seen:
-                    continue
-                seen.add(path)
-                remedy = (
-                    f'{_data_remedy(path)}If it is elsewhere, name it with --cfg-options {key}.{name}=… (and the same '
-                    f'path in the other dataloaders and evaluators that read it).'
-                )
-                state = 'is not a file or folder' if os.path.exists(path) else 'does not exist'
-                values = [f'{path} {state}, but {key}.{name} reads it']
-                yield Finding('missing data', path, values, remedy=remedy, split=split)
+        dataset, evaluator = (cfg.get(f'{split}_dataloader') or {}).get('dataset'), cfg.get(f'{split}_evaluator')
+        readers = [*inner_datasets(dataset, f'{split}_dataloader.dataset')]
+        readers += inner_datasets(evaluator, f'{split}_evaluator')
+        for key, reader in readers:
+            missing = ((name, path) for name, path in _data_paths(reader) if _is_missing(path))
+            name, path = next(missing, (None, None))  # without its root, nothing else is there
+            if path is None or path in seen:
+                continue
+            seen.add(path)
+            known = [text for folder, text in DATA_REMEDIES.items() if f'{path}/'.startswith(f'{folder}/')]
+            elsewhere = (
+                f'If it is elsewhere, name it with --cfg-options {key}.{name}=… (and the same path in the other '
+                f'dataloaders and evaluators that read it).'
+            )
+            state = 'is not a file or folder' if os.path.exists(path) else 'does not exist'
+            values, remedy = [f'{path} {state}, but {key}.{name} reads it'], ' '.join([*known, elsewhere])
+            yield Finding('missing files', path, values, remedy=remedy, split=split)
 
 
 def _is_missing(path: str) -> bool:
     path = os.path.expanduser(path)
     return is_local(path) and not (os.path.isfile(path) or os.path.isdir(path))
-
-
-def _data_remedy(path: str) -> str:
-    for folder, remedy in DATA_REMEDIES.items():
-        if path == folder or path.startswith(folder + '/'):
-            return f'{remedy}. '
-    return ''
 
 
 def _data_paths(reader: Mapping) -> Iterator[tuple[str, str]]:
@@ -135,30 +131,27 @@ def _find_missing(files: Sequence[str]) -> list[str]:
 def check_unreadable(facts: Facts) -> Iterator[Finding]:
     """Refuse images and maps that cannot be decoded, or have too many pixels; another rule finds missing ones."""
     for data in facts.datasets:
-        large = {header.path: header.error for header in data.headers}
-        kinds = {'unreadable image': (data.files, large), 'unreadable segmentation map': (data.maps, {})}
-        for kind, (files, errors) in kinds.items():
-            errors |= {path: data.decoded[path].error for path in files if path in data.decoded}
-            bad = [f'{path}: {error}' for path, error in errors.items() if error and error != MISSING]
-            if bad:
-                severity = WARNING if _skips_unreadable(facts, data) else ''
-                yield data.finding(kind, bad, total=len(files), severity=severity)
+        errors = {header.path: header.error for header in data.headers}
+        errors |= {path: file.error for path, file in data.decoded.items()}
+        bad = [f'{path}: {error}' for path, error in errors.items() if error and error != MISSING]
+        if bad:
+            severity = WARNING if _skips_unreadable(facts, data) else ''
+            yield data.finding('unreadable file', bad, total=len(data.files) + len(data.maps), severity=severity)
 
 
 def check_same_content(facts: Facts) -> Iterator[Finding]:
     """Warn of files of a dataset that have the same content, or are listed twice."""
     for data in facts.datasets:
-        files = [*map(os.path.normpath, data.files)]
-        repeated = [path for path, count in Counter(files).items() if count > 1 and data.content is None]
+        counts = Counter(map(os.path.normpath, data.files)) if data.content is None else {}
+        repeated = [path for path, count in counts.items() if count > 1]
         if repeated:  # those of COCO files are defects of their format
-            yield data.finding('duplicate file', repeated, total=len(files), severity=WARNING)
-        by_digest = defaultdict(list)
-        for path in dict.fromkeys(data.files):
-            if path in data.decoded and data.decoded[path].digest:
-                by_digest[data.decoded[path].digest].append(path)
-        same = [f'{path}: the same image as {paths[0]}' for paths in by_digest.values() for path in paths[1:]]
+            yield data.finding('duplicate image', repeated, total=len(data.files), severity=WARNING)
+        first: dict[bytes, str] = {}
+        read = {path: data.decoded[path].digest for path in data.files if path in data.decoded}
+        pairs = [(path, first.setdefault(digest, path)) for path, digest in read.items() if digest]
+        same = [f'{path}: the same image as {other}' for path, other in pairs if path != other]
         if same:
-            yield data.finding('same content', same, total=len(files))
+            yield data.finding('same content', same, total=len(data.files))
 
 
 def check_splits(facts: Facts) -> Iterator[Finding]:
@@ -197,13 +190,16 @@ def _photograph(path: str) -> str | None:
 
 
 def check_unused(facts: Facts) -> Iterator[Finding]:
-    """Warn of images in the folders of the data that no split of the config uses; label maps of images are none."""
+    """Warn of images in the folders of the data that no split of the config uses; label maps of images are none.
+
+    Before training these are images of datasets that read whole folders, which leave them out for their suffix.
+    """
     splits = [split for split in ('train', 'val', 'test') if facts.cfg.get(f'{split}_dataloader')]
-    if not facts.complete or {*splits} - facts.keys.keys():
-        return
-    used = {os.path.normpath(path) for data in facts.datasets for path in (*data.files, *data.maps)}
+    known = facts.complete and {*splits} <= facts.keys.keys()
+    datasets = [data for data in facts.datasets if known or _reads_folders(data)]
+    used = {os.path.normpath(path) for data in datasets for path in (*data.files, *data.maps)}
     searched: set[str] = set()
-    for data in facts.datasets:
+    for data in datasets:
         folders = {os.path.dirname(os.path.normpath(path)) for path in data.files if '://' not in path} - searched
         searched |= folders
         beside = [os.path.join(folder, name) for folder in sorted(folders) for name in _list_images(folder)]
@@ -211,6 +207,12 @@ def check_unused(facts: Facts) -> Iterator[Finding]:
         maps = _find_maps(unused, used)
         if unused := [path for path in unused if path not in maps]:
             yield data.finding('unused file', unused, total=len(beside))
+
+
+def _reads_folders(data: DatasetFacts) -> bool:
+    """Return True for a dataset of MMPreTrain or MMSegmentation that reads all images of its folders."""
+    known = with_class_folders(data) is not None or hasattr(data.dataset, 'img_suffix')
+    return data.dataset is not None and known and not data.dataset.ann_file
 
 
 def _find_maps(paths: Sequence[str], images: Set[str]) -> set[str]:
@@ -232,7 +234,7 @@ def _find_maps(paths: Sequence[str], images: Set[str]) -> set[str]:
 
 def _list_images(folder: str) -> list[str]:
     names = sorted(os.listdir(folder or '.')) if os.path.isdir(folder or '.') else []
-    return [name for name in names if name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith('.')]
+    return [name for name in names if name.lower().endswith(_SUFFIXES) and not name.startswith('.')]
 
 
 def check_verifiable(facts: Facts) -> Iterator[Finding]:

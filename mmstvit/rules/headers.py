@@ -1,11 +1,13 @@
 """Headers of a sample of the images of a dataset."""
 
+import contextlib
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
+from PIL import Image
 
 from mmstvit.datasets.images import Reader, UnreadableError
 from mmstvit.fileio.files import open_file
@@ -37,11 +39,6 @@ class Header:
     error: str = ''
 
 
-def choose_spread(count: int, most: int = SAMPLE) -> list[int]:
-    """Choose evenly spaced positions among ``count``, all of them if they are few."""
-    return np.unique(np.linspace(0, count - 1, min(most, count)).astype(int)).tolist()
-
-
 def thin_out(items: Sequence[T], most: int) -> Sequence[T]:
     """Return every second, third, … item, so that there are ``most`` at most; all of them if they are few."""
     return items[:: -(-len(items) // most) or 1]
@@ -59,29 +56,22 @@ def read_headers(infos: Iterable[Mapping]) -> Iterator[Header]:
     """Read the headers of images, by their samples before the pipeline; those that cannot be read are left out."""
     for info in infos:
         path = info.get('img_path')
+        if not isinstance(path, str) or not os.path.isfile(path):
+            continue
         try:
-            if isinstance(path, str) and os.path.isfile(path) and (header := _read_header(path)):
-                yield Header(info, path, *header)
+            with open_image(path) as image:
+                yield Header(info, path, image.mode, image.size, _bits(path, image))
         except ImageError as error:
             yield Header(info, path, error=str(error))
+        except (OSError, SyntaxError, ValueError):
+            with contextlib.suppress(UnreadableError):  # TIFF files of several bands, which Pillow does not know
+                array = Reader('img_path', 'unchanged', 'cv2').read(path)
+                yield Header(info, path, size=array.shape[1::-1], bits=array.itemsize * 8)
 
 
-def _read_header(path: str) -> tuple[str, tuple[int, int], int] | None:
-    try:
-        with open_image(path) as image:
-            bits = 16 if image.mode.startswith('I') else 8
-            if image.format == 'TIFF':
-                bits = max(image.tag_v2.get(258, (bits,)))
-            elif image.format == 'PNG':
-                with open_file(path) as file:
-                    bits = file.read(_PNG_BITS + 1)[_PNG_BITS]
-            return image.mode, image.size, bits
-    except ImageError:
-        raise
-    except (OSError, SyntaxError, ValueError):
-        pass
-    try:  # TIFF files of several bands, which Pillow does not know
-        array = Reader('img_path', 'unchanged', 'cv2').read(path)
-    except UnreadableError:
-        return None
-    return '?', array.shape[1::-1], array.itemsize * 8
+def _bits(path: str, image: Image.Image) -> int:
+    if image.format == 'PNG':  # Pillow's mode has 8 bits for colors of 16
+        with open_file(path) as file:
+            return file.read(_PNG_BITS + 1)[_PNG_BITS]
+    bits = 16 if image.mode.startswith('I') else 8
+    return max(image.tag_v2.get(258, (bits,))) if image.format == 'TIFF' else bits

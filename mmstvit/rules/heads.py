@@ -44,7 +44,7 @@ def check_labels(facts: Facts) -> Iterator[Finding]:
 def check_lists(facts: Facts) -> Iterator[Finding]:
     """Refuse lists of MMPreTrain with a line that is not a path, a blank and the number of a class."""
     for data in facts.datasets:
-        dataset = data.unloaded if data.is_read_by('mmpretrain.datasets.custom') else None
+        dataset = data.dataset if data.is_read_by('mmpretrain.datasets.custom') else None
         if dataset is not None and dataset.with_label and os.path.isfile(dataset.ann_file):
             lines = list_from_file(dataset.ann_file)
             wrong = [f'line {i} {why}: {line[:80]!r}' for i, line in enumerate(lines, 1) if (why := _judge_line(line))]
@@ -74,18 +74,11 @@ def labels_of(info: Mapping) -> list[int]:
 def check_topk(facts: Facts) -> Iterator[Finding]:
     """Refuse a top-k accuracy with k above the number of classes, which fails after the first epoch."""
     count = min((number for _, number in facts.heads), default=None)
-    for key, topk in _find_topk(facts) if facts.scope == 'mmpretrain' and count else ():
+    head = facts.cfg.get('model', {}).get('head')
+    nodes = [*facts.evaluators('val'), *facts.evaluators('test')]
+    nodes += [('model.head', head)] if isinstance(head, Mapping) and head.get('cal_acc') else []
+    for key, node in nodes if facts.scope == 'mmpretrain' and count else ():
+        topk = node.get('topk', 1)
         if (max(topk) if isinstance(topk, (list, tuple)) else topk) > count:
-            values = [f'{topk!r}, but the model has {count} classes']
+            values, key = [f'{topk!r}, but the model has {count} classes'], f'{key}.topk'
             yield Finding('top-k above the classes', key, values, remedy=f'Set --cfg-options {key}=1')
-
-
-def _find_topk(facts: Facts) -> Iterator[tuple[str, int | tuple]]:
-    """Yield ``topk`` of evaluators, and of heads that compute accuracy in training, with their dotted keys."""
-    for split in ('val', 'test'):
-        for key, evaluator in facts.evaluators(split):
-            if 'topk' in evaluator:
-                yield f'{key}.topk', evaluator['topk']
-    head = facts.cfg.model.get('head')
-    if isinstance(head, Mapping) and head.get('cal_acc'):
-        yield 'model.head.topk', head.get('topk', 1)

@@ -8,30 +8,29 @@ from .facts import Facts
 from .findings import Finding
 
 # Keys of MMCV's runner that MMEngine ignores -> what has their effect today.
-OLD_KEYS = {
-    'data': 'Set train_dataloader, val_dataloader and test_dataloader; samples_per_gpu is now batch_size and '
-    'workers_per_gpu num_workers.',
-    'optimizer': 'Set optim_wrapper.optimizer.',
-    'optimizer_config': 'Set optim_wrapper.clip_grad and optim_wrapper.accumulative_counts.',
-    'lr_config': 'Set param_scheduler.',
-    'momentum_config': 'Set param_scheduler.',
-    'runner': 'Set train_cfg.max_epochs, or train_cfg.max_iters of an IterBasedTrainLoop.',
-    'total_epochs': 'Set train_cfg.max_epochs.',
-    'evaluation': 'Set train_cfg.val_interval, val_evaluator, and default_hooks.checkpoint.save_best.',
-    'fp16': "Train with --amp, or set optim_wrapper.type='AmpOptimWrapper'.",
-    'checkpoint_config': 'Set default_hooks.checkpoint.',
-    'log_config': 'Set default_hooks.logger.interval and visualizer.vis_backends.',
-    'resume_from': 'Set load_from to the checkpoint and resume=True, or train with --resume CHECKPOINT.',
-    'auto_resume': 'Set resume=True, or train with --resume.',
-    'workflow': 'Set train_cfg.val_interval and val_dataloader.',
-    'seed': 'Set randomness.seed.',
-    'deterministic': 'Set randomness.deterministic.',
-    'gpu_ids': 'Set the environment variable CUDA_VISIBLE_DEVICES.',
-    'dist_params': 'Set env_cfg.dist_cfg.',
-    'cudnn_benchmark': 'Set env_cfg.cudnn_benchmark.',
-    'mp_start_method': 'Set env_cfg.mp_cfg.mp_start_method.',
-    'opencv_num_threads': 'Set env_cfg.mp_cfg.opencv_num_threads.',
-}
+OLD_KEYS = dict(
+    data='train_dataloader, val_dataloader and test_dataloader (samples_per_gpu is batch_size today)',
+    optimizer='optim_wrapper.optimizer',
+    optimizer_config='optim_wrapper.clip_grad and optim_wrapper.accumulative_counts',
+    lr_config='param_scheduler',
+    momentum_config='param_scheduler',
+    runner='train_cfg.max_epochs, or train_cfg.max_iters of an IterBasedTrainLoop',
+    total_epochs='train_cfg.max_epochs',
+    evaluation='train_cfg.val_interval, val_evaluator, and default_hooks.checkpoint.save_best',
+    fp16="optim_wrapper.type='AmpOptimWrapper' (--amp)",
+    checkpoint_config='default_hooks.checkpoint',
+    log_config='default_hooks.logger.interval and visualizer.vis_backends',
+    resume_from='load_from and resume=True (--resume CHECKPOINT)',
+    auto_resume='resume=True (--resume)',
+    workflow='train_cfg.val_interval and val_dataloader',
+    seed='randomness.seed',
+    deterministic='randomness.deterministic',
+    gpu_ids='the environment variable CUDA_VISIBLE_DEVICES',
+    dist_params='env_cfg.dist_cfg',
+    cudnn_benchmark='env_cfg.cudnn_benchmark',
+    mp_start_method='env_cfg.mp_cfg.mp_start_method',
+    opencv_num_threads='env_cfg.mp_cfg.opencv_num_threads',
+)
 # Keys that MMEngine's runners, the libraries' tools or those of mmstvit read.
 _KEYS = (
     *('auto_scale_lr', 'custom_hooks', 'custom_imports', 'data_faults', 'data_preprocessor', 'default_hooks'),
@@ -49,7 +48,7 @@ def check_keys(facts: Facts) -> Iterator[Finding]:
             continue
         near = difflib.get_close_matches(key, _KEYS, n=1, cutoff=0.85)
         if key in OLD_KEYS:
-            values, remedy = ['of MMDetection 2.x and its siblings'], f'{OLD_KEYS[key]} Then remove {key}.'
+            values, remedy = ['of MMDetection 2.x and its siblings'], f'Set {OLD_KEYS[key]}, and remove {key}.'
             yield Finding('key without effect', key, values, remedy=remedy)
         elif near and not key.startswith(f'{near[0]}_'):
             yield Finding('key without effect', key, remedy=f'Did you mean {near[0]}?')

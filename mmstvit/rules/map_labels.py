@@ -5,12 +5,19 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from mmstvit.datasets.images import UnreadableError
-from mmstvit.datasets.segmentation_labels import Labels, Values, count_values, find_ignore_index, find_labels
+from mmstvit.datasets.segmentation_labels import (
+    Labels,
+    Values,
+    count_values,
+    find_ignore_index,
+    find_labels,
+    write_ranges,
+)
 from mmstvit.nodes import find_parts
 
 from .facts import DatasetFacts, Facts
 from .findings import Finding
-from .headers import choose_spread
+from .headers import thin_out
 from .kinds import KINDS, WARNING
 
 SAMPLE = 12  # maps of a dataset that are decoded before training, evenly spaced
@@ -96,9 +103,8 @@ def _count_labels(facts: Facts, data: DatasetFacts) -> Histogram | None:
     if not labels or not data.map_reader or not data.maps:
         return None
     histogram, count = Histogram(labels), len(data.maps)
-    chosen = [*choose_spread(count, SAMPLE), *choose_spread(count, SEARCHED)]
-    for number, position in enumerate(dict.fromkeys([*chosen, *range(count)]), 1):
-        path = data.maps[position]
+    order = dict.fromkeys([*thin_out(data.maps, SAMPLE), *thin_out(data.maps, SEARCHED), *data.maps])
+    for number, path in enumerate(order, 1):
         try:
             values = data.decoded[path].values if data.decoded else count_values(data.map_reader.read(path))
         except UnreadableError:  # GuardedDataset names it
@@ -115,24 +121,33 @@ def _count_labels(facts: Facts, data: DatasetFacts) -> Histogram | None:
 def _explain_unknown(histogram: Histogram, data: DatasetFacts) -> Finding:
     """Explain values that are no labels, and guess their meaning."""
     labels = histogram.labels
-    values, after = sorted(histogram.pixels), max(labels.learned, default=-1) + 1
-    wrong = [value for value in values if value not in labels.allowed]
+    wrong = sorted(histogram.pixels.keys() - labels.allowed)
     files = {path: sorted(found - labels.allowed) for path, found in histogram.maps.items() if found - labels.allowed}
-    remedy = ''
-    if _is_gray(values, labels):
-        remedy = _gray_remedy(values, labels)
-    elif values[0] > 0 and wrong == [after] and not labels.reduced:
-        remedy = f'The labels begin at 1: set {data.key}.reduce_zero_label=True, in each split.'
-    elif wrong == [after]:
-        remedy = (
+    seen = f'label {write_ranges(wrong)}, {histogram.share(wrong)} of the pixels; allowed are {labels.describe()}'
+    found = [f'{path}: {write_ranges(values)}' for path, values in files.items()]
+    options = dict(total=len(histogram.maps), count=len(found), remedy=_find_remedy(histogram, data))
+    return data.finding('label out of range', [seen, *found], **options)
+
+
+def _find_remedy(histogram: Histogram, data: DatasetFacts) -> str:
+    """Guess the meaning of the values; returns what to do, empty if that is unknown."""
+    labels, values = histogram.labels, sorted(histogram.pixels)
+    after = max(labels.learned, default=-1) + 1
+    few = 1 < len(values) <= labels.count + 1
+    if few and values[0] == 0 and values[1] >= labels.count and values[-1] >= 254:  # 0 and 255; 0, 127 and 254
+        void = ' and 255 for pixels without a label' if len(values) > labels.count else ''
+        wanted = write_ranges(range(labels.count)) + void
+        return f'The maps look like black and white pictures: replace {write_ranges(values)} by {wanted}.'
+    if {*values} - labels.allowed == {after}:
+        if values[0] > 0 and not labels.reduced:
+            return f'The labels begin at 1: set {data.key}.reduce_zero_label=True, in each split.'
+        return (
             f'If label {after} is void (unlabeled), replace it by 255 in the maps, or set ignore_index={after} in '
             f'model.decode_head, model.auxiliary_head and the evaluators (IoUMetric); if it is a class, add it to '
             f'metainfo.classes and set num_classes={labels.count + 1}.'
         )
-    seen = f'label {_list(wrong)}, {histogram.share(wrong)} of the pixels; allowed are {labels.describe()}'
-    found = [f'{path}: {_list(values)}' for path, values in files.items()]
-    total = len(histogram.maps)
-    return data.finding('label out of range', [seen, *found], total=total, count=len(found), remedy=remedy)
+    hidden = labels.reduced and 0 in values and len(histogram.learned) < 2
+    return f'If label 0 is the first class, set {data.key}.reduce_zero_label=False.' if hidden else ''
 
 
 def _explain_single(histogram: Histogram, data: DatasetFacts, alone: bool) -> Finding:
@@ -143,18 +158,15 @@ def _explain_single(histogram: Histogram, data: DatasetFacts, alone: bool) -> Fi
         data: The dataset.
         alone: The maps of all other datasets have no other class.
     """
-    labels, values = histogram.labels, sorted(histogram.pixels)
-    ignored = [value for value in values if value in labels.ignored]
-    only = ', '.join(f'only {labels.learned[value]!r} (label {value})' for value in values if value in labels.learned)
+    labels = histogram.labels
+    ignored = sorted(histogram.pixels.keys() & labels.ignored)
+    occurring = [value for value in labels.learned if value in histogram.pixels]
+    only = ', '.join(f'only {labels.learned[value]!r} (label {value})' for value in occurring)
     found = [f'of {labels.count} classes {only or "none"} occurs in {len(histogram.maps)} maps']
     if ignored:
         reduced = ', reduce_zero_label=True' if labels.reduced else ''
-        found.append(f'label {_list(ignored)} is ignored, {histogram.share(ignored)} of the pixels{reduced}')
-    remedy = KINDS['only one class in the maps'].remedy
-    if _is_gray(values, labels):
-        remedy = _gray_remedy(values, labels)
-    elif labels.reduced and 0 in values:
-        remedy = f'If label 0 is the first class, set {data.key}.reduce_zero_label=False.'
+        found.append(f'label {write_ranges(ignored)} is ignored, {histogram.share(ignored)} of the pixels{reduced}')
+    remedy = _find_remedy(histogram, data) or KINDS['only one class in the maps'].remedy
     if histogram.complete and not only and data.annotated:
         return data.finding('unusable dataset', found, remedy=remedy)
     # Images of the background alone are a part of some data; ignored pixels beside one class are a mistake.
@@ -165,38 +177,22 @@ def _explain_single(histogram: Histogram, data: DatasetFacts, alone: bool) -> Fi
 def _find_unusual(histogram: Histogram, data: DatasetFacts) -> Iterator[Finding]:
     """Warn of a class that reduce_zero_label hides, classes that do not occur, and maps without labels."""
     labels = histogram.labels
-    hidden = f'{histogram.share([0])} of the pixels'
-    if labels.reduced and 0 in histogram.pixels:
+    hidden = labels.reduced and f'{histogram.share([0])} of the pixels' if 0 in histogram.pixels else ''
+    if hidden:
         remark = f'label 0 is ignored (reduce_zero_label=True), {hidden} in {len(histogram.maps)} maps'
         data.remarks.append(remark)
     absent = [label for label in labels.learned if label not in histogram.pixels]
     names = [f'{labels.learned[label]!r} (label {label})' for label in absent]
-    if labels.reduced and 0 in histogram.pixels and absent == [max(labels.learned)]:
+    if hidden and absent == [max(labels.learned)]:
         yield data.finding('reduce_zero_label', [hidden, *names])
     elif absent and histogram.complete:
         yield data.finding('class without samples', names, total=labels.count)
     ignored = sorted(histogram.pixels.keys() & labels.ignored)
-    if sum(histogram.pixels[value] for value in ignored) > histogram.pixels.total() / 2:
-        yield data.finding('most pixels are ignored', [f'label {_list(ignored)}, {histogram.share(ignored)}'])
-    empty = [path for path, values in histogram.maps.items() if values <= labels.ignored]
-    if empty and histogram.complete:
-        yield data.finding('nothing labeled', empty, total=len(histogram.maps))
-
-
-def _is_gray(values: list[int], labels: Labels) -> bool:
-    """Return True for values that are spread over the range of a gray image: 0 and 255; 0, 127 and 254."""
-    few = 1 < len(values) <= labels.count + 1
-    return few and values[0] == 0 and values[1] >= labels.count and values[-1] >= 254
-
-
-def _gray_remedy(values: list[int], labels: Labels) -> str:
-    wanted = _list(range(labels.count)) + (' and 255 for pixels without a label' if len(values) > labels.count else '')
-    return f'The maps look like black and white pictures: replace {_list(values)} by {wanted}.'
-
-
-def _list(values: Iterable[object], shown: int = 8) -> str:
-    values = list(values)
-    return ', '.join(map(str, values[:shown])) + (', …' if len(values) > shown else '')
+    most = sum(histogram.pixels[value] for value in ignored) > histogram.pixels.total() / 2
+    empty = [path for path, values in histogram.maps.items() if values <= labels.ignored] if histogram.complete else []
+    if most or empty:
+        values = [f'label {write_ranges(ignored)}, {histogram.share(ignored)} of all pixels', *empty]
+        yield data.finding('most pixels are ignored', values, count=len(empty))
 
 
 def check_ignore_index(facts: Facts) -> Iterator[Finding]:

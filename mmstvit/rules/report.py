@@ -1,7 +1,6 @@
 """Ask rules about a config and report what they find."""
 
 import contextlib
-import gc
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -9,6 +8,7 @@ from logging import Logger
 
 from mmengine.config import Config
 
+from mmstvit.datasets.json_files import paused_garbage_collection
 from mmstvit.errors import UserError, one_line
 
 from . import annotations, channels, classes, evaluation, files, heads, keys, loaders, map_labels, schedule, usable
@@ -20,15 +20,14 @@ Rule = Callable[[Facts], Iterator[Finding]]
 
 # The order is that of the report: causes before consequences.
 RULES: tuple[Rule, ...] = (
-    *(keys.check_keys, classes.check_class_strings, classes.check_known_names, classes.check_class_folders),
-    *(heads.check_lists, classes.check_xml_names, usable.check_builds, annotations.check_format),
-    *(annotations.check_categories, classes.check_splits_agree, heads.check_heads, heads.check_labels),
-    *(heads.check_topk, classes.check_palettes, annotations.check_masks, annotations.check_mask_heads),
-    *(annotations.check_boxes, annotations.check_polygons, annotations.check_mask_content, annotations.find_dropped),
-    *(files.check_missing_files, files.check_unreadable, files.check_same_content, files.check_splits),
-    *(classes.check_suffixes, channels.check_pipeline, channels.check_channels, channels.check_bits),
+    *(keys.check_keys, classes.check_class_strings, classes.check_class_folders, heads.check_lists),
+    *(classes.check_xml_names, usable.check_builds, annotations.check_format, annotations.check_categories),
+    *(classes.check_splits_agree, heads.check_heads, heads.check_labels, heads.check_topk),
+    *(annotations.check_masks, annotations.check_mask_heads, annotations.check_boxes, annotations.check_polygons),
+    *(annotations.check_mask_content, annotations.find_dropped, files.check_missing_files, files.check_unreadable),
+    *(files.check_same_content, files.check_splits, channels.check_pipeline, channels.check_bits),
     *(map_labels.check_map_sizes, map_labels.check_map_labels, map_labels.check_ignore_index),
-    *(loaders.check_batch_sizes, loaders.check_slide, loaders.check_batch_norm, schedule.check_schedule),
+    *(loaders.check_batch_sizes, loaders.check_slide, schedule.check_schedule),
     *(evaluation.check_annotation_files, evaluation.check_unannotated, evaluation.check_max_per_img),
     *(usable.check_usable, files.check_unused, files.check_verifiable),
 )
@@ -102,7 +101,7 @@ def check(cfg: Config, splits: Sequence[str], complete: bool = False, num_worker
     """
     ignored = ignored_kinds(cfg)
     # Until the facts are freed a collection would look at all of them; decoding all files takes too long without one.
-    with contextlib.nullcontext() if complete else _paused_garbage_collection(), in_scope(cfg):
+    with contextlib.nullcontext() if complete else paused_garbage_collection(), in_scope(cfg):
         used, findings = _ask(gather(cfg, splits, complete, num_workers))
     causes = keep_causes(findings)  # what follows from an ignored cause is ignored, too
     waived = [finding for finding in causes if finding.kind in ignored]
@@ -114,18 +113,6 @@ def _ask(facts: Facts) -> tuple[list[str], list[Finding]]:
     used = [f'{data.split}: {"; ".join([_count_used(data), *data.remarks])}' for data in facts.datasets]
     used += [f'{key.partition("_")[0]}: {key} has the same data as {first}' for key, first in facts.same.items()]
     return used, findings
-
-
-@contextlib.contextmanager
-def _paused_garbage_collection() -> Iterator[None]:
-    """Pause garbage collection, which looks at all of a large annotation file again and again."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def ignore_kinds(cfg: Config, kinds: Sequence[str] | None) -> None:
@@ -152,7 +139,8 @@ def keep_causes(findings: Sequence[Finding]) -> list[Finding]:
 
 def _explains(cause: Finding, finding: Finding) -> bool:
     same = not cause.split or not finding.split or cause.split == finding.split
-    return cause is not finding and finding.kind in cause.explains and same
+    hides = cause.severity == FAULT or finding.severity == WARNING
+    return cause is not finding and finding.kind in cause.explains and same and hides
 
 
 def _count_used(data: DatasetFacts) -> str:
@@ -160,7 +148,7 @@ def _count_used(data: DatasetFacts) -> str:
     dataset = data.dataset
     if data.annotations is not None:
         return f'{data.annotations.summary()} of {data.annotations.path}'
-    if data.content is not None or dataset is None:
+    if data.content is not None or dataset is None or data.error is not None:
         return f'{data.key} was not counted'
     source = dataset.ann_file or next(filter(None, dataset.data_prefix.values()), data.key)
     text = f'{len(dataset)} images of {source}'

@@ -167,28 +167,22 @@ def test_replacement_depends_on_the_seed_only(mmpretrain, tmp_path):
     assert epoch(loader(wrapped, workers=0, seed=1), 0) != epochs[0]
 
 
-def test_skipped_file_is_logged_once(mmpretrain, tmp_path, monkeypatch):
+def test_skipped_files_are_logged_once_and_errors_of_transforms_not_skipped(mmpretrain, tmp_path, monkeypatch):
     logged = []
     monkeypatch.setattr('mmstvit.datasets.guarded.print_log', lambda text, level, **_: logged.append((level, text)))
-    dataset = guard(MAKERS[mmpretrain](tmp_path, 'train', 0), unreadable='skip')
-    broken = images(mmpretrain, tmp_path, 'train')[0]
+    cfg = MAKERS[mmpretrain](tmp_path, 'train', 0)
+    dataset = guard(copy.deepcopy(cfg), unreadable='skip')
+    broken, other, *_ = images(mmpretrain, tmp_path, 'train')
     spoil(broken, 'empty')
     for _ in range(5):
         dataset[0]
     ((level, text),) = logged
     assert level == logging.ERROR and str(broken) in text and '0 bytes' in text
-
-
-def test_errors_of_other_transforms_are_not_skipped(mmpretrain, tmp_path, monkeypatch):
-    logged = []
-    monkeypatch.setattr('mmstvit.datasets.guarded.print_log', lambda text, **_: logged.append(text))
-    cfg = MAKERS[mmpretrain](tmp_path, 'train', 0)
     cfg['pipeline'].insert(1, fail)
     dataset = guard(cfg, unreadable='skip')
     with pytest.raises(ZeroDivisionError):
-        dataset[0]
-    assert str(images(mmpretrain, tmp_path, 'train')[0]) in logged[0]
-    assert not skipped_files(dataset)
+        dataset[index_of(dataset, other)]
+    assert str(other) in logged[1][1] and not skipped_files(dataset)
 
 
 def fail(results: dict) -> dict:

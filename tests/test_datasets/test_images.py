@@ -1,6 +1,5 @@
 """Unreadable and truncated image files are recognized; whole files of all kinds are accepted."""
 
-import builtins
 import functools
 import io
 import pickle
@@ -127,16 +126,6 @@ def test_missing_file_and_folder(tmp_path):
         IMAGE_READER.read(str(tmp_path / 'none.jpg'))
     with pytest.raises(UnreadableError, match='directory'):
         IMAGE_READER.read(str(tmp_path))
-
-
-def test_a_file_is_opened_once(tmp_path, monkeypatch):
-    path = tmp_path / 'image'
-    path.write_bytes(WHOLE['baseline'])
-    opened = []
-    original = builtins.open
-    monkeypatch.setattr(builtins, 'open', lambda *args, **kw: opened.append(args[0]) or original(*args, **kw))
-    load(path)
-    assert opened == [str(path)]
 
 
 def test_addresses_are_read_by_their_own_backend(tmp_path):

@@ -1,6 +1,5 @@
 """Good configs and data of which the rules about configs say nothing."""
 
-import os
 import shutil
 
 import numpy as np
@@ -15,7 +14,7 @@ from mmstvit.rules import check
 
 from ..helpers import load_config
 from ..test_datasets.tiny_data import HEIGHT, WIDTH, draw, images, make_config, write
-from .config_cases import SPLITS, dataset, each, write_xml
+from .config_cases import SPLITS, dataset, each
 
 SCENES = [
     'cascade_mask_rcnn/cascade-mask-rcnn_stvit-nano_fpn_scenes',
@@ -129,22 +128,6 @@ def test_orientation_that_the_pipeline_does_not_apply(tmp_path):
     assert [finding.kind for finding in check(cfg, SPLITS).findings] == ['wrong sizes in annotations']
     dataset(cfg).pipeline[0].color_type = 'unchanged'
     assert check(cfg, SPLITS, complete=True).findings == []
-
-
-def test_missing_images_are_left_to_another_rule(tmp_path):
-    cfg = make_config('mmdet', tmp_path)
-    shutil.rmtree(tmp_path / 'val')
-    os.mkdir(tmp_path / 'val')
-    assert [finding.kind for finding in check(cfg, SPLITS).findings] == ['missing files']
-
-
-def test_xml_files_without_any_object_of_the_classes(tmp_path):
-    cfg = make_config('mmdet', tmp_path)
-    cfg.val_evaluator = dict(type='CocoMetric')
-    write_xml(cfg, tmp_path, ['Horse', 'Cow'])
-    cfg.train_dataloader.dataset.filter_cfg = dict(filter_empty_gt=True)
-    found = {finding.kind: finding.severity for finding in check(cfg, ('train',)).findings}
-    assert found == {'unusable dataset': 'fault', 'unknown name in XML files': 'warning'}
 
 
 def test_panoptic_annotations_are_not_those_of_objects():

@@ -33,16 +33,6 @@ def test_what_is_built_for_facts_is_freed_and_the_config_stays(library, tmp_path
     assert cfg.to_dict() == before
 
 
-def test_what_is_parsed_once_is_summarized_once(tmp_path, monkeypatch):
-    """COCO has 860,000 annotations: each rule that counts them again costs seconds."""
-    calls = Counter()
-    for name in ('summarize', 'find_defects', 'read_annotations'):
-        real = getattr(facts, name)
-        monkeypatch.setattr(facts, name, lambda *a, real=real, name=name, **k: calls.update([name]) or real(*a, **k))
-    assert check(make_config('mmdet', tmp_path), SPLITS).faults == []
-    assert set(calls.values()) == {len(SPLITS)} and len(calls) == 3
-
-
 def test_a_test_set_without_annotations_is_predicted_only(tmp_path):
     cfg = make_config('mmdet', tmp_path)
     content = coco_content()
@@ -150,10 +140,7 @@ PLANTED = {
     'a box outside': lambda c: c['annotations'][1].update(bbox=[4, 5, 40, 6]),
     'boxes by corners': lambda c: [a.update(bbox=[4, 5, 14, 11]) for a in c['annotations']],
     'no mask': lambda c: c['annotations'][1].update(segmentation=[]),
-    'area 0': lambda c: c['annotations'][1].update(area=0, bbox=[1, 2, 3, 0]),
     'an unknown category': lambda c: c['annotations'][0].update(category_id=9),
-    'an unknown image': lambda c: c['annotations'][0].update(image_id=9),
-    'a flat polygon': lambda c: c['annotations'][1].update(segmentation=[4, 5, 14, 5, 14, 11]),
     'a wrong size': lambda c: c['images'][1].update(height=25),
     'a crowd without mask': lambda c: c['annotations'][1].update(iscrowd=1, segmentation=[]),
 }

@@ -37,10 +37,10 @@ def test_faults_and_warnings(main, config, tmp_path):
     broken.write_bytes(b'')
     code, out, _ = main(config, '--num-workers', 0, '--out', tmp_path / 'report.json')
     assert code == 1
-    assert 'FAULT  unreadable image (val): 1\n' in out and 'Remedy: Repair the file' in out
+    assert 'FAULT  unreadable file (val): 1\n' in out and 'Remedy: Repair the file' in out
     assert f'      {broken}: the file is empty (0 bytes)\n' in out
     finding, _ = json.loads((tmp_path / 'report.json').read_text())['findings']
-    assert (finding['kind'], finding['severity'], finding['count']) == ('unreadable image', 'fault', 1)
+    assert (finding['kind'], finding['severity'], finding['count']) == ('unreadable file', 'fault', 1)
     assert finding['values'] == [f'{broken}: the file is empty (0 bytes)'] and finding['remedy']
     code, out, _ = main(config, '--num-workers', 0, '--split', 'train')
     assert code == 0 and 'warning  same content (train): 1' in out

@@ -4,6 +4,7 @@ import contextlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import mul
 from pathlib import Path
 
 from mmstvit.errors import DataError
@@ -81,9 +82,12 @@ def to_coco(root: Path, annotations: Mapping[str, ImageAnnotations], classes: Se
         scale = size if annotation.fractions else (1, 1)
         for item in annotation.objects:
             polygons = [[value * scale[i % 2] for i, value in enumerate(polygon)] for polygon in item.polygons]
-            box, area = _bound(polygons), sum(map(polygon_area, polygons))
+            area = sum(map(polygon_area, polygons))
             if item.box is not None:
                 box = [value * scale[i % 2] for i, value in enumerate(item.box)]
+            else:
+                left, top, right, bottom = extent(polygons)
+                box = [left, top, right - left, bottom - top]
             objects.append(
                 dict(
                     id=len(objects) + 1,
@@ -98,14 +102,14 @@ def to_coco(root: Path, annotations: Mapping[str, ImageAnnotations], classes: Se
     return dict(images=images, annotations=objects, categories=[dict(id=i + 1, name=n) for i, n in enumerate(classes)])
 
 
-def _bound(polygons: Sequence[Sequence[float]]) -> list[float]:
-    xs = [x for polygon in polygons for x in polygon[0::2]] or [0]
-    ys = [y for polygon in polygons for y in polygon[1::2]] or [0]
-    return [min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)]
+def extent(polygons: Sequence[Sequence[float]]) -> tuple[float, float, float, float]:
+    """Return the bounding rectangle of polygons: left, top, right, bottom."""
+    xs = [x for polygon in polygons for x in polygon[0::2]]
+    ys = [y for polygon in polygons for y in polygon[1::2]]
+    return min(xs), min(ys), max(xs), max(ys)
 
 
 def polygon_area(polygon: Sequence[float]) -> float:
     """Return the area of a polygon x1, y1, x2, y2, … by the shoelace formula."""
     xs, ys = polygon[0::2], polygon[1::2]
-    pairs = zip(xs, ys, [*xs[1:], xs[0]], [*ys[1:], ys[0]], strict=True)
-    return abs(sum(x1 * y2 - x2 * y1 for x1, y1, x2, y2 in pairs)) / 2
+    return abs(sum(map(mul, xs, [*ys[1:], ys[0]])) - sum(map(mul, ys, [*xs[1:], xs[0]]))) / 2

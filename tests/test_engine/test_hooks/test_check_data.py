@@ -60,9 +60,13 @@ def exchange_classes(cfg: Config) -> None:
 
 # What is wrong with the data, of which the library says nothing, the kind of the finding, and words of it.
 FAULTS: dict[str, tuple[Callable[[Config], object], str, str]] = {
-    'mmdet': (change_coco(lambda content: content['categories'].reverse()), 'order of categories', "label 0 is 'b'"),
+    'mmdet': (
+        change_coco(lambda content: content['categories'].reverse()),
+        'categories and classes differ',
+        "label 0 is 'b'",
+    ),
     'mmseg': (write_an_unknown_label, 'label out of range', 'label 7'),
-    'mmpretrain': (exchange_classes, 'order of classes', "label 0 is the folder 'a'"),
+    'mmpretrain': (exchange_classes, 'class folders and classes differ', "label 0 is the folder 'a'"),
 }
 
 
