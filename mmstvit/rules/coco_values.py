@@ -134,21 +134,22 @@ def _areas_of_codes(codes: Sequence[str], pixels: np.ndarray) -> list[int | None
     """
     lengths = np.array([*map(len, codes)])
     heads = lengths.cumsum() - lengths
-    bits = np.frombuffer(''.join(codes).encode(), np.uint8).astype(np.int64) - 48
+    bits = np.frombuffer(''.join(codes).encode(), np.uint8) - np.uint8(48)  # above 63 also below '0'
     last = bits & 0x20 == 0
-    sound = last[heads + lengths - 1] & ~np.logical_or.reduceat((bits < 0) | (bits >= 64), heads)
+    sound = last[heads + lengths - 1] & (np.maximum.reduceat(bits, heads) < 64)
     last[heads + lengths - 1] = True  # a damaged mask does not reach into the next one
     ends = np.flatnonzero(last)
     sizes = np.diff(ends, prepend=-1)
-    starts = ends - sizes + 1
-    shifts = 5 * np.minimum(np.arange(len(bits)) - np.repeat(starts, sizes), _LONGEST_RUN)
-    runs = np.add.reduceat((bits & 0x1F) << shifts, starts)
-    runs -= (bits[ends] >> 4 & 1) << 5 * np.minimum(sizes, _LONGEST_RUN)
+    runs = (bits[ends] & 0x1F).astype(np.int64) - (bits[ends] << 1 & 0x20)
+    long = np.arange(len(ends))
+    for i in range(1, _LONGEST_RUN):
+        long = long[sizes[long] > i]
+        runs[long] = (runs[long] << 5) + (bits[ends[long] - i] & 0x1F)
     numbers = np.add.reduceat(last, heads, dtype=np.int64)
     first = numbers.cumsum() - numbers
     position = np.arange(len(runs)) - np.repeat(first, numbers)
     for parity in (0, 1):
-        chain = np.flatnonzero((position % 2 == parity) & (position > 0))
+        chain = np.flatnonzero((position & 1 == parity) & (position > 0))
         begins = np.flatnonzero(position[chain] <= 2)  # of the next mask
         total = runs[chain].cumsum()
         before = (total - runs[chain])[begins]
@@ -156,5 +157,5 @@ def _areas_of_codes(codes: Sequence[str], pixels: np.ndarray) -> list[int | None
     sound &= np.maximum.reduceat(sizes, first) <= _LONGEST_RUN
     sound &= (np.minimum.reduceat(runs, first) >= 0) & (np.maximum.reduceat(runs, first) <= pixels)
     sound &= np.add.reduceat(runs, first) == pixels
-    areas = np.add.reduceat(runs * (position % 2), first)
+    areas = np.add.reduceat(runs * (position & 1), first)
     return [area if good else None for area, good in zip(areas.tolist(), sound.tolist(), strict=True)]
