@@ -5,85 +5,62 @@ import shutil
 from pathlib import Path
 
 from mmengine.config import Config
+from PIL import Image
 
 from .case import FOLDER, Case, change_coco
 from .coco_defects import find
+from .config_cases import SPLITS, Plant, both, dataset, files, merge, steps
 
-CASES: list[Case] = []
 TRAIN, VAL = str(FOLDER / 'train.json'), str(FOLDER / 'val.json')
-BOTH = 'train', 'val'
-NAMES = 'categories and classes differ'
-
-
-def fault(what: str, plant, kind: str, *words: str, alone: bool = True) -> None:
-    CASES.append(Case(what, 'mmdet', plant, kind, words, alone=alone))
-
-
-def warning(what: str, plant, kind: str, *words: str) -> None:
-    CASES.append(Case(what, 'mmdet', plant, kind, words, 'warning'))
 
 
 def half_of_a_file(_cfg: Config) -> None:
     Path(TRAIN).write_text(Path(TRAIN).read_text()[:-100])
 
 
-def rename(**names: str):
-    """Return a function that renames categories."""
-
-    def change(content: dict) -> None:
-        for category in content['categories']:
-            category['name'] = names.get(category['name'], category['name'])
-
-    return change
+def rename(**names: str) -> Plant:
+    """Rename categories."""
+    return change_coco(lambda c: [k.update(name=names.get(k['name'], k['name'])) for k in c['categories']], *SPLITS)
 
 
-def set_all(**fields: object):
-    return lambda content: [annotation.update(fields) for annotation in content['annotations']]
+def all_objects(**fields: object) -> Plant:
+    return change_coco(lambda content: [annotation.update(fields) for annotation in content['annotations']])
 
 
-def set_first(**fields: object):
-    return lambda content: content['annotations'][1].update(fields)
+def one_object(**fields: object) -> Plant:
+    return change_coco(lambda content: content['annotations'][1].update(fields))
 
 
-def classes(*names: str, **options: object):
-    """Return a function that sets the class names of both splits."""
-
-    def plant(cfg: Config) -> None:
-        for split in BOTH:
-            cfg[f'{split}_dataloader'].dataset.metainfo = dict(classes=names)
-
-    return plant
+def second_image(**fields: object) -> Plant:
+    return change_coco(lambda content: content['images'][1].update(fields))
 
 
-def only_train_has_names(cfg: Config) -> None:
-    del cfg.val_dataloader.dataset['metainfo']
+def repeat(position: int, count: int) -> Plant:
+    """Add copies of an object."""
+    return lambda content: content['annotations'].extend(
+        [{**content['annotations'][position], 'id': 10 + i} for i in range(count)]
+    )
 
 
-def no_names(cfg: Config) -> None:
-    del cfg.train_dataloader.dataset['metainfo']
+def classes(*names: str) -> Plant:
+    return both(metainfo=dict(classes=names))
 
 
-def three_names(cfg: Config) -> None:
-    """Misspell the second of three names, so that the third has the label of the second."""
-    change_coco(lambda c: c['categories'].append(dict(id=3, name='knife')), *BOTH)(cfg)
-    change_coco(rename(a='fork', b='spoon'), *BOTH)(cfg)
-    classes('fork', 'spoons', 'knife')(cfg)
-    for head in cfg.model.roi_head.values():
-        head.num_classes = 3
+def without_names(split: str) -> Plant:
+    return lambda cfg: dataset(cfg, split).pop('metainfo')
 
 
 def other_annotations(cfg: Config) -> None:
     """Let the evaluator read a file with the same ids and other objects."""
     content = json.loads(Path(VAL).read_text())
-    set_all(bbox=[0, 0, 3, 3])(content)
+    for annotation in content['annotations']:
+        annotation['bbox'] = [0, 0, 3, 3]
     (FOLDER / 'other.json').write_text(json.dumps(content))
     cfg.val_evaluator.ann_file = str(FOLDER / 'other.json')
 
 
 def turned_by_exif(_cfg: Config) -> None:
     """Save an image upright with an EXIF orientation that turns it."""
-    from PIL import Image
-
     path = FOLDER / 'train' / '1.jpg'
     image = Image.open(path)
     exif = image.getexif()
@@ -91,105 +68,98 @@ def turned_by_exif(_cfg: Config) -> None:
     image.save(path, exif=exif)
 
 
-def boxes_only(cfg: Config) -> None:
-    """Make a config of boxes alone."""
-    for split in BOTH:
-        cfg[f'{split}_dataloader'].dataset.pipeline[1].with_mask = False
-    cfg.val_evaluator.metric = 'bbox'
-
-
-def wrong_size_of_boxes(cfg: Config) -> None:
-    boxes_only(cfg)
-    del cfg.model.roi_head['mask_head']
-    change_coco(lambda c: c['images'][1].update(height=25))(cfg)
-
-
-def delete_image(split: str):
-    return lambda _cfg: (FOLDER / split / '2.jpg').unlink()
-
-
-def train_is_val(cfg: Config) -> None:
-    dataset = cfg.val_dataloader.dataset
-    dataset.ann_file, dataset.data_prefix = 'train.json', dict(img='train/')
-    cfg.val_evaluator.ann_file = TRAIN
-    shutil.rmtree(FOLDER / 'val')
-
-
-def crowd(content: dict) -> None:
-    """Put many objects into one image."""
-    first = content['annotations'][0]
-    content['annotations'] += [{**first, 'id': 10 + i} for i in range(5)]
-
-
-def few_outside(content: dict) -> None:
-    """Extend one box beyond its image, of more than ten."""
-    content['annotations'][1].update(bbox=[4, 5, 40, 6])
-    content['annotations'] += [{**content['annotations'][3], 'id': 10 + i} for i in range(10)]
-
-
-def no_masks_loaded(cfg: Config) -> None:
-    cfg.train_dataloader.dataset.pipeline[1].with_mask = False
+def load_masks(wanted: bool, *splits: str) -> Plant:
+    return lambda cfg: [dataset(cfg, split).pipeline[1].update(with_mask=wanted) for split in splits]
 
 
 def no_mask_head(cfg: Config) -> None:
     del cfg.model.roi_head['mask_head']
-    boxes_only(cfg)
-    cfg.val_evaluator.metric = ['bbox', 'segm']
+    load_masks(False, *SPLITS)(cfg)
 
 
-def several_causes(cfg: Config) -> None:
-    change_coco(set_all(segmentation=[]))(cfg)
-    (FOLDER / 'val' / '2.jpg').unlink()
-
-
-def crowded(cfg: Config) -> None:
-    change_coco(crowd, 'val')(cfg)
-    cfg.model.test_cfg = dict(rcnn=dict(max_per_img=2))
-
-
-def set_second_image(**fields: object):
-    return change_coco(lambda content: content['images'][1].update(fields))
+def train_is_val(cfg: Config) -> None:
+    dataset(cfg, 'val').update(ann_file='train.json', data_prefix=dict(img='train/'))
+    cfg.val_evaluator.ann_file = TRAIN
+    shutil.rmtree(FOLDER / 'val')
 
 
 # fmt: off
-fault('a category twice', change_coco(find('a category twice').plant), 'duplicate category', TRAIN)
-fault('a misspelt name', classes('a', 'bee'), NAMES, "'bee'", VAL, 'val_dataloader.dataset',
-      alone=False)
-fault('a misspelt name among three', three_names, NAMES, "'spoons'", "Did you mean 'spoon'",
-      alone=False)
-fault('names in another order', classes('b', 'a'), NAMES, "'b'", TRAIN, 'metainfo', alone=False)
-fault('no name of the file', classes('x', 'y'), NAMES, "'x', 'y'", "'a', 'b'", alone=False)
-fault('no names in train', no_names, NAMES, "'person'", "'a', 'b'",
-      'train_dataloader.dataset.metainfo')
-fault('names in train only', only_train_has_names, NAMES, 'val_dataloader.dataset', 'metainfo',
-      alone=False)
-fault('an evaluator of other annotations', other_annotations, 'evaluator reads other annotations', VAL, 'other.json',
-      'val_evaluator.ann_file')
-fault('no mask at all', change_coco(set_all(segmentation=[])), 'no mask', 'all 4', TRAIN, 'configs/faster_rcnn')
-fault('no mask of one object', change_coco(set_first(segmentation=[])), 'no mask', '1 of 4', '1.jpg', 'with_mask=True')
-fault("a height that is not the file's", set_second_image(height=25), 'wrong sizes in annotations', '25', TRAIN,
-      '--fix')
-fault('width and height exchanged', set_second_image(width=24, height=32), 'wrong sizes in annotations', '1.jpg', TRAIN,
-      alone=False)
-fault('an EXIF orientation', turned_by_exif, 'wrong sizes in annotations', TRAIN)
-warning('a wrong size where masks do not matter', wrong_size_of_boxes, 'wrong sizes in annotations', TRAIN)
-warning('boxes that are not those of the polygons', change_coco(set_first(bbox=[1, 5, 20, 17])),
-        'boxes and polygons disagree', '1 of 2', 'annotation 2')
-warning('boxes by their corners', change_coco(set_all(bbox=[4, 5, 14, 11])), 'boxes and polygons disagree', 'all 2',
-        '[x1, y1, x2, y2]')
-fault('boxes outside', change_coco(set_first(bbox=[4, 5, 40, 6])), 'boxes outside images', '1 of 4',
-      'bbox [4, 5, 40, 6]', 'x1, y1, x2, y2')
-warning('a box outside among many', change_coco(few_outside), 'boxes outside images', '1 of 14', 'annotation 2')
-fault('RLE of another size', change_coco(set_first(segmentation=dict(size=[9, 9], counts=[81]))), 'RLE of another size',
-      '1 of 3', '1.jpg')
-fault('a mask head without masks', no_masks_loaded, 'no mask', 'model.roi_head.mask_head', 'with_mask=True')
-fault('masks of a detector of boxes', no_mask_head, 'no mask', 'val_evaluator.metric', "'segm'", 'metric=bbox')
-warning('more objects than detections', crowded, 'more objects than max_per_img', 'model.test_cfg.rcnn.max_per_img',
-        'up to 6', '4 of 9', '0.56')
-fault('a missing image of val', delete_image('val'), 'missing files', '1 of 4', '2.jpg', 'val_dataloader.dataset')
-warning('a missing image of train', delete_image('train'), 'missing files', '1 of 4', '2.jpg', 'unreadable=skip')
-warning('val is train', train_is_val, 'train images in another split', 'is too high', 'new_config.py')
-fault('half of the annotations', half_of_a_file, 'unusable dataset', f'{TRAIN} is cut off at line 1', alone=False)
-fault('several causes', several_causes, 'missing files', 'no mask', 'segmentation', '2.jpg', 'val_dataloader',
-      alone=False)
+three_names = steps(change_coco(lambda c: c['categories'].append(dict(id=3, name='knife')), *SPLITS),
+                    rename(a='fork', b='spoon'), classes('fork', 'spoons', 'knife'),
+                    merge(model__roi_head__bbox_head__num_classes=3, model__roi_head__mask_head__num_classes=3))
+# Kind -> what, plant, words in the report and the log.
+FAULTS: dict[str, list[tuple]] = {
+    'duplicate category': [('a category twice', change_coco(find('a category twice').plant), TRAIN)],
+    'categories and classes differ': [
+        ('no names in train', without_names('train'), "'person'", "'a', 'b'", 'train_dataloader.dataset.metainfo'),
+    ],
+    'evaluator reads other annotations': [
+        ('an evaluator of other annotations', other_annotations, VAL, 'other.json', 'val_evaluator.ann_file'),
+    ],
+    'no mask': [
+        ('no mask at all', all_objects(segmentation=[]), 'all 4', TRAIN, 'configs/faster_rcnn'),
+        ('no mask of one object', one_object(segmentation=[]), '1 of 4', '1.jpg', 'with_mask=True'),
+        ('a mask head without masks', load_masks(False, 'train'), 'model.roi_head.mask_head', 'with_mask=True'),
+        ('masks of a detector of boxes', no_mask_head, 'val_evaluator.metric', "'segm'", 'metric=bbox'),
+    ],
+    'wrong sizes in annotations': [
+        ("a height that is not the file's", second_image(height=25), '25', TRAIN, '--fix'),
+        ('an EXIF orientation', turned_by_exif, TRAIN),
+    ],
+    'boxes outside images': [
+        ('boxes outside', one_object(bbox=[4, 5, 40, 6]), '1 of 4', 'bbox [4, 5, 40, 6]', 'x1, y1, x2, y2'),
+    ],
+    'RLE of another size': [
+        ('RLE of another size', one_object(segmentation=dict(size=[9, 9], counts=[81])), '1 of 3', '1.jpg'),
+    ],
+    'missing files': [('a missing image of val', files(Path.unlink, 'val/2.jpg'), '1 of 4', '2.jpg',
+                       'val_dataloader.dataset')],
+}
+# There are other faults, too.
+MORE_FAULTS: dict[str, list[tuple]] = {
+    'categories and classes differ': [
+        ('a misspelt name', classes('a', 'bee'), "'bee'", VAL, 'val_dataloader.dataset'),
+        ('a misspelt name among three', three_names, "'spoons'", "Did you mean 'spoon'"),
+        ('names in another order', classes('b', 'a'), "'b'", TRAIN, 'metainfo'),
+        ('no name of the file', classes('x', 'y'), "'x', 'y'", "'a', 'b'"),
+        ('names in train only', without_names('val'), 'val_dataloader.dataset', 'metainfo'),
+    ],
+    'wrong sizes in annotations': [
+        ('width and height exchanged', second_image(width=24, height=32), '1.jpg', TRAIN),
+    ],
+    'unusable dataset': [('half of the annotations', half_of_a_file, f'{TRAIN} is cut off at line 1')],
+    'missing files': [
+        ('several causes', steps(all_objects(segmentation=[]), files(Path.unlink, 'val/2.jpg')), 'no mask',
+         'segmentation', '2.jpg', 'val_dataloader'),
+    ],
+}
+WARNINGS: dict[str, list[tuple]] = {
+    'wrong sizes in annotations': [
+        ('a wrong size where masks do not matter', steps(
+            no_mask_head, merge(val_evaluator__metric='bbox'), second_image(height=25)), TRAIN),
+    ],
+    'boxes and polygons disagree': [
+        ('a box that is not that of the polygons', one_object(bbox=[1, 5, 20, 17]), '1 of 2', 'annotation 2'),
+        ('boxes by their corners', all_objects(bbox=[4, 5, 14, 11]), 'all 2', '[x1, y1, x2, y2]'),
+    ],
+    'boxes outside images': [
+        ('a box outside among many', steps(change_coco(repeat(3, 10)), one_object(bbox=[4, 5, 40, 6])), '1 of 14',
+         'annotation 2'),
+    ],
+    'more objects than max_per_img': [
+        ('more objects than detections', steps(change_coco(repeat(0, 5), 'val'), merge(
+            model__test_cfg=dict(rcnn=dict(max_per_img=2)))), 'model.test_cfg.rcnn.max_per_img', 'up to 6', '4 of 9',
+         '0.56'),
+    ],
+    'missing files': [
+        ('a missing image of train', files(Path.unlink, 'train/2.jpg'), '1 of 4', '2.jpg', 'unreadable=skip'),
+    ],
+    'train images in another split': [('val is train', train_is_val, 'is too high', 'new_config.py')],
+}
 # fmt: on
+CASES = [
+    Case(what, 'mmdet', plant, kind, tuple(words), severity, alone)
+    for table, severity, alone in ((FAULTS, 'fault', True), (MORE_FAULTS, 'fault', False), (WARNINGS, 'warning', True))
+    for kind, rows in table.items()
+    for what, plant, *words in rows
+]
