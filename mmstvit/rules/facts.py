@@ -72,14 +72,9 @@ class DatasetFacts:
         return Finding(kind, where or self.key, values, split=self.split, **others)
 
     @property
-    def metainfo(self) -> Mapping:
-        """``metainfo`` of the dataset; that of its config if it cannot be built."""
-        return self.cfg.get('metainfo') or {} if self.dataset is None else self.dataset.metainfo
-
-    @property
     def classes(self) -> tuple[str, ...] | None:
         """The names of the classes; None if there are none, or a string in place of a list."""
-        classes = self.metainfo.get('classes') or (self.cfg.get('classes') if self.dataset is None else None)
+        classes = getattr(self.dataset, 'metainfo', {}).get('classes')
         return tuple(classes) if isinstance(classes, (list, tuple)) else None
 
     @property
@@ -111,15 +106,18 @@ class DatasetFacts:
     def headers(self) -> list[Header]:
         """Headers of a sample of the images, among them the narrowest and the largest one if their sizes are known."""
         if self.annotations is None:
-            known = self.decoded and len(self.files) == len(self.infos)
-            sizes = [self.decoded[path].shape[::-1] for path in self.files] if known else []
-            chosen = [*thin_out(range(len(self.infos)), SAMPLE), *choose_unusual(sizes)]
-            return list(read_headers(self.infos[position] for position in dict.fromkeys(chosen)))
-        images = list(self.annotations.images.values())
-        unusual = choose_unusual([(image['width'], image['height']) for image in images])
-        chosen = [images[position] for position in dict.fromkeys([*thin_out(range(len(images)), SAMPLE), *unusual])]
-        raw = [dict(raw_img_info={**image, 'img_id': image['id']}, raw_ann_info=[]) for image in chosen]
-        return list(read_headers(map(self.dataset.parse_data_info, raw)))
+            images, get_info = self.infos, dict
+            sizes = [self.decoded[path].shape[::-1] for path in self.files] if self.decoded else []
+        else:
+            images, get_info = [*self.annotations.images.values()], self._parse
+            sizes = [(image['width'], image['height']) for image in images]
+        unusual = choose_unusual(sizes) if len(sizes) == len(images) else []
+        chosen = dict.fromkeys([*thin_out(range(len(images)), SAMPLE), *unusual])
+        return list(read_headers(get_info(images[position]) for position in chosen))
+
+    def _parse(self, image: Mapping) -> Mapping:
+        """Return the sample of an entry of a COCO file, without its objects."""
+        return self.dataset.parse_data_info(dict(raw_img_info={**image, 'img_id': image['id']}, raw_ann_info=[]))
 
     @property
     def infos(self) -> Sequence[Mapping]:

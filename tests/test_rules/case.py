@@ -54,8 +54,23 @@ class Case:
     plant: Callable[[Config], object]
     kind: str
     words: tuple[str, ...]
-    severity: str = 'fault'
-    alone: bool = True
+    severity: str
+    alone: bool
+
+
+# Kind -> what, library, plant, words.
+Table = dict[str, list[tuple]]
+
+
+def make_cases(faults: Table, more_faults: Table, warnings: Table) -> list[Case]:
+    """Make cases of tables; ``more_faults`` come with other faults."""
+    tables = (faults, 'fault', True), (more_faults, 'fault', False), (warnings, 'warning', True)
+    return [
+        Case(what, library, plant, kind, tuple(words), severity, alone)
+        for table, severity, alone in tables
+        for kind, rows in table.items()
+        for what, library, plant, *words in rows
+    ]
 
 
 def good_config(library: str) -> Config:

@@ -7,9 +7,9 @@ from pathlib import Path
 from mmengine.config import Config
 from PIL import Image
 
-from .case import FOLDER, Case, change_coco
+from .case import FOLDER, Table, change_coco, make_cases
 from .coco_defects import find
-from .config_cases import SPLITS, Plant, both, dataset, files, merge, steps
+from .config_cases import DET, SPLITS, Plant, both, dataset, files, merge, steps
 
 TRAIN, VAL = str(FOLDER / 'train.json'), str(FOLDER / 'val.json')
 
@@ -88,78 +88,73 @@ three_names = steps(change_coco(lambda c: c['categories'].append(dict(id=3, name
                     rename(a='fork', b='spoon'), classes('fork', 'spoons', 'knife'),
                     merge(model__roi_head__bbox_head__num_classes=3, model__roi_head__mask_head__num_classes=3))
 # Kind -> what, plant, words in the report and the log.
-FAULTS: dict[str, list[tuple]] = {
-    'duplicate category': [('a category twice', change_coco(find('a category twice').plant), TRAIN)],
+FAULTS: Table = {
+    'duplicate category': [('a category twice', DET, change_coco(find('a category twice').plant), TRAIN)],
     'categories and classes differ': [
-        ('no names in train', without_names('train'), "'person'", "'a', 'b'", 'train_dataloader.dataset.metainfo'),
+        ('no names in train', DET, without_names('train'), "'person'", "'a', 'b'", 'train_dataloader.dataset.metainfo'),
     ],
     'evaluator reads other annotations': [
-        ('an evaluator of other annotations', other_annotations, VAL, 'other.json', 'val_evaluator.ann_file'),
+        ('an evaluator of other annotations', DET, other_annotations, VAL, 'other.json', 'val_evaluator.ann_file'),
     ],
     'no mask': [
-        ('no mask at all', all_objects(segmentation=[]), 'all 4', TRAIN, 'configs/faster_rcnn'),
-        ('no mask of one object', one_object(segmentation=[]), '1 of 4', '1.jpg', 'with_mask=True'),
-        ('a mask head without masks', load_masks(False, 'train'), 'model.roi_head.mask_head', 'with_mask=True'),
-        ('masks of a detector of boxes', no_mask_head, 'val_evaluator.metric', "'segm'", 'metric=bbox'),
+        ('no mask at all', DET, all_objects(segmentation=[]), 'all 4', TRAIN, 'configs/faster_rcnn'),
+        ('no mask of one object', DET, one_object(segmentation=[]), '1 of 4', '1.jpg', 'with_mask=True'),
+        ('a mask head without masks', DET, load_masks(False, 'train'), 'model.roi_head.mask_head', 'with_mask=True'),
+        ('masks of a detector of boxes', DET, no_mask_head, 'val_evaluator.metric', "'segm'", 'metric=bbox'),
     ],
     'wrong sizes in annotations': [
-        ("a height that is not the file's", second_image(height=25), '25', TRAIN, '--fix'),
-        ('an EXIF orientation', turned_by_exif, TRAIN),
+        ("a height that is not the file's", DET, second_image(height=25), '25', TRAIN, '--fix'),
+        ('an EXIF orientation', DET, turned_by_exif, TRAIN),
     ],
     'boxes outside images': [
-        ('boxes outside', one_object(bbox=[4, 5, 40, 6]), '1 of 4', 'bbox [4, 5, 40, 6]', 'x1, y1, x2, y2'),
+        ('boxes outside', DET, one_object(bbox=[4, 5, 40, 6]), '1 of 4', 'bbox [4, 5, 40, 6]', 'x1, y1, x2, y2'),
     ],
     'RLE of another size': [
-        ('RLE of another size', one_object(segmentation=dict(size=[9, 9], counts=[81])), '1 of 3', '1.jpg'),
+        ('RLE of another size', DET, one_object(segmentation=dict(size=[9, 9], counts=[81])), '1 of 3', '1.jpg'),
     ],
-    'missing files': [('a missing image of val', files(Path.unlink, 'val/2.jpg'), '1 of 4', '2.jpg',
+    'missing files': [('a missing image of val', DET, files(Path.unlink, 'val/2.jpg'), '1 of 4', '2.jpg',
                        'val_dataloader.dataset')],
 }
 # There are other faults, too.
-MORE_FAULTS: dict[str, list[tuple]] = {
+MORE_FAULTS: Table = {
     'categories and classes differ': [
-        ('a misspelt name', classes('a', 'bee'), "'bee'", VAL, 'val_dataloader.dataset'),
-        ('a misspelt name among three', three_names, "'spoons'", "Did you mean 'spoon'"),
-        ('names in another order', classes('b', 'a'), "'b'", TRAIN, 'metainfo'),
-        ('no name of the file', classes('x', 'y'), "'x', 'y'", "'a', 'b'"),
-        ('names in train only', without_names('val'), 'val_dataloader.dataset', 'metainfo'),
+        ('a misspelt name', DET, classes('a', 'bee'), "'bee'", VAL, 'val_dataloader.dataset'),
+        ('a misspelt name among three', DET, three_names, "'spoons'", "Did you mean 'spoon'"),
+        ('names in another order', DET, classes('b', 'a'), "'b'", TRAIN, 'metainfo'),
+        ('no name of the file', DET, classes('x', 'y'), "'x', 'y'", "'a', 'b'"),
+        ('names in train only', DET, without_names('val'), 'val_dataloader.dataset', 'metainfo'),
     ],
     'wrong sizes in annotations': [
-        ('width and height exchanged', second_image(width=24, height=32), '1.jpg', TRAIN),
+        ('width and height exchanged', DET, second_image(width=24, height=32), '1.jpg', TRAIN),
     ],
-    'unusable dataset': [('half of the annotations', half_of_a_file, f'{TRAIN} is cut off at line 1')],
+    'unusable dataset': [('half of the annotations', DET, half_of_a_file, f'{TRAIN} is cut off at line 1')],
     'missing files': [
-        ('several causes', steps(all_objects(segmentation=[]), files(Path.unlink, 'val/2.jpg')), 'no mask',
+        ('several causes', DET, steps(all_objects(segmentation=[]), files(Path.unlink, 'val/2.jpg')), 'no mask',
          'segmentation', '2.jpg', 'val_dataloader'),
     ],
 }
-WARNINGS: dict[str, list[tuple]] = {
+WARNINGS: Table = {
     'wrong sizes in annotations': [
-        ('a wrong size where masks do not matter', steps(
+        ('a wrong size where masks do not matter', DET, steps(
             no_mask_head, merge(val_evaluator__metric='bbox'), second_image(height=25)), TRAIN),
     ],
     'boxes and polygons disagree': [
-        ('a box that is not that of the polygons', one_object(bbox=[1, 5, 20, 17]), '1 of 2', 'annotation 2'),
-        ('boxes by their corners', all_objects(bbox=[4, 5, 14, 11]), 'all 2', '[x1, y1, x2, y2]'),
+        ('a box that is not that of the polygons', DET, one_object(bbox=[1, 5, 20, 17]), '1 of 2', 'annotation 2'),
+        ('boxes by their corners', DET, all_objects(bbox=[4, 5, 14, 11]), 'all 2', '[x1, y1, x2, y2]'),
     ],
     'boxes outside images': [
-        ('a box outside among many', steps(change_coco(repeat(3, 10)), one_object(bbox=[4, 5, 40, 6])), '1 of 14',
+        ('a box outside among many', DET, steps(change_coco(repeat(3, 10)), one_object(bbox=[4, 5, 40, 6])), '1 of 14',
          'annotation 2'),
     ],
     'more objects than max_per_img': [
-        ('more objects than detections', steps(change_coco(repeat(0, 5), 'val'), merge(
+        ('more objects than detections', DET, steps(change_coco(repeat(0, 5), 'val'), merge(
             model__test_cfg=dict(rcnn=dict(max_per_img=2)))), 'model.test_cfg.rcnn.max_per_img', 'up to 6', '4 of 9',
          '0.56'),
     ],
     'missing files': [
-        ('a missing image of train', files(Path.unlink, 'train/2.jpg'), '1 of 4', '2.jpg', 'unreadable=skip'),
+        ('a missing image of train', DET, files(Path.unlink, 'train/2.jpg'), '1 of 4', '2.jpg', 'unreadable=skip'),
     ],
-    'train images in another split': [('val is train', train_is_val, 'is too high', 'new_config.py')],
+    'train images in another split': [('val is train', DET, train_is_val, 'is too high', 'new_config.py')],
 }
 # fmt: on
-CASES = [
-    Case(what, 'mmdet', plant, kind, tuple(words), severity, alone)
-    for table, severity, alone in ((FAULTS, 'fault', True), (MORE_FAULTS, 'fault', False), (WARNINGS, 'warning', True))
-    for kind, rows in table.items()
-    for what, plant, *words in rows
-]
+CASES = make_cases(FAULTS, MORE_FAULTS, WARNINGS)

@@ -10,7 +10,7 @@ from mmengine.config import Config, ConfigDict
 from PIL import Image
 
 from ..test_datasets.tiny_data import HEIGHT, LIBRARIES, WIDTH, draw, write
-from .case import FOLDER, Case
+from .case import FOLDER, Table, make_cases
 
 Plant = Callable[[Config], object]
 SPLITS = ('train', 'val')
@@ -128,7 +128,7 @@ def cosine(end: int) -> dict:
 
 # fmt: off
 # Kind -> what, library, plant, words in the report and the log.
-FAULTS: dict[str, list[tuple]] = {
+FAULTS: Table = {
     'classes and heads disagree': [
         ('heads of detectors', DET, merge(model__roi_head__bbox_head__num_classes=5), "('a', 'b')", '--cfg-options',
          'model.roi_head.bbox_head'),
@@ -231,7 +231,7 @@ FAULTS: dict[str, list[tuple]] = {
     ],
 }
 # The plant is in both splits, or there are other faults, too.
-MORE_FAULTS: dict[str, list[tuple]] = {
+MORE_FAULTS: Table = {
     'unusable dataset': [
         ('a name that ADE20K does not have', SEG, both(
             type='ADE20KDataset', metainfo=dict(classes=['wal', 'sky']), reduce_zero_label=True), 'wal',
@@ -245,7 +245,7 @@ MORE_FAULTS: dict[str, list[tuple]] = {
          "color_type='color'"),
     ],
 }
-WARNINGS: dict[str, list[tuple]] = {
+WARNINGS: Table = {
     'class folders and classes differ': [
         ('a misspelt folder', CLS, both(classes=['a', 'c']), "'c'", "label 1 is the folder 'b'"),
     ],
@@ -289,9 +289,4 @@ WARNINGS: dict[str, list[tuple]] = {
     ],
 }
 # fmt: on
-CASES = [
-    Case(what, library, plant, kind, tuple(words), severity, alone)
-    for table, severity, alone in ((FAULTS, 'fault', True), (MORE_FAULTS, 'fault', False), (WARNINGS, 'warning', True))
-    for kind, rows in table.items()
-    for what, library, plant, *words in rows
-]
+CASES = make_cases(FAULTS, MORE_FAULTS, WARNINGS)

@@ -76,6 +76,8 @@ def test_causes_stand_for_their_consequences():
     cause = Finding('no mask', split='val', explains=('invalid mask',))
     effects = [Finding('invalid mask', split=split) for split in ('train', 'val', '')]
     assert keep_causes([*effects, cause]) == [effects[0], cause]
+    warning = Finding('no mask', explains=('invalid mask',), severity='warning')
+    assert keep_causes([*effects, warning]) == [*effects, warning]  # a warning hides no fault
 
 
 def test_one_error_lists_all_faults():
