@@ -61,8 +61,7 @@ def group_copies(paths: Sequence[str | PathLike]) -> Groups:
     """Find images that are copies of each other."""
     paths = [*map(Path, paths)]
     above = [*range(len(paths))]  # of each image another one of its group; the first one has itself
-    names = [_ROBOFLOW.sub('', path.name) if '.rf.' in path.name else None for path in paths]
-    reasons = Counter({'by the name before .rf.': _join(above, _equal(names))})
+    reasons = Counter({'by the name before .rf.': _join(above, _equal([*map(photograph, paths)]))})
     reasons['with equal files'] = _join(above, _equal(_digests(paths)))
     alike = 0
     if len(paths) <= _MOST_HASHED:
@@ -74,6 +73,12 @@ def group_copies(paths: Sequence[str | PathLike]) -> Groups:
         else:
             above, reasons['that look alike'] = merged, joined
     return Groups([_root(above, i) for i in range(len(above))], +reasons, alike)
+
+
+def photograph(path: str | PathLike) -> str | None:
+    """Return the name that augmented copies of a photograph by Roboflow share; None for other names."""
+    name = os.path.basename(path)
+    return _ROBOFLOW.sub('', name) if '.rf.' in name else None
 
 
 def _equal(keys: Sequence[object]) -> Iterator[tuple[int, int]]:

@@ -9,7 +9,7 @@ from mmengine.config import Config
 
 from mmstvit.datasets.images import MISSING, find_readers, may_read_keys
 from mmstvit.datasets.map_files import cuts, look_at
-from mmstvit.datasets.splitting import group_copies
+from mmstvit.datasets.splitting import group_copies, photograph
 from mmstvit.datasets.wrappers import inner_datasets
 from mmstvit.dependencies import tool_command
 from mmstvit.fileio import IMAGE_SUFFIXES, is_local
@@ -156,37 +156,21 @@ def check_same_content(facts: Facts) -> Iterator[Finding]:
 
 def check_splits(facts: Facts) -> Iterator[Finding]:
     """Warn of images in validation or test that are in training, too, or are copies of an image there."""
-    train = [path for data in facts.of_split('train') for path in data.files]
-    keys = {data.key for data in facts.of_split('train')}
-    kind = 'train images in another split'
+    kind, train = 'train images in another split', facts.of_split('train')
     for key, first in facts.same.items():
-        if first in keys and not key.startswith('train'):
+        if first in {data.key for data in train} and not key.startswith('train'):
             yield Finding(kind, key, [f'all of its images are those of {first}'], split=key.partition('_')[0])
-    for data in facts.datasets:
-        files = data.files if data.split != 'train' and train else []
-        for how, shared in _find_shared(train, files, facts.complete):
-            if shared:
-                yield data.finding(kind, [f'{path} ({how})' for path in shared], total=len(files))
-                break
-
-
-def _find_shared(train: Sequence[str], files: Sequence[str], complete: bool) -> Iterator[tuple[str, list[str]]]:
-    """Yield the images that are in ``train``, too: how it is known, and their paths."""
-    if complete and files and not any('://' in path for path in (train[0], files[0])):
-        groups = group_copies([*train, *files]).of_image
-        known = set(groups[: len(train)])
-        shared = [path for path, group in zip(files, groups[len(train) :], strict=True) if group in known]
-        yield 'equal or nearly equal in content, or by name', shared
-    known = {*map(os.path.normpath, train)}
-    yield 'the same files', [path for path in files if os.path.normpath(path) in known]
-    known = {_photograph(path) for path in train} - {None}
-    yield 'the name before .rf. is equal', [path for path in files if _photograph(path) in known]
-
-
-def _photograph(path: str) -> str | None:
-    """Return the part of the name that augmented copies of Roboflow share; None for other names."""
-    start, mark, _ = os.path.basename(path).partition('.rf.')
-    return start if mark else None
+    known = [path for data in train for path in data.files]
+    for data in facts.datasets if known else ():
+        files = data.files if data.split != 'train' else []
+        if facts.complete and files and not any('://' in path for path in (known[0], files[0])):
+            groups = group_copies([*known, *files]).of_image
+        else:
+            groups = [photograph(path) or os.path.normpath(path) for path in [*known, *files]]
+        trained = set(groups[: len(known)])
+        shared = [path for path, group in zip(files, groups[len(known) :], strict=True) if group in trained]
+        if shared:
+            yield data.finding(kind, shared, total=len(files))
 
 
 def check_unused(facts: Facts) -> Iterator[Finding]:

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from mmstvit.datasets.images import UnreadableError
+from mmstvit.datasets.images import Reader, UnreadableError
 from mmstvit.datasets.segmentation_labels import (
     Labels,
     Values,
@@ -63,20 +63,22 @@ class Histogram:
 def check_map_sizes(facts: Facts) -> Iterator[Finding]:
     """Refuse segmentation maps of another size than their images; without decoding, from the headers of some."""
     for data in facts.datasets:
-        pairs = [(path, *sizes) for path, *sizes in _map_sizes(data) if None not in sizes and sizes[0] != sizes[1]]
-        if pairs:
-            found = [f'{path} is {own[0]}×{own[1]}, its image {size[0]}×{size[1]}' for path, own, size in pairs]
-            yield data.finding('wrong segmentation map size', found, total=len(data.maps) if data.decoded else None)
+        infos = data.infos if data.decoded else [header.info for header in data.headers]
+        wrong = []
+        for info in infos if data.map_reader else ():
+            if path := info.get('seg_map_path'):
+                own, size = _size(data, data.map_reader, path), _size(data, data.image_reader, info['img_path'])
+                if own and size and own != size:
+                    wrong.append(f'{path} is {own[0]}×{own[1]}, its image {size[0]}×{size[1]}')
+        if wrong:
+            yield data.finding('wrong segmentation map size', wrong, total=len(data.maps) if data.decoded else None)
 
 
-def _map_sizes(data: DatasetFacts) -> Iterator[tuple[str, object, object]]:
-    """Yield the path of a map, its size, and that of its image; None for a size that cannot be read."""
-    for info in (data.infos if data.decoded else [header.info for header in data.headers]) if data.map_reader else ():
-        image, path = info.get('img_path'), info.get('seg_map_path')
-        if path and data.decoded:
-            yield path, *(d.shape[::-1] if (d := data.decoded[name]).digest else None for name in (path, image))
-        elif path:
-            yield path, data.map_reader.size(path), data.image_reader.size(image)
+def _size(data: DatasetFacts, reader: Reader, path: str) -> tuple[int, int] | None:
+    """Return (width, height) of a file that was decoded, or else from its header; None if it cannot be read."""
+    if path in data.decoded:
+        return data.decoded[path].shape[::-1] if data.decoded[path].digest else None
+    return reader.size(path)
 
 
 def check_map_labels(facts: Facts) -> Iterator[Finding]:
