@@ -332,7 +332,7 @@ class _Repair:
             if _equal(source, self._by_id.get(key)):
                 return False
         elif key == 0 and self._evaluated:
-            self._note('invalid annotation id', self._label, severity=WARNING)
+            self._note('annotation id 0', self._label)
         else:
             return True
         entry['id'] = self._next_id

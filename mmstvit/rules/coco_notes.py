@@ -19,6 +19,7 @@ CHANGES = {
     'invalid image size': 'corrected width and height',
     'wrong sizes in annotations': 'took width and height from the file',
     'invalid annotation id': 'numbered the annotations',
+    'annotation id 0': 'numbered the annotation',
     'duplicate annotation id': 'removed copies, and numbered the others',
     'invalid mask': 'wrote each polygon as one list of numbers, without parts below 3 points',
     'invalid box': 'made bbox from the polygons',

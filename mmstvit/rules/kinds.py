@@ -87,14 +87,13 @@ _TABLE: dict[tuple[str, str], dict[str, tuple]] = {
             'Annotate the image files that are used for training, or turn or resize them to the annotated size.'),
         'unknown id': ('image_id is not in images, or category_id not in categories',
             'Add the images or categories, correct the ids, or remove the annotations.'),
-        'invalid annotation id': ('an id is not a number, or 0 (a warning: pycocotools counts it as not found, and AP '
-            'is too low); a warning in training',),
+        'invalid annotation id': ('an id is not a number; a warning in training',),
         'duplicate annotation id': ('two annotations have one id: evaluation counts one; or one is there twice',),
         'invalid mask': ('a mask is neither polygons [[x1, y1, x2, y2, x3, y3, …], …] of 3 or more points nor RLE '
             '(runs that fill its size)', _MASK),
         'invalid box': ('bbox is not four finite numbers, or less than 1 pixel', _BOX),
-        'invalid area': ('area is not a number, or 0 although mask or box are larger (a warning): MMDetection drops '
-            'the object',),
+        'invalid area': ('area is not a number; or it is 0, for which MMDetection drops the object, and its mask or box '
+            'is larger: a warning',),
         'invalid iscrowd': ('iscrowd is not 0 or 1; a warning in training if it is missing',),
         'RLE of another size': ('an RLE mask has not the size [height, width] of its image',
             'Encode the masks at the size of their images, or correct width and height of the images.'),
@@ -107,6 +106,7 @@ _TABLE: dict[tuple[str, str], dict[str, tuple]] = {
     },
     (WARNING, 'COCO'): {
         'no list of annotations': ('the file has no list annotations, like that of a test set',),
+        'annotation id 0': ('pycocotools counts the id 0 as not found: AP is too low',),
         'more objects than max_per_img': ('an image has more objects than the detector returns: recall is lost',),
         'boxes outside images': (
             'a box extends beyond its image by more than 2 pixels; a fault if many extend far: another format', _BOX),

@@ -142,7 +142,7 @@ DEFECTS = [Defect(*row) for row in [
     ('an unknown category', first('annotations', category_id=7), 'unknown id', ('category_id is 7', 'like 1'), None),
     ('no id', remove('annotations', 'id'), 'invalid annotation id', ('missing',), entry(id=1)),
     ('an id that is not a number', first('annotations', id='x'), 'invalid annotation id', ("'x'",), entry(id=5)),
-    ('id 0', first('annotations', id=0), 'invalid annotation id', ('AP',), entry(id=5)),
+    ('id 0', first('annotations', id=0), 'annotation id 0', ('AP',), entry(id=5)),
     ('an id twice', copy_first('annotations', area=9), 'duplicate annotation id', ('1 of 5',), {}),
     ('an annotation twice', copy_first('annotations'), 'duplicate annotation id', ('annotation 1',), {}),
     # Boxes, areas and iscrowd.
