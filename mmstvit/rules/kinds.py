@@ -73,7 +73,7 @@ _TABLE: dict[tuple[str, str], dict[str, tuple]] = {
             'Export the annotations in the COCO format for object detection (instances).'),
         'missing field': ('an image, category or annotation has no id, file_name, name, image_id or category_id',
             'Add the missing fields.'),
-        'value of another type': ('a number is written as a string, or a name as a number; ids have to be equal',),
+        'value of another type': ('a number is written as a string, a name as a number, or an id not as in its list',),
         'duplicate category': ('two categories have one id or one name',
             'Give each category an id and a name of its own; of one name twice, give the annotations of both one '
             'category_id and remove the other category.'),
@@ -92,16 +92,16 @@ _TABLE: dict[tuple[str, str], dict[str, tuple]] = {
         'invalid mask': ('a mask is neither polygons [[x1, y1, x2, y2, x3, y3, …], …] of 3 or more points nor RLE '
             '(runs that fill its size)', _MASK),
         'invalid box': ('bbox is not four finite numbers, or less than 1 pixel', _BOX),
-        'invalid area': ('area is not a number; or it is 0, for which MMDetection drops the object, and its mask or box '
-            'is larger: a warning',),
+        'invalid area': ('area is not a number; or it is 0 where mask or box are larger, and MMDetection drops the '
+            'object: a warning',),
         'invalid iscrowd': ('iscrowd is not 0 or 1; a warning in training if it is missing',),
         'RLE of another size': ('an RLE mask has not the size [height, width] of its image',
             'Encode the masks at the size of their images, or correct width and height of the images.'),
         'no mask': ('the config wants masks, but segmentation is empty, or no masks are loaded or predicted',
             f'Add the masks and set with_mask=True of LoadAnnotations, or train a detector of boxes alone, such as '
             f"{BOXES_ONLY}, with the metric 'bbox'."),
-        'categories and classes differ': ('labels follow the categories of the file, names metainfo.classes: a class '
-            'has no category, or another order; a warning if the last class has none, in training', '',
+        'categories and classes differ': ('labels follow the order of the categories in the file, names that of '
+            'metainfo.classes; a warning if only the last class has no category, in training', '',
             (_SPLITS, 'unused category')),
     },
     (WARNING, 'COCO'): {
@@ -152,7 +152,7 @@ _TABLE: dict[tuple[str, str], dict[str, tuple]] = {
             'another order; a warning if a name is misspelt',
             'Make a folder for each class, which may be empty, and set classes to the sorted names of the folders.',
             _OF_NAMES),
-        'folder that is no class': ('a system made the folder, and it shifts the labels; or it is a split',
+        'folder that is no class': ('the folder was made by a system and shifts the labels, or it is a split',
             'Delete folders of systems; set data_prefix to the folder of the split.', _OF_NAMES),
     },
     (WARNING, 'class folders'): {
