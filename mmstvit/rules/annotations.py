@@ -1,21 +1,30 @@
-"""COCO annotation files: format, categories and class names, masks and boxes."""
+"""Annotations: those that cannot be read or learned, and in COCO files format, categories, masks and boxes."""
 
 import dataclasses
 import difflib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 
 import numpy as np
 
-from mmstvit.datasets.coco import CROWD, first_names
+from mmstvit.datasets.coco import CROWD, first_names, write_counts
 from mmstvit.datasets.importers.coco_table import extent
 
-from .coco_values import ROUNDING, is_inside, mask_area, rle_areas
+from .coco_values import ROUNDING, are_polygons, is_inside, mask_area, rle_areas
 from .facts import SIZES, DatasetFacts, Facts
 from .findings import Finding
 from .kinds import FAULT, WARNING
 
 SAMPLE = 10_000  # annotations whose polygons are compared with their boxes
+
+
+def check_builds(facts: Facts) -> Iterator[Finding]:
+    """Refuse datasets that cannot be built, are empty, or whose annotation file is not JSON."""
+    for data in facts.datasets:
+        if data.error is not None:
+            problem = data.error.problem.removeprefix(data.key).strip(': .')
+            yield data.finding('unusable dataset', [problem], remedy=data.error.remedy)
 
 
 def check_format(facts: Facts) -> Iterator[Finding]:
@@ -60,9 +69,9 @@ def check_categories(facts: Facts) -> Iterator[Finding]:
         remedy = remedy or f'Set {data.key}.metainfo=dict(classes=({first_names(names, 20)}{"," * (len(names) == 1)})).'
         if absent or shifted is not None:
             certain = near or not known or shifted is not None or data.split != 'train'
-            options = dict(remedy=remedy, severity='' if certain else WARNING)
-            if not known:
-                options['explains'] = ('unusable dataset', 'classes and heads disagree')
+            explains = ('unused category',) if certain else ()
+            explains += () if known else ('unusable dataset', 'classes and heads disagree')
+            options = dict(remedy=remedy, severity='' if certain else WARNING, explains=explains)
             yield data.finding('categories and classes differ', values, **options)
         lost = {key for key, name in annotations.names.items() if known and name in {*unused} - {*near.values()}}
         counts = Counter(e['category_id'] for e in annotations.entries if e['category_id'] in lost) if lost else {}
@@ -181,6 +190,29 @@ def find_dropped(facts: Facts) -> Iterator[Finding]:
             empty = [image['file_name'] for image, count in zip(images, counts, strict=True) if not count]
             if empty:
                 yield data.finding('no annotation', empty, annotations.path, total=len(images))
+
+
+def check_usable(facts: Facts) -> Iterator[Finding]:
+    """Refuse datasets for training and validation without an object to learn from; another rule looks at maps."""
+    for data in facts.datasets:
+        if not data.annotated:
+            continue
+        annotations = data.annotations
+        if annotations is not None and not annotations.used:
+            problem = f'{annotations.path} has {len(annotations.images)} images and no annotation'
+            if total := len(annotations.entries):
+                dropped = write_counts(annotations.dropped)
+                problem = f'none of the {total} annotations in {annotations.path} is used: {dropped}'
+            yield data.finding('unusable dataset', [problem])
+        objects = [info['instances'] for info in data.infos if 'instances' in info]
+        if objects and not any(map(_is_usable, chain.from_iterable(objects))):
+            yield data.finding('unusable dataset', [f'none of its {len(objects)} images has a usable object'])
+
+
+def _is_usable(instance: Mapping) -> bool:
+    """Return True if MMDetection learns from an object: it is not ignored and has a valid mask or none at all."""
+    mask = instance.get('mask')
+    return not instance.get('ignore_flag') and (not isinstance(mask, list) or are_polygons(mask))
 
 
 def _some(

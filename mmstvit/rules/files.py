@@ -19,6 +19,7 @@ from .classes import with_class_folders
 from .facts import DatasetFacts, Facts
 from .findings import Finding, refuse
 from .headers import thin_out
+from .image_folder import ImageFolder
 from .kinds import WARNING
 
 _SAMPLE = 4  # files that are looked at
@@ -96,11 +97,12 @@ def _data_paths(reader: Mapping) -> Iterator[tuple[str, str]]:
 
 def check_missing_files(facts: Facts) -> Iterator[Finding]:
     """Refuse datasets with missing image or map files. Each folder is listed once."""
+    folder = ImageFolder('.')
     for data in facts.datasets:
         backends = [data.cfg.get('backend_args'), *(reader.backend_args for reader in find_readers(data.pipeline))]
         local = all((backend or {}).get('backend', 'local') == 'local' for backend in backends)
         for files in (data.files, data.maps) if local else ():
-            missing = _find_missing(files)
+            missing = [path for path in files if not folder.has(path) and _is_missing(path)]  # case may not matter
             if not missing or (len(missing) == len(files) and may_read_keys(data.pipeline)):
                 continue
             # Evaluation skips no file.
@@ -113,19 +115,6 @@ def check_missing_files(facts: Facts) -> Iterator[Finding]:
 def _skips_unreadable(facts: Facts, data: DatasetFacts) -> bool:
     """Return True if the config says that training goes on with other samples in place of unreadable ones."""
     return data.split == 'train' and (facts.cfg.get('data_faults') or {}).get('unreadable') == 'skip'
-
-
-def _find_missing(files: Sequence[str]) -> list[str]:
-    """Return the files that do not exist, from listings of their folders."""
-    listings: dict[str, set[str]] = {}
-    missing = []
-    for path in files:
-        folder, name = os.path.split(path)
-        if folder not in listings:
-            listings[folder] = set(os.listdir(folder or '.')) if os.path.isdir(folder or '.') else set()
-        if name not in listings[folder] and _is_missing(path):  # a file system may ignore case
-            missing.append(path)
-    return missing
 
 
 def check_unreadable(facts: Facts) -> Iterator[Finding]:

@@ -102,7 +102,7 @@ _TABLE: dict[tuple[str, str], dict[str, tuple]] = {
             f"{BOXES_ONLY}, with the metric 'bbox'."),
         'categories and classes differ': ('labels follow the order of the categories in the file, names that of '
             'metainfo.classes; a warning if only the last class has no category, in training', '',
-            (_SPLITS, 'unused category')),
+            (_SPLITS,)),
     },
     (WARNING, 'COCO'): {
         'no list of annotations': ('the file has no list annotations, like that of a test set',),

@@ -11,7 +11,7 @@ from mmengine.config import Config
 from mmstvit.datasets.json_files import paused_garbage_collection
 from mmstvit.errors import UserError, one_line
 
-from . import annotations, channels, classes, evaluation, files, heads, keys, loaders, map_labels, schedule, usable
+from . import annotations, channels, classes, evaluation, files, heads, keys, loaders, map_labels
 from .facts import DatasetFacts, Facts, gather, in_scope
 from .findings import Finding
 from .kinds import FAULT, WARNING, check_kinds
@@ -21,15 +21,15 @@ Rule = Callable[[Facts], Iterator[Finding]]
 # The order is that of the report: causes before consequences.
 RULES: tuple[Rule, ...] = (
     *(keys.check_keys, classes.check_class_strings, classes.check_class_folders, heads.check_lists),
-    *(classes.check_xml_names, usable.check_builds, annotations.check_format, annotations.check_categories),
+    *(classes.check_xml_names, annotations.check_builds, annotations.check_format, annotations.check_categories),
     *(classes.check_splits_agree, heads.check_heads, heads.check_labels, heads.check_topk),
     *(annotations.check_masks, annotations.check_mask_heads, annotations.check_boxes, annotations.check_polygons),
     *(annotations.check_mask_content, annotations.find_dropped, files.check_missing_files, files.check_unreadable),
     *(files.check_same_content, files.check_splits, channels.check_pipeline, channels.check_bits),
     *(map_labels.check_map_sizes, map_labels.check_map_labels, map_labels.check_ignore_index),
-    *(loaders.check_batch_sizes, loaders.check_slide, schedule.check_schedule),
+    *(loaders.check_batch_sizes, loaders.check_slide, loaders.check_schedule),
     *(evaluation.check_annotation_files, evaluation.check_unannotated, evaluation.check_max_per_img),
-    *(usable.check_usable, files.check_unused, files.check_verifiable),
+    *(annotations.check_usable, files.check_unused, files.check_verifiable),
 )
 
 

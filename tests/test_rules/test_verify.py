@@ -113,7 +113,7 @@ def test_warnings_of_coco_annotations(coco_data):
 
     report = run_coco(coco_data, change)
     assert kinds(report.faults) == []
-    assert kinds(report.warnings) == ['categories and classes differ', 'no annotation']
+    assert kinds(report.warnings) == ['categories and classes differ', 'no annotation', 'unused category']
     assert '1 of 3 annotations in 1 of 4 images' in report.used[0]
 
 
