@@ -103,7 +103,7 @@ def drive(root: Path) -> None:
 def imagenet(root: Path) -> None:
     for name in ('n01440764', 'n01443537'):
         photos(root, f'Data/CLS-LOC/train/{name}/{name}_{{}}.JPEG')
-        voc_files(root, f'Annotations/CLS-LOC/train/{name}/{name}_{{}}', count=1)
+        voc_files(root, f'Annotations/CLS-LOC/train/{name}/{name}_{{}}', count=3)
     photos(root, 'Data/CLS-LOC/test/ILSVRC2012_test_{}.JPEG')
 
 
@@ -277,6 +277,10 @@ FOUND = {
     'validation without classes': (
         lambda r: [class_folders(r, 'train'), photos(r, 'val/images/{}.jpg')], {'val': '0.2'}, 'ant bee', (8, 2),
     ),
+    'xBD': (
+        splits_of('%s/images/x_{}.png', '%s/targets/x_{}_target.png', 'train', 'test', 'hold'), {'val': 'hold', **AB},
+        'a b', (4, 4, 4),
+    ),
     'MVTec AD, divided anew': (mvtec, {'val': '0.25', **AB}, 'a b', (3, 1)),
     'a second test set': (
         lambda r: [photos(r, f'{split}/fig/{{}}.jpg', f'{split}/kiwi/{{}}.jpg') for split in ('Training', 'Test')]
@@ -318,12 +322,16 @@ FOUND = {
 }  # fmt: skip
 NUMBERS = {f'label/{i}.txt': '\n'.join(' '.join('01'[x > 30] for x in range(64)) for _ in range(48)) for i in range(4)}
 ROTATED = '<annotation><object><name>ship</name><robndbox><x>1</x></robndbox></object></annotation>'
+ACTION = (
+    '<annotation><object><name>person</name><action>{}</action>' + XML[XML.index('<bndbox>') : XML.index('</object>')]
+)
+ACTION += '</object></annotation>'
 HRSC = '<HRSC_Image><Img_ID>{0}</Img_ID><HRSC_Objects><mbox_cx>4.5</mbox_cx></HRSC_Objects></HRSC_Image>'
 # Layout -> how to make it, options, what the message has.
 REFUSED = {
     'Pascal VOC 2012': (voc_2012, {}, '--task instances or --task segments'),
     'Oxford pets': (oxford_pets, {}, '--task instances or --task segments'),
-    'ImageNet': (imagenet, {}, '--task instances or --task classes'),
+    'ImageNet': (imagenet, {}, '6 XML files(?s:.*)--task instances or --task classes'),
     'LEVIR': (
         lambda r: two_times(r, 'train/A', 'train/B'), AB,
         r'images in several folders: train/A/, train/B/(?s:.*)--images \S*/train/A; change detection.* not supported',
@@ -435,9 +443,45 @@ REFUSED = {
         'animal in the folder have folders in them: animal/cat, animal/dog',
     ),
     'MOT17': (
-        lambda r: [(photos(r, f'train/MOT17-{i}/img1/{{}}.jpg'), texts(r, {f'train/MOT17-{i}/gt/gt.txt': '1,1,912,4'}))
-                   for i in (2, 4)],
-        {}, 'each folder in train has gt/gt.txt, as sequences have',
+        lambda r: [(photos(r, f'{s}/MOT17-{i}/img1/{{}}.jpg'), texts(r, {f'{s}/MOT17-{i}/gt/gt.txt': '1,1,912,4'}))
+                   for s, i in (('train', 2), ('train', 4), ('val', 1))],
+        {}, r'boxes of the frames of a sequence \(MOT\), such as train/MOT17-2/gt/gt.txt(?s:.*)Write a table',
+    ),
+    'Market-1501': (
+        lambda r: [photos(r, 'bounding_box_train/0002_{}.jpg', 'bounding_box_test/0000_{}.jpg', 'query/0001_{}.jpg'),
+                   texts(r, {f'gt_query/0001_{i}.mat': 'MATLAB \0\0' for i in range(4)})],
+        {}, r'called like splits(?s:.*)4 files with the names of images, .*\(MATLAB files, such as',
+    ),
+    'Azure': (
+        lambda r: coco_with(r, lambda c: [item.update(bbox=[0.1, 0.2, 0.3, 0.4]) for item in c['annotations']]), {},
+        r'All 10 boxes of .* are between 0 and 1, .*: fractions of the image. COCO has pixels',
+    ),
+    'CVPPP': (
+        lambda r: [numbered_objects(r), [(r / f'masks/{i}.png').rename(r / f'images/{i}_label.png') for i in range(6)],
+                   [write(r / f'images/{i}_fg.png', np.full((48, 64), i % 2, np.uint8)) for i in range(6)]],
+        {'map_suffix': '_label.png'}, r'clear:\n  [^\n]*0.jpg[^\n]*\n [^\n]* seem to number objects, [^\n]*\n For',
+    ),
+    'SYNTHIA': (
+        lambda r: [photos(r, 'RGB/{}.png'), [(r / 'LABELS').mkdir()],
+                   [write(r / f'LABELS/{i}.png', np.full((48, 64, 3), (0, i, 3), np.uint16)) for i in range(4)]],
+        {'classes': ['void', 'sky']}, r'have 3 channels of 16 bits, with the values 3 to 3, \d to \d, 0 to 0',
+    ),
+    'names of values that do not occur': (
+        lambda r: pairs(r, 'images/{}.jpg', 'masks/{}.png'), {'classes': ['7=a', '8=b']}, 'None of the classes occurs',
+    ),
+    'DeepFashion2': (
+        lambda r: [photos(r, 'image/{}.jpg'), [dump(r / f'annos/{i}.json', {'item1': {'bounding_box': [1, 2, 3, 4]},
+                                                                            'pair_id': i}) for i in range(4)]],
+        {}, '4 files with the names of images, .*0.json has the keys item1, pair_id, bounding_box, and begins',
+    ),
+    'Stanford 40': (
+        lambda r: [photos(r, 'JPEGImages/{}.jpg'),
+                   texts(r, {f'XML/{i}.xml': ACTION.format(('running', 'cooking')[i % 2]) for i in range(4)})],
+        {}, r'all objects are called person, .*<action> cooking, <action> running(?s:.*)--task instances',
+    ),
+    'xBD': (
+        splits_of('%s/images/x_{}.png', '%s/targets/x_{}_target.png', 'train', 'test', 'hold'), AB,
+        'hold/images/x_20.png belongs to no split, .* If it is for validation: --val .*data/hold',
     ),
     'parts of the data': (
         lambda r: photos(r, 'images_part_1/{}.jpg', 'images_part_2/{}.jpg'), {},
@@ -515,6 +559,8 @@ def make(folder: Path, build: Build, options: dict) -> object:
     build(folder / 'data')
     before = {path: path.stat().st_mtime_ns for path in (folder / 'data').rglob('*')}
     places = {key: folder / 'data' / options[key] for key in ('maps', 'images') if key in options}
+    if (folder / 'data' / options.get('val', '')).is_dir() and 'val' in options:
+        places['val'] = str(folder / 'data' / options['val'])
     made = new_config(Options(data=folder / 'data', out=folder / 'mine.py', **{**options, **places}))
     made.write()
     assert {path: path.stat().st_mtime_ns for path in (folder / 'data').rglob('*')} == before

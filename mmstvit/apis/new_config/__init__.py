@@ -112,7 +112,7 @@ def new_config(options: Options) -> NewConfig:
     ]
     text = write_config(data, model, plan, f'{path.parent.as_posix().rstrip("/")}/{path.stem}_')
     _read_back(text, data)
-    return NewConfig(path, text, data, model, plan, [*map(one_line, notes)])
+    return NewConfig(path, text, data, model, plan, [*dict.fromkeys(map(one_line, notes))])
 
 
 def _read_back(text: str, data: Data) -> None:

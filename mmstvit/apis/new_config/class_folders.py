@@ -67,7 +67,7 @@ def look_for_class_folders(folder: Folder, options: Options) -> Evidence:
             'Move them, or leave them out with --skip-stray.',
         )
     for top in (top for top in several if tops[top] in (ALL, 'train')):
-        for find in (_find_masks, _find_other_names, _find_same_files, _find_inner_folders):
+        for find in (_find_masks, _find_other_names, _find_inner_folders):
             if reason := find(rest, top, names[top]):
                 evidence.add_against(reason)
     evidence.found = ClassFolders(tops, evidence.images, maps, strays)
@@ -98,15 +98,6 @@ def _find_other_names(folder: Folder, top: str, names: list[str]) -> str:
     splits = {split_of_folder(name): name for name in names}
     splits.pop(ALL, None)  # one alone may be a class: "train" of vehicles
     return f'{" and ".join(sorted(splits.values()))} are called like splits' if len(splits) > 1 else ''
-
-
-def _find_same_files(folder: Folder, top: str, names: list[str]) -> str:
-    """Name files, not images, that each folder has, as sequences of a video have; empty if there are none."""
-    shared = set.intersection(*({*folder.others_below(join(top, name))} for name in names))
-    if not shared:
-        return ''
-    listed = first_names(sorted(shared), 3)
-    return f'each folder in {_say(top)} has {listed}, as sequences have: docs/own_data.md, "Tables", for their boxes'
 
 
 def _find_inner_folders(folder: Folder, top: str, names: list[str]) -> str:
@@ -161,7 +152,7 @@ def read_class_folders(found: ClassFolders, folder: Folder, options: Options) ->
     Raises:
         DataError: The splits are ambiguous, or have other classes.
     """
-    notes = [f'a folder per class in {folder.root / top}' for top in found.tops]
+    notes = [f'a folder per class in {folder.root / top}' for top in found.tops if folder.subfolders(top)]
     notes += folder.unused([*found.tops])
     for what, paths in (('label maps beside images', found.maps), ('images beside the folders', found.strays)):
         if paths:

@@ -10,12 +10,13 @@ from mmstvit.datasets import importers
 from mmstvit.datasets.importers import ImageAnnotations, YoloLabels
 from mmstvit.errors import DataError
 from mmstvit.fileio import IMAGE_SUFFIXES
+from mmstvit.rules.headers import thin_out
 
 from .class_names import choose_names, parse_names, read_text
 from .evidence import Evidence
 from .folder import Folder, join, relative
 from .instances import Part, describe_instances, describe_missing, drop_unannotated
-from .options import Data, Options
+from .options import Data, Options, first_names
 from .splits import Parts, divide
 
 _SAMPLE = 30  # files that are looked at
@@ -174,16 +175,23 @@ def look_for_labelme(folder: Folder, options: Options) -> Evidence:
 def _look(
     folder: Folder, suffix: str, read: Callable[[Path], ImageAnnotations | None], name: str, background: bool
 ) -> Evidence:
-    evidence, good = Evidence(), []
+    evidence, good = Evidence(), {}
     files = list(folder.with_suffix(suffix))
-    for file in files[:_SAMPLE]:
+    for file in thin_out(files, _SAMPLE):
         try:
-            if read(folder.root / file) is not None:
-                good.append(file)
+            if (content := read(folder.root / file)) is not None:
+                good[file] = content
         except DataError as error:
             evidence.add_against(error.problem, error.remedy)
+    labels = {item.label for content in good.values() for item in content.objects}
+    words = {reason for content in good.values() for reason in content.unused if reason.startswith('<')}
+    if len(labels) == 1 and len(words) > 1:
+        evidence.add_against(
+            f'all objects are called {labels.pop()}, but they differ in {first_names(sorted(words), 4)}, which is not '
+            'read; if these are the classes, write a table (docs/own_data.md)'
+        )
     if good:
-        evidence.add_for(f'{len(files)} {name} such as {good[0]}')
+        evidence.add_for(f'{len(files)} {name} such as {next(iter(good))}')
         evidence.found = AnnotationFiles(name, read, dict.fromkeys(files), background)
         evidence.used, evidence.coverage = {*files}, len(files) / max(1, len(folder.images))
     return evidence

@@ -155,6 +155,7 @@ def describe_instances(parts: dict[str, Part], notes: list[str], folder: Folder,
     Raises:
         DataError: See :func:`read_coco`.
     """
+    _refuse_fractions(parts)
     notes += _repair(parts, options)
     for split, part in parts.items():
         notes += _leave_out_missing(split, part, options)
@@ -166,6 +167,8 @@ def describe_instances(parts: dict[str, Part], notes: list[str], folder: Folder,
     notes += _align_categories(parts, classes)
     with_mask = _find_masks(parts, options)
     objects = {split: Counter(a['image_id'] for a in part.content['annotations']) for split, part in parts.items()}
+    if not objects['train']:
+        raise DataError(f'{parts["train"]} has no objects to train on{" after the repairs" if options.fix else ""}.')
     most = max((max(counts.values(), default=0) for counts in objects.values()), default=0)
     names = {category['id']: category['name'] for category in parts['train'].content['categories']}
     by_class = Counter(names[a['category_id']] for a in parts['train'].content['annotations'])
@@ -282,6 +285,20 @@ def _top(image: str, name: str) -> str:
     """Return the folder from which a name leads to an image; of a name with other folders, that of the image."""
     same = f'/{image}'.endswith(f'/{name}')
     return image[: -len(name)].rstrip('/') if same else image.rpartition('/')[0]
+
+
+def _refuse_fractions(parts: Mapping[str, Part]) -> None:
+    """Refuse boxes in fractions of the image, as some exporters write them; raises DataError."""
+    for part in parts.values():
+        boxes = [item.get('bbox') for item in part.content['annotations'] if isinstance(item, dict)]
+        boxes = [
+            box for box in boxes if isinstance(box, list) and box and all(isinstance(x, (int, float)) for x in box)
+        ]
+        if boxes and any(map(any, boxes)) and all(max(box) <= 1 for box in boxes):
+            raise DataError(
+                f'All {len(boxes)} boxes of {part} are between 0 and 1, such as {boxes[0]}: fractions of the image.',
+                'COCO has pixels: export absolute coordinates, or multiply by width and height of the image.',
+            )
 
 
 def _repair(parts: Mapping[str, Part], options: Options) -> list[str]:

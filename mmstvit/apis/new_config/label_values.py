@@ -12,7 +12,7 @@ from mmengine.utils import track_iter_progress
 
 from mmstvit.datasets.images import MAP_READER, UnreadableError
 from mmstvit.errors import DataError
-from mmstvit.rules.headers import thin_out
+from mmstvit.rules.headers import read_headers, thin_out
 
 from .class_names import Color, Entry
 
@@ -120,6 +120,7 @@ def read_values(paths: Sequence[Path]) -> Values:
     read = thin_out(paths, _MOST_MAPS)
     result = Values(maps=len(read), total=len(paths))
     counts, flats = Counter(), set()
+    _refuse_16_bits(read[0])
     for path in track_iter_progress(read, file=sys.stderr) if len(read) > 50 else read:
         labels, flat = _read(path)
         flats.add(flat)
@@ -151,6 +152,18 @@ def read_values(paths: Sequence[Path]) -> Values:
         counts = Counter({color[0] if gray else color: counts[code] for code, color in colors.items()})
     result.pixels = counts
     return result
+
+
+def _refuse_16_bits(path: Path) -> None:
+    """Refuse a map of several channels with 16 bits, of which pipelines read the upper 8; raises DataError."""
+    header = next(read_headers([dict(img_path=str(path))]), None)
+    if header is not None and header.bits == 16 and header.mode in ('RGB', 'RGBA', '?'):
+        array = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)[..., ::-1]
+        ranges = ', '.join(f'{array[..., i].min()} to {array[..., i].max()}' for i in range(array.shape[2]))
+        raise DataError(
+            f'The label maps such as {path} have {array.shape[2]} channels of 16 bits, with the values {ranges}.',
+            'Save the channel of the classes as a gray PNG file of 8 bits.',
+        )
 
 
 def _odd_share(counts: Counter, flats: set[bool]) -> float:
@@ -187,6 +200,10 @@ def make_table(values: Values, entries: Sequence[Entry], ignore: Sequence[Value]
     voids = {value for value, name in named.items() if Entry(name).is_void} | set(ignore)
     if 0 not in named and min((v for v in named if isinstance(v, int)), default=0) == 1:
         voids.add(0)  # as ADE20K has it
+    if present and not {*present} & {*named} - voids:
+        raise DataError(
+            f'None of the classes occurs in the label maps, which have the values {values.describe()}.', _NAME_THEM
+        )
     if unnamed := [value for value in present if value not in {*named, *voids, IGNORED}]:
         raise DataError(f'The label maps have values without a name: {values.describe(unnamed)}.', _NAME_THEM)
     classes = {value: name for value, name in named.items() if value not in voids}

@@ -64,6 +64,9 @@ def find_pairs(
     candidates = [both for both in _candidates(folder) if len({split_of_folder(top) for top in both} - {ALL}) < 2]
     found = [pairs for both in candidates for pairs in _pair(folder, *both, map_suffix)]
     accepted = [pairs for pairs in found if _is_accepted(folder, pairs)]
+    photos = [pairs for pairs in accepted if _has_photos(folder, pairs)]
+    of_photos = {path for pairs in photos for path in pairs.files.values()}  # other maps of an image are no images
+    accepted = [pairs for pairs in accepted if pairs in photos or of_photos.isdisjoint(pairs.files.values())]
     tops = {pairs.maps for pairs in accepted if pairs.images != pairs.maps}  # predictions beside maps are no images
     accepted = [pairs for pairs in accepted if pairs.images not in tops or pairs.images == pairs.maps]
     result = _keep_nearest(_keep_nearest(accepted, 'maps'), 'images')
@@ -216,6 +219,12 @@ def _is_accepted(folder: Folder, pairs: Pairs) -> bool:
     if hinted and any(label.values <= MANY_VALUES or not label.colored for _, label in looks):
         return same or maps > len(looks) / 2
     return maps == len(looks) and images and same
+
+
+def _has_photos(folder: Folder, pairs: Pairs) -> bool:
+    """Return True if an image, of which some are looked at, does not look like a label map."""
+    looks = (look_at(folder.root / path) for path in thin_out([*pairs.files], _SAMPLE))
+    return any(look is None or not look.is_map for look in looks)
 
 
 def _is_named_map(images: str, maps: str, example: tuple[str, str]) -> bool:

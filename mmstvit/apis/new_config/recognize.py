@@ -153,7 +153,7 @@ def _decide(seen: Seen, others: Evidence, folder: Folder, options: Options) -> L
         raise DataError(f'{options.data} has several kinds of data:\n{listed}\n', f'Choose: {choice}.')
     others_found = any(seen[kind].found for kind in seen if kind is not CLASS_FOLDERS)
     kinds = [kind for kind in seen if seen[kind].against and (kind is not CLASS_FOLDERS or not others_found)]
-    doubtful = [(kind.name, seen[kind]) for kind in kinds]
+    doubtful = [(kind.name, seen[kind]) for kind in [k for k in kinds if seen[k].found and seen[k].refused] or kinds]
     doubtful += [('another format', others)] if others.against else []
     if not doubtful:
         expected = '; '.join(kind.name for kind in seen)
@@ -171,7 +171,12 @@ def _decide(seen: Seen, others: Evidence, folder: Folder, options: Options) -> L
     refused = any(evidence.refused for evidence in seen.values())
     if len(found) == 1 and options.task is None and not seen[found[0]].remedies and not refused:
         first = f' ({", ".join(sorted({*seen[found[0]].images.values()})[:4])})' if seen[found[0]].images else ''
-        remedies.append(f'If it is {found[0].name}{first}: --task {found[0].task}.')
+        other = (
+            ''
+            if remedies
+            else ' Otherwise sort the images into one folder per class, or write a table: docs/own_data.md.'
+        )
+        remedies.append(f'If it is {found[0].name}{first}: --task {found[0].task}.{other}')
     raise DataError(
         f'{options.data} is not clear:\n' + '\n'.join(dict.fromkeys(lines)) + '\n',
         ' '.join(dict.fromkeys(remedies)) or 'See docs/own_data.md.',

@@ -83,9 +83,10 @@ def _explain_choice(folder: Folder, choices: Sequence[Pairs]) -> tuple[str, str]
             f'Choose one: --images {shlex.quote(str(folder.root / images[0]))}; change detection, which compares two '
             'images, is not supported.',
         )
+    first = min(maps, key=lambda top: not has_map_word(top))
     return (
         f'images have label maps in several folders: {", ".join(f"{top}/" for top in maps)}',
-        f'Choose one: --maps {shlex.quote(str(folder.root / maps[0]))}; {join_them}',
+        f'Choose one: --maps {shlex.quote(str(folder.root / first))}; {join_them}',
     )
 
 
@@ -129,7 +130,7 @@ def read_label_maps(found: Sequence[Pairs], folder: Folder, options: Options) ->
         notes.append(f'and in {len(found) - _SHOWN} more folders, {len(map_of)} pairs in all')
     notes += folder.unused([top for pairs in found for top in (pairs.images, pairs.maps)])
     if alone := _count_alone(found, folder):
-        notes.append(f'left out: {alone} images without a label map')
+        notes.append(f'left out: {alone} files in the folders of images without a label map')
     parts, lines = divide(map_of, folder, options)
     values = read_values([folder.root / map_of[image] for part in parts.values() for image in part])
     entries, source = (

@@ -34,6 +34,7 @@ _BY_TEXT = (
      'Use the annotations of instances (instances_*.json), or label maps.'),
     ('.json', r'"caption"', 'captions of COCO', 'Use the annotations of instances (instances_*.json).'),
     ('.xml', r'<annotations(?s:.*)<(meta|image|track)\b', 'XML of CVAT', 'Export from CVAT in the format "COCO 1.0".'),
+    ('gt/gt.txt', r'\A\d+,', 'boxes of the frames of a sequence (MOT)', _CONVERT),
     ('.txt', r'\A[A-Za-z]\S*( -?[\d.]+){14,15}\s*$', 'labels of KITTI', _CONVERT),
 )  # fmt: skip
 # Formats that cannot be looked into: evidence only if nothing else is found.

@@ -1,6 +1,7 @@
 """XML files of Pascal VOC: a file per image, with the boxes of its objects."""
 
 import math
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -10,6 +11,9 @@ from mmstvit.errors import DataError
 from mmstvit.fileio import read_file
 
 from .coco_table import ImageAnnotations, ImportedObject, parsing
+
+# Elements of an object in VOC's own files; those of other files, such as <action>, may have its class.
+_KNOWN = ('name', 'pose', 'truncated', 'occluded', 'difficult', 'bndbox', 'part')
 
 
 def read_voc(path: Path) -> ImageAnnotations | None:
@@ -26,7 +30,7 @@ def read_voc(path: Path) -> ImageAnnotations | None:
         root = fromstring(read_file(path))
     if root.tag != 'annotation':
         return None
-    objects = []
+    objects, unused = [], Counter()
     for number, node in enumerate(root.findall('object'), 1):
         name, box = (node.findtext('name') or '').strip(), node.find('bndbox')
         if box is None and node.find('robndbox') is not None:
@@ -46,5 +50,7 @@ def read_voc(path: Path) -> ImageAnnotations | None:
             raise DataError(f'{path}: object {number} has no name.', 'Correct the file.')
         difficult = (node.findtext('difficult') or '0').strip() in ('1', 'true', 'True')
         objects.append(ImportedObject(name, [left, top, right - left, bottom - top], crowd=difficult))
-    ignored = Counter({'difficult: ignored in training and evaluation': sum(item.crowd for item in objects)})
-    return ImageAnnotations(objects, (root.findtext('filename') or '').strip(), unused=+ignored)
+        unused['difficult: ignored in training and evaluation'] += difficult
+        words = ((child.tag, (child.text or '').strip()) for child in node if child.tag not in _KNOWN)
+        unused.update(f'<{tag}> {text}' for tag, text in words if re.search(r'[^\W\d_]', text))
+    return ImageAnnotations(objects, (root.findtext('filename') or '').strip(), unused=+unused)
