@@ -46,6 +46,7 @@ def test_a_wheel_holds_every_config_and_tool(wheel):
     assert {
         'mmstvit/.mim/model-index.yml',
         'mmstvit/py.typed',
+        'mmstvit/apis/new_config/templates/config.py.in',
         'mmstvit/app/page.css',
         'mmstvit/app/page.html',
         'mmstvit/app/page.js',

@@ -1,6 +1,7 @@
-"""The text of a new config."""
+"""The text of a new config: templates, and what the data and the model put into them."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from mmstvit.drawing import class_colors
 
@@ -9,73 +10,11 @@ from .models import Model
 from .options import NEXT_TO_CONFIG, Data
 from .plan import Plan
 
+_TEMPLATES = Path(__file__).parent / 'templates'
 # Is nano -> objects per image, and proposals, of the base configs.
 _LIMITS = {True: (20, 50), False: (100, 1000)}
 _DATASETS = {'instances': 'CocoDataset', 'segments': 'BaseSegDataset', 'classes': 'CustomDataset'}
-_INSTANCE_PIPELINES = """
-train_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='LoadAnnotations', {annotations}),
-    dict(type='Resize', scale=scale, keep_ratio=True),
-    dict(type='RandomFlip', prob=0.5),
-    dict(type='PhotoMetricDistortion'),
-    dict(type='PackDetInputs'),
-]
-test_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='Resize', scale=scale, keep_ratio=True),
-    dict(type='LoadAnnotations', {annotations}),
-    dict(type='PackDetInputs', meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')),
-]
-"""
-_SEGMENT_PIPELINES = """
-train_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='LoadAnnotations'),
-    dict(type='RandomResize', scale=scale, ratio_range=(0.75, 1.5), keep_ratio=True),
-    dict(type='RandomCrop', crop_size=crop_size, cat_max_ratio=0.75),
-    dict(type='RandomFlip', prob=0.5),
-    dict(type='PhotoMetricDistortion'),
-    dict(type='PackSegInputs'),
-]
-test_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='Resize', scale=scale, keep_ratio=True),
-    # After Resize: predictions are evaluated at the original size of the image.
-    dict(type='LoadAnnotations'),
-    dict(type='PackSegInputs'),
-]
-tta_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(
-        type='TestTimeAug',
-        transforms=[
-            [
-                dict(type='Resize', scale=(int(scale[0] * ratio), int(scale[1] * ratio)), keep_ratio=True)
-                for ratio in (0.75, 1.0, 1.25)
-            ],
-            [dict(type='RandomFlip', prob=0.0), dict(type='RandomFlip', prob=1.0, direction='horizontal')],
-            [dict(type='LoadAnnotations')],
-            [dict(type='PackSegInputs')],
-        ],
-    ),
-]
-"""
-_CLASS_PIPELINES = """
-train_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='RandomResizedCrop', scale=side, crop_ratio_range=(0.4, 1.0), backend='pillow', interpolation='bicubic'),
-    dict(type='RandomFlip', prob=0.5, direction='horizontal'),
-    dict(type='ColorJitter', brightness=0.4, contrast=0.4, saturation=0.4),
-    dict(type='PackInputs'),
-]
-test_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='ResizeEdge', scale=side * 8 // 7, edge='short', backend='pillow', interpolation='bicubic'),
-    dict(type='CenterCrop', crop_size=side),
-    dict(type='PackInputs'),
-]
-"""
+_VISUALIZERS = {'instances': 'DetLocalVisualizer', 'segments': 'SegLocalVisualizer', 'classes': 'UniversalVisualizer'}
 
 
 def write_config(data: Data, model: Model, plan: Plan, beside: str) -> str:
@@ -87,54 +26,53 @@ def write_config(data: Data, model: Model, plan: Plan, beside: str) -> str:
         plan: The numbers.
         beside: What the names of files beside the config begin with.
     """
-    blocks = [
-        _write_head(data, model),
-        *_write_data(data, model),
-        _write_pipelines(data, model, plan),
-        *_write_loaders(data, model, plan, beside),
-        *_write_model(data, model, plan),
-        *_write_schedule(data, model, plan),
-    ]
-    return '\n\n'.join(block.strip('\n') for block in blocks) + '\n'
-
-
-def _write_head(data: Data, model: Model) -> str:
-    return (
-        '# Written by tools/new_config.py\n'
-        f'# {model.name}: what is not here is inherited.\n'
-        f"_base_ = __import__('mmstvit') and 'mmstvit::{model.base}'"
+    by_epoch = data.task != 'segments'
+    crop = min(plan.scale) // 32 * 32
+    pipelines = _read_template(data.task).format(
+        median='×'.join(map(str, plan.median_size)),
+        scale=plan.scale,
+        side=plan.scale[0],
+        crop=(crop, crop),
+        annotations='with_bbox=True' if model.family == 'faster-rcnn' else 'with_bbox=True, with_mask=True',
+    )
+    return _read_template('config').format(
+        model=model.name,
+        base=model.base,
+        names='\n'.join(_write_names(data)),
+        num_classes=len(data.classes),
+        pipelines=pipelines.strip(),
+        batch_size=plan.batch_size,
+        num_workers=plan.num_workers,
+        loaders='\n\n'.join(_write_loaders(data, model, plan, beside)),
+        heads='\n\n'.join(_write_model(data, model, plan)),
+        run=f'{plan.epochs} epochs of {plan.epoch_length} iterations, for {data.counts["train"]} images: '
+        f'{plan.iterations} in all.',
+        length='max_epochs' if by_epoch else 'max_iters',
+        count=plan.epochs if by_epoch else plan.iterations,
+        interval=plan.interval * (1 if by_epoch else plan.epoch_length),
+        lr=model.recipe.lr,
+        base_batch=model.recipe.base_batch,
+        warmup=plan.warmup,
+        by_epoch=by_epoch,
+        log_interval=plan.log_interval,
+        metric=metric_name(data, model),
+        visualizer=_VISUALIZERS[data.task],
     )
 
 
-def _write_data(data: Data, model: Model) -> Iterator[str]:
-    classes = list(data.classes) if data.task == 'classes' else tuple(data.classes)
-    lines = [
-        assign('data_root', f'{data.root.as_posix().rstrip("/")}/'),
-        assign('classes', classes, data.comment),
-    ]
+def _read_template(name: str) -> str:
+    return (_TEMPLATES / f'{name}.py.in').read_text(encoding='utf-8')
+
+
+def _write_names(data: Data) -> Iterator[str]:
+    yield assign('data_root', f'{data.root.as_posix().rstrip("/")}/')
+    yield assign('classes', list(data.classes) if data.task == 'classes' else tuple(data.classes), data.comment)
     if data.task != 'classes':
-        lines += [
-            assign('palette', data.palette or class_colors(data.classes)),
-            'metainfo = dict(classes=classes, palette=palette)',
-        ]
-    lines.append(f'num_classes = {len(data.classes)}')
-    yield '\n'.join(lines)
-
-
-def _write_pipelines(data: Data, model: Model, plan: Plan) -> str:
-    median = '×'.join(map(str, plan.median_size))
-    if data.task == 'classes':
-        return f'# The median image is {median}.\nside = {plan.scale[0]}\n{_CLASS_PIPELINES.strip()}'
-    head = f'# Images are fitted into this size; the median image is {median}.\nscale = {plan.scale}'
-    if data.task == 'segments':
-        side = min(plan.scale) // 32 * 32
-        return f'{head}\ncrop_size = {(side, side)}\n{_SEGMENT_PIPELINES.strip()}'
-    boxes = 'with_bbox=True' if model.family == 'faster-rcnn' else 'with_bbox=True, with_mask=True'
-    return f'{head}\n{_INSTANCE_PIPELINES.strip().format(annotations=boxes)}'
+        yield assign('palette', data.palette or class_colors(data.classes))
+        yield 'metainfo = dict(classes=classes, palette=palette)'
 
 
 def _write_loaders(data: Data, model: Model, plan: Plan, beside: str) -> Iterator[str]:
-    yield f'batch_size = {plan.batch_size}\nnum_workers = {plan.num_workers}'
     for split in data.datasets:
         loader = dict(
             batch_size=Code('batch_size'), num_workers=Code('num_workers'), persistent_workers=Code('num_workers > 0')
@@ -232,48 +170,6 @@ def _limits(most: int, base: int, proposals: int) -> dict:
         limits['test_cfg'] = dict(rpn=rpn, **limits['test_cfg'])
         limits['train_cfg'] = dict(rpn_proposal=rpn)
     return limits
-
-
-def _write_schedule(data: Data, model: Model, plan: Plan) -> Iterator[str]:
-    recipe = model.recipe
-    run = f'{plan.epochs} epochs of {plan.epoch_length} iterations, for {data.counts["train"]} images'
-    start = dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=plan.warmup)
-    cosine = dict(type='CosineAnnealingLR', eta_min_ratio=0.01, begin=0)
-    if data.task == 'segments':
-        length, interval = Code('max_iters'), plan.interval * plan.epoch_length
-        yield _lines(
-            assign('max_iters', plan.iterations, f'{run}.'),
-            assign('train_cfg', dict(max_iters=length, val_interval=interval)),
-        )
-        cosine |= dict(end=length, T_max=length, by_epoch=False)
-    else:
-        length, interval = Code('max_epochs'), plan.interval
-        yield _lines(
-            assign('max_epochs', plan.epochs, f'{run}: {plan.iterations} in all.'),
-            assign('train_cfg', dict(max_epochs=length, val_interval=interval)),
-        )
-        cosine |= dict(end=length, T_max=length, by_epoch=True, convert_to_iter_based=True)
-    rate = Code(f'{recipe.lr} * (batch_size / {recipe.base_batch}) ** 0.5')
-    comment = (
-        f'{recipe.lr} for {recipe.base_batch} images in the base config; AdamW follows the square root of the batch.'
-    )
-    yield _lines(
-        assign('optim_wrapper', dict(optimizer=dict(lr=rate)), comment),
-        assign('param_scheduler', [start, cosine]),
-        'auto_scale_lr = dict(enable=False, base_batch_size=batch_size)',
-    )
-    hooks = dict(
-        logger=dict(interval=plan.log_interval),
-        checkpoint=dict(interval=interval, max_keep_ckpts=1, save_best=metric_name(data, model), rule='greater'),
-    )
-    kind = {'instances': 'DetLocalVisualizer', 'segments': 'SegLocalVisualizer', 'classes': 'UniversalVisualizer'}
-    backends = [dict(type='LocalVisBackend')]
-    visualizer = dict(_delete_=True, type=kind[data.task], vis_backends=Code('vis_backends'), name='visualizer')
-    yield _lines(assign('default_hooks', hooks), assign('vis_backends', backends), assign('visualizer', visualizer))
-
-
-def _lines(*lines: str) -> str:
-    return '\n'.join(lines)
 
 
 def metric_name(data: Data, model: Model) -> str:
