@@ -13,7 +13,6 @@ from mmstvit.datasets.splitting import split_content
 from mmstvit.errors import DataError
 from mmstvit.fileio import open_file
 from mmstvit.rules.coco_format import find_defects, repair
-from mmstvit.rules.findings import Finding
 from mmstvit.rules.image_folder import ImageFolder
 from mmstvit.rules.kinds import FAULT
 
@@ -46,6 +45,10 @@ class Part:
 
     def __str__(self) -> str:
         return str(self.file)
+
+    def replace(self, **lists: Sequence) -> None:
+        """Replace lists of the content."""
+        self.content, self.changed = {**self.content, **lists}, True
 
     def path(self, image: Mapping) -> Path:
         """Return the path of an image."""
@@ -135,7 +138,7 @@ def _complete_names(part: Part) -> list[str]:
     images = part.content['images']
     if images and all(isinstance(i, dict) and 'file_name' not in i and i.get('coco_url') for i in images):
         named = [{**image, 'file_name': '/'.join(image['coco_url'].split('/')[-2:])} for image in images]
-        part.content, part.changed = {**part.content, 'images': named}, True
+        part.replace(images=named)
         lines.append('names of images: the last two parts of coco_url, as in LVIS')
     first = next(iter(part.content['annotations']), None)
     if isinstance(first, dict) and 'keypoints' in first:
@@ -174,11 +177,8 @@ def describe_instances(parts: dict[str, Part], notes: list[str], folder: Folder,
     by_class = Counter(names[a['category_id']] for a in parts['train'].content['annotations'])
     for split, counts in objects.items():
         total = len(parts[split].content['images'])
-        empty = total - len(counts)
-        notes.append(
-            f'{split}: {sum(counts.values())} objects in {total} images'
-            + (f', {empty} of which have no object' if empty else '')
-        )
+        empty = f', {total - len(counts)} of which have no object' if total > len(counts) else ''
+        notes.append(f'{split}: {counts.total()} objects in {total} images{empty}')
     notes.append('objects in train: ' + first_names([f'{by_class[name]} {name}' for name in classes]))
     return Data(
         task='instances',
@@ -277,7 +277,7 @@ def _find_images(part: Part, folder: Folder, options: Options) -> tuple[Path, li
     if len(tops) == 1 or not whole:
         return tree.root / top, []
     named = [{**image, 'file_name': path} for image, path in zip(images, found, strict=True)]
-    part.content, part.changed = {**part.content, 'images': named}, True
+    part.replace(images=named)
     return tree.root, [f'images of {part.file.name} are in {len(tops)} folders: {first_names(sorted(tops), 3)}']
 
 
@@ -307,19 +307,15 @@ def _repair(parts: Mapping[str, Part], options: Options) -> list[str]:
     for split, part in parts.items():
         if options.fix:
             part.content, changes = repair(part.content, part.images)
-            part.changed = bool(changes)
+            part.changed |= bool(changes)
             lines += [f'repaired in {split}: {change}' for change in changes]
         findings = find_defects(part.content, part.images, evaluated=split != 'train' or 'val' not in parts)
-        _refuse(part, [finding for finding in findings if finding.severity == FAULT], options)
+        if faults := [finding for finding in findings if finding.severity == FAULT]:
+            known = [f'  {fault.message} {"" if "--fix" in fault.remedy else fault.remedy}' for fault in faults]
+            remedy = 'Correct the file.' if options.fix else 'Correct the file, or repair a copy of it with --fix.'
+            raise DataError('\n'.join([f'{part.file} has defects:', *known, '']), remedy)
         lines += [f'warning: {split}: {finding.message} {finding.remedy}' for finding in findings]
     return lines
-
-
-def _refuse(part: Part, faults: Sequence[Finding], options: Options) -> None:
-    if faults:
-        problems = '\n'.join(f'  {fault.message} {"" if "--fix" in fault.remedy else fault.remedy}' for fault in faults)
-        remedy = 'Correct the file.' if options.fix else 'Correct the file, or repair a copy of it with --fix.'
-        raise DataError(f'{part.file} has defects:\n{problems}\n', remedy)
 
 
 def _leave_out_missing(split: str, part: Part, options: Options) -> list[str]:
@@ -330,12 +326,10 @@ def _leave_out_missing(split: str, part: Part, options: Options) -> list[str]:
     if not lost:
         return []
     lines = describe_missing([*lost.values()], len(images), f'images of {part.file}', part.images, options)
-    part.changed = True
-    part.content = {
-        **part.content,
-        'images': [image for image in images if image['id'] not in lost],
-        'annotations': [entry for entry in part.content['annotations'] if entry['image_id'] not in lost],
-    }
+    part.replace(
+        images=[image for image in images if image['id'] not in lost],
+        annotations=[entry for entry in part.content['annotations'] if entry['image_id'] not in lost],
+    )
     return [f'{split}: {line}' for line in lines]
 
 
@@ -392,7 +386,7 @@ def _align_categories(parts: Mapping[str, Part], classes: Sequence[str]) -> list
             continue
         free = max((category['id'] for category in categories.values()), default=0)
         aligned = [categories.get(name) or dict(id=free + i, name=name) for i, name in enumerate(classes, 1)]
-        part.content, part.changed = {**part.content, 'categories': aligned}, True
+        part.replace(categories=aligned)
         lines.append(f'{split}: categories {", ".join(categories)} → {", ".join(classes)}, as in train, in a copy')
     return lines
 
@@ -401,11 +395,8 @@ def _split(parts: Mapping[str, Part], options: Options) -> tuple[dict[str, Part]
     """Take images for validation out of those for training."""
     train = parts['train']
     *contents, split = split_content(train.content, train.images, options.val_fraction)
-    both = {
-        name: Part(train.file, content, train.images, changed=True)
-        for name, content in zip(('train', 'val'), contents, strict=True)
-    }
-    return {**parts, **both}, split.describe()
+    both = (Part(train.file, content, train.images, changed=True) for content in contents)
+    return {**parts, **dict(zip(('train', 'val'), both, strict=True))}, split.describe()
 
 
 def _find_masks(parts: Mapping[str, Part], options: Options) -> bool:
