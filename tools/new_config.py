@@ -64,13 +64,13 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Make the config, print what was found and the next commands."""
     args = parse_args()
-    dry_run = vars(args).pop('dry_run')
+    dry_run, force = (vars(args).pop(name) for name in ('dry_run', 'force'))
     with user_errors():
         from mmstvit.apis.new_config import Options, new_config
 
         config = new_config(Options(**vars(args)))
         if not dry_run:
-            config.write(args.force)
+            config.write(force)
         print('\n'.join(config.notes))
         if dry_run:
             print(f'\n{config.text}')

@@ -52,7 +52,7 @@ def look_for_class_folders(folder: Folder, options: Options) -> Evidence:
     }
     for top, split in tops.items():
         if top in several:
-            evidence.add_for(f'{len(names[top])} folders of images in {_say(top)}: {first_names(names[top], 4)}')
+            evidence.reasons.append(f'{len(names[top])} folders of images in {_say(top)}: {first_names(names[top], 4)}')
         elif split != 'test':
             first = join(top, next(iter(rest.below(top)), 'no images'))
             evidence.add_against(

@@ -61,7 +61,7 @@ def look_for_yolo(folder: Folder, options: Options) -> Evidence:
     good = next(file for file in sample if file not in bad)
     if bad:
         evidence.add_against(f'{bad[0]} is not a file of labels of YOLO, but {good} is', 'Correct or remove the file.')
-    evidence.add_for(f'{len(files)} of {len(folder.images)} images have a file of labels such as {good}')
+    evidence.reasons.append(f'{len(files)} of {len(folder.images)} images have a file of labels such as {good}')
     if importers.are_in_pixels(folder.root / file for file in files):
         evidence.refuse(
             f'all lines of all files are in pixels, such as in {good}; YOLO has fractions of the image (0 to 1)',
@@ -105,7 +105,7 @@ def _find_yaml(folder: Folder, evidence: Evidence) -> tuple[str, YoloLabels | No
                 evidence.add_against(error.problem, error.remedy)
                 continue
             if described is not None:
-                evidence.add_for(f'{path} has {len(described.names)} names of classes')
+                evidence.reasons.append(f'{path} has {len(described.names)} names of classes')
                 return path, described
     return '', None
 
@@ -191,7 +191,7 @@ def _look(
             'read; if these are the classes, write a table (docs/own_data.md)'
         )
     if good:
-        evidence.add_for(f'{len(files)} {name} such as {next(iter(good))}')
+        evidence.reasons.append(f'{len(files)} {name} such as {next(iter(good))}')
         evidence.found = AnnotationFiles(name, read, dict.fromkeys(files), background)
         evidence.used, evidence.coverage = {*files}, len(files) / max(1, len(folder.images))
     return evidence

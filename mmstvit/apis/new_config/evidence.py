@@ -27,10 +27,6 @@ class Evidence:
     coverage: float = 1.0
     refused: bool = False
 
-    def add_for(self, reason: str) -> None:
-        """Add a reason for the kind."""
-        self.reasons.append(reason)
-
     def add_against(self, reason: str, remedy: str = '') -> None:
         """Add a reason against the kind."""
         self.against.append((reason, remedy))

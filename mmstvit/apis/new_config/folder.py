@@ -85,7 +85,10 @@ class Folder:
 
     def below(self, folder: str) -> list[str]:
         """Return the images below a folder, relative to it."""
-        return _below(self.images, folder)
+        if not folder:
+            return self.images
+        start, end = (bisect.bisect_left(self.images, f'{folder}{mark}') for mark in '/0')  # 0 follows / in ASCII
+        return [path[len(folder) + 1 :] for path in self.images[start:end]]
 
     def subfolders(self, top: str) -> list[str]:
         """Return the names of the folders directly in ``top`` that have images, at any depth."""
@@ -147,24 +150,12 @@ class Folder:
         """The files that are not images, sorted, as POSIX paths relative to the root."""
         return sorted(self.all_files - {*self.images})
 
-    def others_below(self, folder: str) -> list[str]:
-        """Return the files below a folder that are not images, relative to it."""
-        return _below(self.others, folder)
-
     def describe(self) -> str:
         """Count the files by suffix, and name the first few."""
         counts = Counter(PurePosixPath(path).suffix.lower() or 'without suffix' for path in self.all_files)
         listed = ', '.join(f'{count} {suffix}' for suffix, count in counts.most_common(6)) or 'no files'
         first = [*self.others, *self.images][:3]
         return listed + (f' (such as {", ".join(first)})' if first else '')
-
-
-def _below(paths: list[str], folder: str) -> list[str]:
-    """Return the paths below a folder, relative to it, out of sorted ones."""
-    if not folder:
-        return paths
-    start, end = (bisect.bisect_left(paths, f'{folder}{mark}') for mark in '/0')  # 0 follows / in ASCII
-    return [path[len(folder) + 1 :] for path in paths[start:end]]
 
 
 def join(*parts: str) -> str:

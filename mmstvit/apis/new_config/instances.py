@@ -78,7 +78,7 @@ def look_for_coco(folder: Folder, options: Options) -> Evidence:
             split = ALL if len(files) == 1 else find_split(str(file))
             found.setdefault(split, []).append(Part(folder.root / file, content))
             evidence.used.add(str(file))
-            evidence.add_for(f'{file} has {len(content["images"])} images in COCO format')
+            evidence.reasons.append(f'{file} has {len(content["images"])} images in COCO format')
     evidence.found = found
     return evidence
 

@@ -27,7 +27,6 @@ class Options:
         skip_missing: Train without images that are missing.
         skip_stray: Leave out images beside the folders of classes.
         fix: Repair annotations, in a copy beside the config.
-        force: Overwrite what an earlier call wrote.
     """
 
     data: Path
@@ -47,7 +46,6 @@ class Options:
     skip_missing: bool = False
     skip_stray: bool = False
     fix: bool = False
-    force: bool = False
 
     @property
     def val_fraction(self) -> float | None:

@@ -36,7 +36,7 @@ def look_for_label_maps(folder: Folder, options: Options) -> Evidence:
     )
     evidence.found = found = find_pairs(folder, options.map_suffix, maps, images)
     for pairs in found[:_SHOWN]:
-        evidence.add_for(f'{len(pairs.files)} pairs in {pairs}, such as {pairs.example}')
+        evidence.reasons.append(f'{len(pairs.files)} pairs in {pairs}, such as {pairs.example}')
     if (options.maps or options.images) and not found:
         evidence.add_against(f'no image has a label map in {options.maps or options.images}')
     if not found and (alone := _find_alone(folder)):
