@@ -320,7 +320,7 @@ FOUND = {
         {}, '0 1', (6, 2),
     ),
 }  # fmt: skip
-NUMBERS = {f'label/{i}.txt': '\n'.join(' '.join('01'[x > 30] for x in range(64)) for _ in range(48)) for i in range(4)}
+NUMBERS = '\n'.join(' '.join('01'[x > 30] for x in range(64)) for _ in range(48))
 ROTATED = '<annotation><object><name>ship</name><robndbox><x>1</x></robndbox></object></annotation>'
 ACTION = (
     '<annotation><object><name>person</name><action>{}</action>' + XML[XML.index('<bndbox>') : XML.index('</object>')]
@@ -373,9 +373,13 @@ REFUSED = {
         lambda r: pairs(r, 'images/{}.png', 'masks/{}.jpg', values=((10, 200, 30), (200, 0, 90), (0, 0, 0))),
         {'classes': ['a', 'b', 'c']}, r'in \d+.\d% of the pixels a rare one near another: JPG files do not keep values',
     ),
+    'label maps as text, in a place of YOLO': (
+        lambda r: [photos(r, 'images/{}.jpg'), texts(r, {f'labels/{i}.txt': NUMBERS for i in range(4)})], {},
+        r'labels/0.txt has 48 lines of 64 numbers, as many as the pixels of images/0.jpg(?s:.*)np.loadtxt',
+    ),
     'label maps as text': (
-        lambda r: [photos(r, 'img/{}.jpg'), texts(r, NUMBERS)], {},
-        r'label/0.txt has 48 lines of 64 numbers, as many as the pixels of img/0.jpg(?s:.*)np.loadtxt',
+        lambda r: [photos(r, 'img/{}.jpg'), texts(r, {f'label/{i}.csv': NUMBERS.replace(' ', ',') for i in range(4)})],
+        {}, r'label/0.csv has 48 lines of 64 numbers, as many as the pixels of img/0.jpg(?s:.*)np.loadtxt',
     ),
     'MVTec AD': (mvtec, AB, 'Only images for test have annotations, such as test/hole/000.png.* --val 0.2'),
     'DAVIS 2017': (

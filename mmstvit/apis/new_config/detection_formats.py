@@ -18,6 +18,7 @@ from .folder import Folder, join, relative
 from .instances import Part, describe_instances, describe_missing, drop_unannotated
 from .options import Data, Options, first_names
 from .splits import Parts, divide
+from .unread import MATRIX, describe_content
 
 _SAMPLE = 30  # files that are looked at
 
@@ -59,6 +60,10 @@ def look_for_yolo(folder: Folder, options: Options) -> Evidence:
             evidence.refuse(f'{evidence.reasons[0]}, but no image has a file of labels', remedy)
         return evidence
     good = next(file for file in sample if file not in bad)
+    made_of, remedy = describe_content(folder, good)
+    if remedy == MATRIX:  # the first value is no class
+        evidence.refuse(f'label maps as text: {made_of}', remedy)
+        return evidence
     if bad:
         evidence.add_against(f'{bad[0]} is not a file of labels of YOLO, but {good} is', 'Correct or remove the file.')
     evidence.reasons.append(f'{len(files)} of {len(folder.images)} images have a file of labels such as {good}')

@@ -137,7 +137,7 @@ def _understand(folder: Folder, file: str, rows: Sequence[Mapping[str, str]]) ->
         DataError: It does, and its other columns are not understood.
     """
     columns = {name: [row.get(name, '') for row in thin_out(rows, _SAMPLE)] for name in (rows[0] if rows else ())}
-    naming = [name for name in columns if _names_images(columns[name], folder)]
+    naming = [name for name in columns if not name.isdigit() and _names_images(columns[name], folder)]
     if len(columns) < 2 or not naming:
         return None
     image = max(naming, key=lambda name: len({*columns[name]}))

@@ -18,7 +18,7 @@ _COCO = 'Export the annotations in COCO format.'
 _CONVERT = (
     'Write a table of them, as docs/own_data.md shows in "Tables": image,xmin,ymin,xmax,ymax,class or image,class.'
 )
-_MATRIX = 'Save each as a PNG file of its name: cv2.imwrite("1.png", np.loadtxt("1.txt", delimiter=…).astype("uint8")).'
+MATRIX = 'Save each as a PNG file of its name: cv2.imwrite("1.png", np.loadtxt("1.txt", delimiter=…).astype("uint8")).'
 _MANY = 20  # images of which a file that names them describes the data, if there are so many
 _MOST_FILES = 20  # of a suffix are read
 _HEAD = 1 << 16
@@ -140,7 +140,7 @@ def describe_content(folder: Folder, file: str) -> tuple[str, str]:
     if '\0' in text:
         return f'{name}, such as {file}', remedy
     seen = _describe_tree(folder, file) or _describe_lines(folder, file, text)
-    remedy = _MATRIX if 'numbers, as many as the pixels' in seen else _CONVERT
+    remedy = MATRIX if 'numbers, as many as the pixels' in seen else _CONVERT
     return f'{file} {f"has {seen}, and " if seen else ""}begins with {" ".join(text.split())[:80]!r}', remedy
 
 
