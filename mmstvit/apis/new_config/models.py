@@ -20,27 +20,29 @@ class Family:
 
     Args:
         task: The task that they are for.
-        nano: Config of the nano size.
-        other: Config of another size, with ``{size}`` in its name.
+        config: Their configs, with ``{}`` for what differs.
+        nano: That part of the nano size.
+        other: That part of another size, with ``{}`` for it.
     """
 
     task: str
+    config: str
     nano: str
     other: str
 
 
-_COCO = '_fpn_1x_coco.py'
 FAMILIES = {
-    name: Family(task, f'{start}stvit-nano{nano}', f'{start}stvit-{{size}}{other}')
-    for name, task, start, nano, other in (
-        ('mask-rcnn', 'instances', 'mask_rcnn/mask-rcnn_', '_fpn_scenes.py', _COCO),
-        ('cascade-mask-rcnn', 'instances', 'cascade_mask_rcnn/cascade-mask-rcnn_', '_fpn_scenes.py',
-         '_fpn_4conv1fc-giou_ms-3x_coco.py'),
-        ('faster-rcnn', 'instances', 'faster_rcnn/faster-rcnn_', '_fpn_scenes.py', _COCO),
-        ('upernet', 'segments', 'upernet/', '_upernet_scenes.py', '_upernet_8xb2-160k_ade20k-512x512.py'),
-        ('stvit', 'classes', 'imagenet/', '_scenes.py', '_8xb128_in1k.py'),
-    )
-}  # fmt: skip
+    'mask-rcnn': Family('instances', 'mask_rcnn/mask-rcnn_stvit-{}.py', 'nano_fpn_scenes', '{}_fpn_1x_coco'),
+    'cascade-mask-rcnn': Family(
+        'instances',
+        'cascade_mask_rcnn/cascade-mask-rcnn_stvit-{}.py',
+        'nano_fpn_scenes',
+        '{}_fpn_4conv1fc-giou_ms-3x_coco',
+    ),
+    'faster-rcnn': Family('instances', 'faster_rcnn/faster-rcnn_stvit-{}.py', 'nano_fpn_scenes', '{}_fpn_1x_coco'),
+    'upernet': Family('segments', 'upernet/stvit-{}.py', 'nano_upernet_scenes', '{}_upernet_8xb2-160k_ade20k-512x512'),
+    'stvit': Family('classes', 'imagenet/stvit-{}.py', 'nano_scenes', '{}_8xb128_in1k'),
+}
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ class Model:
     def base(self) -> str:
         """The config to inherit from, below ``configs``."""
         family = FAMILIES[self.family]
-        return family.nano if self.size == 'nano' else family.other.format(size=self.size)
+        return family.config.format(family.nano if self.size == 'nano' else family.other.format(self.size))
 
     @property
     def recipe(self) -> Recipe:

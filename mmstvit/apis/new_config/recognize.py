@@ -89,7 +89,8 @@ def recognize(options: Options) -> Data:
     every = {kind: kind.look(folder, options) for kind in kinds}
     seen = {kind: every[kind] for kind in kinds if options.task in (None, kind.task)}
     if not seen:
-        raise UserError(f'{options.data} has {kinds[0].task}, not {options.task}.', 'Omit --task, or name a folder.')
+        tasks = ' or '.join(dict.fromkeys(kind.task for kind in kinds))
+        raise UserError(f'{options.data} has {tasks}, not {options.task}.', 'Omit --task, or name a folder.')
     _compare(seen, options)
     found = [kind for kind in seen if seen[kind].found and not seen[kind].refused]
     used = set().union(*(evidence.used for evidence in every.values()))

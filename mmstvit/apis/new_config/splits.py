@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from pathlib import Path, PurePosixPath
 
@@ -79,7 +80,9 @@ def divide(
             )
         parts = {ALL: images}
     outside = parts.get(ALL, images)[0].split('/')[0]
-    parts = assign_splits(parts, 'image', f'If it is for validation: --val {folder.root / outside}. {_NAME_ONE}')
+    parts = assign_splits(
+        parts, 'image', f'If it is for validation: --val {shlex.quote(str(folder.root / outside))}. {_NAME_ONE}'
+    )
     if alone := len({*images}.difference(*parts.values())):
         notes.append(f'not used: {alone} images that no list names')
     if options.val is not None and options.val_fraction is not None and 'val' in parts:

@@ -6,6 +6,7 @@ The header names the columns. The cells have to agree with it: the names are tho
 import csv
 import io
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -97,7 +98,9 @@ def _look(folder: Folder, boxes: bool) -> Evidence:
     if 'train' in splits.values():  # beside it, sample_submission.csv says nothing
         tables = [table for table in tables if splits[table.file] != ALL]
     if len({splits[table.file] for table in tables}) < len(tables):
-        evidence.add_against('several tables', f'Name one: new_config.py {folder.root / tables[0].file}')
+        evidence.add_against(
+            'several tables', f'Name one: new_config.py {shlex.quote(str(folder.root / tables[0].file))}'
+        )
     evidence.found, evidence.used = tables, {table.file for table in tables}
     evidence.reasons = [*map(str, tables)]
     named = {row.name for table in tables for row in table.rows}
