@@ -146,6 +146,7 @@ class TestRequireLibrary:
             require_library('mmdet')
         assert CORE['mmcv'][1] in caught.value.remedy
 
+    @pytest.mark.long
     def test_classifiers_run_without_compiled_operators(self):
         done = run_python(WITHOUT_OPERATORS, ROOT)
         assert done.stdout.endswith('torch.Size([1, 5])\n'), done.stderr

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -117,6 +118,7 @@ def test_detector_that_disagrees_is_not_left_behind(name, detector_file, tmp_pat
     assert [*tmp_path.iterdir()] == []
 
 
+@pytest.mark.long
 def test_segmentor_whose_logits_are_resized_otherwise_is_not_left_behind(tmp_path, monkeypatch):
     """The file itself is right; what users get is not."""
     pytest.importorskip('onnxruntime')
@@ -189,11 +191,13 @@ def test_objects_that_one_side_lacks_are_an_error(missing, detector_file, monkey
     assert errors['boxes'] > 0.01
 
 
-def test_detector_with_too_few_objects_is_not_left_behind(tmp_path):
-    pytest.importorskip('onnxruntime')
-    model = make('faster', **{'model.test_cfg.rcnn.max_per_img': 4})
+@pytest.mark.long
+def test_detector_with_too_few_objects_is_not_left_behind(detector_file, tmp_path, monkeypatch):
+    copying = dataclasses.replace(FORMATS['onnx'], write=lambda *args: shutil.copy(detector_file, args[-2]))
+    monkeypatch.setitem(FORMATS, 'onnx', copying)
+    monkeypatch.setattr('mmstvit.deployment.export.MIN_OBJECTS', 1000)
     with pytest.raises(UserError, match='objects could be compared') as refused:
-        export(model, 'mmdet', 'onnx', tmp_path / 'm.onnx', (64, 64))
+        run('mask', 'mmdet', 'onnx', tmp_path, shape=(96, 128))
     assert 'max_per_img' in refused.value.remedy
     assert [*tmp_path.iterdir()] == []
 

@@ -1,5 +1,7 @@
 """The ways in which programs and configs import mmstvit; each begins where MMEngine is imported and mmstvit is not."""
 
+import mmstvit
+
 from ..helpers import run_python
 
 # Runs each form, {name: code}, in a fork; prints the names of those that fail after their tracebacks.
@@ -77,9 +79,16 @@ def test_every_form_registers(tmp_path):
     assert (done.returncode, done.stdout) == (0, ''), done.stderr[-3000:]
 
 
+FIRST = """
+import sys, mmstvit.version
+print(mmstvit.__version__, {'torch', 'mmengine'} & sys.modules.keys())
+mmstvit.STViT
+from mmengine.config.utils import MODULE2PACKAGE
+print(MODULE2PACKAGE['mmstvit'])
+"""
+
+
 def test_mmengine_after_mmstvit(tmp_path):
-    """Importing mmstvit first does not import MMEngine, which finds configs with the first name of mmstvit in use."""
-    code = "import sys, mmstvit; assert 'mmengine' not in sys.modules; mmstvit.STViT\n" \
-        "from mmengine.config.utils import MODULE2PACKAGE; print(MODULE2PACKAGE['mmstvit'])"  # fmt: skip
-    done = run_python(code, tmp_path)
-    assert done.stdout == 'mmstvit\n', done.stderr
+    """The version needs neither torch nor MMEngine, which finds configs with the first name of mmstvit in use."""
+    done = run_python(FIRST, tmp_path)
+    assert done.stdout == f'{mmstvit.__version__} set()\nmmstvit\n', done.stderr

@@ -46,6 +46,7 @@ def test_inductor(training):
     check('inductor', training)
 
 
+@pytest.mark.long
 def test_deploy_form():
     model = tiny().eval()
     with torch.no_grad():

@@ -172,7 +172,7 @@ def test_each_metric_has_its_best(make_runner, tmp_path, monkeypatch):
     assert not list(tmp_path.glob('*.unfinished'))
 
 
-@pytest.mark.parametrize('kind', ['mmstvit.CheckpointHook', 'CheckpointHook'])
+@pytest.mark.parametrize('kind', ['mmstvit.CheckpointHook', 'CheckpointHook'])  # of MMEngine
 class TestFilesNamedByACheckpoint:
     """A resumed run removes only checkpoints that its record shows to be its own, whatever its checkpoint names."""
 
