@@ -240,14 +240,6 @@ def test_faults_are_sentences(tab, site):
 
 
 @in_browser
-def test_large_photographs_are_reduced(tab, site):
-    write(site.root / 'photo.jpg', np.full((2000, 3000, 3), 128, np.uint8))
-    tab.choose('mmdet/epoch_1.pth')
-    tab.upload(site.root / 'photo.jpg')
-    assert '3000 × 2000 pixels, reduced to ' in tab.wait('mmdet/epoch_1.pth')
-
-
-@in_browser
 def test_two_tabs_at_once(tab, browser, site):
     tabs = [tab, Tab(browser, site)]
     models = 'mmseg/epoch_1.pth', 'mmpretrain/epoch_1.pth'

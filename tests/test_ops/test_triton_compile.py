@@ -118,10 +118,8 @@ def resources(cubin: bytes, folder: Path) -> dict[str, int]:
     ('chip', 'c', 'side', 'dtype'),
     [
         (90, 64, 56, torch.bfloat16),
-        pytest.param(90, 320, 14, torch.bfloat16, marks=pytest.mark.long),
         pytest.param(90, 512, 7, torch.float16, marks=pytest.mark.long),
         pytest.param(90, 640, 7, torch.float32, marks=pytest.mark.long),
-        pytest.param(80, 128, 28, torch.float32, marks=pytest.mark.long),
         pytest.param(80, 320, 14, torch.bfloat16, marks=pytest.mark.long),
     ],
 )

@@ -11,19 +11,12 @@ import pytest
 
 from mmstvit.apis import predict
 
+from ..fork_server import fork
 from ..helpers import ROOT
 from ..test_datasets.tiny_data import draw, film, write
 from .test_predict_again import done, results
 
 pytestmark = [pytest.mark.long, pytest.mark.usefixtures('in_folder')]
-LAUNCH = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node']
-
-
-def launch(processes: int, *args: object) -> subprocess.Popen:
-    command = [*LAUNCH, processes, ROOT / 'tools/predict.py', *args]
-    environment = {**os.environ, 'OMP_NUM_THREADS': '1'}
-    pipe = subprocess.PIPE
-    return subprocess.Popen(list(map(str, command)), stdout=pipe, stderr=pipe, text=True, env=environment)
 
 
 def test_processes_share_the_inputs_and_go_on_in_another_number(checkpoints, in_folder):
@@ -33,7 +26,10 @@ def test_processes_share_the_inputs_and_go_on_in_another_number(checkpoints, in_
     film(in_folder / 'film.avi', 3)
     whole = predict(checkpoints['mmdet'], ['in', 'film.avi'], 'whole', score=0.1)
     arguments = (checkpoints['mmdet'], 'in', 'film.avi', '--out-dir', 'out', '--score', 0.1)
-    process = launch(2, *arguments)
+    torchrun = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', 2]
+    command = [*map(str, [*torchrun, ROOT / 'tools/predict.py', *arguments])]
+    environment = {**os.environ, 'OMP_NUM_THREADS': '1'}
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
     while done() < 5:
         assert process.poll() is None
         time.sleep(0.01)
@@ -42,11 +38,9 @@ def test_processes_share_the_inputs_and_go_on_in_another_number(checkpoints, in_
     assert process.returncode
     assert error.count('predictions are complete in out/predictions.json. To go on: --continue') == 1
     assert 5 <= done() < 60
-    process = launch(2, *arguments, '--continue')
-    output, error = process.communicate(timeout=120)
-    assert process.returncode == 1  # one image cannot be read
-    assert error.count('skipped in/07.png: ') == 1
-    assert f'{whole.count} predictions: ' in output
+    rest = fork('predict.py', *arguments, '--continue', cwd=in_folder, processes=2, code=1)  # one image cannot be read
+    assert rest.stderr.count('skipped in/07.png: ') == 1
+    assert f'{whole.count} predictions: ' in rest.stdout
     assert results() == results('whole')
     assert len(list(Path('out').glob('.mmstvit-records.*'))) == 2
     predict(checkpoints['mmdet'], ['in', 'film.avi'], 'out', score=0.1, resume=True)
@@ -61,8 +55,6 @@ def test_an_error_ends_all_processes_with_one_message(checkpoints, in_folder):
         ('gone.pth', 'a.png', '--force'): 'does not exist',
         (checkpoints['mmpretrain'], 'gone.png', '--force'): 'no input could be predicted',
     }.items():
-        process = launch(2, *arguments, '--out-dir', 'out')
-        _, error = process.communicate(timeout=120)
-        assert process.returncode == 1
-        assert sum(line.startswith('error: ') and message in line for line in error.splitlines()) == 1
+        ended = fork('predict.py', *arguments, '--out-dir', 'out', cwd=in_folder, processes=2, code=1)
+        assert sum(line.startswith('error: ') and message in line for line in ended.stderr.splitlines()) == 1
     assert len(results()) == 2
