@@ -197,27 +197,19 @@ def _mask_heads(roi_head: nn.Module) -> list[nn.Module]:
 
 
 def _check_detector(detector: nn.Module) -> None:
-    """Check that a detector predicts like Mask R-CNN or Cascade Mask R-CNN; raises UserError.
-
-    A subclass that overrides one of these methods of MMDetection (3.5.1) would predict something else.
-    """
+    """Check that a detector predicts as Mask R-CNN or Cascade Mask R-CNN do, by the classes of its parts."""
     from mmdet.models.detectors import TwoStageDetector
     from mmdet.models.roi_heads import CascadeRoIHead, StandardRoIHead
     from mmdet.models.roi_heads.mask_heads import FCNMaskHead
 
-    def predicts_like(module: object, base: type, *methods: str) -> bool:
-        return isinstance(module, base) and all(getattr(type(module), m) is getattr(base, m) for m in methods)
-
     roi_head = getattr(detector, 'roi_head', None)
     with_mask = getattr(roi_head, 'with_mask', False)
-    of_roi_head = ('predict', 'predict_bbox', 'predict_mask', '_mask_forward')
-    of_mask_head = ('predict_by_feat', '_predict_by_feat_single')
     if not (
         with_mask
-        and predicts_like(detector, TwoStageDetector, 'predict')
+        and getattr(type(detector), 'predict', None) is TwoStageDetector.predict
         and detector.with_rpn
-        and any(predicts_like(roi_head, base, *of_roi_head) for base in (StandardRoIHead, CascadeRoIHead))
-        and all(predicts_like(head, FCNMaskHead, *of_mask_head) for head in _mask_heads(roi_head))
+        and type(roi_head) in (StandardRoIHead, CascadeRoIHead)
+        and all(type(head) is FCNMaskHead for head in _mask_heads(roi_head))
     ):
         raise UserError(
             f'InstanceSegTTAModel supports Mask R-CNN and Cascade Mask R-CNN, but got {type(detector).__name__} with '
