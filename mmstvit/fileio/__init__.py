@@ -1,7 +1,7 @@
 """Read untrusted checkpoints without executing code, compare them with models, write files atomically, list images."""
 
 from .comparing import OTHER_CONFIG, LoadReport, compare, load_weights, unwrap
-from .configs import check_config, check_pipeline, parse_config
+from .configs import check_config, parse_config
 from .files import open_file, open_new, read_file
 from .image_files import (
     IMAGE_SUFFIXES,
@@ -31,7 +31,6 @@ __all__ = [
     'add_dot',
     'check_config',
     'check_header',
-    'check_pipeline',
     'check_pixels',
     'check_target',
     'compare',

@@ -13,12 +13,8 @@ from mmengine.registry import Registry
 from mmstvit.dependencies import LIBRARIES
 from mmstvit.errors import CheckpointError
 
-from .image_files import ImageError, check_pixels
-
 _REMEDY = 'Name its config: --config FILE'
 _LONGEST = 1_000_000  # characters
-_INTEGERS = 2.0**53  # larger ones may be beyond float
-_COLORS = ('mean', 'std')  # arguments of a pipeline that are values of pixels, not sides
 _SCOPES = ('mmengine', 'mmcv', 'mmstvit', *LIBRARIES)
 # A registered name, with its scope if it has one: ReLU, mmdet.FPN, torchvision/Resize.
 _TYPE = re.compile(rf'(?:(?:{"|".join(_SCOPES)})\.)?[\w/]+')
@@ -127,35 +123,6 @@ def check_config(node: object, key: str, *scopes: str) -> None:
     # of pickle and yaml execute what the file says.
     elif isinstance(node, str) and (node in file_handlers or not _WORDS.fullmatch(node)):
         _refuse(key, node)
-
-
-def check_pipeline(node: object, key: str, *scopes: str) -> None:
-    """Check a stranger's pipeline as :func:`check_config`, and that it names no image above the limit of pixels.
-
-    Sides, such as ``scale`` and ``crop_size``, have many names: any number but a color is taken for one. What depends
-    on the image is left to :func:`mmstvit.fileio.limited_images`.
-
-    Raises:
-        CheckpointError: It cannot be used.
-    """
-    check_config(node, key, *scopes)
-    _check_sides(node, key)
-
-
-def _check_sides(node: object, key: str) -> None:
-    name = key.rpartition('.')[2]
-    if isinstance(node, Mapping):
-        for name, value in node.items():
-            _check_sides(value, f'{key}.{name}')
-    elif isinstance(node, (list, tuple)) and not all(isinstance(value, (int, float)) for value in node):
-        for index, value in enumerate(node):
-            _check_sides(value, f'{key}.{index}')
-    elif isinstance(node, (int, float, list, tuple)) and node != () and node != [] and name not in _COLORS:
-        sides = [min(abs(side), _INTEGERS) for side in (node if isinstance(node, (list, tuple)) else [node])]
-        try:
-            check_pixels(max(sides), min(sides) if len(sides) == 2 else max(sides))
-        except ImageError as error:
-            _refuse(key, node, f'but {error}')
 
 
 def _is_registered(name: str, scopes: Sequence[str]) -> bool:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import cv2
+import numpy as np
 from PIL import Image, TiffImagePlugin
 
 from mmstvit.errors import UserError
@@ -30,19 +31,7 @@ SYSTEM_NAMES = (
 )
 # A file of 500 KB may be an image of 170 million pixels, whose prediction takes 8 GB.
 _MOST_PIXELS = 'MMSTVIT_MAX_PIXELS', 100_000_000
-# What makes images of other sizes in the transforms of MMCV and the libraries -> the size that a call asks for.
-_MAKERS: dict[tuple[object, str], Callable[..., tuple[int, int]]] = {
-    (Image.Image, 'resize'): lambda image, size, *_, **__: size,
-    (cv2, 'resize'): lambda image, dsize, *_, **__: dsize,
-    (cv2, 'warpAffine'): lambda image, matrix, dsize, *_, **__: dsize,
-    (cv2, 'warpPerspective'): lambda image, matrix, dsize, *_, **__: dsize,
-    (cv2, 'copyMakeBorder'): lambda image, top, bottom, left, right, *_, **__: (
-        image.shape[1] + left + right,
-        image.shape[0] + top + bottom,
-    ),
-}
-_LOCK = threading.Lock()
-_limits = 0  # contexts of limited_images that are open
+_LOCK = threading.RLock()
 _RESULTS = '.mmstvit-results'
 _ORIENTATION, _WIDTH, _HEIGHT = 274, 256, 257  # tags of EXIF and TIFF
 _HEIF = (b'heic', b'heix', b'hevc', b'hevx', b'heim', b'heis', b'mif1', b'msf1')  # brands
@@ -114,9 +103,27 @@ def check_pixels(width: float, height: float) -> None:
         )
 
 
+def _array_size(shape: object = (), *_: object, **__: object) -> tuple[int, int]:
+    return tuple(shape[:2])[::-1] if isinstance(shape, (tuple, list)) and len(shape) > 1 else (1, 1)
+
+
+# What makes images of other sizes in the transforms of MMCV and the libraries -> the size that a call asks for.
+_MAKERS: dict[tuple[object, str], Callable[..., tuple[int, int]]] = {
+    (Image.Image, 'resize'): lambda image, size, *_, **__: size,
+    (cv2, 'resize'): lambda image, dsize, *_, **__: dsize,
+    (cv2, 'warpAffine'): lambda image, matrix, dsize, *_, **__: dsize,
+    (cv2, 'warpPerspective'): lambda image, matrix, dsize, *_, **__: dsize,
+    (cv2, 'copyMakeBorder'): lambda image, top, bottom, left, right, *_, **__: (
+        image.shape[1] + left + right,
+        image.shape[0] + top + bottom,
+    ),
+    **{(np, name): _array_size for name in ('empty', 'full', 'ones', 'zeros')},
+}
+
+
 @contextlib.contextmanager
 def limited_images() -> Iterator[None]:
-    """Refuse to resize, warp or pad images beyond the limit of pixels, whatever transform asks for it.
+    """Let this thread make no image beyond the limit of pixels, whatever transform asks for it.
 
     How large a transform makes an image often depends on the image: the short side of one with 20 × 100,000 pixels,
     enlarged to 256, makes 328 million.
@@ -124,29 +131,23 @@ def limited_images() -> Iterator[None]:
     Raises:
         ImageError: From the call that would make the image, before it takes memory.
     """
-    global _limits
-    with _LOCK:
-        _limits += 1
-        if _limits == 1:
-            for (owner, name), size in _MAKERS.items():
-                setattr(owner, name, _check_first(getattr(owner, name), size))
-    try:
+    thread = threading.get_ident()
+
+    def limited(make: Callable, size: Callable[..., tuple[int, int]]) -> Callable:
+        @functools.wraps(make)
+        def checked(*args: object, **kwargs: object) -> object:
+            if threading.get_ident() == thread:
+                check_pixels(*size(*args, **kwargs))
+            return make(*args, **kwargs)
+
+        return checked
+
+    with _LOCK, contextlib.ExitStack() as stack:
+        for (owner, name), size in _MAKERS.items():
+            make = getattr(owner, name)
+            stack.callback(setattr, owner, name, make)
+            setattr(owner, name, limited(make, size))
         yield
-    finally:
-        with _LOCK:
-            _limits -= 1
-            if _limits == 0:
-                for owner, name in _MAKERS:
-                    setattr(owner, name, getattr(owner, name).__wrapped__)
-
-
-def _check_first(make: Callable, size: Callable[..., tuple[int, int]]) -> Callable:
-    @functools.wraps(make)
-    def checked(*args: object, **kwargs: object) -> object:
-        check_pixels(*size(*args, **kwargs))
-        return make(*args, **kwargs)
-
-    return checked
 
 
 @contextlib.contextmanager

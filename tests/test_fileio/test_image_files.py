@@ -2,6 +2,7 @@
 
 import io
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -117,6 +118,8 @@ class TestLimitedImages:
             lambda image: mmcv.impad(image, shape=(40_000, 40_000)),
             lambda image: mmcv.imrotate(image, 45, auto_bound=True, scale=10_000.0),
             lambda image: cv2.warpPerspective(image, np.eye(3), dsize=(40_000, 40_000)),
+            lambda image: np.pad(image, [(0, 40_000), (0, 40_000), (0, 0)]),
+            lambda image: np.full((40_000, 40_000, 3), 0, image.dtype),
         ],
     )
     def test_no_larger_image_is_made(self, make):
@@ -132,7 +135,9 @@ class TestLimitedImages:
                 pass
             with pytest.raises(ImageError):
                 cv2.resize(image, (20, 20))
-            assert cv2.resize(image, (10, 10)).shape == (10, 10, 3)
+            assert cv2.resize(image, (10, 10)).shape == (10, 10, 3) and np.zeros(1000).shape == (1000,)
+            with ThreadPoolExecutor(1) as other:
+                assert other.submit(np.zeros, (20, 20)).result().shape == (20, 20)
         assert cv2.resize is before and cv2.resize(image, (20, 20)).shape == (20, 20, 3)
 
 

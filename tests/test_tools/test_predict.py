@@ -204,13 +204,15 @@ def test_other_channels_than_the_model_skip_the_image_only(checkpoints, in_folde
     assert list(rows()) == ['file', 'b.png']
 
 
-def test_an_image_that_the_pipeline_enlarges_beyond_the_limit_is_skipped(checkpoints, in_folder, monkeypatch):
-    """The short side of 4 pixels is resized, and the long one with it."""
+def test_an_image_that_the_pipeline_enlarges_beyond_the_limit_is_skipped(change, in_folder, monkeypatch):
+    """Its short side is resized from 4 pixels to 64, and the long one with it."""
     monkeypatch.setenv('MMSTVIT_MAX_PIXELS', '100000')
+    cfg = make_config('mmpretrain')
+    cfg.test_dataloader.dataset.pipeline.insert(1, dict(type='ResizeEdge', scale=64))
     Image.new('RGB', (4000, 4)).save('long.png')
     write(in_folder / 'a.png', draw(0))
-    summary = predict(checkpoints['mmpretrain'], ['long.png', 'a.png'], 'out')
-    assert summary.count == 1 and 'enlarges it too much' in summary.skipped['long.png']
+    found = predict(change(cfg=dump(cfg)), ['long.png', 'a.png'], 'out')
+    assert found.count == 1 and 'enlarges it too much' in found.skipped['long.png']
 
 
 def test_bad_files_are_named_and_the_others_predicted(checkpoints, in_folder, capsys):

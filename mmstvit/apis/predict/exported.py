@@ -11,7 +11,7 @@ from mmstvit.dependencies import require_library
 from mmstvit.deployment import ExportedFile, ExportedModel
 from mmstvit.drawing import class_colors
 from mmstvit.errors import UserError
-from mmstvit.fileio import check_pipeline
+from mmstvit.fileio import check_config
 
 from ..config import complete_config
 from .predictor import Predictor
@@ -37,7 +37,7 @@ def load_exported_predictor(path: str, trust: bool) -> Iterator[Predictor]:
     if not trust:
         with _remedy('Pass --trust-checkpoint if you trust the source.'):
             require_library(metadata.library)
-            check_pipeline(metadata.pipeline, 'pipeline', metadata.library)
+            check_config(metadata.pipeline, 'pipeline', metadata.library)
     dataset = dict(pipeline=metadata.pipeline)
     cfg = Config(dict(model=dict(), test_dataloader=dict(dataset=dataset), default_scope=metadata.library))
     cfg = complete_config(cfg, path, None)

@@ -30,7 +30,6 @@ from mmstvit.fileio import (
     Checkpoint,
     ImageError,
     check_config,
-    check_pipeline,
     check_pixels,
     limited_images,
     load_weights,
@@ -243,7 +242,7 @@ def _stored_config(checkpoint: Checkpoint, trust: bool) -> Config:
         for scope in scopes:
             require_library(scope)
         for key, part in {**parts, 'test_dataloader.dataset.pipeline': dataset['pipeline']}.items():
-            (check_pipeline if 'pipeline' in key else check_config)(part, key, *scopes)
+            check_config(part, key, *scopes)
         check_config({'type': dataset.get('type')}, 'test_dataloader.dataset')  # only its classes are looked at
     kept = {key: dataset[key] for key in ('type', 'pipeline', 'metainfo', 'classes') if key in dataset}
     loader = dict(dataset=kept)
