@@ -31,7 +31,8 @@ SYSTEM_NAMES = (
 )
 # A file of 500 KB may be an image of 170 million pixels, whose prediction takes 8 GB.
 _MOST_PIXELS = 'MMSTVIT_MAX_PIXELS', 100_000_000
-_LOCK = threading.RLock()
+_LOCK = threading.Lock()  # of Pillow's limit
+_MAKING = threading.RLock()  # of the functions that make images
 _RESULTS = '.mmstvit-results'
 _ORIENTATION, _WIDTH, _HEIGHT = 274, 256, 257  # tags of EXIF and TIFF
 _HEIF = (b'heic', b'heix', b'hevc', b'hevx', b'heim', b'heis', b'mif1', b'msf1')  # brands
@@ -107,15 +108,18 @@ def _array_size(shape: object = (), *_: object, **__: object) -> tuple[int, int]
     return tuple(shape[:2])[::-1] if isinstance(shape, (tuple, list)) and len(shape) > 1 else (1, 1)
 
 
-# What makes images of other sizes in the transforms of MMCV and the libraries -> the size that a call asks for.
-_MAKERS: dict[tuple[object, str], Callable[..., tuple[int, int]]] = {
-    (Image.Image, 'resize'): lambda image, size, *_, **__: size,
-    (cv2, 'resize'): lambda image, dsize, *_, **__: dsize,
-    (cv2, 'warpAffine'): lambda image, matrix, dsize, *_, **__: dsize,
-    (cv2, 'warpPerspective'): lambda image, matrix, dsize, *_, **__: dsize,
-    (cv2, 'copyMakeBorder'): lambda image, top, bottom, left, right, *_, **__: (
-        image.shape[1] + left + right,
-        image.shape[0] + top + bottom,
+# What makes images of other sizes in the transforms of MMCV and the libraries -> the size that a call asks for. The
+# arguments have the names that callers may use.
+_MAKERS: dict[tuple[object, str], Callable[..., tuple[float, float]]] = {
+    (Image.Image, 'resize'): lambda self, size, *_, **__: size,
+    (cv2, 'resize'): lambda src, dsize=None, dst=None, fx=0, fy=0, *_, **__: (
+        dsize or (src.shape[1] * fx, src.shape[0] * fy)
+    ),
+    (cv2, 'warpAffine'): lambda src, M, dsize, *_, **__: dsize,
+    (cv2, 'warpPerspective'): lambda src, M, dsize, *_, **__: dsize,
+    (cv2, 'copyMakeBorder'): lambda src, top, bottom, left, right, *_, **__: (
+        src.shape[1] + left + right,
+        src.shape[0] + top + bottom,
     ),
     **{(np, name): _array_size for name in ('empty', 'full', 'ones', 'zeros')},
 }
@@ -133,7 +137,7 @@ def limited_images() -> Iterator[None]:
     """
     thread = threading.get_ident()
 
-    def limited(make: Callable, size: Callable[..., tuple[int, int]]) -> Callable:
+    def limited(make: Callable, size: Callable[..., tuple[float, float]]) -> Callable:
         @functools.wraps(make)
         def checked(*args: object, **kwargs: object) -> object:
             if threading.get_ident() == thread:
@@ -142,7 +146,7 @@ def limited_images() -> Iterator[None]:
 
         return checked
 
-    with _LOCK, contextlib.ExitStack() as stack:
+    with _MAKING, contextlib.ExitStack() as stack:
         for (owner, name), size in _MAKERS.items():
             make = getattr(owner, name)
             stack.callback(setattr, owner, name, make)

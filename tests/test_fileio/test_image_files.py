@@ -117,6 +117,7 @@ class TestLimitedImages:
             lambda image: mmcv.imresize(image, (40_000, 40_000), backend='pillow'),
             lambda image: mmcv.impad(image, shape=(40_000, 40_000)),
             lambda image: mmcv.imrotate(image, 45, auto_bound=True, scale=10_000.0),
+            lambda image: cv2.resize(src=image, dsize=None, fx=4000, fy=4000),
             lambda image: cv2.warpPerspective(image, np.eye(3), dsize=(40_000, 40_000)),
             lambda image: np.pad(image, [(0, 40_000), (0, 40_000), (0, 0)]),
             lambda image: np.full((40_000, 40_000, 3), 0, image.dtype),
