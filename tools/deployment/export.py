@@ -62,7 +62,7 @@ def print_report(report: 'ExportReport') -> None:
     sizes = ', '.join('×'.join(map(str, size)) for size in dict.fromkeys(report.sizes))
     rows = {
         'written': f'{report.path} ({report.bytes / 1e6:.1f} MB)',
-        'input': f'image, float32 ({shape}): {metadata.preprocessing.color_order}, minus mean, over std',
+        'input': f'image, float32 ({shape}): {metadata.color_order}, minus mean, over std',
         **{f'output {name}': meaning for name, meaning in metadata.outputs.items()},
         'metadata': f'{metadata.task}, {len(metadata.classes)} classes, mean, std, color order, test pipeline; '
         f'also in {report.path.name}.json',
