@@ -51,10 +51,12 @@ classifiers = ['onedl-mmengine>=0.10.8', 'onedl-mmcv>=2.3', 'onedl-mmpretrain>=1
 scenes = ['scikit-learn>=1.3', 'scikit-image>=0.22', 'opencv-python', 'pycocotools', 'tqdm', 'tensorboard']
 safetensors = ['safetensors>=0.4']
 export = ['onnx>=1.16', 'onnxslim>=0.1.90', 'onnxruntime>=1.18', 'openvino>=2024.4']
+heic = ['pillow-heif>=1.0']
 docs = ['sphinx>=8.1,<9', 'myst-nb>=1.3', 'sphinx-copybutton>=0.5', 'furo']
 tests = [
     *safetensors,
     *export,
+    *heic,
     *docs,
     'nbclient',
     'ipykernel',
@@ -72,6 +74,7 @@ setup(
         'classifiers': classifiers,
         'docs': docs,
         'export': export,
+        'heic': heic,
         'onedl': onedl,
         'safetensors': safetensors,
         'scenes': scenes,

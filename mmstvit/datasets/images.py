@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import mmcv
 import numpy as np
@@ -97,6 +98,14 @@ class Reader:
     def read(self, path: str) -> np.ndarray:
         """Read and decode a file; raises UnreadableError."""
         return self.decode(self.read_bytes(path))
+
+    def find_fault(self, path: str | Path) -> str:
+        """Return the reason why a file cannot be read; an empty string if it can."""
+        try:
+            self.read(str(path))
+        except UnreadableError as error:
+            return str(error)
+        return ''
 
     def size(self, path: str) -> tuple[int, int] | None:
         """Read (width, height) of a local file, as it is decoded, from its header; None if it cannot be read."""

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
+from mmstvit.datasets.images import IMAGE_READER
 from mmstvit.errors import DataError
 from mmstvit.fileio import image_size
 
@@ -43,10 +44,13 @@ def describe_classes(
     unusual = [image for image in class_of if not image.lower().endswith(_COMMON)]
     lost = {image for image in unusual if image_size(folder.root / image) is None}
     used = {image: name for image, name in class_of.items() if image not in lost}
+    reason = f'{min(lost)}: {IMAGE_READER.find_fault(folder.root / min(lost))}' if lost else ''
+    if not used:
+        raise DataError(f'no image can be read, such as {reason}.')
     parts, lines = divide(used, folder, options, used, given, split_of)
     notes = [*notes, *lines]
     if lost:
-        notes.append(f'left out: {len(lost)} images that cannot be decoded (first: {min(lost)})')
+        notes.append(f'left out: {len(lost)} images that cannot be decoded (first: {reason})')
     classes = sorted({used[image] for image in parts['train']})
     if 'test' in parts and not {used[image] for image in parts['test']} & {*classes}:
         notes.append(f'test: {len(parts.pop("test"))} images without the classes of train, for predict.py only')
