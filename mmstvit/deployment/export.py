@@ -1,16 +1,15 @@
 """Export a model to a file of another runtime, and check the file there before it gets its name."""
 
-import contextlib
-import os
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torch import nn
 
 from mmstvit.errors import UserError
+from mmstvit.fileio import write_all
 
 from .agreement import (
     MIN_OBJECTS,
@@ -120,23 +119,23 @@ def export(
     dynamic = {} if batch else {0: 'batch'}
     dynamic |= {2: 'height', 3: 'width'} if shape is None else {}
     errors, compared = {}, []
-    with _new_folder(path) as folder:
+    with tempfile.TemporaryDirectory(prefix='mmstvit-') as folder:
+        temporary = Path(folder, path.name)
         for score, references in checks:
             program.set_threshold(score)
             text = replace(metadata, score_thr=score).dumps()
-            _write(FORMATS[format], program, inputs, dynamic, text, folder / path.name, opset or OPSET)
-            file = ExportedFile(folder / path.name)
+            _write(FORMATS[format], program, inputs, dynamic, text, temporary, opset or OPSET)
+            file = ExportedFile(temporary)
             new, objects = find_errors(file, references)
             _check_errors(new, file, dynamic)
             compared.append(objects)
             errors = {name: max(error, errors.get(name, 0)) for name, error in new.items()}
         if program.task == 'detection':
             _check_objects(compared[0], metadata.max_per_img * sum(size[0] for size in sizes))
-        size = sum(part.stat().st_size for part in folder.iterdir())
-        (folder / f'{path.name}.json').write_text(metadata.dumps(), encoding='utf-8')
-        path.parent.mkdir(parents=True, exist_ok=True)
-        for part in sorted(folder.iterdir()):  # weights before the program that names them
-            os.replace(part, path.with_name(part.name))
+        Path(f'{temporary}.json').write_text(text, encoding='utf-8')
+        parts = sorted(Path(folder).iterdir())  # weights before the program that names them
+        size = sum(part.stat().st_size for part in parts)
+        write_all({path.with_name(part.name): part.read_bytes for part in parts})
     axes = [dynamic.get(axis, length) for axis, length in enumerate(inputs['image'].shape)]
     return ExportReport(path, size, metadata, file.runtime, axes, sizes, compared[0], errors)
 
@@ -215,14 +214,3 @@ def _check_errors(errors: Mapping[str, float], file: ExportedFile, dynamic: Mapp
             f'the file disagrees in {file.runtime} with the model in PyTorch: {", ".join(wrong)}. It was removed.',
             'Fix the size of the images with --shape H W.' if 2 in dynamic else '',
         )
-
-
-@contextlib.contextmanager
-def _new_folder(path: Path) -> Iterator[Path]:
-    """Make a folder in the nearest existing folder of a file, and remove it with what is left in it."""
-    nearest = next(folder for folder in path.parents if folder.exists())
-    try:
-        with tempfile.TemporaryDirectory(dir=nearest, prefix=f'.{path.name}-') as folder:
-            yield Path(folder)
-    except OSError as error:
-        raise UserError(f'{path} cannot be written: {error.strerror or error}.') from error

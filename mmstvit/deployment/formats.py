@@ -131,6 +131,8 @@ class ExportedFile:
         outputs = dict(zip(names, values, strict=True))
         if self.metadata.task == 'detection':
             outputs['images'] = outputs.get('images', np.zeros_like(outputs['labels'])) + first
+            if len({len(values) for values in outputs.values()}) > 1:  # as NaN makes them
+                raise UserError(f'the outputs of {self.path} have different numbers of objects.', 'Export it again.')
         return outputs
 
 

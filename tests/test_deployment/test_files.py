@@ -113,7 +113,8 @@ def test_detector_that_disagrees_is_not_left_behind(name, detector_file, tmp_pat
     weights.CopyFrom(onnx.numpy_helper.from_array(values, weights.name))
     damaging = dataclasses.replace(FORMATS['onnx'], write=lambda *args: onnx.save(model, args[-2]))
     monkeypatch.setitem(FORMATS, 'onnx', damaging)
-    with pytest.raises(UserError, match=f'disagrees in onnxruntime .*{output} by .* It was removed'):
+    message = f'disagrees in onnxruntime .*{output} by .* It was removed'
+    with pytest.raises(UserError, match='different numbers of objects' if name == 'boxes are NaN' else message):
         run('mask', 'mmdet', 'onnx', tmp_path, shape=(96, 128))
     assert [*tmp_path.iterdir()] == []
 
@@ -270,4 +271,4 @@ def test_detector_without_objects_has_empty_outputs(format, tmp_path):
     model = make('mask', **{'model.test_cfg.rcnn.score_thr': 1.0})
     report = export(model, 'mmdet', format, tmp_path / f'model{SUFFIXES[format]}')
     found = ExportedFile(report.path).run(draw_images(1, 64, 64, seed=0).numpy())
-    assert [value.shape for value in found.values()] == [(0, 4), (0,), (0,), (0, 28, 28)]
+    assert [found[name].shape for name in report.metadata.outputs] == [(0, 4), (0,), (0,), (0, 28, 28)]

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -48,6 +49,7 @@ def in_all_processes(function: Callable[[], T]) -> T:
         leave_process_group()
         if main:
             raise errors[0]
+        time.sleep(1)  # torchrun ends all processes as soon as one has failed: the main one speaks before
         sys.exit(1)
     return result
 
