@@ -113,6 +113,9 @@ def only_safe_globals(names: Sequence[Callable | tuple[Callable, str]] = _ALLOWE
 def replace_stand_ins(content: object, seen: set[int] | None = None) -> object:
     """Replace stand-ins by arrays and logs, and refuse tensors larger than their data; dicts and lists are changed.
 
+    A tensor that is not contiguous is copied: its elements may share memory, and the kernels of fused optimizers write
+    as many values as its shape has, whatever its strides.
+
     Args:
         content: What a checkpoint file holds.
         seen: Containers that are done; they may contain each other.
@@ -125,7 +128,7 @@ def replace_stand_ins(content: object, seen: set[int] | None = None) -> object:
     if isinstance(content, Tensor):
         if content.layout == torch.strided and content.nbytes > content.untyped_storage().nbytes():
             raise pickle.UnpicklingError(f'a tensor of shape {tuple(content.shape)} is larger than its data')
-        return content
+        return content.clone() if content.layout == torch.strided and not content.is_contiguous() else content
     if type(content) is tuple:
         replaced = tuple(replace_stand_ins(entry, seen) for entry in content)
         # An unchanged tuple stays the same object: MMEngine compares metadata by their pickles.

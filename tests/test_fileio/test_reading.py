@@ -227,6 +227,20 @@ def torchscript() -> bytes:
     return buffer.getvalue()
 
 
+def test_elements_of_a_tensor_do_not_share_memory(file):
+    """A fused optimizer writes as many values as a shape has, whatever the strides."""
+    values = torch.arange(6.0)
+    tensors = {
+        'same': values[5:].expand(3, 2),
+        'rows': values.as_strided((2, 3), (1, 1)),
+        'flipped': values.view(2, 3).T,
+    }
+    read = read_checkpoint(saved(file, {'optimizer': tensors}))['optimizer']
+    for name, tensor in tensors.items():
+        assert read[name].equal(tensor)
+        assert len({entry.data_ptr() for entry in read[name].flatten(0, 1)}) == 6
+
+
 class TestWrongFiles:
     @pytest.mark.parametrize('mmap', [True, False])
     def test_content_that_needs_more_memory_than_the_file_shows(self, file, mmap):
