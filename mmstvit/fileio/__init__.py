@@ -2,7 +2,7 @@
 
 from .comparing import OTHER_CONFIG, LoadReport, compare, load_weights, unwrap
 from .configs import check_config, parse_config
-from .files import open_file, open_new, read_file
+from .files import open_file, open_new, partial_path, read_file
 from .image_files import (
     IMAGE_SUFFIXES,
     VIDEO_SUFFIXES,
@@ -50,6 +50,7 @@ __all__ = [
     'open_image',
     'open_new',
     'parse_config',
+    'partial_path',
     'plain_data',
     'plain_meta',
     'read_checkpoint',

@@ -27,6 +27,11 @@ def open_new(path: Path) -> BinaryIO:
     return open(path, 'xb')
 
 
+def partial_path(target: Path) -> Path:
+    """Return the name of a file until it is complete; nobody else gives a file such a name."""
+    return target.with_name(f'.mmstvit-{target.name}.partial')
+
+
 def read_file(path: str | Path) -> bytes:
     """Read a file; raises OSError as :func:`open_file`."""
     with open_file(path) as file:

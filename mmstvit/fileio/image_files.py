@@ -15,7 +15,7 @@ from PIL import Image, TiffImagePlugin
 
 from mmstvit.errors import UserError
 
-from .files import open_file
+from .files import open_file, open_new
 
 # What OpenCV decodes, and HEIF: see `decodable`.
 IMAGE_SUFFIXES = (
@@ -44,7 +44,8 @@ _TURNED_BY_OPENCV = ('JPEG', 'MPO', 'PNG', 'TIFF')
 def mark_results(folder: Path) -> None:
     """Make a folder for results, and mark it: :func:`walk_folder` does not take results for data."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / _RESULTS).write_text('Results of mmstvit. Our tools do not read this folder as data.\n')
+    with open_new(folder / _RESULTS) as file:
+        file.write(b'Results of mmstvit. Our tools do not read this folder as data.\n')
 
 
 def walk_folder(

@@ -15,7 +15,7 @@ from torch import Tensor
 from mmstvit.compat import unpickling_reason
 from mmstvit.errors import CheckpointError
 
-from .files import open_new
+from .files import open_new, partial_path
 from .pickles import only_safe_globals
 from .weights import Checkpoint
 
@@ -103,7 +103,7 @@ def write_all(files: Mapping[Path, Callable[[], bytes]]) -> None:
             target.parent.mkdir(parents=True, exist_ok=True)
             if target.is_dir() and not target.is_symlink():  # before the first file is replaced
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-            path = target.with_name(target.name + '.partial')  # of a link: the link is replaced, not its target
+            path = partial_path(target)  # of a link: the link is replaced, not its target
             partial[target] = path
             with open_new(path) as file:
                 file.write(data)

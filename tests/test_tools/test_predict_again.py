@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+import shutil
 import signal
 import struct
 import subprocess
@@ -141,10 +142,28 @@ def test_links_in_the_place_of_partial_files_are_not_followed(checkpoints, in_fo
     Path('mine.txt').write_text('mine')
     predict(checkpoints['mmpretrain'], ['in'], 'out')
     before = results()
-    for name in ('predictions.csv.partial', '.mmstvit-partial'):
+    for name in ('.mmstvit-predictions.csv.partial', '.mmstvit-.mmstvit-records.0.partial'):
         Path('out', name).symlink_to('../mine.txt')
     predict(checkpoints['mmpretrain'], ['in'], 'out', resume=True)
     assert results() == before and Path('mine.txt').read_text() == 'mine'
+
+
+@pytest.mark.parametrize('option', ['resume', 'force'])
+def test_links_in_a_folder_of_results_lead_to_no_file_of_the_user(checkpoints, in_folder, option):
+    write(in_folder / 'in/a.png', draw(0))
+    predict(checkpoints['mmpretrain'], ['in'], 'out')
+    lines = Path('out/.mmstvit-records.0').read_text().splitlines(keepends=True)
+    Path('out/.mmstvit-records.0').write_text(''.join(line for line in lines if '"done"' not in line))
+    Path('photos').mkdir()
+    for path in ('mine.txt', 'photos/a.jpg'):
+        Path(path).write_text('mine')
+    shutil.rmtree('out/pictures')
+    Path('out/pictures').symlink_to('../photos')
+    Path('out/.mmstvit-results').unlink()
+    Path('out/.mmstvit-results').symlink_to('../mine.txt')
+    with pytest.raises(UserError, match=r'out/pictures/a\.jpg exists, and is not a result of it'):
+        predict(checkpoints['mmpretrain'], ['in'], 'out', **{option: True})
+    assert Path('mine.txt').read_text() == Path('photos/a.jpg').read_text() == 'mine'
 
 
 LOCK = """

@@ -16,7 +16,7 @@ from typing import BinaryIO
 from mmstvit.datasets.images import UnreadableError
 from mmstvit.engine.runner.processes import LOCK, lock_work_dir
 from mmstvit.errors import UserError
-from mmstvit.fileio import mark_results, open_file, open_new
+from mmstvit.fileio import mark_results, open_file, open_new, partial_path
 
 _NAME = '.mmstvit-records'
 # Where results are.
@@ -108,7 +108,7 @@ class Records:
     def keep_done(self) -> None:
         """Keep the inputs that are complete, in the file of this process; what else was written will be replaced."""
         entries = [(source, places) for source, places in self._places.items() if source in self.done]
-        partial = self._path.with_name('.mmstvit-partial')
+        partial = partial_path(self._path)
         with open_new(partial) as self._stream:
             self._append(settings=self._settings)
             for file, source in self.files.items():
@@ -125,12 +125,10 @@ class Records:
 
     def remove(self) -> None:
         """Remove the results that were found, and no other file."""
-        root = self.folder.resolve()
         for name in self.files:
             path, parts = self.folder / name, PurePosixPath(name).parts
-            # The records may come from anybody: they name no file outside, not through a link either.
-            inside = parts[0] in _FOLDERS and path.parent.resolve().is_relative_to(root / parts[0])
-            if inside or name in _FILES:
+            # The records may come from anybody: they name no file outside.
+            if name in _FILES or (parts[0] in _FOLDERS and not self._leads_elsewhere(str(PurePosixPath(*parts[:-1])))):
                 path.unlink(missing_ok=True)
                 for parent in (self.folder.joinpath(*parts[:i]) for i in range(len(parts) - 1, 0, -1)):
                     with contextlib.suppress(OSError):  # it holds other files
@@ -142,9 +140,13 @@ class Records:
     def claim(self, source: str, files: Iterable[str]) -> None:
         """Note that files will be written for an input; raises UnreadableError if one exists that is not of it."""
         for file in files:
-            if os.path.lexists(self.folder / file) and self.files.get(file) != source:
+            if self._leads_elsewhere(file) or (os.path.lexists(self.folder / file) and self.files.get(file) != source):
                 raise UnreadableError(f'{self.folder / file} exists, and is not a result of it')
         self._append(source=source, files=[*files])
+
+    def _leads_elsewhere(self, name: str) -> bool:
+        """Return True if a name in the folder is that of another place: through a link, or with ``..``."""
+        return (self.folder / name).resolve() != self.folder.resolve() / name
 
     def add(self, source: str, result: Mapping) -> None:
         """Add the prediction of an image or frame."""

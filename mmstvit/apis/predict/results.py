@@ -16,7 +16,7 @@ from mmstvit.datasets.images import UnreadableError
 from mmstvit.drawing import Color, draw_classes, draw_map, draw_objects, read_classes, read_map, read_objects
 from mmstvit.drawing.predictions import TOP
 from mmstvit.errors import UserError, one_line
-from mmstvit.fileio import open_new
+from mmstvit.fileio import open_new, partial_path
 
 from .inputs import Source, video_property
 from .predictor import Picture
@@ -98,7 +98,7 @@ class Results:
         except UnreadableError as error:
             raise UserError(f'{error}.', 'Move it away, and go on with --continue.') from error
         target = self.records.folder / self.file
-        partial = target.with_name(f'{self.file}.partial')
+        partial = partial_path(target)
         with io.TextIOWrapper(open_new(partial), encoding='utf-8', newline='') as stream:
             note = self._compose(stream, self.records.results(names))
         partial.replace(target)
@@ -248,4 +248,5 @@ class Video:
 def write_image(path: Path, image: np.ndarray) -> None:
     """Write an image (BGR or one channel) in the format of its suffix; raises OSError, as on a full disk."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(cv2.imencode(path.suffix, image)[1].tobytes())
+    with open_new(path) as file:
+        file.write(cv2.imencode(path.suffix, image)[1].tobytes())

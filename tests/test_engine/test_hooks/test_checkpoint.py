@@ -88,7 +88,7 @@ def test_the_folder_is_on_the_disk_before_the_old_file_is_removed(make_runner, t
     monkeypatch.setattr(os, 'fsync', flush)
     monkeypatch.setattr(Path, 'unlink', remove)
     make_runner(epochs=2, **NO_VALIDATION, **hooks(max_keep_ckpts=1)).train()
-    record, last = '.mmstvit-checkpoints.json.partial', 'last_checkpoint.partial'
+    record, last = '.mmstvit-.mmstvit-checkpoints.json.partial', '.mmstvit-last_checkpoint.partial'
     names = [UNFINISHED, record, tmp_path.name, tmp_path.name, last, tmp_path.name]
     assert calls == [*names, *names, 'remove epoch_1.pth']
 

@@ -49,7 +49,7 @@ def test_the_copy_of_the_config_replaces_a_link(build, tmp_path, runner):
     (tmp_path / 'run').mkdir()
     (tmp_path / 'victim').write_text('mine')
     copy = tmp_path / 'run' / TINY_CLASSIFIER.name
-    for link in (copy, copy.with_name(f'{copy.name}.partial')):
+    for link in (copy, copy.with_name(f'.mmstvit-{copy.name}.partial')):
         link.symlink_to(tmp_path / 'victim')
     build(**runner)
     assert (tmp_path / 'victim').read_text() == 'mine'
