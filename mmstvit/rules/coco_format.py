@@ -140,7 +140,7 @@ class _Repair:
 
     def _repair_images(self, entries: list) -> list[dict]:
         by_key: dict[object, str] = {}  # id -> file
-        by_file: dict[str, tuple[object, str]] = {}  # file -> id and name
+        by_file: dict[str, tuple[object, str, str]] = {}  # file -> id, name and what is wrong with the name
         repaired = []
         for entry in entries:
             key, name = _fields(entry, 'file_name')
@@ -156,10 +156,12 @@ class _Repair:
                 self._note('duplicate image', value, 'images', by_key[key] == file)
                 continue
             by_key[key] = file
-            first_id, first_name = by_file.setdefault(file, (key, name))
-            if first_id != key:  # it may be another image, found by the base name of its path
-                value = f'{name!r} of id {entry["id"]!r} is the same file as {first_name!r} of id {first_id!r}'
-                self._note('duplicate image', value, 'images', repaired=False)
+            first = by_file.setdefault(file, (key, name, problem))
+            if first[0] != key:
+                value = f'{name!r} of id {entry["id"]!r} and {first[1]!r} of id {first[0]!r} are found as {file}'
+                # Two images of one name in two folders: the path of one is wrong.
+                other = (problem or first[2]) and name.replace('\\', '/') != first[1].replace('\\', '/')
+                self._note('wrong path in file_name' if other else 'duplicate image', value, 'images', repaired=False)
                 continue
             if problem:
                 value = f'{problem}: {name!r}' + (f', the file is {found!r}' if found else '')

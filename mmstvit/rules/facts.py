@@ -226,17 +226,16 @@ def gather(cfg: Config, splits: Sequence[str], complete: bool = False, num_worke
     """
     facts = Facts(cfg, heads=[*find_num_classes(cfg.get('model'))], complete=complete)
     seen: dict[str, str] = {}
-    with in_scope(cfg):
-        for split in splits:
-            node = (cfg.get(f'{split}_dataloader') or {}).get('dataset')
-            inner = list(inner_datasets(node, f'{split}_dataloader.dataset'))
-            facts.keys[split] = [key for key, _ in inner]
-            for key, node in inner:
-                first = seen.setdefault(_identity(node), key)
-                if first == key:
-                    facts.datasets.append(_gather_dataset(split, key, node, complete))
-                else:
-                    facts.same[key] = first
+    for split in splits:
+        node = (cfg.get(f'{split}_dataloader') or {}).get('dataset')
+        inner = list(inner_datasets(node, f'{split}_dataloader.dataset'))
+        facts.keys[split] = [key for key, _ in inner]
+        for key, node in inner:
+            first = seen.setdefault(_identity(node), key)
+            if first == key:
+                facts.datasets.append(_gather_dataset(split, key, node, complete))
+            else:
+                facts.same[key] = first
     if complete:
         files = [[*_readers(data)] for data in facts.datasets]
         for data, decoded in zip(facts.datasets, decode_files(files, num_workers), strict=True):
