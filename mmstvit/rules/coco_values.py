@@ -141,19 +141,20 @@ def _areas_of_codes(codes: Sequence[str], pixels: np.ndarray) -> list[int | None
     ends = np.flatnonzero(last)
     sizes = np.diff(ends, prepend=-1)
     runs = (bits[ends] & 0x1F).astype(np.int64) - (bits[ends] << 1 & 0x20)
-    long = np.arange(len(ends))
+    long = np.flatnonzero(sizes > 1)
     for i in range(1, _LONGEST_RUN):
-        long = long[sizes[long] > i]
         runs[long] = (runs[long] << 5) + (bits[ends[long] - i] & 0x1F)
+        long = long[sizes[long] > i + 1]
     numbers = np.add.reduceat(last, heads, dtype=np.int64)
     first = numbers.cumsum() - numbers
-    position = np.arange(len(runs)) - np.repeat(first, numbers)
+    lone, runs[first] = runs[first], 0  # the first run length of a mask is not added to the third one
     for parity in (0, 1):
-        chain = np.flatnonzero((position & 1 == parity) & (position > 0))
-        begins = np.flatnonzero(position[chain] <= 2)  # of the next mask
-        total = runs[chain].cumsum()
-        before = (total - runs[chain])[begins]
-        runs[chain] = total - np.repeat(before, np.diff(begins, append=len(chain)))
+        chain = runs[parity::2]
+        begins = (first + 1 - parity) // 2
+        total = np.concatenate([[0], chain.cumsum()])
+        chain[:] = total[1:] - np.repeat(total[begins], np.diff(begins, append=len(chain)))
+    runs[first] = lone
+    position = np.arange(len(runs)) - np.repeat(first, numbers)
     sound &= np.maximum.reduceat(sizes, first) <= _LONGEST_RUN
     sound &= (np.minimum.reduceat(runs, first) >= 0) & (np.maximum.reduceat(runs, first) <= pixels)
     sound &= np.add.reduceat(runs, first) == pixels
