@@ -151,8 +151,10 @@ def check_splits(facts: Facts) -> Iterator[Finding]:
             yield Finding(kind, key, [f'all of its images are those of {first}'], split=key.partition('_')[0])
     known = [path for data in train for path in data.files]
     for data in facts.datasets if known else ():
-        files = data.files if data.split != 'train' else []
-        if facts.complete and files and not any('://' in path for path in (known[0], files[0])):
+        files = data.files
+        if data.split == 'train' or not files:
+            continue
+        if facts.complete and not any('://' in path for path in (known[0], files[0])):
             groups = group_copies([*known, *files]).of_image
         else:
             groups = [photograph(path) or os.path.normpath(path) for path in [*known, *files]]
