@@ -296,6 +296,16 @@ FOUND = {
         with_table('file,species\n#c.png,x', 'train/grass/{}a.png', 'train/maize/{}b.png', 'test/{}c.png'),
         {}, 'grass maize', (6, 2),
     ),
+    'GTSRB, a table about the test set': (
+        with_table('Width;Roi.X1;Roi.Y1;ClassId;Path\n64;5;5;#;Test/0#.png', 'Train/0/a{}.png', 'Train/1/b{}.png',
+                   'Test/0{}.png', file='Test.csv'),
+        {}, '0 1', (6, 2),
+    ),
+    'ISIC, with a table of ages': (
+        both(with_table('image,MEL,NV\na#,1.0,0.0\nb#,0.0,1.0', 'x/a{}.jpg', 'x/b{}.jpg'),
+             with_table('image,age,sex\na#,55.0,male\nb#,40.0,female', file='metadata.csv')),
+        {}, 'MEL NV', (6, 2),
+    ),
     'boxes of TensorFlow': (with_table(BOXES, '{}.jpg', file='labels.csv'), {}, 'fork spoon', (3, 1)),
     'boxes of Open Images, in fractions': (
         with_table('ImageID,Source,LabelName,XMin,XMax,YMin,YMax\nb#a,x,/m/01,0.1,0.6,0.2,0.7', 'train/b{}a.jpg',
@@ -422,15 +432,27 @@ REFUSED = {
         {}, r'annotations/train.csv is a table of images without a header(?s:.*)first line has to name the columns',
     ),
     'boxes outside': (with_table(BOXES.replace(',30', ',90'), '{}.jpg'), {}, '4 of 8 boxes .*not inside .*90.*64×48'),
+    'VIA in CSV': (
+        with_table('filename,file_attributes,region_id,region_attributes\na#.jpg,{},0,{}', 'a{}.jpg'), {},
+        'not clear which column is the class: file_attributes, region_id, region_attributes\n Its',
+    ),
+    'numbers that may be boxes': (
+        with_table('image,class,a,b,c,d\na#.jpg,go,1,2,30,40\nb#.jpg,stop,5,6,7,8', 'a{}.jpg', 'b{}.jpg'),
+        {}, 'columns of numbers that may be boxes: a, b, c, d',
+    ),
+    'objects in JSON lines': (
+        with_table('\n{"file_name": "a#.jpg", "objects": {"bbox": [[1, 2, 3, 4]]}}', 'a{}.jpg', file='a.jsonl'), {},
+        r'cells such as \{.bbox',
+    ),
     'several rows per image': (
         with_table('image,label,bbox\na#.jpg,x,[1 2 3 4]\na#.jpg,x,[5 6 3 4]', 'a{}.jpg'), {}, 'several rows per image',
     ),
     'ages': (with_table('image,age\na#.jpg,3#\nb#.jpg,4#', 'a{}.jpg', 'b{}.jpg'), {}, 'age .* 8 values in 8 rows'),
     'several classes in a cell': (
-        with_table('image,label\na#.jpg,x\nb#.jpg,y\nc#.jpg,x y', 'a{}.jpg', 'b{}.jpg', 'c{}.jpg'), {}, r'cell .x y.',
+        with_table('image,label\na#.jpg,x\nb#.jpg,y\nc#.jpg,x y', 'a{}.jpg', 'b{}.jpg', 'c{}.jpg'), {}, 'such as x y:',
     ),
     'a table that says something else than the folders': (
-        with_table('image,label\nu#.jpg,x\nv#.jpg,x', 'p/u{}.jpg', 'q/v{}.jpg'), {}, 'several kinds of data',
+        with_table('image,label\nu#.jpg,x\nv#.jpg,x\nw#.jpg,y', 'p/u{}.jpg', 'q/v{}.jpg', 'q/w{}.jpg'), {}, 'several kinds of data',
     ),
     'KITTI': (
         lambda r: [photos(r, 'image_2/00{}.png'), texts(r, {f'calib/00{i}.txt': 'P0: 1 2' for i in range(4)}),

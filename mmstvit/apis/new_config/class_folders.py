@@ -153,7 +153,7 @@ def read_class_folders(found: ClassFolders, folder: Folder, options: Options) ->
         DataError: The splits are ambiguous, or have other classes.
     """
     notes = [f'a folder per class in {folder.root / top}' for top in found.tops if folder.subfolders(top)]
-    notes += folder.unused([*found.tops])
+    notes += folder.unused([top for top in found.tops if folder.subfolders(top)])
     for what, paths in (('label maps beside images', found.maps), ('images beside the folders', found.strays)):
         if paths:
             notes.append(f'left out: {len(paths)} {what} of classes (first: {min(paths)})')

@@ -96,7 +96,8 @@ def look_for_yolo(folder: Folder, options: Options) -> Evidence:
     texts = (file for file in folder.with_suffix('.txt') if file not in files)
     if alone := [file for file in texts if importers.is_label_file(folder.root / file)]:
         found.notes.append(f'not used: {len(alone)} files of labels without an image (first: {min(alone)})')
-    evidence.used, evidence.coverage = {*files}, len(files) / len(folder.images)
+    # A YAML file describes images without labels, too: as background.
+    evidence.used, evidence.coverage = {*files}, 1.0 if yaml else len(files) / len(folder.images)
     return evidence
 
 

@@ -123,11 +123,13 @@ def _compare(seen: Seen, options: Options) -> None:
     for kind in (BOXES, CLASSES):
         if kind in seen and files:
             seen[kind].found = None
+    if folders.found and not table.images.keys() & folders.images.keys():
+        table.found, table.against = None, []  # about other images
     if table.found and folders.found:
         both = {(folders.images[image], name) for image, name in table.images.items() if image in folders.images}
         names, labels = {one for one, _ in both}, {other for _, other in both}
-        if not both or (len(both) == len(names) == len(labels) and any(map(str.isdigit, labels - names))):
-            table.found = None  # about other images, or it has numbers for names
+        if len(both) == len(names) == len(labels) and any(map(str.isdigit, labels - names)):
+            table.found = None  # numbers for names
         elif len(both) == len(names) == len(labels):
             folders.found = None
     if folders.found:

@@ -37,6 +37,7 @@ _BOXES = {
     ('xmin', 'ymin', 'width', 'height'): True,
     ('left', 'top', 'width', 'height'): True,
 }
+_NUMBER = re.compile(r'-?\d+(\.\d*)?')
 _INSIDE = 0.95  # share of the boxes that have to be inside their images
 _RENAME = 'Its first line has to name the columns: image,class, or for boxes image,xmin,ymin,xmax,ymax,class.'
 
@@ -84,13 +85,15 @@ def look_for_class_tables(folder: Folder, options: Options) -> Evidence:
 
 
 def _look(folder: Folder, boxes: bool) -> Evidence:
-    evidence, tables = Evidence(), []
+    evidence, tables, unread = Evidence(), [], {}
     for file in folder.with_suffix('.csv', '.tsv', '.jsonl'):
         try:
-            table = _understand(folder, file, _read_cells(folder, file))
+            rows = _read_cells(folder, file)
+            image, named = _find_image_column(folder, rows)
+            evidence.images |= dict.fromkeys(named, '')
+            table = _understand(file, rows, image) if image else None
         except DataError as error:
-            if not boxes:
-                evidence.add_against(error.problem, error.remedy)
+            unread[file] = error.problem, error.remedy
             continue
         if table is not None and bool(table.box) == boxes:
             tables.append(table)
@@ -101,7 +104,11 @@ def _look(folder: Folder, boxes: bool) -> Evidence:
         evidence.add_against(
             'several tables', f'Name one: new_config.py {shlex.quote(str(folder.root / tables[0].file))}'
         )
-    evidence.found, evidence.used = tables, {table.file for table in tables}
+    if not boxes and not tables:
+        evidence.against += unread.values()
+        evidence.used |= unread.keys()
+    evidence.found = tables
+    evidence.used |= {table.file for table in tables}
     evidence.reasons = [*map(str, tables)]
     named = {row.name for table in tables for row in table.rows}
     evidence.coverage = min(1.0, len(named) / max(1, len(folder.images)))
@@ -133,17 +140,25 @@ def _read_cells(folder: Folder, file: str) -> Sequence[Mapping[str, str]]:
     return rows
 
 
-def _understand(folder: Folder, file: str, rows: Sequence[Mapping[str, str]]) -> Table | None:
-    """Find what the columns of a table mean; None if it does not name many images, or has no other column.
+def _find_image_column(folder: Folder, rows: Sequence[Mapping[str, str]]) -> tuple[str, set[str]]:
+    """Return the column that names many images, and images that it names; empty if a table has none.
 
-    Raises:
-        DataError: It does, and its other columns are not understood.
+    A few images may be icons of the classes.
     """
-    columns = {name: [row.get(name, '') for row in thin_out(rows, _SAMPLE)] for name in (rows[0] if rows else ())}
-    naming = [name for name in columns if not name.isdigit() and _names_images(columns[name], folder)]
-    if len(columns) < 2 or not naming:
-        return None
-    image = max(naming, key=lambda name: len({*columns[name]}))
+    best: tuple[str, set[str]] = '', set()
+    sample = thin_out(rows, _SAMPLE)
+    for name in rows[0] if rows and len(rows[0]) > 1 else ():
+        images = [folder.find_image(cell) for row in sample if (cell := row.get(name))]
+        named = {*images} - {None}
+        many = 2 * images.count(None) < len(images) and len(named) > min(_MANY, 0.3 * len(folder.images))
+        if many and not name.isdigit() and len(named) > len(best[1]):
+            best = name, named
+    return best
+
+
+def _understand(file: str, rows: Sequence[Mapping[str, str]], image: str) -> Table:
+    """Find what the columns of a table mean, of which one names images; raises DataError if that is not clear."""
+    columns = {name: [row.get(name, '') for row in thin_out(rows, _SAMPLE)] for name in rows[0]}
     images = columns.pop(image)
     splits = [name for name, cells in columns.items() if {cell.lower() for cell in cells} <= SPLIT_NAMES.keys()]
     rest = {name: cells for name, cells in columns.items() if name not in splits[:1]}
@@ -179,12 +194,6 @@ def _key(name: str) -> str:
     return re.sub(r'[\W_]', '', name).lower()
 
 
-def _names_images(cells: Sequence[str], folder: Folder) -> bool:
-    """Return True if cells name many images; a few may be icons of the classes."""
-    named = [folder.find_image(cell) for cell in cells if cell]
-    return 2 * named.count(None) < len(named) and len({*named}) > min(_MANY, 0.3 * len(folder.images))
-
-
 def _join_one_hot(file: str, rows: Sequence[Mapping[str, str]], names: Sequence[str]) -> list[str]:
     """Return the class of each row from columns of 0 and 1 per class; raises DataError if a row has not one class."""
     chosen = [[name for name in names if row.get(name) in ('1', '1.0')] for row in rows]
@@ -205,15 +214,19 @@ def _find_label_column(file: str, columns: Mapping[str, Sequence[str]], boxes: b
     """
     named = [name for name in columns if _key(name) in _CLASS] or [*columns]
     named.sort(key=lambda name: all(cell.isdigit() for cell in columns[name]))
-    if len({tuple(map(columns[name].index, columns[name])) for name in named}) != 1:
+    words = bool(named) and _key(named[0]) in _CLASS
+    numbers = [name for name, cells in columns.items() if all(map(_NUMBER.fullmatch, cells))]
+    if len({tuple(map(columns[name].index, columns[name])) for name in named}) != 1 or (len(named) > 1 and not words):
         listed = first_names([*columns], 8)
         raise DataError(f'{file} names images, and it is not clear which column is the class: {listed}', _RENAME)
+    if not boxes and len({*numbers} - {*named}) > 3:
+        raise DataError(f'{file} has columns of numbers that may be boxes: {first_names(numbers, 8)}', _RENAME)
     cells = columns[named[0]]
     classes = {*cells} - {''}
-    number = any(re.fullmatch(r'-?\d*\.\d+', cell) for cell in classes)
-    joined = [c for c in classes if len(parts := re.split(r'[\s,;|]+', c)) > 1 and {*parts} <= classes]
-    if number or joined or (not boxes and 2 * len(classes) > len(cells)):
-        seen = f'several in one cell ({joined[0]})' if joined else f'{len(classes)} values in {len(cells)} rows'
+    odd = next((c for c in classes if len(parts := re.split(r'[\s,;|]+', c)) > 1 and {*parts} <= classes), '')
+    odd = odd or next((cell for cell in classes if cell[0] in '{[' or re.fullmatch(r'-?\d*\.\d+', cell)), '')
+    if odd or (not boxes and not 1 < len(classes) <= len(cells) / 2):
+        seen = f'cells such as {odd[:80]}' if odd else f'{len(classes)} values in {len(cells)} rows'
         raise DataError(f'column {named[0]} of {file} has {seen}: that is not one class per image', _RENAME)
     return named[0]
 
