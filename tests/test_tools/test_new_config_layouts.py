@@ -12,7 +12,7 @@ import pytest
 from mmstvit.apis.new_config import Options, new_config
 from mmstvit.errors import UserError
 
-from ..test_datasets.tiny_data import write
+from ..test_datasets.tiny_data import draw, write
 from .test_new_config import annotate, cityscapes, class_folders, dump, maps_folder, photo
 from .test_new_config_formats import BOX, XML, coco_with, labelme, texts, voc, yolo
 
@@ -20,6 +20,10 @@ SEEDS = itertools.count(1000)
 AB = {'classes': ['a', 'b']}
 COLORS = ((0, 0, 0), (0, 64, 128))
 Build = Callable[[Path], object]
+
+
+def picture(seed: int) -> np.ndarray:
+    return cv2.resize(draw(seed, 6, 7, 3), (96, 80), interpolation=cv2.INTER_CUBIC)
 
 
 def photos(root: Path, *patterns: str, count: int = 4, start: int = 0) -> None:
@@ -452,7 +456,8 @@ REFUSED = {
         with_table('image,label\na#.jpg,x\nb#.jpg,y\nc#.jpg,x y', 'a{}.jpg', 'b{}.jpg', 'c{}.jpg'), {}, 'such as x y:',
     ),
     'a table that says something else than the folders': (
-        with_table('image,label\nu#.jpg,x\nv#.jpg,x\nw#.jpg,y', 'p/u{}.jpg', 'q/v{}.jpg', 'q/w{}.jpg'), {}, 'several kinds of data',
+        with_table('image,label\nu#.jpg,x\nv#.jpg,x\nw#.jpg,y', 'p/u{}.jpg', 'q/v{}.jpg', 'q/w{}.jpg'), {},
+        'several kinds of data',
     ),
     'KITTI': (
         lambda r: [photos(r, 'image_2/00{}.png'), texts(r, {f'calib/00{i}.txt': 'P0: 1 2' for i in range(4)}),
@@ -512,6 +517,10 @@ REFUSED = {
     'parts of the data': (
         lambda r: photos(r, 'images_part_1/{}.jpg', 'images_part_2/{}.jpg'), {},
         'images_part_1, images_part_2 are called like parts of the data',
+    ),
+    'sharp and blurred': (
+        lambda r: [write(r / f'{k}/{i}.png', picture(i)) for i in range(4) for k in ('sharp', 'blur')], {},
+        r'blur/0.png looks like sharp/0.png(?s:.*)per class \(blur, sharp\): --task classes',
     ),
     'folders named like images': (
         lambda r: class_folders(r, names=('images', 'other')), {}, r'a folder is called images(?s:.*)--task classes',

@@ -4,12 +4,15 @@ import re
 from collections.abc import Set
 from dataclasses import dataclass
 
+from mmstvit.datasets.splitting import group_copies
+
 from .evidence import Evidence
 from .folder import ALL, Folder, has_map_word, join, relative, split_of_folder
 from .image_classes import describe_classes
 from .options import Data, Options, first_names
 from .pairing import find_maps_inside, has_masks
 
+_SAMPLE = 5  # images of which those of one name in two folders are compared
 # Names of parts of the data, such as seq1 or HAM10000_images_part_2.
 _PART = re.compile(
     r'(.*[\W_])?(batch|cam|camera|case|clip|fold|part|patient|scene|seq|sequence|session|subject|tile|video)[\W_]*\d+',
@@ -67,7 +70,7 @@ def look_for_class_folders(folder: Folder, options: Options) -> Evidence:
             'Move them, or leave them out with --skip-stray.',
         )
     for top in (top for top in several if tops[top] in (ALL, 'train')):
-        for find in (_find_masks, _find_other_names, _find_inner_folders):
+        for find in (_find_masks, _find_other_names, _find_copies, _find_inner_folders):
             if reason := find(rest, top, names[top]):
                 evidence.add_against(reason)
     evidence.found = ClassFolders(tops, evidence.images, maps, strays)
@@ -98,6 +101,14 @@ def _find_other_names(folder: Folder, top: str, names: list[str]) -> str:
     splits = {split_of_folder(name): name for name in names}
     splits.pop(ALL, None)  # one alone may be a class: "train" of vehicles
     return f'{" and ".join(sorted(splits.values()))} are called like splits' if len(splits) > 1 else ''
+
+
+def _find_copies(folder: Folder, top: str, names: list[str]) -> str:
+    """Name images of one name in two folders that look alike, as sharp and blurred ones do; empty if some do not."""
+    places = [join(top, name) for name in names[:2]]
+    shared = sorted({*folder.below(places[0])} & {*folder.below(places[1])})[:_SAMPLE]
+    alike = all(group_copies([folder.root / place / name for place in places]).count == 1 for name in shared)
+    return f'{places[0]}/{shared[0]} looks like {places[1]}/{shared[0]}' if len(shared) > 1 and alike else ''
 
 
 def _find_inner_folders(folder: Folder, top: str, names: list[str]) -> str:

@@ -228,7 +228,7 @@ def read_files(found: AnnotationFiles, folder: Folder, options: Options) -> Data
     tops = {image.rpartition('/')[0] for image in annotations}
     listed = {image for part in found.splits.values() for image in part}
     alone = [i for i in folder.images if i not in annotations and (i.rpartition('/')[0] in tops or i in listed)]
-    if found.background:
+    if alone and found.background:
         annotations |= dict.fromkeys(alone, ImageAnnotations())
         notes.append(f'{len(alone)} images are background')
     elif alone:
