@@ -115,12 +115,6 @@ SEGMENTS: dict[str, Callable[[Path], None]] = {
     'mmsegmentation': mmsegmentation,
     'camvid': camvid,
     'cityscapes': cityscapes,
-    'no split': lambda root: maps_folder(root, 'images/{}.jpg', 'masks/{}.png'),
-    'splits outside': lambda root: [
-        maps_folder(root, f'{s}/images/{{}}.jpg', f'{s}/labels/{{}}_mask.png', seed=100 * i)
-        for i, s in enumerate(('train', 'val'))
-    ],
-    'voc': lambda root: maps_folder(root, 'JPEGImages/{}.jpg', 'SegmentationClass/{}.png'),
     'maps beside': lambda root: [
         maps_folder(root, f'{s}/{{}}.jpg', f'{s}/{{}}_mask.png', seed=100 * i) for i, s in enumerate(('train', 'valid'))
     ],
@@ -273,14 +267,6 @@ def test_two_annotation_files_are_listed(make, tmp_path):
     assert [file.parent.name for file in files] == ['one', 'two']
 
 
-def test_annotations_and_label_maps_are_a_choice(make, tmp_path):
-    coco_folder(tmp_path / 'data', 'a.json', 'images')
-    maps_folder(tmp_path / 'data', 'images/{}.jpg', 'masks/{}.png')
-    with pytest.raises(SystemExit, match='--task instances or --task segments'):
-        make()
-    assert make('--task', 'instances')[0].model.type == 'MaskRCNN'
-
-
 def test_values_without_names_are_listed_with_their_shares(make, tmp_path):
     maps_folder(tmp_path / 'data', 'images/{}.jpg', 'masks/{}.png', values=(0, 2, 255, 255))
     with pytest.raises(SystemExit, match=r'0 \(25.00%\), 2 \(25.00%\), 255 \(50.00%\).*--classes.*--ignore'):
@@ -371,7 +357,7 @@ def test_images_without_a_map_and_of_two_formats(make, tmp_path):
     maps_folder(tmp_path / 'data', 'images/{}.png', 'masks/{}.png', seed=50)
     photo(tmp_path / 'data/images/alone.jpg', 99)
     cfg, output = make('--classes', 'a', 'b')
-    assert '1 images without a label map' in output
+    assert 'left out: 1 files in the folders of images without a label map' in output
     assert inner(cfg, 'train').img_suffix == '' and inner(cfg, 'train').data_prefix.img_path == 'images'
     ((kind, text),) = findings(cfg)
     assert kind == 'unused file'

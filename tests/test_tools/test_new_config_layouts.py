@@ -13,7 +13,7 @@ from mmstvit.apis.new_config import Options, new_config
 from mmstvit.errors import UserError
 
 from ..test_datasets.tiny_data import draw, write
-from .test_new_config import annotate, cityscapes, class_folders, dump, maps_folder, photo
+from .test_new_config import annotate, class_folders, dump, maps_folder, photo
 from .test_new_config_formats import BOX, XML, coco_with, labelme, texts, voc, yolo
 
 SEEDS = itertools.count(1000)
@@ -174,7 +174,6 @@ def with_table(table: str, *patterns: str, file: str = 'train.csv', **kw: int) -
 BOXES = 'filename,width,height,class,xmin,ymin,xmax,ymax\n#.jpg,64,48,fork,4,6.5,20,30\n#.jpg,64,48,spoon,1,2,11,12'
 # Layout -> how to make it, options, classes, images of train, val and test.
 FOUND = {
-    'Cityscapes': (cityscapes, AB, 'a b', (6, 6)),
     'Oxford pets, label maps': (
         oxford_pets, {'task': 'segments', 'classes': ['1=a', '2=b']}, 'a b', (3, 1, 2),
     ),

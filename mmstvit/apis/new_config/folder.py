@@ -37,7 +37,7 @@ ALL = 'all'  # a part that no name assigns to a split
 Part = TypeVar('Part')
 
 
-@dataclass
+@dataclass(eq=False)
 class Folder:
     """The files below a folder, as :func:`mmstvit.fileio.walk_folder` finds them.
 

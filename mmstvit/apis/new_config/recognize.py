@@ -107,8 +107,9 @@ def recognize(options: Options) -> Data:
     data = kind.read(seen[kind].found, folder, options)
     against = [reason for reason, _ in seen[kind].against]
     data.notes += [f'warning: {reason}' for reason in (*against, *seen[kind].rivals)]
-    if others.against and kind is not CLASS_FOLDERS:
-        data.notes.append(f'not used: {others.against[0][0]}')
+    if kind is not CLASS_FOLDERS:
+        unread = (other for other in (*seen.values(), others) if other.against and not other.found)
+        data.notes += [f'not used: {other.against[0][0]}' for other in unread]
     return data
 
 

@@ -4,6 +4,7 @@ The header names the columns. The cells have to agree with it: the names are tho
 """
 
 import csv
+import functools
 import io
 import re
 import shlex
@@ -84,19 +85,29 @@ def look_for_class_tables(folder: Folder, options: Options) -> Evidence:
     return evidence
 
 
-def _look(folder: Folder, boxes: bool) -> Evidence:
-    evidence, tables, unread = Evidence(), [], {}
+@functools.lru_cache(maxsize=1)  # for both kinds of tables
+def _read_tables(folder: Folder) -> tuple[list[Table], dict[str, tuple[str, str]], set[str]]:
+    """Read the tables of a folder.
+
+    Returns:
+        The tables; file -> problem and remedy of those that are not understood; and images that all of them name.
+    """
+    tables, unread, images = [], {}, set()
     for file in folder.with_suffix('.csv', '.tsv', '.jsonl'):
         try:
             rows = _read_cells(folder, file)
             image, named = _find_image_column(folder, rows)
-            evidence.images |= dict.fromkeys(named, '')
-            table = _understand(file, rows, image) if image else None
+            images |= named
+            tables += [_understand(file, rows, image)] if image else []
         except DataError as error:
             unread[file] = error.problem, error.remedy
-            continue
-        if table is not None and bool(table.box) == boxes:
-            tables.append(table)
+    return tables, unread, images
+
+
+def _look(folder: Folder, boxes: bool) -> Evidence:
+    read, unread, images = _read_tables(folder)
+    evidence = Evidence(images=dict.fromkeys(images, ''))
+    tables = [table for table in read if bool(table.box) == boxes]
     splits = {table.file: find_split(table.file) for table in tables}
     if 'train' in splits.values():  # beside it, sample_submission.csv says nothing
         tables = [table for table in tables if splits[table.file] != ALL]
