@@ -20,7 +20,7 @@ def parse_args() -> argparse.Namespace:
     """Parse the command line."""
     parser = make_parser(__doc__)
     parser.add_argument(
-        'data', type=Path, help='folder of the data; or a COCO annotation file, or the YAML file of YOLO'
+        'data', type=Path, help='folder of the data; or a COCO annotation file, the YAML file of YOLO, or a table'
     )
     parser.add_argument('--out', type=Path, metavar='CONFIG', help='the config (default: MODEL_FOLDER.py here)')
     parser.add_argument(
