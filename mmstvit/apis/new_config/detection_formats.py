@@ -197,7 +197,7 @@ def _look(
             'read; if these are the classes, write a table (docs/own_data.md)'
         )
     if good:
-        evidence.reasons.append(f'{len(files)} {name} such as {next(iter(good))}')
+        evidence.reasons.append(f'{len(files)} {name} for {len(folder.images)} images, such as {next(iter(good))}')
         evidence.found = AnnotationFiles(name, read, dict.fromkeys(files), background)
         evidence.used, evidence.coverage = {*files}, len(files) / max(1, len(folder.images))
     return evidence
