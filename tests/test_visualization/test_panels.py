@@ -4,9 +4,7 @@ import numpy as np
 import pytest
 
 from mmstvit.errors import UserError
-from mmstvit.visualization import contact_sheet, draw_blocks, super_tokens
-
-from ..helpers import image, tiny
+from mmstvit.visualization import contact_sheet, draw_blocks
 
 
 def contains(sheet: np.ndarray, picture: np.ndarray) -> bool:
@@ -25,13 +23,6 @@ def test_rows_have_titles_with_stage_block_and_grid(records, picture):
     assert f'super token {records[0][1].labels[records[1][1].token]},' in rows[1][-1].title
     assert rows[3][0].name == 'stage2_block1_attention'
     assert {panel.picture.shape for row in rows for panel in row} == {(343, 480, 3)}
-
-
-def test_panels_of_large_grids_are_larger(records, picture):
-    assert draw_blocks(picture, records[0][:1], side=60)[0][0].picture.shape == (43, 60, 3)
-    pixels = image(3, 32, 16 * 40)
-    rows = draw_blocks(np.zeros((32, 16 * 40, 3), np.uint8), super_tokens(tiny(), pixels))
-    assert rows[0][0].picture.shape == (32, 640, 3)
 
 
 @pytest.mark.parametrize('soft', ['point', 20, -1])
