@@ -54,7 +54,6 @@ def blobs(height: int, width: int) -> np.ndarray:
         ('classifier', 'mmpretrain', CLASSIFIER, (90, 121), {}),
         ('segmentor', 'mmseg', SEGMENTOR, (90, 121), dict(shape=(80, 96))),
         pytest.param('segmentor', 'mmseg', SEGMENTOR, (131, 97), dict(align_corners=True), marks=pytest.mark.long),
-        pytest.param('mask', 'mmdet', DETECTOR, (150, 203), {}, marks=pytest.mark.long),
         # An image whose longer side is the other one is reduced to fit.
         pytest.param('mask', 'mmdet', DETECTOR, (203, 150), dict(shape=(96, 128), batch=2), marks=pytest.mark.long),
     ],
