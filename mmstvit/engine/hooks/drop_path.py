@@ -28,19 +28,15 @@ class DropPathHook(Hook):
     """
 
     def __init__(self, milestones: Sequence[int], rates: Sequence[float]) -> None:
-        for name, value in (('milestones', milestones), ('rates', rates)):
-            if isinstance(value, str) or not isinstance(value, Sequence):
-                raise ValueError(f'{name} must be a list of numbers, but got {value!r}.')
-        if not all(type(m) is int and m > 0 for m in milestones) or list(milestones) != sorted(set(milestones)):
+        are_epochs = isinstance(milestones, (list, tuple)) and all(type(m) is int and m > 0 for m in milestones)
+        if not are_epochs or list(milestones) != sorted(set(milestones)):
             raise ValueError(f'milestones must be positive, increasing numbers of epochs, but got {milestones!r}.')
-        if len(rates) != len(milestones) + 1:
+        are_rates = isinstance(rates, (list, tuple)) and all(type(r) in (int, float) and 0 <= r < 1 for r in rates)
+        if not are_rates or len(rates) != len(milestones) + 1:
             raise ValueError(
-                f'rates must have one number more than milestones ({len(milestones)}): one before the first milestone '
-                f'and one after each; but got {rates!r}.'
+                f'rates must be numbers in [0, 1), one before the first of {len(milestones)} milestones and one after '
+                f'each, but got {rates!r}.'
             )
-        for i, rate in enumerate(rates):
-            if type(rate) not in (int, float) or not 0 <= rate < 1:
-                raise ValueError(f'rates[{i}] must be a number in [0, 1), but got {rate!r}.')
         self.milestones = list(milestones)
         self.rates = list(rates)
 
