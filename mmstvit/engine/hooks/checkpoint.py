@@ -1,5 +1,6 @@
 """Checkpoint hook for runs that may be killed at any moment."""
 
+import copy
 import itertools
 import json
 import os
@@ -128,28 +129,16 @@ class CheckpointHook(MMEngineCheckpointHook):
             runner.message_hub.update_info('keep_ckpt_ids', list(self.keep_ckpt_ids))
 
     def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
-        if self.save_best is None:
-            return
-        # Hide the old ones: MMEngine would remove them before it writes.
-        old, self._best = self._best, {}
-        super()._save_best_checkpoint(_Saver(runner), metrics)
-        self._best = {**old, **self._best}
-        if is_main_process():
-            for path in set(old.values()) - set(self._best.values()):
-                Path(path).unlink(missing_ok=True)
-
-    @property
-    def _best(self) -> dict[str, str]:
-        """Paths of the best checkpoints by metric."""
-        paths = self.best_ckpt_path_dict if len(self.key_indicators) > 1 else {'': self.best_ckpt_path}
-        return {metric: path for metric, path in paths.items() if path is not None}
-
-    @_best.setter
-    def _best(self, paths: dict[str, str]) -> None:
-        if len(self.key_indicators) > 1:
-            self.best_ckpt_path_dict = {metric: paths.get(metric) for metric in self.key_indicators}
-        else:
-            self.best_ckpt_path = paths.get('')
+        outdated: list[str] = []
+        backend, self.file_backend = self.file_backend, copy.copy(self.file_backend)
+        self.file_backend.remove = outdated.append  # MMEngine removes the old one before it writes the new one
+        try:
+            super()._save_best_checkpoint(_Saver(runner), metrics)
+        finally:
+            self.file_backend = backend
+        info = runner.message_hub.runtime_info
+        for path in {*outdated} - {info[key] for key in info if key.startswith('best_ckpt')}:
+            Path(path).unlink(missing_ok=True)
 
 
 def forget_foreign_files(hook: MMEngineCheckpointHook, runner: Runner, info: MutableMapping) -> None:
