@@ -1,12 +1,14 @@
 """Metadata of an exported file: how its images are prepared, and what its outputs mean."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 
 from mmengine.model import BaseDataPreprocessor
 from torch import nn
 
+from mmstvit.dependencies import LIBRARIES
 from mmstvit.errors import UserError
 from mmstvit.fileio import plain_data
 from mmstvit.version import __version__
@@ -93,7 +95,7 @@ class Metadata:
             if not found._is_sound():
                 raise ValueError
             return found
-        except (TypeError, ValueError, KeyError, AttributeError, RecursionError) as error:
+        except (TypeError, ValueError, KeyError, AttributeError, OverflowError, RecursionError) as error:
             raise UserError(
                 f'{path} has no metadata of mmstvit, or those of another version.',
                 'Export the model with tools/deployment/export.py.',
@@ -104,13 +106,14 @@ class Metadata:
         numbers = [getattr(self, entry.name) for entry in fields(self) if isinstance(entry.default, (int, float))]
         for channels in (self.mean, self.std):
             numbers += channels
-        texts = [self.library, *self.outputs, *self.classes]
+        texts = [*self.outputs, *self.classes]
         names = TASKS[self.task]
         return (
-            all(isinstance(value, (int, float)) for value in numbers)
+            all(map(math.isfinite, numbers))
             and all(isinstance(value, str) for value in texts)
             and all(isinstance(step, dict) for step in self.pipeline)
             and self.color_order in COLOR_ORDERS
+            and self.library in LIBRARIES
             and (self.shape is None or [type(side) for side in self.shape] == [int, int])
             and (not names or self.outputs.keys() - {'images'} in names)
         )

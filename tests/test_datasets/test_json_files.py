@@ -79,6 +79,13 @@ def test_yaml_at_which_the_parser_fails(tmp_path, text):
         read_yolo_yaml(tmp_path / 'data.yaml')
 
 
+def test_a_yaml_file_of_yolo_may_have_names_alone(tmp_path):
+    for text, names in {'names: [bolt, nut]': ['bolt', 'nut'], 'names: [a]\nauthor: b': None}.items():
+        (tmp_path / 'data.yaml').write_text(text)
+        found = read_yolo_yaml(tmp_path / 'data.yaml')
+        assert (found and found.names) == names
+
+
 _VOC = '<annotation><object><name>a</name><bndbox>{}</bndbox></object></annotation>'
 
 

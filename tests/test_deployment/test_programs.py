@@ -116,7 +116,13 @@ def test_metadata_survive_as_text():
     edited = [dict(task='other'), dict(task=[]), dict(outputs=dict(boxes='n, 4')), dict(outputs=None)]
     edited += [dict(color_order='GRB'), dict(mean='abc'), dict(std=[None] * 3), dict(more=1)]
     edited += [dict(min_side='a'), dict(shape=[64]), dict(shape=['a', 'b']), dict(score_thr=None)]
-    edited += [dict(pipeline=[1]), dict(pipeline=None)]
+    edited += [
+        dict(pipeline=[1]),
+        dict(pipeline=None),
+        dict(library='os'),
+        dict(library=['mmseg']),
+        dict(mean=[10**400] * 3),
+    ]
     for text in (None, '', '[]', '{}', '[' * 10**5, *(json.dumps(content | change) for change in edited)):
         with pytest.raises(UserError, match='no metadata'):
             Metadata.loads(text, 'x')

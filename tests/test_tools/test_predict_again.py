@@ -128,7 +128,15 @@ def test_other_settings_or_damaged_records_do_not_go_on(checkpoints, in_folder):
         predict(checkpoints['mmpretrain'], ['a.png'], 'out', score=0.5, resume=True)
     with pytest.raises(UserError, match='these differ: checkpoint'):
         predict(checkpoints['mmseg'], ['a.png'], 'out', resume=True)
-    for content in ('{"files": 3}\n', '[]\n', 'x\n', '{"a":' * 100_000 + '\n', '\x00\n'):
+    for content in (
+        '{"files": 3}\n',
+        '{"source": "", "files": [""]}\n',
+        '{"source": "", "files": [null]}\n',
+        '[]\n',
+        'x\n',
+        '{"a":' * 100_000 + '\n',
+        '\x00\n',
+    ):
         Path('out/.mmstvit-records.0').write_text(content)
         for option in ('resume', 'force'):
             with pytest.raises(UserError, match='damaged'):

@@ -50,6 +50,8 @@ def test_faults_and_warnings(main, config, tmp_path):
     ('args', 'words'),
     [
         (['--out', '.'], '--out . cannot be written'),
+        (['--out', '/dev/full'], '--out /dev/full cannot be written'),
+        (['--out', __file__], 'exists, and is not a report'),
         (['--cfg-options', 'train_dataloader.dataset.data_root=nowhere'], 'nowhere does not exist'),
     ],
 )

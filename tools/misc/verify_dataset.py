@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from mmengine.config import Config
 
 SPLITS = ('train', 'val', 'test')
+BEGIN = '{\n  "config": '  # of a report
 
 
 def parse_args() -> argparse.Namespace:
@@ -57,10 +58,12 @@ def find_splits(cfg: 'Config', asked: list[str] | None) -> list[str]:
     return [split for split in splits if not asked or split in asked]
 
 
-def check_output(args: argparse.Namespace) -> None:
-    """Check that the report can be written; raises UserError."""
-    if args.out is not None and (args.out.is_dir() or not args.out.absolute().parent.is_dir()):
-        raise UserError(f'--out {args.out} cannot be written.', 'Name a file in a folder that exists.')
+def check_output(out: Path) -> None:
+    """Check that the report can be written, and that a file that it replaces is an earlier report; raises UserError."""
+    if not out.absolute().parent.is_dir() or (out.exists() and not out.is_file()):
+        raise UserError(f'--out {out} cannot be written.', 'Name a file in a folder that exists.')
+    if out.exists() and not out.read_bytes().startswith(BEGIN.encode()):
+        raise UserError(f'--out {out} exists, and is not a report.', 'Choose another name.')
 
 
 def main() -> None:
@@ -68,18 +71,21 @@ def main() -> None:
     args = parse_args()
     with user_errors():
         from mmstvit.apis import check_data, read_config
+        from mmstvit.fileio import write_atomically
         from mmstvit.rules import check, ignore_kinds
 
-        check_output(args)
+        if args.out is not None:
+            check_output(args.out)
         cfg = read_config(args.config, args.cfg_options)
         splits = find_splits(cfg, args.split)
         ignore_kinds(cfg, args.ignore)
         check_data(cfg, *splits)
         report = check(cfg, splits, complete=True, num_workers=args.num_workers)
-    print('\n'.join(report.lines(args.show)))
-    if args.out is not None:
-        args.out.write_text(json.dumps(dict(config=args.config, **report.to_dict()), indent=2) + '\n')
-        print(f'Wrote the whole report to {args.out}.')
+        print('\n'.join(report.lines(args.show)))
+        if args.out is not None:
+            text = json.dumps(dict(config=args.config, **report.to_dict()), indent=2) + '\n'
+            write_atomically(text.encode(), args.out)
+            print(f'Wrote the whole report to {args.out}.')
     sys.exit(1 if report.faults else 0)
 
 

@@ -89,6 +89,8 @@ class Records:
                 if 'settings' in entry:
                     self._earlier = dict(entry['settings'])
                 elif 'files' in entry:
+                    if not all(isinstance(name, str) and name for name in entry['files']):
+                        raise ValueError
                     self.files.update(dict.fromkeys(entry['files'], entry['source']))
                 elif 'result' in entry:
                     self._places.setdefault(entry['source'], []).append((path, offset))

@@ -77,7 +77,7 @@ def read_yolo_yaml(path: Path) -> YoloLabels | None:
             value = content.get(key)
             if value:
                 splits.setdefault(split, []).extend(map(str, value if isinstance(value, list) else [value]))
-        if not splits and 'path' not in content and 'nc' not in content:
+        if not splits and not content.keys() & {'path', 'nc'} and content.keys() != {'names'}:
             return None
         return YoloLabels([str(name) for name in names], splits, str(content.get('path') or ''), 'kpt_shape' in content)
 
