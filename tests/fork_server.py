@@ -64,7 +64,10 @@ def fork(
     """
     env = dict(env or {})
     if processes > 1:
-        args = args if tool == 'predict.py' else (*args, '--launcher', 'pytorch')
+        if tool == 'predict.py':
+            env['TORCHELASTIC_RUN_ID'] = 'tests'  # by which PyTorch knows torchrun
+        else:
+            args = (*args, '--launcher', 'pytorch')
         env |= {'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': free_port()['PORT'], 'WORLD_SIZE': str(processes)}
     with tempfile.TemporaryDirectory() as folder:
         request = dict(

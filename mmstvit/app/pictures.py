@@ -1,7 +1,6 @@
 """Pictures of the page: the prediction of an image, and the maps of a block."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 from mmengine.structures import BaseDataElement
@@ -22,15 +21,6 @@ from mmstvit.visualization import Attention, SuperTokens, token_maps
 SIDES = 800, 1600  # shortest and longest longer side of a picture, in pixels
 
 
-class ClassScore(NamedTuple):
-    """Class with its score or its share of the pixels, as text too, and its color in the picture if it has one."""
-
-    name: str
-    value: float
-    text: str
-    color: Color | None = None
-
-
 def legible(image: np.ndarray, longest: int = SIDES[1]) -> np.ndarray:
     """Resize an image to a size in which text is legible."""
     return resize(image, min(max(*image.shape[:2], SIDES[0]), longest))
@@ -38,26 +28,30 @@ def legible(image: np.ndarray, longest: int = SIDES[1]) -> np.ndarray:
 
 def draw_prediction(
     classes: Sequence[str], colors: Sequence[Color], sample: BaseDataElement, image: np.ndarray, score: float
-) -> tuple[np.ndarray, str, list[ClassScore]]:
+) -> tuple[np.ndarray, str, list[dict]]:
     """Draw a prediction on its image, of a detector the objects with at least a score.
 
     Returns:
-        The picture, a heading, and objects, segments or classes, the best or largest first.
+        The picture, a heading, and objects, segments or classes, the best or largest first: ``name``, ``value`` (the
+        score, or the share of the pixels), ``text`` and ``color`` (None for classes).
     """
     picture = legible(image)
     if 'pred_instances' in sample:
         found = read_objects(sample.pred_instances, score)
         drawn = draw_objects(picture, found, classes, colors, scale=picture.shape[1] / image.shape[1])
         best = sorted(zip(found.scores, found.labels, strict=True), reverse=True)
-        lines = [ClassScore(classes[i], value, f'{value:.2f}', colors[i]) for value, i in best]
-        return drawn, f'Objects with a score of {score:.2f} or more', lines
+        rows = [dict(name=classes[i], value=value, text=f'{value:.2f}', color=colors[i]) for value, i in best]
+        return drawn, f'Objects with a score of {score:.2f} or more', rows
     if 'pred_sem_seg' in sample:
         labels = read_map(sample.pred_sem_seg)
         shares = np.bincount(labels.ravel(), minlength=len(classes))[: len(classes)] / labels.size
-        lines = [ClassScore(classes[i], float(shares[i]), f'{shares[i]:.1%}', colors[i]) for i in shares.nonzero()[0]]
-        lines.sort(key=lambda line: -line.value)
-        return draw_map(picture, labels, classes, colors), 'Segments, and their share', lines
-    return picture, 'Classes', [ClassScore(name, s, f'{s:.2f}') for name, s in read_classes(sample, classes)]
+        largest = [i for i in np.argsort(-shares, kind='stable') if shares[i]]
+        rows = [
+            dict(name=classes[i], value=float(shares[i]), text=f'{shares[i]:.1%}', color=colors[i]) for i in largest
+        ]
+        return draw_map(picture, labels, classes, colors), 'Segments, and their share', rows
+    best = read_classes(sample, classes)
+    return picture, 'Classes', [dict(name=name, value=s, text=f'{s:.2f}', color=None) for name, s in best]
 
 
 def draw_maps(picture: np.ndarray, tokens: SuperTokens | None, attention: Attention) -> tuple[np.ndarray, np.ndarray]:

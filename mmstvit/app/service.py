@@ -102,7 +102,7 @@ class View:
             tokens=means,
             heat=heat,
             heading=heading,
-            rows=[row._asdict() for row in rows],
+            rows=rows,
             blocks=blocks,
             block=block,
             note=note,

@@ -178,11 +178,10 @@ class Records:
                 self._stream.close()
             self._stream = None
         if self._lock is not None:
-            os.unlink(self._lock.name)
+            for remove, path in ((os.unlink, self._lock.name), *((os.rmdir, folder) for folder in self._new)):
+                with contextlib.suppress(OSError):  # it has results, or somebody has removed it
+                    remove(path)
             self._lock.close()
-            for folder in self._new:
-                with contextlib.suppress(OSError):  # it has results
-                    folder.rmdir()
 
 
 def _read_results(places: Iterable[tuple[Path, int]]) -> Iterator[dict]:

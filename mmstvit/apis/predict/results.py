@@ -13,7 +13,7 @@ import numpy as np
 from mmengine.structures import BaseDataElement
 
 from mmstvit.datasets.images import UnreadableError
-from mmstvit.drawing import Color, draw_classes, draw_map, draw_objects, read_classes, read_map, read_objects
+from mmstvit.drawing import Color, draw_sample, read_classes, read_map, read_objects
 from mmstvit.drawing.predictions import TOP
 from mmstvit.errors import UserError, one_line
 from mmstvit.fileio import open_new, partial_path
@@ -61,7 +61,8 @@ class Results:
                 f'The model does not predict {self.wanted}, which predict.py needs; it has {sample.keys()}.'
             )
         source = picture.source
-        result, images, drawn = self._read(picture, sample)
+        result, images = self._read(picture, sample)
+        drawn = draw_sample(picture.rgb, sample, self.classes, self.colors, score=self.score)
         drawn = cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR)
         if not source.is_video:
             if max(drawn.shape) > _LONGEST_JPEG:
@@ -104,8 +105,8 @@ class Results:
         partial.replace(target)
         return note
 
-    def _read(self, picture: Picture, sample: BaseDataElement) -> tuple[dict, dict[str, np.ndarray], np.ndarray]:
-        """Return what is recorded of a prediction, its images to write by name, and the drawn picture in RGB."""
+    def _read(self, picture: Picture, sample: BaseDataElement) -> tuple[dict, dict[str, np.ndarray]]:
+        """Return what is recorded of a prediction, and its images to write by name."""
         raise NotImplementedError
 
     def _compose(self, stream: TextIO, results: Iterable[dict]) -> str:
@@ -121,7 +122,7 @@ class Instances(Results):
 
     wanted, file = 'pred_instances', 'predictions.json'
 
-    def _read(self, picture: Picture, sample: BaseDataElement) -> tuple[dict, dict[str, np.ndarray], np.ndarray]:
+    def _read(self, picture: Picture, sample: BaseDataElement) -> tuple[dict, dict[str, np.ndarray]]:
         found, objects = read_objects(sample.pred_instances, self.score), []
         for i, label in enumerate(found.labels):
             x1, y1, x2, y2 = found.boxes[i].tolist()
@@ -136,11 +137,7 @@ class Instances(Results):
         height, width = picture.image.shape[:2]
         image = dict(file_name=picture.name, width=width, height=height)
         best = max(sample.pred_instances.scores.tolist(), default=0.0)
-        return (
-            dict(image=image, objects=objects, best=best),
-            {},
-            draw_objects(picture.rgb, found, self.classes, self.colors),
-        )
+        return dict(image=image, objects=objects, best=best), {}
 
     def _compose(self, stream: TextIO, results: Iterable[dict]) -> str:
         images, count, best = [], 0, 0.0
@@ -176,11 +173,11 @@ class Segments(Results):
 
     wanted, file = 'pred_sem_seg', 'legend.csv'
 
-    def _read(self, picture: Picture, sample: BaseDataElement) -> tuple[dict, dict[str, np.ndarray], np.ndarray]:
+    def _read(self, picture: Picture, sample: BaseDataElement) -> tuple[dict, dict[str, np.ndarray]]:
         labels = read_map(sample.pred_sem_seg)
         stem = picture.name if picture.source.is_video else picture.source.stem
         values = labels.astype(np.uint8 if len(self.classes) <= 256 else np.uint16)
-        return {}, {f'maps/{stem}.png': values}, draw_map(picture.rgb, labels, self.classes, self.colors)
+        return {}, {f'maps/{stem}.png': values}
 
     def _compose(self, stream: TextIO, results: Iterable[dict]) -> str:
         rows = csv.writer(stream)
@@ -195,11 +192,10 @@ class Classes(Results):
 
     wanted, file = 'pred_score', 'predictions.csv'
 
-    def _read(self, picture: Picture, sample: BaseDataElement) -> tuple[dict, dict[str, np.ndarray], np.ndarray]:
+    def _read(self, picture: Picture, sample: BaseDataElement) -> tuple[dict, dict[str, np.ndarray]]:
         best = [(name, score) for name, score in read_classes(sample, self.classes) if score >= self.score]
         cells = [cell for name, score in best for cell in (name, round(score, 6))]
-        drawn = draw_classes(picture.rgb, [f'{name} {score:.2f}' for name, score in best])
-        return dict(cells=[picture.name, *cells]), {}, drawn
+        return dict(cells=[picture.name, *cells]), {}
 
     def _compose(self, stream: TextIO, results: Iterable[dict]) -> str:
         rows = csv.writer(stream)
