@@ -69,6 +69,7 @@ def fork(
         else:
             args = (*args, '--launcher', 'pytorch')
         env |= {'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': free_port()['PORT'], 'WORLD_SIZE': str(processes)}
+        env['TORCHELASTIC_RUN_ID'] = 'tests'  # as torchrun sets it
     with tempfile.TemporaryDirectory() as folder:
         request = dict(
             tool=str(ROOT / 'tools' / tool),

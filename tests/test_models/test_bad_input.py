@@ -55,7 +55,6 @@ MLP_RATIOS = [0, 0.01, math.inf, True, (4, 4, 4, 4)]
             for value in MLP_RATIOS
         ),
     ],
-    ids=str,
 )
 def test_arch_is_refused(arch, error, words):
     message = refusal(error, arch=arch)
