@@ -214,6 +214,17 @@ def test_frames_that_were_skipped_stay_named(checkpoints, in_folder, monkeypatch
     assert cv2.VideoCapture('out/pictures/a.mp4').get(cv2.CAP_PROP_FRAME_COUNT) == 4
 
 
+def test_a_video_that_is_cut_off_is_named(checkpoints, in_folder):
+    film(in_folder / 'in/a.avi', 20)
+    content = Path('in/a.avi').read_bytes()
+    Path('in/a.avi').write_bytes(content[: len(content) // 2])
+    for again in (False, True):
+        summary = predict(checkpoints['mmpretrain'], ['in/a.avi'], 'out', resume=again)
+        ((name, reason),) = summary.skipped.items()
+        assert name == f'a.avi/{summary.count:06}' and 5 < summary.count < 12
+        assert 'it has 20 frames' in reason
+
+
 def test_an_interrupted_video_begins_again(checkpoints, in_folder, monkeypatch, capsys):
     film(in_folder / 'in/a.avi', 3)
     film(in_folder / 'in/b.avi', 4)

@@ -89,7 +89,8 @@ class Results:
             if not video.close():
                 self.skipped[video.source.name] = 'not all frames could be written to its video'
             elif complete:
-                frames = {name: why for name, why in self.skipped.items() if name.startswith(f'{video.source.name}/')}
+                skipped = dict(self.skipped)  # a thread that reads ahead may add to it
+                frames = {name: why for name, why in skipped.items() if name.startswith(f'{video.source.name}/')}
                 self.records.finish(video.source.name, frames)
 
     def write(self, names: Sequence[str]) -> str:

@@ -286,17 +286,22 @@ class _Run:
     def _pictures(self, sources: Sequence[Source]) -> Iterator[Picture]:
         for source in sources:
             try:
-                self._expect_frames(source)
-                for picture in self.predictor.read(source):
+                expected, count = self._expect_frames(source), 0
+                for count, picture in enumerate(self.predictor.read(source), 1):
                     if source.name in self.summary.skipped:  # a video that cannot be written
                         break
                     yield picture
+                else:
+                    if count < 0.9 * expected:  # of some formats, the number is an estimate
+                        reason = f'the video ends here, but its header says that it has {expected} frames'
+                        self.summary.skipped[f'{source.name}/{count:06}'] = reason
             except UnreadableError as error:
                 self._skip(source.name, error)
 
-    def _expect_frames(self, source: Source) -> None:
-        if source.is_video:
-            self.progress.total += max(0, int(video_property(source.path, cv2.CAP_PROP_FRAME_COUNT)) - 1)
+    def _expect_frames(self, source: Source) -> int:
+        count = int(video_property(source.path, cv2.CAP_PROP_FRAME_COUNT)) if source.is_video else 1
+        self.progress.total += max(0, count - 1)
+        return count
 
     def _predict(self, batch: list[tuple[Picture, dict]]) -> None:
         """Predict and write a batch; if that fails, its images one by one, without those that fail alone."""
