@@ -287,7 +287,7 @@ class _Run:
         for source in sources:
             try:
                 expected, count = self._expect_frames(source), 0
-                for count, picture in enumerate(self.predictor.read(source), 1):
+                for count, picture in enumerate(self.predictor.read(source), 1):  # noqa: B007 (used below)
                     if source.name in self.summary.skipped:  # a video that cannot be written
                         break
                     yield picture
