@@ -200,7 +200,7 @@ def test_objects_that_one_side_lacks_are_an_error(missing, detector_file, monkey
 def test_detector_with_too_few_objects_is_not_left_behind(detector_file, tmp_path, monkeypatch):
     copying = dataclasses.replace(FORMATS['onnx'], write=lambda *args: shutil.copy(detector_file, args[-2]))
     monkeypatch.setitem(FORMATS, 'onnx', copying)
-    monkeypatch.setattr('mmstvit.deployment.export.MIN_OBJECTS', 1000)
+    monkeypatch.setattr(sys.modules[wrap.__module__], 'MIN_OBJECTS', 1000)
     with pytest.raises(UserError, match='objects could be compared') as refused:
         run('mask', 'mmdet', 'onnx', tmp_path, shape=(96, 128))
     assert 'max_per_img' in refused.value.remedy
