@@ -64,12 +64,9 @@ def fork(
     """
     env = dict(env or {})
     if processes > 1:
-        if tool == 'predict.py':
-            env['TORCHELASTIC_RUN_ID'] = 'tests'  # by which PyTorch knows torchrun
-        else:
-            args = (*args, '--launcher', 'pytorch')
+        args = args if tool == 'predict.py' else (*args, '--launcher', 'pytorch')
         env |= {'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': free_port()['PORT'], 'WORLD_SIZE': str(processes)}
-        env['TORCHELASTIC_RUN_ID'] = 'tests'  # as torchrun sets it
+        env['TORCHELASTIC_RUN_ID'] = 'tests'  # by which PyTorch knows torchrun
     with tempfile.TemporaryDirectory() as folder:
         request = dict(
             tool=str(ROOT / 'tools' / tool),
