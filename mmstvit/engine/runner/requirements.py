@@ -57,6 +57,8 @@ def check_train_loop(cfg: Config) -> None:
     )
     if foreign in cfg.train_cfg:
         remedy = f'{short}. {write}.' if foreign == 'max_epochs' else f'Remove train_cfg.{foreign}.'
+        if kind == 'IterBasedTrainLoop' and not (cfg.get('log_processor') or {}).get('by_epoch', True):
+            remedy = 'This config trains by iterations: --cfg-options train_cfg.max_iters=N train_cfg.val_interval=N'
         raise UserError(f'train_cfg.type={kind} does not accept train_cfg.{foreign}.', remedy)
     length = 'max_epochs' if kind == 'EpochBasedTrainLoop' else 'max_iters'
     if cfg.train_cfg.get(length) is None:

@@ -60,6 +60,12 @@ class TestTrainLoop:
             self.check(ITERATIONS, {'type': 'LinearLR', 'by_epoch': False}, {'type': 'CosineAnnealingLR'})
         assert 'param_scheduler.1.by_epoch=False' in caught.value.remedy
 
+    def test_epochs_in_a_config_by_iterations(self):
+        cfg = Config(dict(train_cfg={**ITERATIONS, 'max_epochs': 1}, log_processor=dict(by_epoch=False)))
+        with pytest.raises(UserError, match=r'does not accept train_cfg\.max_epochs') as caught:
+            check_train_loop(cfg)
+        assert 'train_cfg.max_iters=N train_cfg.val_interval=N' in caught.value.remedy
+
 
 class Model(BaseModule):
     """A model with a backbone and something after it."""
