@@ -68,15 +68,15 @@ class NewConfig:
         """Return the commands that verify the data, train, and predict."""
         length = f'iter_{self.plan.iterations}' if self.data.task == 'segments' else f'epoch_{self.plan.epochs}'
         checkpoint = Path('work_dirs') / self.path.stem / f'{length}.pth'
-        config = os.path.relpath(self.path)
         prefix = [*self.data.datasets.values()][-1]['data_prefix']
         inputs = self.data.root / (prefix if isinstance(prefix, str) else next(iter(prefix.values())))
-        if inputs.is_relative_to(Path.cwd()):
-            inputs = inputs.relative_to(Path.cwd())
+        here = Path.cwd()
+        paths = (path.relative_to(here) if path.is_relative_to(here) else path for path in (self.path, inputs))
+        config, images = (shlex.quote(str(path)) for path in paths)
         return [
-            f'{tool_command("misc/verify_dataset.py")} {shlex.quote(config)}',
-            f'{tool_command("train.py")} {shlex.quote(config)}',
-            f'{tool_command("predict.py")} {shlex.quote(str(checkpoint))} {shlex.quote(str(inputs))} --out-dir '
+            f'{tool_command("misc/verify_dataset.py")} {config}',
+            f'{tool_command("train.py")} {config}',
+            f'{tool_command("predict.py")} {shlex.quote(str(checkpoint))} {images} --out-dir '
             f'{shlex.quote(str(checkpoint.parent / "predictions"))}',
         ]
 
