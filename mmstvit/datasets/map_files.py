@@ -29,12 +29,14 @@ class Look:
         values: Number of its values or colors.
         is_map: It has few values in flat regions.
         colored: It has three channels that differ.
+        cut_out: A part of it is transparent.
     """
 
     size: tuple[int, int]
     values: int
     is_map: bool
     colored: bool
+    cut_out: bool
 
 
 @functools.lru_cache(maxsize=10_000)
@@ -45,6 +47,7 @@ def look_at(path: Path) -> Look | None:
             size, lossy = image.size, image.format in ('JPEG', 'MPO', 'WEBP')
             left, top = (max(0, (side - _PIXELS) // 2) for side in size)
             part = image.crop((left, top, min(size[0], left + _PIXELS), min(size[1], top + _PIXELS)))
+            alpha = part.getchannel('A').getextrema() if 'A' in part.getbands() else (255, 255)
             if part.mode in ('LA', 'PA', 'RGBA', 'CMYK', 'YCbCr', 'HSV', 'LAB'):
                 part = part.convert('RGB')
             array = np.asarray(part)
@@ -63,4 +66,5 @@ def look_at(path: Path) -> Look | None:
     flat = float((rough[:, 1:] == rough[:, :-1]).mean()) if rough.shape[1] > 1 else 0.0
     if lossy and values > min(_PHOTO, array.size / 4):
         flat = 0.0
-    return Look(size, values, (count <= _FEW and flat >= 0.6) or (count <= MANY_VALUES and flat >= 0.85), colored)
+    is_map = (count <= _FEW and flat >= 0.6) or (count <= MANY_VALUES and flat >= 0.85)
+    return Look(size, values, is_map, colored, alpha[0] < alpha[1])

@@ -139,6 +139,16 @@ def masks(root: Path, images: str, *names: str) -> None:
             write(root / name.format(i), np.repeat(np.uint8([[0, 255]] * 48), 32, 1))
 
 
+def in_alpha(root: Path, photograph: bool) -> None:
+    """Photographs, and files of four channels whose alpha channel is the mask."""
+    for i in range(4):
+        image = picture(next(SEEDS))
+        write(root / f'images/{i}.jpg', image)
+        alpha = np.zeros_like(image[..., :1])
+        alpha[20:40, 30:60] = 255
+        write(root / f'masks/{i}.png', np.dstack([image * (alpha > 0) * photograph, alpha]))
+
+
 def restarting_numbers(root: Path) -> None:
     """Images and maps in folders for each place, in which the numbers begin again."""
     for seed, place in enumerate('ab'):
@@ -327,6 +337,10 @@ FOUND = {
                    'x/a{}.jpg', 'x/b{}.jpg', 'x/c{}.jpg'),
         {}, 'ARA KIWI', (8, 4),
     ),
+    'frames with the numbers of folders': (
+        lambda r: [pairs(r, f'images/{i}/{{}}.jpg', f'masks/{i}/{{}}.png') for i in range(4)], AB, 'a b', (12, 4),
+    ),
+    'a folder per label map': (lambda r: pairs(r, 'images/{}.jpg', 'masks/{0}/{0}.png', count=5), AB, 'a b', (4, 1)),
     'JSON lines': (
         with_table('\n{"file_name": "a#.jpg", "label": 0}\n{"file_name": "b#.jpg", "label": 1}', 'x/a{}.jpg',
                    'x/b{}.jpg', file='x/metadata.jsonl'),
@@ -364,6 +378,14 @@ REFUSED = {
     'a mask per object': (
         lambda r: masks(r, '{0}/images/{0}.jpg', '{0}/masks/a{0}b.png', '{0}/masks/c{0}d.png'), {},
         'without an image of their name, such as 0/masks/a0b.png(?s:.*)mask for each object',
+    ),
+    'a folder per image, with a mask per object': (
+        lambda r: masks(r, 'input/IMG_{}.jpg', 'output/IMG_{}/0.png', 'output/IMG_{}/1.png'), {},
+        r'a folder for each photograph, .*: output/IMG_0/ for input/IMG_0.jpg\n(.*\n)* Join the masks .* COCO format.$',
+    ),
+    'masks in folders of numbered images': (
+        lambda r: masks(r, 'input/{}.jpg', *(f'output/{{}}/{j}.png' for j in range(3))), {},
+        r'a folder for each photograph, with a mask per object: output/0/ for input/0.jpg(?s:.*)Join the masks',
     ),
     'a second mask of an image': (
         lambda r: [pairs(r, '{}.jpg', '{}_mask.png'), shutil.copy(r / '0_mask.png', r / '0_mask_1.png')],
@@ -498,6 +520,17 @@ REFUSED = {
     ),
     'names of values that do not occur': (
         lambda r: pairs(r, 'images/{}.jpg', 'masks/{}.png'), {'classes': ['7=a', '8=b']}, 'None of the classes occurs',
+    ),
+    'one class that occurs': (
+        lambda r: pairs(r, 'images/{}.jpg', 'masks/{}.png', values=(0,)), AB,
+        r'Of 2 classes only a occurs in the label maps, which have the values 0 \(100.00%\)',
+    ),
+    'masks in the alpha channel of one color': (
+        lambda r: in_alpha(r, photograph=False), AB,
+        r'alpha channel of files such as \S*masks/0.png; their colors are all alike(?s:.*)as a gray PNG file',
+    ),
+    'masks in the alpha channel of photographs': (
+        lambda r: in_alpha(r, photograph=True), {}, 'alpha channel .* their colors are those of photographs',
     ),
     'DeepFashion2': (
         lambda r: [photos(r, 'image/{}.jpg'), [dump(r / f'annos/{i}.json', {'item1': {'bounding_box': [1, 2, 3, 4]},

@@ -19,6 +19,7 @@ from .class_names import Color, Entry
 IGNORED = 255  # the label that MMSegmentation does not learn
 _MOST_MAPS = 2000  # of a larger set, so many are read
 _MOST_VALUES = 256
+_LOOKED_AT = 24
 _MOST_COMPARED = 1000
 _NEAR = 16
 _LOSSY = ('.jpg', '.jpeg', '.jfif', '.webp')
@@ -129,6 +130,12 @@ def read_values(paths: Sequence[Path]) -> Values:
         if len(counts) > _MOST_VALUES:
             break
     lossy, many = path.suffix.lower() in _LOSSY, len(counts) > _MOST_VALUES
+    if (many or len(counts) == 1) and (masked := next(filter(_has_mask_in_alpha, read[:_LOOKED_AT]), None)):
+        raise DataError(
+            f'The masks are in the alpha channel of files such as {masked}; their colors '
+            f'{"are those of photographs" if many else "are all alike"}.',
+            'Save the alpha channel of each file as a gray PNG file.',
+        )
     odd = _odd_share(counts, flats) if lossy or many else 0
     if many and not 0 < odd < 0.5:
         raise DataError(
@@ -152,6 +159,12 @@ def read_values(paths: Sequence[Path]) -> Values:
         counts = Counter({color[0] if gray else color: counts[code] for code, color in colors.items()})
     result.pixels = counts
     return result
+
+
+def _has_mask_in_alpha(path: Path) -> bool:
+    """Return True if some pixels of a file are transparent and others are not."""
+    array = MAP_READER.read(str(path)).squeeze()
+    return array.ndim == 3 and array.shape[2] in (2, 4) and array[..., -1].min() < array[..., -1].max()
 
 
 def _refuse_16_bits(path: Path) -> None:
@@ -200,14 +213,21 @@ def make_table(values: Values, entries: Sequence[Entry], ignore: Sequence[Value]
     voids = {value for value, name in named.items() if Entry(name).is_void} | set(ignore)
     if 0 not in named and min((v for v in named if isinstance(v, int)), default=0) == 1:
         voids.add(0)  # as ADE20K has it
-    if present and not {*present} & {*named} - voids:
+    classes = {value: name for value, name in named.items() if value not in voids}
+    names = list(dict.fromkeys(classes.values()))
+    occurring = {classes[value] for value in present if value in classes}
+    if present and not occurring:
         raise DataError(
             f'None of the classes occurs in the label maps, which have the values {values.describe()}.', _NAME_THEM
         )
     if unnamed := [value for value in present if value not in {*named, *voids, IGNORED}]:
         raise DataError(f'The label maps have values without a name: {values.describe(unnamed)}.', _NAME_THEM)
-    classes = {value: name for value, name in named.items() if value not in voids}
-    names = list(dict.fromkeys(classes.values()))
+    if len(occurring) < min(2, len(names)):
+        raise DataError(
+            f'Of {len(names)} classes only {min(occurring)} occurs in the label maps, which have the values '
+            f'{values.describe()}.',
+            'Name the folder of the label maps with --maps, or correct the values in them.',
+        )
     labels = {value: names.index(name) for value, name in classes.items()}
     labels |= {value: IGNORED for value in {*voids, *values.pixels} if value not in labels}
     return Table(

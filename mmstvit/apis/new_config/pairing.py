@@ -61,7 +61,12 @@ def find_pairs(
         maps: Take only maps in this folder or below it, and in the folders in its place for other splits.
         images: The same for images.
     """
-    candidates = [both for both in _candidates(folder) if len({split_of_folder(top) for top in both} - {ALL}) < 2]
+    of_photos = find_folders_of_photos(folder)
+    candidates = [
+        both
+        for both in _candidates(folder)
+        if both not in of_photos and len({split_of_folder(top) for top in both} - {ALL}) < 2
+    ]
     found = [pairs for both in candidates for pairs in _pair(folder, *both, map_suffix)]
     accepted = [pairs for pairs in found if _is_accepted(folder, pairs)]
     photos = [pairs for pairs in accepted if _has_photos(folder, pairs)]
@@ -74,6 +79,29 @@ def find_pairs(
         if chosen is not None:  # also one that is not the nearest
             result = _choose(result, side, chosen) or _choose(accepted, side, chosen)
     return result
+
+
+def find_folders_of_photos(folder: Folder) -> dict[tuple[str, str], str]:
+    """Find folders with the whole names of most images of another folder: those of what was found in each image.
+
+    The names of the files in them are numbers of objects, or words, and say nothing about other images.
+
+    Returns:
+        Folder of the images, and a folder with the name of one -> this image.
+    """
+    found = {}
+    parts = {part for top in folder.by_folder for part in top.split('/')}
+    for images, names in folder.by_folder.items():
+        called = {stem: join(images, name) for name in names if (stem := PurePosixPath(name).stem) in parts}
+        for stem in called.keys() & {*images.split('/')}:
+            del called[stem]  # images/1/1.jpg with masks/1/1.png
+        if len(called) < 2 or 2 * len(called) <= len(names):
+            continue
+        for top, own in folder.by_folder.items():
+            for stem in called.keys() & {*top.split('/')}:
+                if not all(name.startswith(stem) for name in own):
+                    found[images, top] = called[stem]
+    return found
 
 
 def find_maps_inside(folder: Folder, places: Sequence[str]) -> set[str]:
@@ -213,7 +241,7 @@ def _is_accepted(folder: Folder, pairs: Pairs) -> bool:
         return hinted
     if not hinted and _is_named_map(pairs.maps, pairs.images, files[0][::-1]):
         return False  # the other way round
-    maps = sum(label.is_map for _, label in looks)
+    maps = sum(label.is_map or label.cut_out > image.cut_out for image, label in looks)
     images = all(not image.is_map or image.values > 4 * label.values for image, label in looks)
     same = all(image.size == label.size for image, label in looks)
     if hinted and any(label.values <= MANY_VALUES or not label.colored for _, label in looks):

@@ -21,7 +21,7 @@ from .evidence import Evidence
 from .folder import ALL, Folder, has_map_word, join, relative, split_of_folder
 from .label_values import IGNORED, Table, Values, convert, make_table, read_values, write
 from .options import NEXT_TO_CONFIG, Data, Options, first_names
-from .pairing import Pairs, find_pairs, has_masks, more_maps, paired_files, several_maps
+from .pairing import Pairs, find_folders_of_photos, find_pairs, has_masks, more_maps, paired_files, several_maps
 from .splits import divide
 
 _SHOWN = 4
@@ -45,6 +45,8 @@ def look_for_label_maps(folder: Folder, options: Options) -> Evidence:
             'Give a mask the name of its image. If an image has a mask for each object, draw its masks into one label '
             'map, or export the objects in COCO format.',
         )
+    elif not found and (reason := _find_masks_of_objects(folder)):
+        evidence.refuse(reason, 'Join the masks of a photograph into one label map, or export them in COCO format.')
     if options.task != 'segments' and (numbered := _numbers_objects(folder, found)):
         evidence.refuse(
             f'the label maps seem to number objects, not classes: {numbered}',
@@ -65,6 +67,15 @@ def _find_alone(folder: Folder) -> str:
     tops = (top for top in folder.by_folder if has_map_word(top.rpartition('/')[2]))
     paths = ([join(top, name) for name in folder.by_folder[top]] for top in tops)
     return next((names[0] for names in paths if has_masks(folder, names)), '')
+
+
+def _find_masks_of_objects(folder: Folder) -> str:
+    """Describe a folder that has the name of a photograph, and masks; empty if there is none."""
+    for (images, top), photo in find_folders_of_photos(folder).items():
+        photos, masks = ([join(place, name) for name in folder.by_folder[place]] for place in (images, top))
+        if has_masks(folder, masks) and not has_masks(folder, photos):
+            return f'a folder for each photograph, with a mask per object: {top}/ for {photo}'
+    return ''
 
 
 def _explain_choice(folder: Folder, choices: Sequence[Pairs]) -> tuple[str, str]:
