@@ -708,3 +708,10 @@ def test_four_corners_are_said_to_be_rotated_boxes(tmp_path):
         texts(root, {f'labels/train/{i}.txt': '0 0.1 0.1 0.5 0.2 0.4 0.6 0.05 0.5\n' for i in range(4)})
 
     assert 'all polygons have four corners' in '\n'.join(make(tmp_path, build, {'classes': ['ship']}).notes)
+
+
+def test_classes_that_differ_only_in_case_are_named(tmp_path):
+    made = make(tmp_path, lambda root: class_folders(root, names=('Basil', 'Mint', 'mint')), {})
+    assert any(
+        line.startswith('warning: classes that differ only in upper and lower case: Mint, mint;') for line in made.notes
+    )

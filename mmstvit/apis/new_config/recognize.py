@@ -105,6 +105,14 @@ def recognize(options: Options) -> Data:
     if option := _foreign_option(kind, options):
         raise UserError(f'{option} does not apply to {kind.name}.', f'Remove {option}, or name other data.')
     data = kind.read(seen[kind].found, folder, options)
+    alike: dict[str, list[str]] = {}
+    for name in data.classes:
+        alike.setdefault(name.casefold(), []).append(name)
+    for names in (names for names in alike.values() if len(names) > 1):
+        data.notes.append(
+            f'warning: classes that differ only in upper and lower case: {", ".join(names)}; if they are one, give it '
+            'one name'
+        )
     against = [reason for reason, _ in seen[kind].against]
     data.notes += [f'warning: {reason}' for reason in (*against, *seen[kind].rivals)]
     if kind is not CLASS_FOLDERS:
