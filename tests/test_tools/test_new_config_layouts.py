@@ -472,7 +472,16 @@ REFUSED = {
     'several rows per image': (
         with_table('image,label,bbox\na#.jpg,x,[1 2 3 4]\na#.jpg,x,[5 6 3 4]', 'a{}.jpg'), {}, 'several rows per image',
     ),
-    'ages': (with_table('image,age\na#.jpg,3#\nb#.jpg,4#', 'a{}.jpg', 'b{}.jpg'), {}, 'age .* 8 values in 8 rows'),
+    'ages': (with_table('image,age\na#.jpg,3#\nb#.jpg,4#', 'a{}.jpg', 'b{}.jpg'), {},
+             'age .* 8 values in 8 rows(?s:.*)Numbers cannot be learned here, only classes'),
+    'numbers with fractions': (
+        with_table('image,grams\na#.jpg,193.0\nb#.jpg,87.5', 'a{}.jpg', 'b{}.jpg'), {},
+        'cells such as (?s:.*)Numbers cannot be learned here, only classes',
+    ),
+    'ages of which most are rare': (
+        with_table('image,age\na#.jpg,1#\nb#.jpg,20\nc#.jpg,21\nd#.jpg,22', *(f'{c}{{}}.jpg' for c in 'abcd')), {},
+        'classes are numbers, 10, 11, 12, 13, 20, 21, 22, and most .* one or two images. Numbers cannot be learned',
+    ),
     'several classes in a cell': (
         with_table('image,label\na#.jpg,x\nb#.jpg,y\nc#.jpg,x y', 'a{}.jpg', 'b{}.jpg', 'c{}.jpg'), {}, 'such as x y:',
     ),
@@ -714,4 +723,13 @@ def test_classes_that_differ_only_in_case_are_named(tmp_path):
     made = make(tmp_path, lambda root: class_folders(root, names=('Basil', 'Mint', 'mint')), {})
     assert any(
         line.startswith('warning: classes that differ only in upper and lower case: Mint, mint;') for line in made.notes
+    )
+
+
+def test_many_classes_that_are_numbers_are_said(tmp_path):
+    rows = ''.join(f'\n{name}#.jpg,{age}' for name, age in zip('abcdef', (9, 19, 27, 31, 45, 52), strict=True))
+    build = with_table(f'image,age{rows}', *(f'{name}{{}}.jpg' for name in 'abcdef'))
+    assert any(
+        line.startswith('warning: the classes are numbers (9, 19, 27, 31, 45, 52)')
+        for line in make(tmp_path, build, {}).notes
     )

@@ -8,6 +8,7 @@ import functools
 import io
 import re
 import shlex
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -41,6 +42,8 @@ _BOXES = {
 _NUMBER = re.compile(r'-?\d+(\.\d*)?')
 _INSIDE = 0.95  # share of the boxes that have to be inside their images
 _RENAME = 'Its first line has to name the columns: image,class, or for boxes image,xmin,ymin,xmax,ymax,class.'
+_NUMBERS = 'Numbers cannot be learned here, only classes: write a column of classes, such as ranges of the numbers.'
+_FEW = 5  # classes that are numbers without a warning
 
 
 class Row(NamedTuple):
@@ -238,7 +241,8 @@ def _find_label_column(file: str, columns: Mapping[str, Sequence[str]], boxes: b
     odd = odd or next((cell for cell in classes if cell[0] in '{[' or re.fullmatch(r'-?\d*\.\d+', cell)), '')
     if odd or (not boxes and not 1 < len(classes) <= len(cells) / 2):
         seen = f'cells such as {odd[:80]}' if odd else f'{len(classes)} values in {len(cells)} rows'
-        raise DataError(f'column {named[0]} of {file} has {seen}: that is not one class per image', _RENAME)
+        remedy = _NUMBERS if all(map(_NUMBER.fullmatch, classes)) else _RENAME
+        raise DataError(f'column {named[0]} of {file} has {seen}: that is not one class per image', remedy)
     return named[0]
 
 
@@ -282,9 +286,24 @@ def read_class_tables(tables: Sequence[Table], folder: Folder, options: Options)
         if not row.label or class_of.setdefault(image, row.label) != row.label:
             listed = f'{class_of.get(image, "")!r} and {row.label!r}'
             raise DataError(f'{image} has the classes {listed}.', 'Keep one row with one class for each image.')
+    notes += _check_numbers(class_of)
     if others := len(folder.images) - len(class_of):
         notes.append(f'not used: {others} images without a row')
     return describe_classes(class_of, folder, options, notes, given=splits)
+
+
+def _check_numbers(class_of: Mapping[str, str]) -> list[str]:
+    """Warn of many classes that are numbers; raises DataError if most of them have one or two images."""
+    counts = Counter(class_of.values())
+    if len(counts) <= _FEW or not all(map(_NUMBER.fullmatch, counts)):
+        return []
+    listed = first_names(sorted(counts, key=float), 8)
+    if 2 * sum(count <= 2 for count in counts.values()) > len(counts):
+        raise DataError(
+            f'The classes are numbers, {listed}, and most of them have one or two images.',
+            _NUMBERS,
+        )
+    return [f'warning: the classes are numbers ({listed}); ages or other measurements cannot be learned, only classes']
 
 
 def read_box_tables(tables: Sequence[Table], folder: Folder, options: Options) -> Data:
