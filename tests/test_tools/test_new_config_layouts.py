@@ -733,3 +733,15 @@ def test_many_classes_that_are_numbers_are_said(tmp_path):
         line.startswith('warning: the classes are numbers (9, 19, 27, 31, 45, 52)')
         for line in make(tmp_path, build, {}).notes
     )
+
+
+@pytest.mark.parametrize('end', ['.png', '_pseudo.png'])
+def test_an_end_of_label_maps_means_no_longer_one(end, tmp_path):
+    def build(root: Path) -> None:
+        pairs(root, '{}.jpg', 'label/{}.png')
+        pairs(root, '{}.jpg', 'label/{}_pseudo.png', values=COLORS)
+
+    classes = ['a', 'b'] if end == '.png' else ['#000000=a', '#004080=b']
+    made = make(tmp_path, build, {'map_suffix': end, 'classes': classes})
+    assert any(f'0.jpg with label/0{end}' in line for line in made.notes)
+    assert sum(made.data.counts.values()) == 4

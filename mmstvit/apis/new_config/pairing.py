@@ -175,7 +175,9 @@ def _pair(folder: Folder, images: str, maps: str, map_suffix: str | None) -> Ite
     for suffix, names in by_suffix.items():
         for group in _by_template(names) if same else [names]:
             others = [name for name in candidates if not same or name not in group]
-            for end, files in _match({name.removesuffix(suffix) for name in group}, others):
+            found = _match({name.removesuffix(suffix) for name in group}, others)
+            exact = [(end, files) for end, files in found if end == map_suffix]  # .png also ends a_color.png
+            for end, files in exact or found:
                 paths = {join(images, start + suffix): join(maps, path) for start, path in sorted(files.items())}
                 yield Pairs(images, maps, end, paths)
 
