@@ -534,6 +534,10 @@ REFUSED = {
         lambda r: pairs(r, 'images/{}.jpg', 'masks/{}.png', values=(0,)), AB,
         r'Of 2 classes only a occurs in the label maps, which have the values 0 \(100.00%\)',
     ),
+    'one value, which is ignored': (
+        lambda r: pairs(r, 'images/{}.jpg', 'masks/{}.png', values=(0,)), {'classes': ['a', 'b'], 'ignore': ['0']},
+        'None of the classes occurs',
+    ),
     'masks in the alpha channel of one color': (
         lambda r: in_alpha(r, photograph=False), AB,
         r'alpha channel of files such as \S*masks/0.png; their colors are all alike(?s:.*)as a gray PNG file',

@@ -216,13 +216,13 @@ def make_table(values: Values, entries: Sequence[Entry], ignore: Sequence[Value]
     classes = {value: name for value, name in named.items() if value not in voids}
     names = list(dict.fromkeys(classes.values()))
     occurring = {classes[value] for value in present if value in classes}
-    if present and not occurring:
+    if not occurring:
         raise DataError(
             f'None of the classes occurs in the label maps, which have the values {values.describe()}.', _NAME_THEM
         )
     if unnamed := [value for value in present if value not in {*named, *voids, IGNORED}]:
         raise DataError(f'The label maps have values without a name: {values.describe(unnamed)}.', _NAME_THEM)
-    if len(occurring) < min(2, len(names)):
+    if len(values.pixels) == 1 and len(names) > 1:
         raise DataError(
             f'Of {len(names)} classes only {min(occurring)} occurs in the label maps, which have the values '
             f'{values.describe()}.',
