@@ -194,6 +194,25 @@ def test_shapes_of_labelme(tmp_path):
     assert '5 × a shape of the type point' in notes and '5 × a shape of __ignore__' in notes
 
 
+@pytest.mark.parametrize('corners', [2, 4, 'outline', 'skew'])
+def test_rectangles_of_labelme_are_boxes_unless_others_have_outlines(corners, tmp_path):
+    points = [[40.5, 22], [30, 22], [30, 10], [40.5, 10]]
+    shapes = [dict(label='fork', points=points[::2] if corners == 2 else points, shape_type='rectangle')]
+    shapes += [dict(label='fork', points=[[1, 1], [9, 1], [9, 9]], shape_type='rotation')]
+    if corners == 'outline':
+        shapes += [dict(label='spoon', points=[[1, 1], [9, 1], [9, 9]], shape_type='polygon')]
+    if corners == 'skew':
+        shapes += [dict(label='spoon', points=[[1, 3], [4, 1], [6, 4], [3, 6]], shape_type='rectangle')]
+    cfg, notes = make(tmp_path, lambda root: labelme(root, shapes))
+    box = annotations(cfg, 'train')['annotations'][0]
+    assert (box['bbox'], box['area']) == ([30, 10, 10.5, 12], 126)
+    assert '5 × a shape of the type rotation, learned as background' in notes
+    masks = corners in ('outline', 'skew')
+    assert bool(box['segmentation']) == masks == ('5 of 10 objects are rectangles' in notes)
+    assert cfg.model.type == ('MaskRCNN' if masks else 'FasterRCNN')
+    assert ('all polygons have four' in notes) == (corners == 'skew')
+
+
 def test_names_of_lvis_come_from_coco_url(tmp_path):
     cfg, notes = make(tmp_path, lambda root: coco_with(root, lvis, images='val2017/'))
     assert 'LVIS' in notes and annotations(cfg, 'train')['images'][0]['file_name'].startswith('val2017/')

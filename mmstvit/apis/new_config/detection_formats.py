@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 
@@ -267,7 +267,16 @@ def describe_files(
     notes = [f'{name}: {len(annotations)} images', *notes, *folder.unused({i.rpartition('/')[0] for i in annotations})]
     unused = sum((annotations[image].unused for part in divided.values() for image in part), Counter())
     notes += [*lines, *(f'not used: {count} × {reason}' for reason, count in unused.items())]
-    shapes = [polygon for content in annotations.values() for item in content.objects for polygon in item.polygons]
+    objects = [item for content in annotations.values() for item in content.objects]
+    rectangles = sum(item.is_rectangle for item in objects)
+    if rectangles == len(objects):  # a mask learned from a box would be wrong at its corners
+        annotations = {image: _without_masks(content) for image, content in annotations.items()}
+    elif rectangles:
+        notes.append(
+            f'{rectangles} of {len(objects)} objects are rectangles, others have outlines: all are learned as masks '
+            '(as boxes: --model faster-rcnn)'
+        )
+    shapes = [polygon for item in objects if not item.is_rectangle for polygon in item.polygons]
     if shapes and all(len(polygon) == 8 for polygon in shapes):
         notes.append('all polygons have four corners, as rotated boxes have: they are learned as masks')
     parts = {}
@@ -275,3 +284,11 @@ def describe_files(
         content = importers.to_coco(folder.root, {image: annotations[image] for image in part}, classes)
         parts[split] = Part(folder.root, content, folder.root, changed=True)
     return describe_instances(parts, [*notes, *drop_unannotated(parts)], folder, options)
+
+
+def _without_masks(content: ImageAnnotations) -> ImageAnnotations:
+    boxes = []
+    for item in content.objects:
+        left, top, right, bottom = importers.extent(item.polygons)
+        boxes.append(replace(item, box=[left, top, right - left, bottom - top], polygons=()))
+    return replace(content, objects=boxes)

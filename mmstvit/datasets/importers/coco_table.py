@@ -20,12 +20,14 @@ class ImportedObject:
         box: Left, top, width and height; None takes that of the polygons.
         polygons: Polygons x1, y1, x2, y2, …; none for a box alone.
         crowd: It counts neither in training nor in evaluation.
+        is_rectangle: The polygons are upright rectangles that were drawn as boxes, not outlines.
     """
 
     label: str | int
     box: Sequence[float] | None = None
     polygons: Sequence[Sequence[float]] = ()
     crowd: bool = False
+    is_rectangle: bool = False
 
 
 @dataclass(frozen=True)

@@ -26,20 +26,21 @@ def read_labelme(path: Path) -> ImageAnnotations | None:
     content = read_json(path)
     if not isinstance(content, Mapping) or not isinstance(content.get('shapes'), list):
         return None
-    unused, objects = Counter(), {}
+    unused, objects, drawn = Counter(), {}, {}
     for number, shape in enumerate(content['shapes'], 1):
         if not _is_sound(shape):
             raise DataError(f'{path}: shape {number} has no label, or no points of two numbers.', 'Correct the file.')
         polygon = to_polygon(shape)
         if shape['label'] in _NO_CLASS:
-            unused[f'a shape of {shape["label"]}'] += 1
+            unused[f'a shape of {shape["label"]}, learned as background'] += 1
         elif polygon is None:
-            unused[f'a shape of the type {shape.get("shape_type", "polygon")}'] += 1
+            unused[f'a shape of the type {shape.get("shape_type", "polygon")}, learned as background'] += 1
         else:
             group = shape.get('group_id')
             key = shape['label'], number if group is None else f'group {group}'
             objects.setdefault(key, []).append(polygon)
-    found = [ImportedObject(label, polygons=polygons) for (label, _), polygons in objects.items()]
+            drawn[key] = drawn.get(key, True) and shape.get('shape_type') == 'rectangle' and _is_upright(polygon)
+    found = [ImportedObject(key[0], polygons=objects[key], is_rectangle=drawn[key]) for key in objects]
     return ImageAnnotations(found, str(content.get('imagePath') or ''), unused=unused)
 
 
@@ -49,6 +50,11 @@ def _is_sound(shape: object) -> bool:
         return all(math.isfinite(x) and math.isfinite(y) for x, y in points)
     except (KeyError, OverflowError, TypeError, ValueError):
         return False
+
+
+def _is_upright(polygon: list[float]) -> bool:
+    corners = {*zip(polygon[0::2], polygon[1::2], strict=True)}
+    return len(corners) == 4 and len({x for x, _ in corners}) == len({y for _, y in corners}) == 2
 
 
 def to_polygon(shape: Mapping) -> list[float] | None:
