@@ -213,6 +213,82 @@ def test_rectangles_of_labelme_are_boxes_unless_others_have_outlines(corners, tm
     assert ('all polygons have four' in notes) == (corners == 'skew')
 
 
+def two_folders(names: dict[str, str], numbers: dict[str, int]) -> Callable[[Path], None]:
+    """Labels of two people, with files of names; a number for each folder."""
+
+    def build(root: Path) -> None:
+        for seed, (top, number) in enumerate(numbers.items()):
+            for i in range(3):
+                photo(root / f'{top}/{top}{i}.jpg', 10 * seed + i)
+                texts(root, {f'{top}/{top}{i}.txt': BOX.replace('1', str(number), 1)})
+        texts(root, names)
+
+    return build
+
+
+def classes_of(cfg: Config) -> dict[str, set[str]]:
+    """Folder of an image -> names of the classes of its objects."""
+    found: dict[str, set[str]] = {}
+    for part in (annotations(cfg, split) for split in ('train', 'val')):
+        names = {category['id']: category['name'] for category in part['categories']}
+        images = {image['id']: image['file_name'] for image in part['images']}
+        assert [*names.values()] == list(cfg.classes)
+        for item in part['annotations']:
+            found.setdefault(images[item['image_id']].split('/')[0], set()).add(names[item['category_id']])
+    return found
+
+
+@pytest.mark.parametrize(
+    ('ben', 'option', 'classes'),
+    [
+        ('sprite\ncola\n', None, ['cola', 'sprite']),
+        ('sprite\ncola\n', 'ben', ['sprite', 'cola']),
+        ('fanta\ncola\n', None, ['cola', 'sprite', 'fanta']),
+    ],
+)
+def test_names_of_each_folder_apply_to_its_labels(ben, option, classes, tmp_path):
+    names = {'anna/classes.txt': 'cola\nsprite\n', 'ben/classes.txt': ben}
+    options = {'classes': [str(tmp_path / f'data/{option}/classes.txt')]} if option else {}
+    cfg, notes = make(tmp_path, two_folders(names, {'anna': 0, 'ben': 1}), **options)
+    assert classes_of(cfg) == {'anna': {'cola'}, 'ben': {'cola'}} and list(cfg.classes) == classes
+    assert 'names of ben/classes.txt: 3 files of labels' in notes
+
+
+@pytest.mark.parametrize(
+    ('names', 'option', 'reason'),
+    [
+        (
+            {'classes.txt': 'cola\nsprite\n', 'ben/classes.txt': 'sprite\ncola\n'}, ['cola', 'sprite'],
+            r'number 0 is cola in classes.txt and sprite in ben/classes.txt(?s:.*)new_config.py \S*/data/ben',
+        ),
+        ({'anna/classes.txt': 'cola\nfanta\n', 'ben/classes.txt': 'cola\n'}, ['cola', 'sprite'], 'Omit --classes'),
+        ({'a/classes.txt': 'cola\nfanta\n', 'b/classes.txt': 'cola\n'}, ['cola', 'sprite'], '1 is fanta .* and no class'),
+        (
+            {'a.yaml': 'nc: 1\nnames: [cola]\n', 'b.yaml': 'nc: 1\nnames: [fanta]\n'}, None,
+            r'number 0 is cola in a.yaml and fanta in b.yaml(?s:.*)new_config.py \S*/data/a.yaml',
+        ),
+        ({'labels.txt': 'cola\nfanta\n', 'classes.txt': 'fanta\ncola\n'}, None, '--classes FILE'),
+    ],
+)  # fmt: skip
+def test_names_that_contradict_each_other_are_refused(names, option, reason, tmp_path):
+    with pytest.raises(DataError, match=reason):
+        make(tmp_path, two_folders(names, {'anna': 0, 'ben': 0}), classes=option)
+
+
+@pytest.mark.parametrize(('first', 'second'), [(['logo'], ['tire', 'logo']), (['fork', 'logo'], ['logo', 'fork'])])
+def test_several_exports_of_yolo_are_joined_by_name(first, second, tmp_path):
+    def build(root: Path) -> None:
+        for top, names in (('one', first), ('two', second)):
+            yaml = YAML.replace('path: ../data\n', '').replace('nc: 2', f'nc: {len(names)}')
+            line = BOX.replace('1', str(names.index('logo')), 1)
+            yolo(root / top, line, yaml=yaml.replace('[fork, spoon]', f'[{", ".join(names)}]'))
+
+    cfg, notes = make(tmp_path, build)
+    assert classes_of(cfg) == {'one': {'logo'}, 'two': {'logo'}} and 'no list names' not in notes
+    assert [len(annotations(cfg, split)['images']) for split in ('train', 'val')] == [10, 10]
+    assert list(cfg.classes) == list(dict.fromkeys([*first, *second]))
+
+
 def test_names_of_lvis_come_from_coco_url(tmp_path):
     cfg, notes = make(tmp_path, lambda root: coco_with(root, lvis, images='val2017/'))
     assert 'LVIS' in notes and annotations(cfg, 'train')['images'][0]['file_name'].startswith('val2017/')

@@ -53,8 +53,7 @@ def choose_names(folder: Folder, values: Collection[object] = ()) -> tuple[list[
     Raises:
         DataError: The files disagree.
     """
-    files = [file for file in folder.with_suffix(*_SUFFIXES) if _is_called_names(file.rpartition('/')[2])]
-    read = {path: entries for path in files if (entries := _read_named(folder, path))}
+    read = find_names(folder)
     wanted = set(values) - {0, 255}
     fit = {path: entries for path, entries in read.items() if wanted and wanted <= {entry.value for entry in entries}}
     read = fit or read
@@ -66,6 +65,12 @@ def choose_names(folder: Folder, values: Collection[object] = ()) -> tuple[list[
     # A file with values or colors says more than a list of names.
     best = max(read, key=lambda path: read[path][0].value is not None, default=None)
     return (read[best], folder.root / best) if best else ([], None)
+
+
+def find_names(folder: Folder) -> dict[str, list[Entry]]:
+    """Find the files of names below a folder; returns what each says."""
+    files = [file for file in folder.with_suffix(*_SUFFIXES) if _is_called_names(file.rpartition('/')[2])]
+    return {path: entries for path in files if (entries := _read_named(folder, path))}
 
 
 def _is_called_names(name: str) -> bool:

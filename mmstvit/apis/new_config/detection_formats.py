@@ -1,9 +1,11 @@
 """Instances in the formats of YOLO, Pascal VOC and labelme: found in a folder, and read as COCO content."""
 
+import shlex
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import zip_longest
 from pathlib import Path, PurePosixPath
 
 from mmstvit.datasets import importers
@@ -12,7 +14,7 @@ from mmstvit.errors import DataError
 from mmstvit.fileio import IMAGE_SUFFIXES
 from mmstvit.rules.headers import thin_out
 
-from .class_names import choose_names, parse_names, read_text
+from .class_names import Entry, find_names, parse_names, read_text
 from .evidence import Evidence
 from .folder import Folder, join, relative
 from .instances import Part, describe_instances, describe_missing, drop_unannotated
@@ -49,13 +51,13 @@ class AnnotationFiles:
 def look_for_yolo(folder: Folder, options: Options) -> Evidence:
     """Collect evidence for labels of YOLO."""
     evidence = Evidence()
-    yaml, described = _find_yaml(folder, evidence)
+    yamls = _find_yamls(folder, evidence)
     labels = ((next((f for f in _label_files(image) if f in folder.all_files), ''), image) for image in folder.images)
     files = {file: image for file, image in labels if file}
     sample = list(files)[:_SAMPLE]
     bad = [file for file in sample if not importers.is_label_file(folder.root / file)]
     if len(bad) == len(sample):
-        if described is not None:
+        if yamls:
             remedy = 'Name the folder with images and labels.'
             evidence.refuse(f'{evidence.reasons[0]}, but no image has a file of labels', remedy)
         return evidence
@@ -74,35 +76,50 @@ def look_for_yolo(folder: Folder, options: Options) -> Evidence:
         )
         evidence.used = {*files}
         return evidence
-    if described is None:
-        entries = parse_names(options.classes) if options.classes else choose_names(folder)[0]
-        described = YoloLabels([entry.name for entry in entries])
-        if not entries:
-            evidence.add_against(
-                'no file has the names of the classes (data.yaml, classes.txt)',
-                'Name them in their order: --classes NAME NAME …',
-            )
-    shapes = {options.shapes} if options.shapes else {'boxes'} if described.keypoints else None
-    shapes = shapes or importers.find_shapes(folder.root / file for file in files)
-    if len(shapes) > 1:
+    named = yamls or {path: _with_names(entries) for path, entries in find_names(folder).items()}
+    given = _with_names(parse_names(options.classes)).names if options.classes and not yamls else []
+    try:
+        groups, classes = _group(folder, named, [*files], given)
+    except DataError as error:
+        evidence.refuse(error.problem, error.remedy)
+        evidence.used = {*files}
+        return evidence
+    if not classes:
         evidence.add_against(
-            f'the lines may be boxes with keypoints or polygons, such as in {good}',
-            'Choose: --shapes boxes or --shapes polygons.',
+            'no file has the names of the classes (data.yaml, classes.txt)',
+            'Name them in their order: --classes NAME NAME …',
         )
-    described.keypoints = shapes == {'boxes'}
-    read = partial(importers.read_yolo, described=described)
-    evidence.found = found = AnnotationFiles('labels of YOLO', read, files, classes=described.names)
-    found.splits = _resolve_splits(folder, yaml, described, found.notes)
+    for described, labels in groups.values():
+        shapes = {options.shapes} if options.shapes else {'boxes'} if described.keypoints else None
+        shapes = shapes or importers.find_shapes(folder.root / file for file in labels)
+        if len(shapes) > 1:
+            evidence.add_against(
+                f'the lines may be boxes with keypoints or polygons, such as in {labels[0]}',
+                'Choose: --shapes boxes or --shapes polygons.',
+            )
+        described.keypoints = shapes == {'boxes'}
+    described_by = {folder.root / file: described for described, labels in groups.values() for file in labels}
+    evidence.found = found = AnnotationFiles(
+        'labels of YOLO', partial(_read_yolo, described_by=described_by), files, classes=classes
+    )
+    if len(groups) > 1:
+        found.notes += [f'names of {path}: {len(labels)} files of labels' for path, (_, labels) in groups.items()]
+    unused = [path for path in named if path not in groups and not given and named[path].names != classes]
+    found.notes += [
+        f'not used: the names of {path}, which are others, and no labels are in its folder' for path in unused
+    ]
+    found.splits = _join_splits(folder, groups, files, found.notes)
     texts = (file for file in folder.with_suffix('.txt') if file not in files)
     if alone := [file for file in texts if importers.is_label_file(folder.root / file)]:
         found.notes.append(f'not used: {len(alone)} files of labels without an image (first: {min(alone)})')
     # A YAML file describes images without labels, too: as background.
-    evidence.used, evidence.coverage = {*files}, 1.0 if yaml else len(files) / len(folder.images)
+    evidence.used, evidence.coverage = {*files}, 1.0 if yamls else len(files) / len(folder.images)
     return evidence
 
 
-def _find_yaml(folder: Folder, evidence: Evidence) -> tuple[str, YoloLabels | None]:
-    """Find the YAML file that describes the labels."""
+def _find_yamls(folder: Folder, evidence: Evidence) -> dict[str, YoloLabels]:
+    """Find the YAML files that describe labels."""
+    found = {}
     for path in folder.with_suffix('.yaml', '.yml'):
         if PurePosixPath(path).name == 'data.yaml' or len(path.split('/')) <= 2:
             try:
@@ -112,8 +129,89 @@ def _find_yaml(folder: Folder, evidence: Evidence) -> tuple[str, YoloLabels | No
                 continue
             if described is not None:
                 evidence.reasons.append(f'{path} has {len(described.names)} names of classes')
-                return path, described
-    return '', None
+                found[path] = described
+    return found
+
+
+def _with_names(entries: Sequence[Entry]) -> YoloLabels:
+    return YoloLabels([entry.name for entry in entries])
+
+
+def _group(
+    folder: Folder, named: Mapping[str, YoloLabels], files: Sequence[str], given: Sequence[str]
+) -> tuple[dict[str, tuple[YoloLabels, list[str]]], list[str]]:
+    """Group files of labels by the file of names that applies to them: the only one in a folder above, or the only one.
+
+    Args:
+        folder: The folder.
+        named: File of names -> its content.
+        files: The files of labels.
+        given: Names of the option ``--classes``.
+
+    Returns:
+        File of names -> its content, and its files of labels; and the classes, joined by name.
+
+    Raises:
+        DataError: The files contradict each other, and it is not clear which applies to which labels.
+    """
+    tops = {path: path[: path.rfind('/') + 1] for path in named}
+    above = {file: tuple(path for path, top in tops.items() if file.startswith(top)) for file in files}
+    first = next(iter(named), '')
+    other = next((path for path in named if named[path].names != named[first].names), None)
+    if named and all(len(paths) == 1 for paths in above.values()) and not (given and other is None):
+        groups = {path: (named[path], [f for f in files if above[f] == (path,)]) for path in named}
+        groups = {path: group for path, group in groups.items() if group[1]}
+        classes: list[str] = []
+        for described, _ in groups.values():
+            classes += [name for name in described.names if name not in classes]
+        if len(groups) == 1 and given:
+            groups, classes = {first: (YoloLabels([*given]), [*files])}, [*given]
+        if given and {*given} != {*classes}:
+            raise DataError(
+                f'--classes has {first_names(given)}, but {" and ".join(groups)} have {first_names(classes)}, each for '
+                'the labels in its folder',
+                'Omit --classes: then the classes are joined by name.',
+            )
+        return groups, [*given] or classes
+    same = len({*above.values()}) == 1 and (any(above.values()) or len({*tops.values()}) == 1)
+    if other is None or (given and same):
+        described = replace(named[first], names=[*given] or named[first].names) if named else YoloLabels([*given])
+        return {first: (described, [*files])}, described.names
+    numbered = list(zip_longest(named[first].names, named[other].names, fillvalue='no class'))
+    number = next(i for i, (one, two) in enumerate(numbered) if one != two)
+    one, two = numbered[number]
+    inner = max(first, other, key=lambda path: path.count('/'))
+    is_yaml = inner.lower().endswith(('.yaml', '.yml'))
+    remedy = 'Give all labels one order of names, and remove the other files of names'
+    if same and not is_yaml:
+        remedy = 'Name the one that is right: --classes FILE'
+    elif folder.below(tops[inner].rstrip('/')):
+        remedy += (
+            f', or train on one: new_config.py {shlex.quote(str(folder.root / (inner if is_yaml else tops[inner])))}'
+        )
+    raise DataError(f'the number {number} is {one} in {first} and {two} in {other}', remedy)
+
+
+def _read_yolo(path: Path, described_by: Mapping[Path, YoloLabels]) -> ImageAnnotations:
+    """Read the labels of an image, with the names that apply to its file."""
+    described = described_by[path]
+    content = importers.read_yolo(path, described)
+    return replace(content, objects=[replace(item, label=described.names[item.label]) for item in content.objects])
+
+
+def _join_splits(
+    folder: Folder,
+    groups: Mapping[str, tuple[YoloLabels, Sequence[str]]],
+    files: Mapping[str, str],
+    notes: list[str],
+) -> Parts:
+    """Join the splits that the YAML files name; a group without any is for training beside others."""
+    every = {path: _resolve_splits(folder, path, described, notes) for path, (described, _) in groups.items()}
+    joined: Parts = {}
+    for path, splits in every.items():
+        for split, images in (splits or {'train': [files[file] for file in groups[path][1]]}).items():
+            joined[split] = list(dict.fromkeys([*joined.get(split, ()), *images]))
+    return joined if any(every.values()) else {}
 
 
 def _label_files(image: str) -> list[str]:
