@@ -105,9 +105,7 @@ def look_for_yolo(folder: Folder, options: Options) -> Evidence:
     if len(groups) > 1:
         found.notes += [f'names of {path}: {len(labels)} files of labels' for path, (_, labels) in groups.items()]
     unused = [path for path in named if path not in groups and not given and named[path].names != classes]
-    found.notes += [
-        f'not used: the names of {path}, which are others, and no labels are in its folder' for path in unused
-    ]
+    found.notes += [f'not used: the other names of {path}, in whose folder are no labels' for path in unused]
     found.splits = _join_splits(folder, groups, files, found.notes)
     texts = (file for file in folder.with_suffix('.txt') if file not in files)
     if alone := [file for file in texts if importers.is_label_file(folder.root / file)]:
@@ -119,17 +117,20 @@ def look_for_yolo(folder: Folder, options: Options) -> Evidence:
 
 def _find_yamls(folder: Folder, evidence: Evidence) -> dict[str, YoloLabels]:
     """Find the YAML files that describe labels."""
-    found = {}
+    found, broken = {}, {}
     for path in folder.with_suffix('.yaml', '.yml'):
         if PurePosixPath(path).name == 'data.yaml' or len(path.split('/')) <= 2:
             try:
                 described = importers.read_yolo_yaml(folder.root / path)
             except DataError as error:
-                evidence.add_against(error.problem, error.remedy)
+                broken[path] = error
                 continue
             if described is not None:
                 evidence.reasons.append(f'{path} has {len(described.names)} names of classes')
                 found[path] = described
+    for path, error in broken.items():
+        if not found or PurePosixPath(path).name == 'data.yaml':  # others may be about anything
+            evidence.add_against(error.problem, error.remedy)
     return found
 
 
@@ -158,14 +159,13 @@ def _group(
     above = {file: tuple(path for path, top in tops.items() if file.startswith(top)) for file in files}
     first = next(iter(named), '')
     other = next((path for path in named if named[path].names != named[first].names), None)
-    if named and all(len(paths) == 1 for paths in above.values()) and not (given and other is None):
-        groups = {path: (named[path], [f for f in files if above[f] == (path,)]) for path in named}
-        groups = {path: group for path, group in groups.items() if group[1]}
+    groups = {path: (named[path], [file for file in files if above[file] == (path,)]) for path in named}
+    groups = {path: group for path, group in groups.items() if group[1]}
+    complete = sum(len(labels) for _, labels in groups.values()) == len(files)
+    if complete and len(groups) > 1 and not (given and other is None):
         classes: list[str] = []
         for described, _ in groups.values():
             classes += [name for name in described.names if name not in classes]
-        if len(groups) == 1 and given:
-            groups, classes = {first: (YoloLabels([*given]), [*files])}, [*given]
         if given and {*given} != {*classes}:
             raise DataError(
                 f'--classes has {first_names(given)}, but {" and ".join(groups)} have {first_names(classes)}, each for '
@@ -174,9 +174,12 @@ def _group(
             )
         return groups, [*given] or classes
     same = len({*above.values()}) == 1 and (any(above.values()) or len({*tops.values()}) == 1)
-    if other is None or (given and same):
-        described = replace(named[first], names=[*given] or named[first].names) if named else YoloLabels([*given])
-        return {first: (described, [*files])}, described.names
+    single = complete and len(groups) == 1
+    if other is None or single or (given and same):
+        path = next(iter(groups)) if single else first
+        described = named.get(path, YoloLabels([]))
+        described = replace(described, names=[*given] or described.names)
+        return {path: (described, [*files])}, described.names
     numbered = list(zip_longest(named[first].names, named[other].names, fillvalue='no class'))
     number = next(i for i, (one, two) in enumerate(numbered) if one != two)
     one, two = numbered[number]
@@ -186,9 +189,8 @@ def _group(
     if same and not is_yaml:
         remedy = 'Name the one that is right: --classes FILE'
     elif folder.below(tops[inner].rstrip('/')):
-        remedy += (
-            f', or train on one: new_config.py {shlex.quote(str(folder.root / (inner if is_yaml else tops[inner])))}'
-        )
+        place = folder.root / (inner if is_yaml else tops[inner])
+        remedy += f', or train on one: new_config.py {shlex.quote(str(place))}'
     raise DataError(f'the number {number} is {one} in {first} and {two} in {other}', remedy)
 
 
