@@ -171,7 +171,9 @@ def test_an_error_in_the_main_process_ends_the_others(tmp_path):
 @pytest.mark.long
 def test_a_launcher_prints_the_fault_of_two_processes_once(broken, tool):
     done = tool('dist_train.sh', CONFIG, 2, '--cfg-options', *SHORT, cwd=broken, env=free_port(), timeout=120, code=1)
-    assert done.stderr.count('error: ') == 1 and "no folder for 'star'" in done.stderr, done.stderr
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith('error: ')]
+    assert "no folder for 'star'" in line
+    assert f'traceback : {line}' in done.stderr  # torchrun's own report, which ends with it
     assert not (broken / 'work_dirs').exists()
 
 
