@@ -1,11 +1,13 @@
 """Requirements of a run that its config alone shows: parts, loops and pretrained weights."""
 
+import inspect
 import os
 from collections.abc import Iterator
 
+import mmengine.runner
 from mmengine.config import Config, ConfigDict
 
-from mmstvit.errors import UserError
+from mmstvit.errors import UserError, suggest
 from mmstvit.fileio import is_local
 from mmstvit.nodes import as_list, type_name
 
@@ -63,6 +65,10 @@ def check_train_loop(cfg: Config) -> None:
     length = 'max_epochs' if kind == 'EpochBasedTrainLoop' else 'max_iters'
     if cfg.train_cfg.get(length) is None:
         raise UserError(f'train_cfg has no {length}, the length of the training run.', f'Set train_cfg.{length}')
+    known = ['type', 'by_epoch', *inspect.signature(getattr(mmengine.runner, kind)).parameters]
+    for name in cfg.train_cfg:
+        if name not in known:
+            raise UserError(f'train_cfg.type={kind} does not accept train_cfg.{name}.{suggest(name, known)}')
     if kind == 'EpochBasedTrainLoop':
         return
     for index, scheduler in enumerate(as_list(cfg.get('param_scheduler'))):

@@ -60,6 +60,10 @@ class TestTrainLoop:
             self.check(ITERATIONS, {'type': 'LinearLR', 'by_epoch': False}, {'type': 'CosineAnnealingLR'})
         assert 'param_scheduler.1.by_epoch=False' in caught.value.remedy
 
+    def test_a_misspelt_setting_of_the_loop_is_named(self):
+        with pytest.raises(UserError, match=r"train_cfg\.max_epoch\. Did you mean 'max_epochs'"):
+            self.check({**EPOCHS, 'max_epoch': 3}, [])
+
     def test_epochs_in_a_config_by_iterations(self):
         cfg = Config(dict(train_cfg={**ITERATIONS, 'max_epochs': 1}, log_processor=dict(by_epoch=False)))
         with pytest.raises(UserError, match=r'does not accept train_cfg\.max_epochs') as caught:
