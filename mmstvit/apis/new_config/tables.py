@@ -47,7 +47,7 @@ _FEW = 5  # classes that are numbers without a warning
 
 
 class Row(NamedTuple):
-    """What a row says: the name of an image, the class, the four cells of a box, and the split."""
+    """Content of a row: the name of an image, the class, the four cells of a box, and the split."""
 
     name: str
     label: str

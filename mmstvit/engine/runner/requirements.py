@@ -58,8 +58,11 @@ def check_train_loop(cfg: Config) -> None:
         'max_iters=…, val_interval=…) and by_epoch=False in param_scheduler, default_hooks.checkpoint and log_processor'
     )
     if foreign in cfg.train_cfg:
-        remedy = f'{short}. {write}.' if foreign == 'max_epochs' else f'Remove train_cfg.{foreign}.'
-        if kind == 'IterBasedTrainLoop' and not (cfg.get('log_processor') or {}).get('by_epoch', True):
+        if kind == 'EpochBasedTrainLoop':
+            remedy = f'Remove train_cfg.{foreign}.'
+        elif (cfg.get('log_processor') or {}).get('by_epoch', True):
+            remedy = f'{short}. {write}.'
+        else:
             remedy = 'This config trains by iterations: --cfg-options train_cfg.max_iters=N train_cfg.val_interval=N'
         raise UserError(f'train_cfg.type={kind} does not accept train_cfg.{foreign}.', remedy)
     length = 'max_epochs' if kind == 'EpochBasedTrainLoop' else 'max_iters'
