@@ -99,7 +99,8 @@ class ExportedFile:
                 'Enlarge the image.',
             )
         count, batch = len(images), self.shape[0] or len(images)
-        images = np.concatenate([images, np.repeat(images[-1:], -count % batch, axis=0)])
+        if missing := -count % batch:
+            images = np.concatenate([images, np.repeat(images[-1:], missing, axis=0)])
         inputs = {}
         if meta.pads and height <= meta.shape[0] and width <= meta.shape[1]:
             images = pad_to(images, meta.shape, meta.pad_value)
@@ -114,7 +115,9 @@ class ExportedFile:
                 )
         images = np.ascontiguousarray(images, np.float32)
         parts = [self._run(images[i : i + batch], inputs, i) for i in range(0, count, batch)]
-        outputs = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        outputs = parts[0]
+        if len(parts) > 1:
+            outputs = {name: np.concatenate([part[name] for part in parts]) for name in outputs}
         if meta.task == 'detection':
             return {name: values[outputs['images'] < count] for name, values in outputs.items()}
         if meta.task == 'segmentation':

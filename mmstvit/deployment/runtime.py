@@ -1,7 +1,6 @@
 """An exported file in the place of a model: its outputs become the data elements of the libraries."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from types import SimpleNamespace
 
 import numpy as np
@@ -44,7 +43,7 @@ class ExportedModel(nn.Module):
         Raises:
             UserError: The file is for images of another size.
         """
-        meta, images = asdict(self.metadata), []
+        images = []
         for image, sample in zip(data['inputs'], data['data_samples'], strict=True):
             image = image.numpy().transpose(1, 2, 0)
             if self.metadata.pads:
@@ -53,7 +52,7 @@ class ExportedModel(nn.Module):
                     scales = zip(sample.scale_factor, reduced.shape[1::-1], image.shape[1::-1], strict=True)
                     sample.set_metainfo(dict(scale_factor=tuple(old * new / size for old, new, size in scales)))
                 image = reduced
-            images.append(normalize(image, meta))
+            images.append(normalize(image, vars(self.metadata)))
         together = len({image.shape for image in images}) == 1
         groups = [slice(0, len(images))] if together else [slice(i, i + 1) for i in range(len(images))]
         return [

@@ -2,7 +2,7 @@
 
 from .colors import Color, class_colors
 from .placement import draw_labels
-from .predictions import Objects, draw_classes, draw_objects, draw_sample, read_classes, read_map, read_objects
+from .predictions import Objects, draw_objects, draw_sample, read_classes, read_map, read_objects
 from .shapes import (
     draw_boundaries,
     draw_boxes,
@@ -24,7 +24,6 @@ __all__ = [
     'contact_sheet',
     'draw_boundaries',
     'draw_boxes',
-    'draw_classes',
     'draw_heat',
     'draw_labels',
     'draw_legend',

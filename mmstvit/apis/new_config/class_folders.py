@@ -163,8 +163,8 @@ def read_class_folders(found: ClassFolders, folder: Folder, options: Options) ->
     Raises:
         DataError: The splits are ambiguous, or have other classes.
     """
-    notes = [f'a folder per class in {folder.root / top}' for top in found.tops if folder.subfolders(top)]
-    notes += folder.unused([top for top in found.tops if folder.subfolders(top)])
+    tops = [top for top in found.tops if folder.subfolders(top)]
+    notes = [*(f'a folder per class in {folder.root / top}' for top in tops), *folder.unused(tops)]
     for what, paths in (('label maps beside images', found.maps), ('images beside the folders', found.strays)):
         if paths:
             notes.append(f'left out: {len(paths)} {what} of classes (first: {min(paths)})')

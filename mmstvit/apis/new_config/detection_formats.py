@@ -220,7 +220,7 @@ def _label_files(image: str) -> list[str]:
     """Return where the labels of an image may be: in labels/ for images/, or beside it."""
     stem = image[: -len(PurePosixPath(image).suffix)]
     start, mark, end = f'/{stem}'.rpartition('/images/')
-    return [f'{stem}.txt', *([f'{start}/labels/{end}.txt'[1:]] if mark else [])][::-1]
+    return [*([f'{start}/labels/{end}.txt'[1:]] if mark else []), f'{stem}.txt']
 
 
 def _resolve_splits(folder: Folder, yaml: str, described: YoloLabels, notes: list[str]) -> Parts:

@@ -55,10 +55,11 @@ def describe_classes(
     if 'test' in parts and not {used[image] for image in parts['test']} & {*classes}:
         notes.append(f'test: {len(parts.pop("test"))} images without the classes of train, for predict.py only')
     datasets, files = {}, {}
+    numbers = {name: number for number, name in enumerate(classes)}
     for split, part in parts.items():
         _check_classes(split, {used[image] for image in part} - {*classes}, classes)
         top = posixpath.commonpath([posixpath.dirname(image) for image in part])
-        lines = [f'{posixpath.relpath(image, top or ".")} {classes.index(used[image])}' for image in part]
+        lines = [f'{posixpath.relpath(image, top or ".")} {numbers[used[image]]}' for image in part]
         datasets[split] = dict(data_prefix=top, ann_file=f'{NEXT_TO_CONFIG}{split}.txt')
         files[f'{split}.txt'] = partial(bytes, write_list(lines))
         counts = Counter(used[image] for image in part)

@@ -154,11 +154,15 @@ def read_values(paths: Sequence[Path]) -> Values:
         raise DataError('Some of the label maps have one channel, others three.', 'Save all in the same way.')
     result.flat = flats.pop()
     if not result.flat:
-        colors = {code: (code >> 16, code >> 8 & 255, code & 255) for code in counts}
+        colors = {code: _color(code) for code in counts}
         gray = all(len(set(color)) == 1 for color in colors.values())
         counts = Counter({color[0] if gray else color: counts[code] for code, color in colors.items()})
     result.pixels = counts
     return result
+
+
+def _color(code: int) -> Color:
+    return code >> 16, code >> 8 & 255, code & 255
 
 
 def _has_mask_in_alpha(path: Path) -> bool:
@@ -287,7 +291,7 @@ def convert(path: Path, labels: dict[Value, int] | None) -> bytes:
     found, inverse = np.unique(codes, return_inverse=True)
     wanted = np.zeros(len(found), np.uint8)
     for i, code in enumerate(found.tolist()):
-        color = (code >> 16, code >> 8 & 255, code & 255)
+        color = _color(code)
         value = code if flat else color if color in labels else color[0]
         if value not in labels:
             raise DataError(f'{path} has the value {write(value if flat else color)}, which has no name.', _NAME_THEM)

@@ -36,10 +36,11 @@ class Layout(NamedTuple):
     suffixes: tuple[str, ...] = ()
 
 
-_TABLES = ('.csv', '.tsv', '.jsonl')
 CLASS_FOLDERS = Layout('classes', 'a folder of images per class', look_for_class_folders, read_class_folders)
-BOXES = Layout('instances', 'tables of boxes', tables.look_for_box_tables, tables.read_box_tables, _TABLES)
-CLASSES = Layout('classes', 'tables of classes', tables.look_for_class_tables, tables.read_class_tables, _TABLES)
+BOXES = Layout('instances', 'tables of boxes', tables.look_for_box_tables, tables.read_box_tables, tables.SUFFIXES)
+CLASSES = Layout(
+    'classes', 'tables of classes', tables.look_for_class_tables, tables.read_class_tables, tables.SUFFIXES
+)
 LAYOUTS = (
     Layout('instances', 'annotation files in COCO format', look_for_coco, read_coco, ('.json',)),
     Layout('instances', 'labels of YOLO', formats.look_for_yolo, formats.read_files, ('.yaml', '.yml')),

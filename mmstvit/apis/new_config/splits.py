@@ -56,7 +56,8 @@ def divide(
         chosen = [image for image in images if image.startswith(f'{top}/')]
         if not chosen:
             raise DataError(f'--val {options.val} is not a folder of images of the data.', 'Name one, or a fraction.')
-        others = {split: [image for image in part if image not in {*chosen}] for split, part in parts.items()}
+        taken = {*chosen}
+        others = {split: [image for image in part if image not in taken] for split, part in parts.items()}
         train = [*others.get('train', ()), *others.get(ALL, ())]
         parts = {'train': train, 'val': chosen} | ({'test': others['test']} if others.get('test') else {})
     elif given and any(given.values()):

@@ -28,6 +28,7 @@ from .image_classes import describe_classes
 from .instances import describe_missing
 from .options import Data, Options, first_names
 
+SUFFIXES = ('.csv', '.tsv', '.jsonl')
 _SAMPLE = 200  # rows that are looked at
 _MANY = 20  # images of which a table describes the data, if there are so many
 _CLASS = ('class', 'label', 'category', 'species', 'breed', 'name', 'labelname', 'classname', 'target', 'diagnosis')
@@ -96,7 +97,7 @@ def _read_tables(folder: Folder) -> tuple[list[Table], dict[str, tuple[str, str]
         The tables; file -> problem and remedy of those that are not understood; and images that all of them name.
     """
     tables, unread, images = [], {}, set()
-    for file in folder.with_suffix('.csv', '.tsv', '.jsonl'):
+    for file in folder.with_suffix(*SUFFIXES):
         try:
             rows = _read_cells(folder, file)
             image, named = _find_image_column(folder, rows)

@@ -153,7 +153,8 @@ def _describe_tree(folder: Folder, file: str) -> str:
             root = fromstring(content)
             names = dict.fromkeys(node.tag for node in root.iter() if _NUMBER.fullmatch((node.text or '').strip()))
             return f'the root {root.tag}, and numbers in {", ".join([*names][-8:]) or "no element"}'
-        return f'the keys {", ".join([*dict.fromkeys(_find_keys(orjson.loads(content)))][:12])}'
+        keys = [*dict.fromkeys(_find_keys(orjson.loads(content)))][:12]
+        return f'the keys {", ".join(keys)}' if keys else ''  # a number alone is JSON, too
     except Exception:  # parsers raise all kinds of errors
         return ''
 

@@ -2,8 +2,6 @@
 
 import contextlib
 import os
-import sys
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -13,7 +11,7 @@ import torch
 from mmengine.dist import all_gather_object, is_main_process
 from torch import distributed
 
-from mmstvit.engine.runner.processes import leave_process_group
+from mmstvit.engine.runner.processes import exit_silently, leave_process_group
 from mmstvit.errors import UserError
 
 T = TypeVar('T')
@@ -49,8 +47,7 @@ def in_all_processes(function: Callable[[], T]) -> T:
         leave_process_group()
         if main:
             raise errors[0]
-        time.sleep(1)  # torchrun ends all processes as soon as one has failed: the main one speaks before
-        sys.exit(1)
+        exit_silently()
     return result
 
 

@@ -6,9 +6,10 @@ import gc
 import os
 import platform
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TextIO, TypeVar
+from typing import NoReturn, TextIO, TypeVar
 
 import torch
 from mmengine.config import Config, ConfigDict
@@ -83,8 +84,14 @@ def on_main_process(function: Callable[[], T]) -> T | None:
         if not done[0]:
             leave_process_group()
     if not done[0]:
-        sys.exit(1)
+        exit_silently()
     return result
+
+
+def exit_silently() -> NoReturn:
+    """End with exit code 1 after the main process has spoken: torchrun ends all processes when the first one fails."""
+    time.sleep(1)
+    sys.exit(1)
 
 
 def lock_work_dir(work_dir: str, try_only: bool = False, option: str = '--work-dir') -> TextIO | None:
