@@ -66,7 +66,7 @@ class Annotations:
         boxes: (N, 4), ``bbox``.
         sizes: (N, 2), width and height of the image.
         reasons: (N,), position in :data:`REASONS`; 0 for an annotation that is used.
-        never_learned: (N,), True for objects that MMDetection drops in training and CocoMetric counts.
+        crowd: (N,), True for crowds.
         path: The file.
         dropped: Number of annotations by the reason why they are dropped.
         dropped_images: Number of images by the reason why they are dropped.
@@ -79,19 +79,24 @@ class Annotations:
     boxes: np.ndarray
     sizes: np.ndarray
     reasons: np.ndarray
-    never_learned: np.ndarray
-    path: str = ''
-    dropped: Counter[str] = field(default_factory=Counter)
+    crowd: np.ndarray
+    path: str
+    dropped: Counter[str] = field(init=False)
     dropped_images: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
         counts = np.bincount(self.reasons, minlength=len(REASONS)).tolist()
-        self.dropped += Counter(dict(zip(REASONS[1:], counts[1:], strict=True)))
+        self.dropped = +Counter(dict(zip(REASONS[1:], counts[1:], strict=True)))
 
     @cached_property
     def objects(self) -> np.ndarray:
         """Number of used objects of each image, in the order of ``images``."""
         return np.bincount(self.rows[self.reasons == 0], minlength=len(self.images))
+
+    @property
+    def never_learned(self) -> np.ndarray:
+        """(N,), True for objects that MMDetection drops in training and CocoMetric counts."""
+        return self.having(*_NEVER_LEARNED) & ~self.crowd
 
     @property
     def learned_entries(self) -> int:
@@ -154,10 +159,9 @@ def summarize(content: Mapping, dataset: BaseDataset | None = None) -> Annotatio
         crowd,
     ]
     reasons = np.select(conditions, np.arange(1, len(conditions) + 1), 0)
-    never = np.isin(reasons, [REASONS.index(reason) for reason in _NEVER_LEARNED]) & ~crowd
-    found = Annotations(images, names, entries, rows, boxes, sizes, reasons, never)
+    path = '' if dataset is None else dataset.ann_file
+    found = Annotations(images, names, entries, rows, boxes, sizes, reasons, crowd, path)
     if dataset is not None:
-        found.path = dataset.ann_file
         # An image with objects of a class is not empty, even if MMDetection drops all of them.
         _filter_images(found, dataset, np.bincount(rows[~conditions[0]], minlength=len(images)))
     return found

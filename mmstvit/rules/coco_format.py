@@ -14,7 +14,7 @@ from math import isfinite
 from os import PathLike
 
 from mmstvit.datasets.coco import summarize
-from mmstvit.datasets.importers.coco_table import extent
+from mmstvit.datasets.importers.coco_table import bounding_box, extent
 
 from .coco_notes import Notes
 from .coco_values import (
@@ -211,7 +211,7 @@ class _Repair:
         images, categories = (set(self._ids[name].values()) for name in ('image_id', 'category_id'))
         masks = [entry.get('segmentation') for entry in self._entries if type(entry) is dict]
         masks = [mask for mask in masks if type(mask) is dict]
-        self._damaged = {id(mask) for mask, area in zip(masks, rle_areas(masks), strict=True) if area is None}
+        self._areas = dict(zip(map(id, masks), rle_areas(masks), strict=True))
         seen: set = set()  # ids
         repaired = []
         for entry in self._entries:
@@ -240,7 +240,7 @@ class _Repair:
 
     def _is_mask(self, mask: object) -> bool:
         """Return True for polygons or RLE in COCO's form."""
-        return id(mask) not in self._damaged if type(mask) is dict else are_polygons(mask)
+        return self._areas[id(mask)] is not None if type(mask) is dict else are_polygons(mask)
 
     def _repair_annotation(self, source: object, seen: set) -> dict | None:
         """Return a repaired annotation; None if it is beyond repair or a copy."""
@@ -290,20 +290,20 @@ class _Repair:
         if box is None or len(box) != 4:
             kind, box = 'invalid box', None
             if isinstance(mask, list) and mask:
-                left, top, right, bottom = extent(mask)
-                box = to_numbers([left, top, right - left, bottom - top])  # None: a side beyond float
+                box = to_numbers(bounding_box(mask))  # None: a side beyond float
         if box != value or box is None:
             self._note(kind, f'{self._label}: bbox is {_short(value)}', repaired=box is not None)
         entry['bbox'] = box
         return box is not None
 
     def _repair_area(self, entry: dict) -> None:
-        value, box = entry.get('area', _MISSING), entry['bbox']
+        value, box, mask = entry.get('area', _MISSING), entry['bbox'], entry.get('segmentation')
         area = to_number(value)
         kind, severity = 'value of another type', ''
         if area is None or area <= 0:
             of_box = to_number(max(box[2], 0) * max(box[3], 0)) or 0
-            computed = mask_area(entry['segmentation']) if entry.get('segmentation') else of_box
+            coded = to_number(self._areas.get(id(mask))) or 0  # None: a number beyond float
+            computed = mask_area(mask) if isinstance(mask, list) and mask else coded if mask else of_box
             if area is None or (computed > 0 and min(box[2:]) >= 1):
                 kind, severity, area = 'invalid area', FAULT if area is None else WARNING, computed
         if area != value:

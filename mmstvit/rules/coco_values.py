@@ -94,10 +94,10 @@ def _find_polygons(node: object, depth: int = 0) -> Iterator[list]:
             yield from _find_polygons(part, depth + 1)
 
 
-def mask_area(mask: list | Mapping) -> float:
-    """Return the area of polygons or RLE in pixels; 0 for RLE that cannot be decoded, and numbers beyond float."""
+def mask_area(polygons: Sequence[Sequence[float]]) -> float:
+    """Return the area of polygons in pixels; 0 for numbers beyond float."""
     try:
-        area = sum(map(polygon_area, mask)) if isinstance(mask, list) else rle_areas([mask])[0] or 0
+        area = sum(map(polygon_area, polygons))
         return area if math.isfinite(area) else 0.0
     except OverflowError:
         return 0.0

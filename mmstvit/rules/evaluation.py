@@ -50,8 +50,8 @@ def check_max_per_img(facts: Facts) -> Iterator[Finding]:
     limits = {f'{key}.max_per_img': node.get('max_per_img') for key, node in nodes.items()}
     key, most = next(((key, n) for key, n in limits.items() if isinstance(n, int) and n > 0), ('', 0))
     for data, annotations in facts.of_coco() if most else ():
-        counts = annotations.objects if data.split != 'train' else np.zeros(0)
-        crowded = np.flatnonzero(counts > most).tolist()
+        counts = annotations.objects
+        crowded = np.flatnonzero(counts > most).tolist() if data.split != 'train' else []
         if crowded:
             images = [*annotations.images.values()]
             lost = int((counts[crowded] - most).sum())

@@ -186,8 +186,8 @@ def check_unused(facts: Facts) -> Iterator[Finding]:
 
 def _reads_folders(data: DatasetFacts) -> bool:
     """Return True for a dataset of MMPreTrain or MMSegmentation that reads all images of its folders."""
-    known = with_class_folders(data) is not None or hasattr(data.dataset, 'img_suffix')
-    return data.dataset is not None and known and not data.dataset.ann_file
+    reads = hasattr(data.dataset, 'img_suffix') and not data.dataset.ann_file
+    return reads or with_class_folders(data) is not None
 
 
 def _find_maps(paths: Sequence[str], images: Set[str]) -> set[str]:

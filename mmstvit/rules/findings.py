@@ -13,7 +13,7 @@ class Finding:
     """A fault or a warning about a config, its data, or both.
 
     Args:
-        kind: Name in the table of kinds, such as ``'two categories of one name'``, which has meaning and remedy.
+        kind: Name in the table of kinds, such as ``'duplicate category'``, which has meaning and remedy.
         where: The file, or the dotted key of the config.
         values: What was found: names of files or annotations, values, keys of the config; of many the first ones.
         total: Number of images, annotations or files that were looked at.

@@ -387,8 +387,5 @@ def describe_files(
 
 
 def _without_masks(content: ImageAnnotations) -> ImageAnnotations:
-    boxes = []
-    for item in content.objects:
-        left, top, right, bottom = importers.extent(item.polygons)
-        boxes.append(replace(item, box=[left, top, right - left, bottom - top], polygons=()))
+    boxes = [replace(item, box=importers.bounding_box(item.polygons), polygons=()) for item in content.objects]
     return replace(content, objects=boxes)

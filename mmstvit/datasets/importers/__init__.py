@@ -4,7 +4,7 @@ A reader takes an annotation file and returns the annotations of an image, or No
 :func:`to_coco` makes the content of a COCO annotation file (instances) of them.
 """
 
-from .coco_table import ImageAnnotations, ImportedObject, extent, to_coco
+from .coco_table import ImageAnnotations, ImportedObject, bounding_box, to_coco
 from .labelme import read_labelme
 from .voc import read_voc
 from .yolo import YoloLabels, are_in_pixels, find_shapes, is_label_file, read_yolo, read_yolo_yaml
@@ -14,7 +14,7 @@ __all__ = [
     'ImportedObject',
     'YoloLabels',
     'are_in_pixels',
-    'extent',
+    'bounding_box',
     'find_shapes',
     'is_label_file',
     'read_labelme',

@@ -88,8 +88,7 @@ def to_coco(root: Path, annotations: Mapping[str, ImageAnnotations], classes: Se
             if item.box is not None:
                 box = [value * scale[i % 2] for i, value in enumerate(item.box)]
             else:
-                left, top, right, bottom = extent(polygons)
-                box = [left, top, right - left, bottom - top]
+                box = bounding_box(polygons)
             objects.append(
                 dict(
                     id=len(objects) + 1,
@@ -102,6 +101,12 @@ def to_coco(root: Path, annotations: Mapping[str, ImageAnnotations], classes: Se
                 )
             )
     return dict(images=images, annotations=objects, categories=[dict(id=i + 1, name=n) for i, n in enumerate(classes)])
+
+
+def bounding_box(polygons: Sequence[Sequence[float]]) -> list[float]:
+    """Return the box of polygons: left, top, width, height."""
+    left, top, right, bottom = extent(polygons)
+    return [left, top, right - left, bottom - top]
 
 
 def extent(polygons: Sequence[Sequence[float]]) -> tuple[float, float, float, float]:

@@ -26,7 +26,7 @@ def read_labelme(path: Path) -> ImageAnnotations | None:
     content = read_json(path)
     if not isinstance(content, Mapping) or not isinstance(content.get('shapes'), list):
         return None
-    unused, objects, drawn = Counter(), {}, {}
+    unused, objects = Counter(), {}
     for number, shape in enumerate(content['shapes'], 1):
         if not _is_sound(shape):
             raise DataError(f'{path}: shape {number} has no label, or no points of two numbers.', 'Correct the file.')
@@ -38,9 +38,12 @@ def read_labelme(path: Path) -> ImageAnnotations | None:
         else:
             group = shape.get('group_id')
             key = shape['label'], number if group is None else f'group {group}'
-            objects.setdefault(key, []).append(polygon)
-            drawn[key] = drawn.get(key, True) and shape.get('shape_type') == 'rectangle' and _is_upright(polygon)
-    found = [ImportedObject(key[0], polygons=objects[key], is_rectangle=drawn[key]) for key in objects]
+            drawn = shape.get('shape_type') == 'rectangle' and _is_upright(polygon)
+            objects.setdefault(key, []).append((polygon, drawn))
+    found = []
+    for (label, _), parts in objects.items():
+        polygons, drawn = zip(*parts, strict=True)
+        found.append(ImportedObject(label, polygons=polygons, is_rectangle=all(drawn)))
     return ImageAnnotations(found, str(content.get('imagePath') or ''), unused=unused)
 
 
