@@ -68,7 +68,7 @@ def check_train_loop(cfg: Config) -> None:
     length = 'max_epochs' if kind == 'EpochBasedTrainLoop' else 'max_iters'
     if cfg.train_cfg.get(length) is None:
         raise UserError(f'train_cfg has no {length}, the length of the training run.', f'Set train_cfg.{length}')
-    known = ['type', 'by_epoch', *inspect.signature(getattr(mmengine.runner, kind)).parameters]
+    known = ['type', 'by_epoch', '_scope_', *inspect.signature(getattr(mmengine.runner, kind)).parameters]
     for name in cfg.train_cfg:
         if name not in known:
             raise UserError(f'train_cfg.type={kind} does not accept train_cfg.{name}.{suggest(name, known)}')

@@ -63,6 +63,7 @@ class TestTrainLoop:
     def test_a_misspelt_setting_of_the_loop_is_named(self):
         with pytest.raises(UserError, match=r"train_cfg\.max_epoch\. Did you mean 'max_epochs'"):
             self.check({**EPOCHS, 'max_epoch': 3}, [])
+        self.check({**EPOCHS, '_scope_': 'mmdet'}, [])
 
     def test_epochs_in_a_config_by_iterations(self):
         cfg = Config(dict(train_cfg={**ITERATIONS, 'max_epochs': 1}, log_processor=dict(by_epoch=False)))
