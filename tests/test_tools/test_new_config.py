@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -257,14 +258,38 @@ def test_a_file_in_a_folder_with_spaces_and_umlauts(make, tmp_path):
 # Several layouts or meanings: the message lists them, and the option to choose.
 
 
-def test_two_annotation_files_are_listed(make, tmp_path):
-    coco_folder(tmp_path / 'data', 'one/trainval.json', 'one')
-    coco_folder(tmp_path / 'data', 'two/trainval.json', 'two')
-    with pytest.raises(SystemExit, match=r'(?s)one/trainval.json.*two/trainval.json.*--val'):
+def test_annotation_files_about_the_same_images_are_listed(make, tmp_path):
+    coco_folder(tmp_path / 'data', 'trainval.json', 'one')
+    coco_folder(tmp_path / 'data', 'trainval_fixed.json', 'one')
+    with pytest.raises(SystemExit, match=r'(?s)trainval.json.*trainval_fixed.json.* image one/0.jpg.*--val'):
         make()
-    cfg, _ = make('--val', tmp_path / 'data/two/trainval.json', data='data/one/trainval.json')
-    files = [Path(inner(cfg, split).data_root, inner(cfg, split).ann_file) for split in ('train', 'val')]
-    assert [file.parent.name for file in files] == ['one', 'two']
+
+
+def test_annotation_files_about_other_images_are_joined_or_named(make, tmp_path):
+    coco_folder(tmp_path / 'data', 'one/trainval.json', 'one', classes=('fork', 'spoon'))
+    coco_folder(tmp_path / 'data', 'two/trainval.json', 'two', seed=9, classes=('spoon', 'knife', 'fork'))
+    cfg, _ = make()
+    contents = [
+        json.loads(Path(inner(cfg, split).data_root, inner(cfg, split).ann_file).read_text())
+        for split in ('train', 'val')
+    ]
+    found = Counter()
+    for content in contents:
+        names = {category['id']: category['name'] for category in content['categories']}
+        files = {image['id']: image['file_name'] for image in content['images']}
+        found.update((files[item['image_id']][:3], names[item['category_id']]) for item in content['annotations'])
+    two = {('two', name): 5 for name in ('fork', 'knife', 'spoon')}
+    assert found == {('one', 'fork'): 5, ('one', 'spoon'): 5, **two}
+    assert list(inner(cfg, 'train').metainfo.classes) == ['fork', 'spoon', 'knife']
+    verify(cfg)
+    cfg, _ = make('--force', '--val', tmp_path / 'data/one/trainval.json', data='data/two/trainval.json')
+    assert [
+        Path(inner(cfg, split).data_root, inner(cfg, split).data_prefix.img).name for split in ('train', 'val')
+    ] == [
+        'two',
+        'one',
+    ]
+    verify(cfg)
 
 
 def test_values_without_names_are_listed_with_their_shares(make, tmp_path):

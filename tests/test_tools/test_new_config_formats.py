@@ -176,6 +176,30 @@ def test_numbers_of_tables_are_exact(header, row, box, tmp_path):
     assert [item['bbox'] for part in parts for item in part['annotations']] == 4 * [box]
 
 
+@pytest.mark.parametrize(('given', 'classes'), [([], ['0', '2']), (['fork', 'knife', 'spoon'], ['fork', 'spoon'])])
+def test_lists_of_boxes_of_hugging_face(given, classes, tmp_path):
+    def build(root: Path) -> None:
+        for top, count in (('train', 20), ('validation', 3)):
+            boxes = {0: [], 1: [[4, 6.5, 16, 23.5], [1, 2, 10, 10]]}
+            rows = [
+                dict(
+                    file_name=f'{i}.jpg', width=WIDTH, objects=dict(bbox=boxes[i % 2], categories=[2, 0][: 2 * (i % 2)])
+                )
+                for i in range(count)
+            ]
+            for i in range(count):
+                photo(root / f'data/{top}/{i}.jpg', count + i)
+            texts(root, {f'data/{top}/metadata.jsonl': '\n'.join(map(json.dumps, rows))})
+
+    cfg, notes = make(tmp_path, build, classes=given)
+    assert list(cfg.classes) == classes and ('the classes are numbers (0, 2)' in notes) == (not given)
+    for split, count in (('train', 20), ('val', 3)):
+        content = annotations(cfg, split)
+        found = [(item['bbox'], classes[item['category_id'] - 1]) for item in content['annotations']]
+        expected = [([4, 6.5, 16, 23.5], classes[1]), ([1, 2, 10, 10], classes[0])]
+        assert len(content['images']) == count and found == expected * (count // 2)
+
+
 def test_shapes_of_labelme(tmp_path):
     shapes = [
         dict(label='spoon', points=[[20, 20], [23, 24]], shape_type='circle'),

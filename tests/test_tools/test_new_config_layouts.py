@@ -467,7 +467,22 @@ REFUSED = {
     ),
     'objects in JSON lines': (
         with_table('\n{"file_name": "a#.jpg", "objects": {"bbox": [[1, 2, 3, 4]]}}', 'a{}.jpg', file='a.jsonl'), {},
-        r'cells such as \{.bbox',
+        'has no column of a class',
+    ),
+    'a number without a name': (
+        with_table('image,label\na#.jpg,1\nb#.jpg,2', 'a{}.jpg', 'b{}.jpg'), AB, 'the class 2(?s:.*)NUMBER=NAME',
+    ),
+    'a table of images and label maps': (
+        with_table('image,lane\nx/a#.jpg,y/m#.png', 'x/a{}.jpg', 'y/m{}.png'), {},
+        'several files of each image: image, lane(?s:.*)--maps FOLDER',
+    ),
+    'labelme_json_to_dataset': (
+        lambda r: [[pairs(r, f'{i}_json/img.png', f'{i}_json/label.png', count=1),
+                    texts(r, {f'{i}_json/label_names.txt': '_background_\nant\n'})] for i in range(3)], {},
+        'labelme_json_to_dataset(?s:.*)own JSON',
+    ),
+    'names beside a YAML file': (
+        lambda r: yolo(r), AB, '--classes does not apply(?s:.*)Omit --classes',
     ),
     'several rows per image': (
         with_table('image,label,bbox\na#.jpg,x,[1 2 3 4]\na#.jpg,x,[5 6 3 4]', 'a{}.jpg'), {}, 'several rows per image',

@@ -84,6 +84,9 @@ def look_for_yolo(folder: Folder, options: Options) -> Evidence:
         evidence.refuse(error.problem, error.remedy)
         evidence.used = {*files}
         return evidence
+    if options.classes and yamls:
+        remedy = f'Omit --classes, or correct the names in {first_names([*yamls], 2)}.'
+        evidence.add_against('--classes does not apply to labels whose names are in a YAML file', remedy)
     if not classes:
         evidence.add_against(
             'no file has the names of the classes (data.yaml, classes.txt)',

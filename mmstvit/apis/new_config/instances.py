@@ -126,9 +126,10 @@ def read_coco(found: Mapping[str, list[Part]], folder: Folder, options: Options)
     """
     parts, notes = _choose_parts(found, folder, options)
     for part in parts.values():
-        notes += _complete_names(part)
-        part.images, lines = _find_images(part, folder, options)
-        notes += lines
+        if part.images is None:
+            notes += _complete_names(part)
+            part.images, lines = _find_images(part, folder, options)
+            notes += lines
     return describe_instances(parts, notes, folder, options)
 
 
@@ -216,18 +217,60 @@ def _choose_parts(found: dict[str, list[Part]], folder: Folder, options: Options
     elif options.val is not None and 'val' in found:
         notes.append(f'not used: {found["val"][0]}, which --val replaces')
         found = {split: found[split] for split in found if split != 'val'}
-    for split, several in found.items():
-        if len(several) > 1:
-            what = f'for {split}' if split != ALL else 'without train, val or test in their names'
-            raise DataError(f'Several annotation files {what}: {", ".join(map(str, several))}.', _NAME_ONE)
-    parts = assign_splits({split: part for split, (part,) in found.items()}, 'annotation file', _NAME_ONE)
-    notes += [f'COCO annotations: {relative(part.file, folder.root)}' for part in parts.values()]
+    notes += [f'COCO annotations: {relative(part.file, folder.root)}' for several in found.values() for part in several]
+    joined = {
+        split: several[0] if len(several) == 1 else _join(several, split, folder, options, notes)
+        for split, several in found.items()
+    }
+    parts = assign_splits(joined, 'annotation file', _NAME_ONE)
     notes += drop_unannotated(parts)
     for part in parts.values():
         part.content.setdefault('annotations', [])
     if not parts['train'].content['annotations']:
         raise DataError(f'{parts["train"].file} has no annotations to train on.', _NAME_ONE)
     return parts, notes
+
+
+def _join(several: Sequence[Part], split: str, folder: Folder, options: Options, notes: list[str]) -> Part:
+    """Join annotation files about different images, as several tasks or people export them; classes by name.
+
+    Raises:
+        DataError: Two files have the same image, or one has a defect.
+    """
+    content: dict[str, list[dict]] = dict(images=[], annotations=[], categories=[])
+    file_of: dict[str, Path] = {}
+    numbers: dict[str, int] = {}
+    for part in several:
+        part.content.setdefault('annotations', [])
+        notes += _complete_names(part)
+        part.images, lines = _find_images(part, folder, options)
+        _refuse_fractions({split: part})
+        repairs = _repair({split: part}, options)  # warnings come once more, for all
+        notes += [*lines, *(repairs if options.fix else ())]
+        names = {category['id']: category['name'] for category in part.content['categories']}
+        for category in part.content['categories']:
+            if category['name'] not in numbers:
+                numbers[category['name']] = len(numbers) + 1
+                content['categories'].append({**category, 'id': len(numbers)})
+        ids = {}
+        for image in part.content['images']:
+            path = relative(part.path(image), folder.root)
+            if file_of.setdefault(path, part.file) != part.file:
+                raise DataError(f'{file_of[path]} and {part.file} both have the image {path}.', _NAME_ONE)
+            ids[image['id']] = len(content['images']) + 1
+            content['images'].append({**image, 'id': ids[image['id']], 'file_name': path})
+        content['annotations'] += [
+            {
+                **item,
+                'image_id': ids[item['image_id']],
+                'category_id': numbers[names[item['category_id']]],
+                'id': number,
+            }
+            for number, item in enumerate(part.content['annotations'], len(content['annotations']) + 1)
+        ]
+    if split == ALL:
+        notes.append('for training are the images of all these files, which do not say train, val or test')
+    return Part(folder.root, content, folder.root, changed=True)
 
 
 def drop_unannotated(parts: dict[str, Part]) -> list[str]:
@@ -257,7 +300,8 @@ def _find_images(part: Part, folder: Folder, options: Options) -> tuple[Path, li
     parent = part.file.parent
     outer = [parent.parent] if parent.name.lower().startswith(('ann', 'json', 'label')) else []
     split = find_split(f'{parent.name}/{part.file.name}')
-    for root in [options.images] if options.images else [folder.root, *outer]:
+    own = [] if part.file.is_relative_to(folder.root) else [parent]  # of --val
+    for root in [options.images] if options.images else [*own, folder.root, *outer]:
         tree = folder if root == folder.root else Folder.scan(Path(os.path.abspath(root)))
         near = relative(parent, tree.root)
         of_split = {image for image in tree.images if split_of_folder(image.rpartition('/')[0]) in (ALL, split)}

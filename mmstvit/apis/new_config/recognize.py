@@ -54,7 +54,7 @@ LAYOUTS = (
 _MOST = 0.9  # share of the images that a kind describes if a folder per class is unlikely
 # Option -> tasks or kinds to which it applies.
 _OPTIONS = {
-    'classes': ('segments', 'labels of YOLO'),
+    'classes': ('segments', 'labels of YOLO', 'tables of boxes', 'tables of classes'),
     'ignore': ('segments',),
     'map_suffix': ('segments',),
     'maps': ('segments',),

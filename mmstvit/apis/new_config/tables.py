@@ -9,7 +9,7 @@ import io
 import re
 import shlex
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -17,10 +17,10 @@ import orjson
 
 from mmstvit.datasets.importers import ImageAnnotations, ImportedObject
 from mmstvit.errors import DataError
-from mmstvit.fileio import image_size
+from mmstvit.fileio import IMAGE_SUFFIXES, image_size
 from mmstvit.rules.headers import thin_out
 
-from .class_names import read_text
+from .class_names import parse_names, read_text
 from .detection_formats import describe_files
 from .evidence import Evidence
 from .folder import ALL, SPLIT_NAMES, Folder, find_split
@@ -31,7 +31,8 @@ from .options import Data, Options, first_names
 SUFFIXES = ('.csv', '.tsv', '.jsonl')
 _SAMPLE = 200  # rows that are looked at
 _MANY = 20  # images of which a table describes the data, if there are so many
-_CLASS = ('class', 'label', 'category', 'species', 'breed', 'name', 'labelname', 'classname', 'target', 'diagnosis')
+_CLASS = ('class', 'label', 'category', 'species', 'breed', 'name', 'labelname', 'classname', 'target', 'diagnosis',
+          'categories', 'categoryid', 'classid', 'labelid', 'labels')  # fmt: skip
 # Names of the columns of a box, and whether the last two are its width and height.
 _BOXES = {
     ('xmin', 'ymin', 'xmax', 'ymax'): False,
@@ -40,11 +41,13 @@ _BOXES = {
     ('xmin', 'ymin', 'width', 'height'): True,
     ('left', 'top', 'width', 'height'): True,
 }
+_SIDES = {side for box in _BOXES for side in box}
+_HF_BOX = ('left', 'top', 'width', 'height')  # of a box in a list of Hugging Face
 _NUMBER = re.compile(r'-?\d+(\.\d*)?')
 _INSIDE = 0.95  # share of the boxes that have to be inside their images
 _RENAME = 'Its first line has to name the columns: image,class, or for boxes image,xmin,ymin,xmax,ymax,class.'
 _NUMBERS = 'Numbers cannot be learned here, only classes: write a column of classes, such as ranges of the numbers.'
-_FEW = 5  # classes that are numbers without a warning
+_FEW = 5  # classes that are numbers and no measurements
 
 
 class Row(NamedTuple):
@@ -100,9 +103,11 @@ def _read_tables(folder: Folder) -> tuple[list[Table], dict[str, tuple[str, str]
     for file in folder.with_suffix(*SUFFIXES):
         try:
             rows = _read_cells(folder, file)
-            image, named = _find_image_column(folder, rows)
-            images |= named
-            tables += [_understand(file, rows, image)] if image else []
+            by_column = _find_image_columns(folder, file, rows)
+            if not by_column:
+                continue
+            images |= {*next(iter(by_column.values()))} - {None}
+            tables.append(_understand(file, rows, [*by_column]))
         except DataError as error:
             unread[file] = error.problem, error.remedy
     return tables, unread, images
@@ -142,7 +147,8 @@ def _read_cells(folder: Folder, file: str) -> Sequence[Mapping[str, str]]:
             rows = [orjson.loads(line) for line in text.splitlines() if line.strip()]
         except ValueError:
             return []
-        return [{key: str(cell) for key, cell in row.items()} for row in rows if isinstance(row, dict)]
+        rows = [row for row in rows if isinstance(row, dict)]
+        return [{key: str(cell) for key, cell in part.items()} for row in rows for part in _split_lists(row)]
     mark = max('\t;,', key=text.partition('\n')[0].count)
     table = csv.DictReader(io.StringIO(text), delimiter=mark, skipinitialspace=True)
     try:
@@ -155,28 +161,64 @@ def _read_cells(folder: Folder, file: str) -> Sequence[Mapping[str, str]]:
     return rows
 
 
-def _find_image_column(folder: Folder, rows: Sequence[Mapping[str, str]]) -> tuple[str, set[str]]:
-    """Return the column that names many images, and images that it names; empty if a table has none.
+def _split_lists(row: Mapping[str, object]) -> Iterator[Mapping[str, object]]:
+    """Yield a row for each object of a row of an image with lists of boxes and classes, as Hugging Face has it."""
+    lists = next((cell for cell in row.values() if isinstance(cell, dict) and isinstance(cell.get('bbox'), list)), None)
+    if lists is None:
+        yield row
+        return
+    rest = {key: cell for key, cell in row.items() if cell is not lists and key not in _HF_BOX}
+    same = [key for key, value in lists.items() if isinstance(value, list) and len(value) == len(lists['bbox'])]
+    for values in zip(*(lists[key] for key in same), strict=True):
+        found = dict(zip(same, values, strict=True))
+        box = found.pop('bbox')
+        box = box if isinstance(box, list) and len(box) == 4 else [box] * 4  # an error says what is no number
+        yield rest | found | dict(zip(_HF_BOX, box, strict=True))
+    if not lists['bbox']:
+        yield rest | dict.fromkeys([*same, *_HF_BOX], '')
 
-    A few images may be icons of the classes.
+
+def _find_image_columns(folder: Folder, file: str, rows: Sequence[Mapping[str, str]]) -> dict[str, list[str | None]]:
+    """Find the columns that name many images, that of most images first, and others that name other files.
+
+    A few images may be icons of the classes, but not in the table of a split.
+
+    Returns:
+        Column -> the image in each row of a sample.
     """
-    best: tuple[str, set[str]] = '', set()
+    found = {}
     sample = thin_out(rows, _SAMPLE)
+    near = file.rpartition('/')[0]
+    about = folder.below(near) or folder.images
+    least = min(_MANY, 0.3 * len(about)) if find_split(file) == ALL else 0
     for name in rows[0] if rows and len(rows[0]) > 1 else ():
-        images = [folder.find_image(cell) for row in sample if (cell := row.get(name))]
-        named = {*images} - {None}
-        many = 2 * images.count(None) < len(images) and len(named) > min(_MANY, 0.3 * len(folder.images))
-        if many and not name.isdigit() and len(named) > len(best[1]):
-            best = name, named
-    return best
+        if name.isdigit() or _key(name) in _SIDES:
+            continue
+        images = [folder.find_image(cell, near) if (cell := row.get(name)) else None for row in sample]
+        if 2 * images.count(None) < len(images) and len({*images} - {None}) > least:
+            found[name] = images
+    if not found:
+        return {}
+    first = max(found, key=lambda name: len({*found[name]}))
+    files = [
+        name for name in found if all(row[name].lower().endswith(IMAGE_SUFFIXES) for row in sample if row.get(name))
+    ]
+    return {first: found[first]} | {name: found[name] for name in files if found[name] != found[first]}
 
 
-def _understand(file: str, rows: Sequence[Mapping[str, str]], image: str) -> Table:
-    """Find what the columns of a table mean, of which one names images; raises DataError if that is not clear."""
+def _understand(file: str, rows: Sequence[Mapping[str, str]], named: Sequence[str]) -> Table:
+    """Find what the columns of a table mean, of which some name images; raises DataError if that is not clear."""
     columns = {name: [row.get(name, '') for row in thin_out(rows, _SAMPLE)] for name in rows[0]}
+    image, *others = named
     images = columns.pop(image)
+    columns = {name: cells for name, cells in columns.items() if name not in others}
     splits = [name for name, cells in columns.items() if {cell.lower() for cell in cells} <= SPLIT_NAMES.keys()]
     rest = {name: cells for name, cells in columns.items() if name not in splits[:1]}
+    if others and not rest:
+        raise DataError(
+            f'{file} names several files of each image: {first_names([image, *others])}',
+            'If these are label maps, a table of them is not read: name their folder, --maps FOLDER.',
+        )
     by_key = {_key(name): name for name in rest}
     box = tuple(by_key[key] for key in next((keys for keys in _BOXES if by_key.keys() >= {*keys}), ()))
     if not box and len({*images}) < len(images):
@@ -227,6 +269,8 @@ def _find_label_column(file: str, columns: Mapping[str, Sequence[str]], boxes: b
     Raises:
         DataError: There is none, or its cells are no classes.
     """
+    if not columns:
+        raise DataError(f'{file} has no column of a class', 'Add one: class, with the name of the class in every row.')
     named = [name for name in columns if _key(name) in _CLASS] or [*columns]
     named.sort(key=lambda name: all(cell.isdigit() for cell in columns[name]))
     words = bool(named) and _key(named[0]) in _CLASS
@@ -260,19 +304,37 @@ def _resolve(tables: Sequence[Table], folder: Folder, options: Options) -> tuple
         Image and row; split -> images, if the tables say it; and lines about what was found.
 
     Raises:
-        DataError: Images are missing, and ``--skip-missing`` is not given.
+        DataError: Images are missing, and ``--skip-missing`` is not given; or a number has no name in ``--classes``.
     """
     rows = [both for table in tables for both in _find_images(table, folder)]
     missing = [*dict.fromkeys(row.name for image, row in rows if image is None)]
     total = len({row.name for _, row in rows})
     notes = [str(table) for table in tables]
     notes += describe_missing(missing, total, f'images of {tables[0].file}', folder.root, options)
-    rows = [(image, row) for image, row in rows if image is not None]
+    names = {
+        str(number if entry.value is None else entry.value): entry.name
+        for number, entry in enumerate(parse_names(options.classes) if options.classes else ())
+    }
+    rows = [(image, row._replace(label=_name(row, names))) for image, row in rows if image is not None]
+    notes += _warn_of_numbers(Counter(row.label for _, row in rows))
     splits: dict[str, dict[str, None]] = {}
     for image, row in rows:
         splits.setdefault(row.split, {})[image] = None
     given = {} if len(splits) == 1 else {split: [*images] for split, images in splits.items()}
     return rows, given, notes
+
+
+def _name(row: Row, names: Mapping[str, str]) -> str:
+    """Return the class of a row, by its number if there are names."""
+    if not names or not row.label:
+        return row.label
+    if row.label not in names:
+        numbers = f'{first_names([*names])}'
+        raise DataError(
+            f'{row.name} has the class {row.label}, but --classes names the numbers {numbers}.',
+            'Write NUMBER=NAME for each class; or omit --classes if the table has names.',
+        )
+    return names[row.label]
 
 
 def read_class_tables(tables: Sequence[Table], folder: Folder, options: Options) -> Data:
@@ -287,24 +349,29 @@ def read_class_tables(tables: Sequence[Table], folder: Folder, options: Options)
         if not row.label or class_of.setdefault(image, row.label) != row.label:
             listed = f'{class_of.get(image, "")!r} and {row.label!r}'
             raise DataError(f'{image} has the classes {listed}.', 'Keep one row with one class for each image.')
-    notes += _check_numbers(class_of)
+    _refuse_measurements(class_of)
     if others := len(folder.images) - len(class_of):
         notes.append(f'not used: {others} images without a row')
     return describe_classes(class_of, folder, options, notes, given=splits)
 
 
-def _check_numbers(class_of: Mapping[str, str]) -> list[str]:
-    """Warn of many classes that are numbers; raises DataError if most of them have one or two images."""
-    counts = Counter(class_of.values())
-    if len(counts) <= _FEW or not all(map(_NUMBER.fullmatch, counts)):
+def _warn_of_numbers(counts: Mapping[str, int]) -> list[str]:
+    """Return a warning if the classes are numbers."""
+    named = [name for name in counts if name]
+    if not all(map(_NUMBER.fullmatch, named)):
         return []
-    listed = first_names(sorted(counts, key=float), 8)
-    if 2 * sum(count <= 2 for count in counts.values()) > len(counts):
-        raise DataError(
-            f'The classes are numbers, {listed}, and most of them have one or two images.',
-            _NUMBERS,
-        )
-    return [f'warning: the classes are numbers ({listed}); ages or other measurements cannot be learned, only classes']
+    listed = first_names(sorted(named, key=float), 8)
+    hint = 'name them in this order, with --classes NAME NAME … or NUMBER=NAME'
+    return [f'warning: the classes are numbers ({listed}): {hint}; measurements such as ages cannot be learned']
+
+
+def _refuse_measurements(class_of: Mapping[str, str]) -> None:
+    """Refuse many classes that are numbers, most of which have one or two images; raises DataError."""
+    counts = Counter(class_of.values())
+    many = len(counts) > _FEW and all(map(_NUMBER.fullmatch, counts))
+    if many and 2 * sum(count <= 2 for count in counts.values()) > len(counts):
+        listed = first_names(sorted(counts, key=float), 8)
+        raise DataError(f'The classes are numbers, {listed}, and most of them have one or two images.', _NUMBERS)
 
 
 def read_box_tables(tables: Sequence[Table], folder: Folder, options: Options) -> Data:

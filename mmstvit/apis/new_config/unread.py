@@ -34,6 +34,9 @@ _BY_TEXT = (
      'Use the annotations of instances (instances_*.json), or label maps.'),
     ('.json', r'"caption"', 'captions of COCO', 'Use the annotations of instances (instances_*.json).'),
     ('.xml', r'<annotations(?s:.*)<(meta|image|track)\b', 'XML of CVAT', 'Export from CVAT in the format "COCO 1.0".'),
+    ('label_names.txt', r'\A_background_\s',
+     'label maps of labelme_json_to_dataset, whose numbers differ from folder to folder',
+     "Put labelme's own JSON files beside the photographs: they are read."),
     ('gt/gt.txt', r'\A\d+,', 'boxes of the frames of a sequence (MOT)', _CONVERT),
     ('.txt', r'\A[A-Za-z]\S*( -?[\d.]+){14,15}\s*$', 'labels of KITTI', _CONVERT),
 )  # fmt: skip
