@@ -340,6 +340,12 @@ FOUND = {
     'frames with the numbers of folders': (
         lambda r: [pairs(r, f'images/{i}/{{}}.jpg', f'masks/{i}/{{}}.png') for i in range(4)], AB, 'a b', (12, 4),
     ),
+    'lists of images and label maps': (
+        lambda r: [pairs(r, 'i/{}.jpg', 'l/{}.png', count=6), photos(r, 'l/{}_cutout.png', count=6)]
+        + [lines(r, f'{name}.txt', 'i/{0}.jpg l/{0}.png', numbers=range(*part))
+           for name, part in {'trainval': (0, 5), 'train': (0, 4), 'val': (4, 6)}.items()],
+        AB, 'a b', (4, 2),
+    ),
     'a folder per label map': (lambda r: pairs(r, 'images/{}.jpg', 'masks/{0}/{0}.png', count=5), AB, 'a b', (4, 1)),
     'JSON lines': (
         with_table('\n{"file_name": "a#.jpg", "label": 0}\n{"file_name": "b#.jpg", "label": 1}', 'x/a{}.jpg',
@@ -473,8 +479,8 @@ REFUSED = {
         with_table('image,label\na#.jpg,1\nb#.jpg,2', 'a{}.jpg', 'b{}.jpg'), AB, 'the class 2(?s:.*)NUMBER=NAME',
     ),
     'a table of images and label maps': (
-        with_table('image,lane\nx/a#.jpg,y/m#.png', 'x/a{}.jpg', 'y/m{}.png'), {},
-        'several files of each image: image, lane(?s:.*)--maps FOLDER',
+        with_table('image,lane,way\nx/a#.jpg,y/m#.png,z/n#.png', 'x/a{}.jpg', 'y/m{}.png', 'z/n{}.png'), {},
+        'several files of each image: image, lane, way(?s:.*)keep two columns',
     ),
     'labelme_json_to_dataset': (
         lambda r: [[pairs(r, f'{i}_json/img.png', f'{i}_json/label.png', count=1),
@@ -676,6 +682,16 @@ def test_a_layout_is_refused_with_the_cause(layout, tmp_path):
     with pytest.raises(UserError, match=message):
         make(tmp_path, build, options)
     assert not (tmp_path / 'mine.py').exists()
+
+
+def test_a_table_pairs_images_with_label_maps_if_it_has_most_of_them(tmp_path):
+    def build(root: Path, count: int) -> None:
+        pairs(root, 'x/a{}.jpg', 'y/m{}.png')
+        texts(root, {'pairs.csv': 'mask,image\n' + ''.join(f'y/m{3 - i}.png,x/a{i}.jpg\n' for i in range(count))})
+
+    for count, example in ((4, 'm3'), (2, 'm0')):
+        made = make(tmp_path / str(count), lambda root: build(root, count), AB)  # noqa: B023
+        assert f'4 pairs such as x/a0.jpg with y/{example}.png' in '\n'.join(made.data.notes)
 
 
 def pairs_of_classes(root: Path, image: str, label: str) -> None:

@@ -1,5 +1,6 @@
 """Values of label maps, and the labels that they become."""
 
+import shlex
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -276,7 +277,13 @@ def _by_order(
     ways = ' or '.join(
         ', '.join(f'{value} is {reading[value]}' for value in present[:3] if value in reading) for reading in readings
     )
-    raise DataError(f'{count} names for the values {values.describe()}{f": {ways}" if ways else ""}.', _NAME_THEM)
+    one_more = learned == [*range(count + 1)]
+    background = (
+        f'If 0 is the background: --classes background {" ".join(map(shlex.quote, names))}. ' if one_more else ''
+    )
+    raise DataError(
+        f'{count} names for the values {values.describe()}{f": {ways}" if ways else ""}.', background + _NAME_THEM
+    )
 
 
 def convert(path: Path, labels: dict[Value, int] | None) -> bytes:

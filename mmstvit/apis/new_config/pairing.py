@@ -29,12 +29,14 @@ class Pairs:
         maps: Folder of the label maps.
         end: End of the names of the maps, behind what they have in common with those of the images.
         files: Image -> map, relative to the root.
+        split: Split of a list that names the pairs.
     """
 
     images: str
     maps: str
     end: str
     files: Mapping[str, str]
+    split: str = ALL
 
     def __str__(self) -> str:
         return f'{self.images or "."} with {self.maps or "."}'
@@ -68,7 +70,7 @@ def find_pairs(
         if both not in of_photos and len({split_of_folder(top) for top in both} - {ALL}) < 2
     ]
     found = [pairs for both in candidates for pairs in _pair(folder, *both, map_suffix)]
-    accepted = [pairs for pairs in found if _is_accepted(folder, pairs)]
+    accepted = [pairs for pairs in found if is_accepted(folder, pairs)]
     photos = [pairs for pairs in accepted if _has_photos(folder, pairs)]
     of_photos = {path for pairs in photos for path in pairs.files.values()}  # other maps of an image are no images
     accepted = [pairs for pairs in accepted if pairs in photos or of_photos.isdisjoint(pairs.files.values())]
@@ -233,7 +235,7 @@ def _common_words(names: Sequence[str]) -> tuple[str, str]:
     return start, word[0] if word else ''
 
 
-def _is_accepted(folder: Folder, pairs: Pairs) -> bool:
+def is_accepted(folder: Folder, pairs: Pairs) -> bool:
     """Return True if one side has images and the other label maps of the same sizes."""
     files = list(pairs.files.items())
     looks = [[look_at(folder.root / path) for path in pair] for pair in thin_out(files, _SAMPLE)]

@@ -20,6 +20,7 @@ from .code import write_list
 from .evidence import Evidence
 from .folder import ALL, Folder, has_map_word, join, relative, split_of_folder
 from .label_values import IGNORED, Table, Values, convert, make_table, read_values, write
+from .listed_pairs import find_listed_pairs
 from .options import NEXT_TO_CONFIG, Data, Options, first_names
 from .pairing import Pairs, find_folders_of_photos, find_pairs, has_masks, more_maps, paired_files, several_maps
 from .splits import divide
@@ -34,7 +35,18 @@ def look_for_label_maps(folder: Folder, options: Options) -> Evidence:
     maps, images = (
         None if option is None else relative(option, folder.root) for option in (options.maps, options.images)
     )
-    evidence.found = found = find_pairs(folder, options.map_suffix, maps, images)
+    chosen = any((options.map_suffix, options.maps, options.images))
+    listed = {} if chosen else find_listed_pairs(folder)
+    evidence.used |= listed.keys()
+    found = find_pairs(folder, options.map_suffix, maps, images)
+    of_lists = [pairs for part in listed.values() for pairs in part]
+    images = ({image for pairs in every for image in pairs.files} for every in (found, of_lists))
+    if any(pairs.split != ALL for pairs in of_lists) or len(next(images)) <= len(next(images)):
+        found = of_lists or found
+    else:
+        listed = {}  # of a few
+    evidence.found = found
+    evidence.reasons += [f'{file} lists images with their label maps' for file in [*listed][:_SHOWN]]
     for pairs in found[:_SHOWN]:
         evidence.reasons.append(f'{len(pairs.files)} pairs in {pairs}, such as {pairs.example}')
     if (options.maps or options.images) and not found:
@@ -52,7 +64,7 @@ def look_for_label_maps(folder: Folder, options: Options) -> Evidence:
             f'the label maps seem to number objects, not classes: {numbered}',
             'For objects, export them in COCO format; if the values are classes, add --task segments --classes NAME …',
         )
-    if options.map_suffix is None and (more := more_maps(folder, found)):
+    if options.map_suffix is None and not listed and (more := more_maps(folder, found)):
         evidence.add_against(
             f'an image has more than one label map, such as {more}',
             'Join the masks of an image into one label map, or take those of one ending: --map-suffix END',
@@ -142,7 +154,10 @@ def read_label_maps(found: Sequence[Pairs], folder: Folder, options: Options) ->
     notes += folder.unused([top for pairs in found for top in (pairs.images, pairs.maps)])
     if alone := _count_alone(found, folder):
         notes.append(f'left out: {alone} files in the folders of images without a label map')
-    parts, lines = divide(map_of, folder, options)
+    given: dict[str, list[str]] = {}
+    for pairs in found:
+        given.setdefault(pairs.split, []).extend(pairs.files)
+    parts, lines = divide(map_of, folder, options, given=given if {*given} != {ALL} else None)
     values = read_values([folder.root / map_of[image] for part in parts.values() for image in part])
     entries, source = (
         (parse_names(options.classes), '--classes') if options.classes else choose_names(folder, values.pixels)

@@ -217,7 +217,7 @@ def _understand(file: str, rows: Sequence[Mapping[str, str]], named: Sequence[st
     if others and not rest:
         raise DataError(
             f'{file} names several files of each image: {first_names([image, *others])}',
-            'If these are label maps, a table of them is not read: name their folder, --maps FOLDER.',
+            'If these are images and label maps, keep two columns: the image, and one label map with all classes.',
         )
     by_key = {_key(name): name for name in rest}
     box = tuple(by_key[key] for key in next((keys for keys in _BOXES if by_key.keys() >= {*keys}), ()))
