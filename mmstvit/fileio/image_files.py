@@ -27,7 +27,7 @@ VIDEO_SUFFIXES = ('.avi', '.m4v', '.mkv', '.mov', '.mp4', '.mpeg', '.mpg', '.web
 # Made by operating systems, archivers, editors and network storages.
 SYSTEM_NAMES = (
     *('$RECYCLE.BIN', '@eaDir', 'System Volume Information', 'Thumbs.db', '__MACOSX', '__pycache__'),
-    *('desktop.ini', 'lost+found'),
+    *('desktop.ini', 'lost+found', 'vis_data'),  # the last are logs of MMEngine
 )
 # A file of 500 KB may be an image of 170 million pixels, whose prediction takes 8 GB.
 _MOST_PIXELS = 'MMSTVIT_MAX_PIXELS', 100_000_000
@@ -54,7 +54,7 @@ def walk_folder(
     """Yield a folder and all folders below it, each with the sorted names of its files.
 
     Links to folders are followed, except to a folder that contains the link, such as ``/``; behind a link, every folder
-    is visited once. Left out are hidden files, those of operating systems and archivers, folders of results of our
+    is visited once. Left out are hidden files, those of operating systems and archivers, logs and results of our
     tools, and what cannot be read.
     """
     real = os.path.realpath(root)

@@ -161,6 +161,7 @@ def test_numbers_of_voc_are_exact(tmp_path):
         ('file,x1,y1,x2,y2,label', '{}.jpg,4,6.5,20,30,fork', [4, 6.5, 16, 23.5]),
         ('ImageID,LabelName,XMin,XMax,YMin,YMax', '{},fork,0.125,0.5,0.25,0.75', [8, 12, 24, 24]),
         ('path,class,left,top,width,height', 'old/{}.jpg,fork,40,30,20,10', [40, 30, 20, 10]),
+        ('image_name,label_name,bbox_x,bbox_y,bbox_width,bbox_height', '{}.jpg,fork,40,30,20,10', [40, 30, 20, 10]),
     ],
 )
 def test_numbers_of_tables_are_exact(header, row, box, tmp_path):

@@ -40,6 +40,7 @@ _BOXES = {
     ('left', 'top', 'right', 'bottom'): False,
     ('xmin', 'ymin', 'width', 'height'): True,
     ('left', 'top', 'width', 'height'): True,
+    ('bboxx', 'bboxy', 'bboxwidth', 'bboxheight'): True,  # of Make Sense
 }
 _SIDES = {side for box in _BOXES for side in box}
 _HF_BOX = ('left', 'top', 'width', 'height')  # of a box in a list of Hugging Face
@@ -189,8 +190,7 @@ def _find_image_columns(folder: Folder, file: str, rows: Sequence[Mapping[str, s
     found = {}
     sample = thin_out(rows, _SAMPLE)
     near = file.rpartition('/')[0]
-    about = folder.below(near) or folder.images
-    least = min(_MANY, 0.3 * len(about)) if find_split(file) == ALL else 0
+    least = min(_MANY, 0.3 * len(folder.images)) if find_split(file) == ALL else 0
     for name in rows[0] if rows and len(rows[0]) > 1 else ():
         if name.isdigit() or _key(name) in _SIDES:
             continue
