@@ -118,6 +118,7 @@ def _hashes(path: Path) -> list[int]:
     try:
         with open_image(path) as image:
             image.draft('L', (64, 64))
+            image.info.pop('transparency', None)  # of a palette: Pillow warns that it is dropped
             gray = np.asarray(image.convert('L').resize((_SIDE + 1, _SIDE + 1), Image.Resampling.BOX), np.int16)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         return []
