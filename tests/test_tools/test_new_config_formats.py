@@ -155,6 +155,26 @@ def test_numbers_of_voc_are_exact(tmp_path):
     assert [x1 + 1, y1 + 1, x2 - x1, y2 - y1] == fork['bbox']  # it counts pixels from 0
 
 
+def test_annotations_of_images_that_were_resized_are_refused(tmp_path):
+    def resized(root: Path, width: int) -> None:
+        voc(root)
+        size = f'</filename><size><width>{width}</width><height>96</height><depth>3</depth></size>'
+        for file in root.rglob('Annotations/*.xml'):
+            file.write_text(file.read_text().replace('</filename>', size))
+
+    with pytest.raises(DataError, match=r'3 of 3 images .* has 64×48 pixels, its annotations are for 128×96'):
+        make(tmp_path / 'voc', lambda root: resized(root, 128))
+    make(tmp_path / 'wrong', lambda root: resized(root, 10))  # the boxes are not inside: this size says nothing
+
+    def labelme_resized(root: Path) -> None:
+        labelme(root)
+        for file in root.glob('*.json'):
+            dump(file, {**json.loads(file.read_text()), 'imageWidth': 128, 'imageHeight': 48})
+
+    with pytest.raises(DataError, match='64×48 pixels, its annotations are for 128×48'):
+        make(tmp_path / 'labelme', labelme_resized)
+
+
 @pytest.mark.parametrize(
     ('header', 'row', 'box'),
     [

@@ -319,6 +319,10 @@ FOUND = {
              with_table('image,age,sex\na#,55.0,male\nb#,40.0,female', file='metadata.csv')),
         {}, 'MEL NV', (6, 2),
     ),
+    'boxes of zeros': (
+        with_table('path,xmin,ymin,xmax,ymax,label\na#.jpg,4,6,20,30,Tree\nb#.jpg,0,0,0,0,Tree', 'a{}.jpg', 'b{}.jpg'),
+        {}, 'Tree', (3, 1),  # images with objects
+    ),
     'boxes of TensorFlow': (with_table(BOXES, '{}.jpg', file='labels.csv'), {}, 'fork spoon', (3, 1)),
     'boxes of Open Images, in fractions': (
         with_table('ImageID,Source,LabelName,XMin,XMax,YMin,YMax\nb#a,x,/m/01,0.1,0.6,0.2,0.7', 'train/b{}a.jpg',
@@ -353,6 +357,7 @@ FOUND = {
         {}, '0 1', (6, 2),
     ),
 }  # fmt: skip
+SMOOTHED = cv2.resize(np.uint8([[[0] * 3, [64, 128, 255]]]), (64, 48), interpolation=cv2.INTER_CUBIC)
 NUMBERS = '\n'.join(' '.join('01'[x > 30] for x in range(64)) for _ in range(48))
 ROTATED = '<annotation><object><name>ship</name><robndbox><x>1</x></robndbox></object></annotation>'
 ACTION = (
@@ -412,7 +417,29 @@ REFUSED = {
     ),
     'label maps in JPEG format': (
         lambda r: pairs(r, 'images/{}.png', 'masks/{}.jpg', values=((10, 200, 30), (200, 0, 90), (0, 0, 0))),
-        {'classes': ['a', 'b', 'c']}, r'in \d+.\d% of the pixels a rare one near another: JPG files do not keep values',
+        {'classes': ['a', 'b', 'c']}, r'\d+.\d% of the pixels, occur only between others: JPG files do not keep values',
+    ),
+    'colors that were smoothed': (
+        lambda r: [pairs(r, 'x/{}.jpg', 'masks/{}.png')] + [write(r / f'masks/{i}.png', SMOOTHED) for i in range(4)],
+        {'classes': ['#000000=a', '#ff8040=b']}, r'occur only between others: soft borders(?s:.*)nearest neighbor',
+    ),
+    'masks of 255 and of 1': (
+        lambda r: [pairs(r, 'x/{}.jpg', 'y/{}.png'), pairs(r, 'x/{}.jpg', 'y/{}.png', start=4, values=(0, 255))], AB,
+        '4 label maps have the values 0 and 1, 4 others 0 and 255(?s:.*)255=NAME; if not: --ignore 255',
+    ),
+    'folders in folders of classes, one of them tea': (
+        lambda r: [photos(r, f'{name}/{inner}/{{}}.jpg') for name in ('tea', 'coffee') for inner in 'xy'], {},
+        'have folders in them: coffee/x, coffee/y',
+    ),
+    'tags': (
+        with_table('image,tags\na#.jpg,clear primary\nb#.jpg,clear primary road\nc#.jpg,cloudy', '{}.jpg', 'a{}.jpg',
+                   'b{}.jpg', 'c{}.jpg'), {},
+        'clear primary and clear primary road may be several classes(?s:.*)--task classes',
+    ),
+    'flags of labelme': (
+        lambda r: [[photos(r, f'{i}.jpg', count=1), dump(r / f'{i}.json', {'flags': {'ok': True}, 'shapes': []})]
+                   for i in range(3)],
+        {}, 'with flags of the images and without shapes, such as 0.json(?s:.*)table',
     ),
     'label maps as text, in a place of YOLO': (
         lambda r: [photos(r, 'images/{}.jpg'), texts(r, {f'labels/{i}.txt': NUMBERS for i in range(4)})], {},

@@ -276,9 +276,7 @@ def look_for_voc(folder: Folder, options: Options) -> Evidence:
 
 def look_for_labelme(folder: Folder, options: Options) -> Evidence:
     """Collect evidence for JSON files of labelme."""
-    evidence = _look(folder, '.json', importers.read_labelme, 'JSON files of labelme', background=True)
-    evidence.against.clear()  # the evidence for COCO says what is wrong with a file
-    return evidence
+    return _look(folder, '.json', importers.read_labelme, 'JSON files of labelme', background=True)
 
 
 def _look(
@@ -291,13 +289,19 @@ def _look(
             if (content := read(folder.root / file)) is not None:
                 good[file] = content
         except DataError as error:
-            evidence.add_against(error.problem, error.remedy)
+            if suffix != '.json':  # the evidence for COCO says what is wrong with a JSON file
+                evidence.add_against(error.problem, error.remedy)
     labels = {item.label for content in good.values() for item in content.objects}
     words = {reason for content in good.values() for reason in content.unused if reason.startswith('<')}
     if len(labels) == 1 and len(words) > 1:
         evidence.add_against(
             f'all objects are called {labels.pop()}, but they differ in {first_names(sorted(words), 4)}, which is not '
             'read; if these are the classes, write a table (docs/own_data.md)'
+        )
+    if not labels and (flagged := [file for file, content in good.items() if importers.FLAGS in content.unused]):
+        evidence.refuse(
+            f'{name} with flags of the images and without shapes, such as {flagged[0]}',
+            'If a flag is the class of an image, write a table: docs/own_data.md, "Tables".',
         )
     if good:
         evidence.reasons.append(f'{len(files)} {name} for {len(folder.images)} images, such as {next(iter(good))}')

@@ -21,8 +21,7 @@ IGNORED = 255  # the label that MMSegmentation does not learn
 _MOST_MAPS = 2000  # of a larger set, so many are read
 _MOST_VALUES = 256
 _LOOKED_AT = 24
-_MOST_COMPARED = 1000
-_NEAR = 16
+_FEW = 8  # values of thin lines, of which people draw a few
 _LOSSY = ('.jpg', '.jpeg', '.jfif', '.webp')
 _NAME_THEM = (
     'Name them with --classes NAME NAME … in the order of the values, --classes VALUE=NAME VALUE=NAME …, or --classes '
@@ -40,12 +39,16 @@ class Values:
         flat: The files have one channel.
         maps: Number of maps that were read.
         total: Number of all maps.
+        white: Number of maps that have 0 and 255 alone.
+        ones: Number of maps that have 0 and 1 alone.
     """
 
     pixels: Counter = field(default_factory=Counter)
     flat: bool = True
     maps: int = 0
     total: int = 0
+    white: int = 0
+    ones: int = 0
 
     @property
     def colored(self) -> bool:
@@ -121,13 +124,16 @@ def read_values(paths: Sequence[Path]) -> Values:
     """
     read = thin_out(paths, _MOST_MAPS)
     result = Values(maps=len(read), total=len(paths))
-    counts, flats = Counter(), set()
+    counts, flats, solid = Counter(), set(), set()
+    sets: Counter[frozenset[int]] = Counter()
     _refuse_16_bits(read[0])
     for path in track_iter_progress(read, file=sys.stderr) if len(read) > 50 else read:
         labels, flat = _read(path)
         flats.add(flat)
         values, pixels = np.unique(labels, return_counts=True)
         counts.update(dict(zip(values.tolist(), pixels.tolist(), strict=True)))
+        solid.update(_find_solid(labels))
+        sets[frozenset(values.tolist())] += 1
         if len(counts) > _MOST_VALUES:
             break
     lossy, many = path.suffix.lower() in _LOSSY, len(counts) > _MOST_VALUES
@@ -137,19 +143,22 @@ def read_values(paths: Sequence[Path]) -> Values:
             f'{"are those of photographs" if many else "are all alike"}.',
             'Save the alpha channel of each file as a gray PNG file.',
         )
-    odd = _odd_share(counts, flats) if lossy or many else 0
-    if many and not 0 < odd < 0.5:
+    thin = counts.keys() - solid
+    share = sum(counts[value] for value in thin) / counts.total()
+    soft = len(thin) > len(solid) + _FEW
+    if many and (not soft or share > 0.5):
         raise DataError(
             f'The label maps have more than {_MOST_VALUES} values, up to {path}: they are photographs, depth maps or '
             'other measurements.',
             'Name the folder of the label maps.',
         )
-    if odd:
-        cause = f'{path.suffix[1:].upper()} files do not keep values' if lossy else 'soft (anti-aliased) borders'
+    if soft or (lossy and thin):
+        cause = f'{path.suffix[1:].upper()} files do not keep values' if lossy else 'soft borders (smoothed or resized)'
         raise DataError(
-            f'The label maps such as {path} have {len(counts)} values, in {odd:.1%} of the pixels a rare one near '
-            f'another: {cause}.',
-            'Save the label maps as PNG files without smoothing, with one value for each class.',
+            f'The label maps such as {path} have {len(counts)} values, of which {len(thin)}, in {share:.1%} of the '
+            f'pixels, occur only between others: {cause}.',
+            'Save the label maps as PNG files without smoothing, with one value for each class, and resize them to the '
+            'nearest neighbor; a threshold makes a mask of two values of a gray one.',
         )
     if len(flats) > 1:
         raise DataError('Some of the label maps have one channel, others three.', 'Save all in the same way.')
@@ -159,6 +168,8 @@ def read_values(paths: Sequence[Path]) -> Values:
         gray = all(len(set(color)) == 1 for color in colors.values())
         counts = Counter({color[0] if gray else color: counts[code] for code, color in colors.items()})
     result.pixels = counts
+    result.white = sum(count for values, count in sets.items() if values == {0, 255})
+    result.ones = sum(count for values, count in sets.items() if values == {0, 1})
     return result
 
 
@@ -184,13 +195,11 @@ def _refuse_16_bits(path: Path) -> None:
         )
 
 
-def _odd_share(counts: Counter, flats: set[bool]) -> float:
-    """Return the share of pixels whose value is near a value of more pixels, or not among the most common ones."""
-    common = counts.most_common(_MOST_COMPARED)
-    values, pixels = np.array([value for value, _ in common]), np.array([count for _, count in common])
-    parts = values[:, None] if flats == {True} else np.stack([values >> 16, values >> 8 & 255, values & 255], 1)
-    near = (np.abs(parts[:, None] - parts).max(2) <= _NEAR) & (pixels > pixels[:, None])
-    return 1 - pixels[~near.any(1)].sum() / counts.total()
+def _find_solid(labels: np.ndarray) -> list[int]:
+    """Return the values that a pixel has in common with its four neighbors: those of regions, not of their borders."""
+    inner = labels[1:-1, 1:-1]
+    around = (labels[:-2, 1:-1], labels[2:, 1:-1], labels[1:-1, :-2], labels[1:-1, 2:])
+    return np.unique(inner[np.all([inner == part for part in around], axis=0)]).tolist()
 
 
 def make_table(values: Values, entries: Sequence[Entry], ignore: Sequence[Value]) -> Table:
@@ -215,6 +224,11 @@ def make_table(values: Values, entries: Sequence[Entry], ignore: Sequence[Value]
         named = _by_order(values, present, [entry.name for entry in entries], ignore)
     else:
         named = {entry.value: entry.name for entry in entries}
+    if 255 not in {*named, *ignore} and values.white and values.ones:
+        raise DataError(
+            f'{values.ones} label maps have the values 0 and 1, {values.white} others 0 and 255.',
+            f'If 255 is {named.get(1, "the object")}, too: --classes 0=NAME 1=NAME 255=NAME; if not: --ignore 255.',
+        )
     voids = {value for value, name in named.items() if Entry(name).is_void} | set(ignore)
     if 0 not in named and min((v for v in named if isinstance(v, int)), default=0) == 1:
         voids.add(0)  # as ADE20K has it

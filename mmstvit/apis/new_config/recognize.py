@@ -172,7 +172,7 @@ def _decide(seen: Seen, others: Evidence, folder: Folder, options: Options) -> L
         expected = '; '.join(kind.name for kind in seen)
         raise DataError(
             f'{options.data} is not recognized: {folder.describe()}{quote_file(folder)}.',
-            f'Expected {expected}. See docs/own_data.md.',
+            f'Expected {expected}. Other annotations become a table in a few lines: docs/own_data.md, "Tables".',
         )
     lines, remedies = [], []
     for name, evidence in doubtful:

@@ -6,10 +6,11 @@ The header names the columns. The cells have to agree with it: the names are tho
 import csv
 import functools
 import io
+import itertools
 import re
 import shlex
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -89,6 +90,8 @@ def look_for_class_tables(folder: Folder, options: Options) -> Evidence:
     """Collect evidence for tables of classes of images, and say which tables cannot be read."""
     evidence = _look(folder, boxes=False)
     for table in evidence.found:
+        if cells := _find_combined({row.label for row in table.rows[:_SAMPLE]}):
+            evidence.add_against(f'cells of {table.file} such as {cells} may be several classes of an image')
         evidence.images |= {image: row.label for image, row in _find_images(table, folder) if image is not None}
     return evidence
 
@@ -291,6 +294,17 @@ def _find_label_column(file: str, columns: Mapping[str, Sequence[str]], boxes: b
     return named[0]
 
 
+def _find_combined(labels: Set[str]) -> str:
+    """Return two classes of which one has all words of the other and more, if many are like that: lists of tags."""
+    words = {label: frozenset(re.findall(r'[^\W_]+', label)) for label in labels}
+    found = [
+        (one, other)
+        for one, other in itertools.permutations(words, 2)
+        if len(words[one]) > 1 and words[one] < words[other]
+    ]
+    return ' and '.join(min(found)) if 3 * len({label for both in found for label in both}) > len(labels) else ''
+
+
 def _find_images(table: Table, folder: Folder) -> list[tuple[str | None, Row]]:
     near = table.file.rpartition('/')[0]
     images = {name: folder.find_image(name, near) for name in {row.name for row in table.rows} if name}
@@ -375,7 +389,7 @@ def _refuse_measurements(class_of: Mapping[str, str]) -> None:
 
 
 def read_box_tables(tables: Sequence[Table], folder: Folder, options: Options) -> Data:
-    """Read a box for each row; an image of a row without numbers has no objects.
+    """Read a box for each row; an image of a row without numbers, or of zeros, has no objects.
 
     Raises:
         DataError: An image is missing, boxes are not inside their images, or the splits are ambiguous.
@@ -383,7 +397,7 @@ def read_box_tables(tables: Sequence[Table], folder: Folder, options: Options) -
     rows, splits, notes = _resolve(tables, folder, options)
     sized = _BOXES[tuple(map(_key, tables[0].box))]
     objects: dict[str, list[ImportedObject]] = {}
-    largest = 0.0
+    largest, zeros = 0.0, 0
     for image, row in rows:
         objects.setdefault(image, [])
         if not any(row.box):
@@ -394,8 +408,12 @@ def read_box_tables(tables: Sequence[Table], folder: Folder, options: Options) -
             raise DataError(
                 f'{tables[0].file} has a box {", ".join(row.box)} in {image}.', 'Write 4 numbers.'
             ) from None
+        if x == y == max(end) == min(end) == 0:
+            zeros += 1
+            continue
         largest = max(largest, x, y, *end)
         objects[image].append(ImportedObject(row.label, [x, y, *(end if sized else (end[0] - x, end[1] - y))]))
+    notes += [f'no objects: {zeros} rows whose box is 0, 0, 0, 0'] if zeros else []
     _check_boxes(objects, folder, largest <= 1, tables[0])
     annotations = {image: ImageAnnotations(found, fractions=largest <= 1) for image, found in objects.items()}
     return describe_files('tables of boxes', annotations, folder, options, notes, given=splits)

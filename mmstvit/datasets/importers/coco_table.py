@@ -10,6 +10,8 @@ from pathlib import Path
 from mmstvit.errors import DataError
 from mmstvit.fileio import image_size
 
+_ROUNDING = 2  # pixels
+
 
 @dataclass(frozen=True)
 class ImportedObject:
@@ -39,12 +41,14 @@ class ImageAnnotations:
         image: Name of the image in the file; may be empty, or a path of another computer.
         fractions: The numbers are fractions of the image instead of pixels.
         unused: Number of annotations that are not used, by reason.
+        size: Width and height of the image that was annotated, if the file says it.
     """
 
     objects: Sequence[ImportedObject] = ()
     image: str = ''
     fractions: bool = False
     unused: Counter[str] = field(default_factory=Counter)
+    size: tuple[float, float] | None = None
 
 
 @contextlib.contextmanager
@@ -72,14 +76,17 @@ def to_coco(root: Path, annotations: Mapping[str, ImageAnnotations], classes: Se
         classes: Names of the classes; their category ids are 1, 2, …
 
     Raises:
-        DataError: An image cannot be read.
+        DataError: An image cannot be read, or has another size than the one that was annotated.
     """
-    images, objects = [], []
+    images, objects, resized = [], [], []
     labels = {name: i for i, name in enumerate(classes)}
     for name, annotation in annotations.items():
         size = image_size(root / name)
         if size is None:
             raise DataError(f'{root / name} cannot be read as an image.', 'Repair or remove the file.')
+        if annotation.size and _is_of_another_size(annotation, size):
+            own = '×'.join(f'{side:g}' for side in annotation.size)
+            resized.append(f'{name} has {size[0]}×{size[1]} pixels, its annotations are for {own}')
         images.append(dict(id=len(images) + 1, file_name=name, width=size[0], height=size[1]))
         scale = size if annotation.fractions else (1, 1)
         for item in annotation.objects:
@@ -100,7 +107,20 @@ def to_coco(root: Path, annotations: Mapping[str, ImageAnnotations], classes: Se
                     segmentation=polygons,
                 )
             )
+    if resized:
+        raise DataError(
+            f'{len(resized)} of {len(images)} images have another size than the annotated one (first: {resized[0]}).',
+            'Use the annotated images, or scale the annotations. If the size in the files is wrong, correct it.',
+        )
     return dict(images=images, annotations=objects, categories=[dict(id=i + 1, name=n) for i, n in enumerate(classes)])
+
+
+def _is_of_another_size(annotation: ImageAnnotations, size: tuple[int, int]) -> bool:
+    """Return True if an image has another size than its annotations say, and they lie inside that size."""
+    boxes = [item.box or bounding_box(item.polygons) for item in annotation.objects]
+    width, height = annotation.size
+    inside = all(x + w <= width + _ROUNDING and y + h <= height + _ROUNDING for x, y, w, h in boxes)
+    return bool(boxes) and inside and max(abs(width - size[0]), abs(height - size[1])) > _ROUNDING
 
 
 def bounding_box(polygons: Sequence[Sequence[float]]) -> list[float]:

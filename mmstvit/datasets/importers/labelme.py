@@ -10,6 +10,7 @@ from mmstvit.errors import DataError
 
 from .coco_table import ImageAnnotations, ImportedObject
 
+FLAGS = 'a flag of an image'
 # Labels for what is not to be learned.
 _NO_CLASS = ('__ignore__', '_ignore_', '_background_', '__background__')
 _CORNERS_OF_A_CIRCLE = 64
@@ -44,7 +45,12 @@ def read_labelme(path: Path) -> ImageAnnotations | None:
     for (label, _), parts in objects.items():
         polygons, drawn = zip(*parts, strict=True)
         found.append(ImportedObject(label, polygons=polygons, is_rectangle=all(drawn)))
-    return ImageAnnotations(found, str(content.get('imagePath') or ''), unused=unused)
+    size = content.get('imageWidth'), content.get('imageHeight')
+    size = size if all(type(side) is int and side > 0 for side in size) else None
+    flags = content.get('flags')
+    if not content['shapes'] and isinstance(flags, Mapping) and any(value is True for value in flags.values()):
+        unused[FLAGS] += 1
+    return ImageAnnotations(found, str(content.get('imagePath') or ''), unused=unused, size=size)
 
 
 def _is_sound(shape: object) -> bool:

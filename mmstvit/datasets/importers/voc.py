@@ -53,4 +53,9 @@ def read_voc(path: Path) -> ImageAnnotations | None:
         unused['difficult: ignored in training and evaluation'] += difficult
         words = ((child.tag, (child.text or '').strip()) for child in node if child.tag not in _KNOWN)
         unused.update(f'<{tag}> {text}' for tag, text in words if re.search(r'[^\W\d_]', text))
-    return ImageAnnotations(objects, (root.findtext('filename') or '').strip(), unused=+unused)
+    try:
+        size = float(root.findtext('size/width') or 0), float(root.findtext('size/height') or 0)
+    except ValueError:
+        size = None
+    size = size if size and min(size) > 0 else None
+    return ImageAnnotations(objects, (root.findtext('filename') or '').strip(), unused=+unused, size=size)
