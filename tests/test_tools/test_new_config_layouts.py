@@ -721,6 +721,18 @@ def test_a_table_pairs_images_with_label_maps_if_it_has_most_of_them(tmp_path):
         assert f'4 pairs such as x/a0.jpg with y/{example}.png' in '\n'.join(made.data.notes)
 
 
+def test_a_list_of_a_split_is_not_called_unread(tmp_path):
+    def build(root: Path) -> None:
+        photos(root, 'a/{}.jpg', 'b/{}.jpg', count=5)
+        for i, name in enumerate(('train', 'val')):
+            lines(root, f'{name}_list.txt', 'a\\{}.jpg 0', 'b\\{}.jpg 1', numbers=range(3 * i, 3 + 2 * i))
+
+    with pytest.raises(UserError, match='a file that names images(?s:.*)--task classes'):
+        make(tmp_path, build, {})
+    notes = make(tmp_path, build, {'task': 'classes'}).data.notes
+    assert 'train: the images that train_list.txt lists' in notes and not any('not read' in note for note in notes)
+
+
 def pairs_of_classes(root: Path, image: str, label: str) -> None:
     for i, name in enumerate('ab'):
         pairs(root, f'{name}/{image}', f'{name}/{label}', start=4 * i)

@@ -44,10 +44,12 @@ class Folder:
     Args:
         root: The folder.
         files: Folder, relative to ``root`` as a POSIX path (``''`` is ``root``) -> sorted names of its files.
+        lists: Files that were read as lists of the images of a split.
     """
 
     root: Path
     files: dict[str, list[str]] = field(default_factory=dict)
+    lists: set[str] = field(default_factory=set)
 
     @classmethod
     def scan(cls, root: Path) -> 'Folder':

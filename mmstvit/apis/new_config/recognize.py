@@ -106,6 +106,11 @@ def recognize(options: Options) -> Data:
     if option := _foreign_option(kind, options):
         raise UserError(f'{option} does not apply to {kind.name}.', f'Remove {option}, or name other data.')
     data = kind.read(seen[kind].found, folder, options)
+    if folder.lists and others.against:
+        unread = others.against[0][0]
+        others = look_for_unread_files(folder, used | folder.lists, described or {*folder.images}, alone=False)
+        again = others.against[0][0] if others.against else ''
+        seen[kind].rivals = [text for reason in seen[kind].rivals if (text := again if reason == unread else reason)]
     alike: dict[str, list[str]] = {}
     for name in data.classes:
         alike.setdefault(name.casefold(), []).append(name)

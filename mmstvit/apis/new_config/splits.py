@@ -65,6 +65,7 @@ def divide(
     elif 'val' not in parts and options.val is None:
         lists = _find_lists(folder, images)
         notes += [f'{split}: the images that {file} lists' for split, (file, _) in lists.items()]
+        folder.lists.update(file for file, _ in lists.values())
         parts = {split: named for split, (_, named) in lists.items()} or parts
         if not lists and (unread := _find_unread_lists(folder)):
             line = next((line for line in read_text(folder.root / unread).splitlines() if line.strip()), '')
