@@ -77,6 +77,15 @@ case(
 )(checkpoint)
 
 
+for score, words in {'30': ('30', 'between 0 and 1', 'Did you mean 0.3?'), '-1': ('-1',), 'nan': ('nan',)}.items():
+    case(f'a score of {score}', f'tools/predict.py own.pth photos --score {score}', *words)
+case(
+    'a score in percent for pictures',
+    f'tools/analysis_tools/contact_sheet.py {DETECTOR} own.pth --out sheet.png --score-thr 50',
+    'Did you mean 0.5?',
+)
+
+
 case(
     'ratios to an entry that is not measured',
     'tools/analysis_tools/benchmark.py stvit-nano --baseline naive-nano',

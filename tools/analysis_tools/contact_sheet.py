@@ -69,9 +69,11 @@ def main() -> None:
     args = parser.parse_args()
     with user_errors():
         from mmstvit.apis import prepare, read_config
+        from mmstvit.apis.predict.run import check_score
         from mmstvit.checkpoint import to_mmstvit
         from mmstvit.fileio import safe_loading
 
+        check_score(args.score_thr)
         with safe_loading(convert=to_mmstvit):
             check_detector(read_config(args.config, args.cfg_options), args.config)
             runner = prepare(args, 'test')

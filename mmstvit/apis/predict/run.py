@@ -96,6 +96,7 @@ def predict(
         UserError: Checkpoint, config or device cannot be used; ``out_dir`` has files; or no input can be used.
         ImportError: The library of the config is missing or too old.
     """
+    check_score(score)
     files = find_inputs([inputs] if isinstance(inputs, (str, Path)) else inputs)
     config = None if config is None else str(config)
     settings = dict(
@@ -113,6 +114,13 @@ def predict(
         predictor = in_all_processes(lambda: stack.enter_context(_load(checkpoint, *options)))
         run = in_all_processes(lambda: _Run(predictor, files, records, batch_size, score, tile, overlap))
         return run.run(force)
+
+
+def check_score(score: float | None) -> None:
+    """Check that the lowest score of a prediction, if one is given, is between 0 and 1; raises UserError."""
+    if score is not None and not 0 <= score <= 1:
+        remedy = f'Did you mean {score / 100:g}?' if 1 < score <= 100 else ''
+        raise UserError(f'a score is between 0 and 1, but got {score:g}.', remedy)
 
 
 def _load(
