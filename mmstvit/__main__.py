@@ -6,16 +6,17 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-from .dependencies import COMMANDS
+from .dependencies import COMMANDS, find_installed
+from .errors import UserError
 from .version import __version__
 
 PACKAGE = Path(__file__).resolve().parent
+_MODULES = ('app', 'doctor', 'install-mmcv')  # commands whose scripts are modules of the package
 
 
 def find_script(name: str) -> Path:
-    """Return the script of a command; ``.mim`` is a link to the checkout in an editable install."""
-    tool = PACKAGE / '.mim' / 'tools' / COMMANDS[name]
-    return tool if tool.exists() else PACKAGE / COMMANDS[name]
+    """Return the script of a command: in the package, or among the tools of the installation; raises UserError."""
+    return PACKAGE / COMMANDS[name] if name in _MODULES else find_installed(f'tools/{COMMANDS[name]}')
 
 
 def summarize(script: Path) -> str:
@@ -41,7 +42,14 @@ def run_script(script: Path) -> None:
 
 def main() -> int:
     """Run the command that the first argument names, with the other arguments."""
-    command, *arguments = sys.argv[1:] or ['--help']
+    try:
+        return _run(*sys.argv[1:] or ['--help'])
+    except UserError as error:  # the tools are not installed
+        print(f'error: {error}', file=sys.stderr)
+        return 1
+
+
+def _run(command: str, *arguments: str) -> int:
     if command in ('-h', '--help'):
         print(usage())
     elif command == '--version':

@@ -130,6 +130,24 @@ def require_library(name: str) -> ModuleType:
     return require(name, minimum, command)
 
 
+def find_installed(path: str) -> Path:
+    """Return a file of ``mmstvit/.mim``, where an installation puts, or links, configs and tools.
+
+    Args:
+        path: Path below ``.mim``.
+
+    Raises:
+        UserError: It is not there.
+    """
+    file = _PACKAGE / '.mim' / path
+    if not file.exists():
+        raise UserError(
+            f'{file} does not exist: mmstvit is imported from sources that are not installed.',
+            'Install it: pip install -e . in the checkout, or its wheel.',
+        )
+    return file
+
+
 def tool_command(tool: str) -> str:
     """Return the command that runs a tool, for messages.
 

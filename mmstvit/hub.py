@@ -1,11 +1,6 @@
 """Names of our models in MMPreTrain: ``mmpretrain.list_models``, ``get_model`` and the inferencers."""
 
-from pathlib import Path
-
-from .dependencies import require_library
-from .errors import UserError
-
-_MIM = Path(__file__).parent / '.mim'
+from .dependencies import find_installed, require_library
 
 
 def register_models() -> None:
@@ -21,11 +16,6 @@ def register_models() -> None:
     require_library('mmpretrain')
     from mmpretrain.apis import ModelHub
 
-    metafile = _MIM / 'configs' / 'imagenet' / 'metafile.yml'
-    if not metafile.exists():
-        raise UserError(
-            f'{metafile} does not exist: mmstvit is imported from sources that are not installed.',
-            'Install it: pip install -e . in the checkout, or its wheel.',
-        )
+    metafile = find_installed('configs/imagenet/metafile.yml')
     if not ModelHub.has('stvit-small_8xb128_in1k'):
-        ModelHub.register_model_index(metafile, config_prefix=_MIM)
+        ModelHub.register_model_index(metafile, config_prefix=metafile.parents[2])

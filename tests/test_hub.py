@@ -7,7 +7,7 @@ import pytest
 from mmengine.registry import DefaultScope
 
 import mmstvit
-from mmstvit import STViT, hub
+from mmstvit import STViT, dependencies
 from mmstvit.errors import UserError
 
 from .helpers import ROOT
@@ -42,7 +42,7 @@ class TestMMPreTrain:
             mmpretrain.get_model('stvit-nano_scenes', pretrained=True)
 
     def test_sources_that_are_not_installed_are_refused(self, names, monkeypatch, tmp_path):
-        monkeypatch.setattr(hub, '_MIM', tmp_path)
+        monkeypatch.setattr(dependencies, '_PACKAGE', tmp_path)
         with pytest.raises(UserError, match=r'metafile\.yml') as raised:
             mmstvit.register_models()
         assert 'pip install -e .' in raised.value.remedy

@@ -12,7 +12,7 @@ import torch
 from mmengine.config import Config
 from mmengine.logging import MMLogger
 
-from mmstvit.dependencies import LIBRARIES, require_library
+from mmstvit.dependencies import LIBRARIES, find_installed, require_library
 from mmstvit.errors import UserError, escape_record
 
 
@@ -133,6 +133,8 @@ def _execute(path: Path) -> Config:
     except SyntaxError as error:  # MMEngine parses it without its name
         raise UserError(f'{path}, or a base of it, is not valid: {error.msg} in line {error.lineno}.') from error
     except Exception as error:  # a config is code and may raise anything
+        if '/mmstvit/.mim/' in str(error):
+            find_installed('model-index.yml')
         place = next((f for f in reversed(traceback.extract_tb(error.__traceback__)) if f.name == '<module>'), None)
         where = f' in line {place.lineno} of {place.filename}' if place else ''
         raise UserError(f'{path} cannot be read: {type(error).__name__}{where}: {error}') from error

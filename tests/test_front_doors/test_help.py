@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 
@@ -113,3 +114,11 @@ def test_configs_are_listed_by_words():
     )
     assert (code, refused) == (0, 2) and 'no config has xyz in its name' in error
     assert names.split() == ['mmstvit::upernet/stvit-small_upernet_8xb2-160k_ade20k-512x512.py']
+
+
+@pytest.mark.parametrize('arguments', [['--help'], ['train', 'config.py']])
+def test_sources_that_are_not_installed_are_refused_in_a_sentence(arguments, tmp_path):
+    shutil.copytree(ROOT / 'mmstvit', tmp_path / 'mmstvit', ignore=shutil.ignore_patterns('.mim', '__pycache__'))
+    done = subprocess.run([sys.executable, '-m', 'mmstvit', *arguments], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 1 and done.stderr.count('\n') == 1
+    assert 'not installed' in done.stderr and 'pip install -e .' in done.stderr
