@@ -17,8 +17,9 @@ from .dependencies import COMMANDS, DependencyError, check_core, tool_command
 from .errors import UserError, one_line, save_traceback
 from .interrupts import Interrupted, Interrupts, interrupt
 
+CONFIG_SUFFIXES = ('.py', '.yml', '.yaml', '.json')
 # Of checkpoints, exported files and configs.
-_MODEL_SUFFIXES = ('.pth', '.pt', '.bin', '.ckpt', '.safetensors', '.onnx', '.xml', '.py', '.yml', '.yaml')
+_MODEL_SUFFIXES = ('.pth', '.pt', '.bin', '.ckpt', '.safetensors', '.onnx', '.xml', *CONFIG_SUFFIXES)
 
 
 def make_parser(doc: str, prog: str | None = None, epilog: str | None = None) -> argparse.ArgumentParser:
@@ -130,12 +131,25 @@ def _whole(text: str, minimum: int) -> int:
     return int(text)
 
 
-def order_arguments(model: str, inputs: Sequence[str]) -> tuple[str, list[str]]:
-    """Return model and inputs of a command in that order, also where the model was typed last."""
-    suffixes = [Path(name).suffix.lower() for name in (model, inputs[-1])]
-    if suffixes[0] not in _MODEL_SUFFIXES and suffixes[1] in _MODEL_SUFFIXES:
-        return inputs[-1], [model, *inputs[:-1]]
-    return model, list(inputs)
+def order_arguments(
+    model: str, inputs: Sequence[str], suffixes: Sequence[str] = _MODEL_SUFFIXES
+) -> tuple[str, list[str]]:
+    """Return model and inputs of a command in that order, also where the model was typed last.
+
+    Args:
+        model: What was typed first.
+        inputs: What was typed after it.
+        suffixes: Suffixes by which a model is told from inputs; of a command that takes a config first, its suffixes.
+    """
+    first, last = (Path(name).suffix.lower() in suffixes for name in (model, inputs[-1]))
+    return (inputs[-1], [model, *inputs[:-1]]) if last and not first else (model, list(inputs))
+
+
+def order_config(args: argparse.Namespace, other: str = 'checkpoint') -> argparse.Namespace:
+    """Return the arguments of a command with the config under ``config``, also where it was typed after ``other``."""
+    args.config, (found,) = order_arguments(args.config, [getattr(args, other)], CONFIG_SUFFIXES)
+    setattr(args, other, found)
+    return args
 
 
 def print_rows(rows: Mapping[str, object]) -> None:

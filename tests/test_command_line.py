@@ -9,7 +9,15 @@ import sys
 import pytest
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
-from mmstvit.command_line import add_cfg_options, count, make_parser, order_arguments, positive, user_errors
+from mmstvit.command_line import (
+    add_cfg_options,
+    count,
+    make_parser,
+    order_arguments,
+    order_config,
+    positive,
+    user_errors,
+)
 from mmstvit.errors import DataError, UserError
 
 
@@ -53,6 +61,12 @@ def test_a_number_below_the_minimum_is_refused(kind, text):
 def test_a_model_may_be_typed_last(typed, meant):
     model, inputs = order_arguments(typed[0], typed[1:])
     assert [model, *inputs] == meant
+
+
+def test_config_and_checkpoint_may_be_exchanged():
+    for typed in (['config.py', 'a.pth'], ['a.pth', 'config.py']):
+        args = order_config(argparse.Namespace(config=typed[0], checkpoint=typed[1]))
+        assert (args.config, args.checkpoint) == ('config.py', 'a.pth')
 
 
 def test_errors_end_a_tool_with_problem_and_remedy():

@@ -2,7 +2,7 @@
 
 import argparse
 
-from mmstvit.command_line import add_common_arguments, add_ignore, add_trust, make_parser, user_errors
+from mmstvit.command_line import add_common_arguments, add_ignore, add_trust, make_parser, order_config, user_errors
 
 
 def parse_args() -> argparse.Namespace:
@@ -23,7 +23,7 @@ def parse_args() -> argparse.Namespace:
     add_trust(parser)
     add_ignore(parser)
     add_common_arguments(parser)
-    return parser.parse_args()
+    return order_config(parser.parse_args())
 
 
 def main() -> None:

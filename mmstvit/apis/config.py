@@ -12,6 +12,7 @@ import torch
 from mmengine.config import Config
 from mmengine.logging import MMLogger
 
+from mmstvit.command_line import CONFIG_SUFFIXES
 from mmstvit.dependencies import LIBRARIES, find_installed, require_library
 from mmstvit.errors import UserError, escape_record
 
@@ -97,7 +98,7 @@ def _find_config(file: str) -> Path:
     if not path.exists():
         near = _nearest_config(path)
         raise UserError(f'the config file {file} does not exist.', f'Did you mean {near}?' if near else '')
-    if path.suffix not in ('.py', '.yml', '.yaml', '.json') or not path.is_file():
+    if path.suffix not in CONFIG_SUFFIXES or not path.is_file():
         raise UserError(f'{file} is not a config file (expected .py, .yml, .yaml or .json).')
     return path
 

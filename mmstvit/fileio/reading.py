@@ -77,6 +77,10 @@ def find_format(path: Path, verify: bool) -> str:
             head = file.read(512)
     except FileNotFoundError:
         raise CheckpointError(f'{path} does not exist.') from None
+    except IsADirectoryError:
+        newest = max(path.glob('*.pth'), key=lambda file: file.stat().st_mtime, default=None)
+        remedy = f'Name the checkpoint in it: {newest}' if newest else 'Name a .pth file; there is none in it.'
+        raise CheckpointError(f'{path} is a folder.', remedy) from None
     except OSError as error:
         raise CheckpointError(f'{path} cannot be read: {error.strerror}.') from error
     except ValueError as error:  # a path with a NUL byte

@@ -35,6 +35,24 @@ case(
 )
 
 
+for place, command in {
+    'to test': f'{TEST} run',
+    'to predict': 'tools/predict.py run photos',
+    'to export': f'tools/deployment/export.py --format onnx {CONFIG} run',
+    'to train from': f'{TRAIN} --cfg-options load_from=run',
+    'to resume from': f'{TRAIN} --resume run',
+}.items():
+
+    @case(f'a folder of checkpoints {place}', command, 'run is a folder', 'run/epoch_2.pth')
+    def _() -> None:
+        Path('run').mkdir()
+        for epoch in (10, 2):
+            os.utime(save(dict(state_dict=weights()), f'run/epoch_{epoch}.pth'), (0, 100 - epoch))
+
+
+case('a folder without checkpoints', f'{TEST} data', 'data is a folder', 'none in it')
+
+
 @case('the beginning of a file', f'{TEST} begun.pth', 'begun.pth', 'truncated')
 def _() -> None:
     whole = save(dict(state_dict=weights()), 'begun.pth').read_bytes()

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from mmstvit.command_line import add_common_arguments, make_parser, positive, user_errors
+from mmstvit.command_line import add_common_arguments, make_parser, order_config, positive, user_errors
 from mmstvit.errors import UserError
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def main() -> None:
     parser.add_argument('--score-thr', type=float, default=0.5, help='lowest score shown (0.5)')
     parser.add_argument('--work-dir', help='the dir to save logs')
     add_common_arguments(parser)
-    args = parser.parse_args()
+    args = order_config(parser.parse_args())
     with user_errors():
         from mmstvit.apis import prepare, read_config
         from mmstvit.apis.predict.run import check_score

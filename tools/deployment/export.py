@@ -14,7 +14,15 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mmstvit.command_line import add_cfg_options, add_trust, make_parser, positive, print_rows, user_errors
+from mmstvit.command_line import (
+    add_cfg_options,
+    add_trust,
+    make_parser,
+    order_config,
+    positive,
+    print_rows,
+    user_errors,
+)
 
 if TYPE_CHECKING:
     from mmstvit.deployment import ExportReport
@@ -52,7 +60,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--opset', type=positive, metavar='N', help="version of ONNX's operators (17)")
     add_cfg_options(parser)
     add_trust(parser)
-    return parser.parse_args()
+    return order_config(parser.parse_args())
 
 
 def print_report(report: 'ExportReport') -> None:

@@ -7,7 +7,7 @@ Example::
 
 import argparse
 
-from mmstvit.command_line import add_common_arguments, make_parser, user_errors
+from mmstvit.command_line import add_common_arguments, make_parser, order_config, user_errors
 
 
 def parse_args() -> argparse.Namespace:
@@ -17,7 +17,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('file', help='exported file (.onnx, .xml)')
     parser.add_argument('--work-dir', help='the dir to save the file containing evaluation metrics')
     add_common_arguments(parser)
-    return parser.parse_args()
+    return order_config(parser.parse_args(), 'file')
 
 
 def main() -> None:

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 from mmstvit.command_line import (
+    CONFIG_SUFFIXES,
     add_cfg_options,
     add_device,
     add_trust,
@@ -45,7 +46,7 @@ def parse_args() -> argparse.Namespace:
     add_trust(parser)
     args = parser.parse_args()
     model, (args.images,) = order_arguments(args.__dict__.pop('model'), [args.images])
-    kind = 'config' if Path(model).suffix in ('.py', '.yml', '.yaml', '.json') else 'checkpoint'
+    kind = 'config' if Path(model).suffix in CONFIG_SUFFIXES else 'checkpoint'
     if getattr(args, kind) is not None:
         parser.error(f'two {kind}s are given: {model} and {getattr(args, kind)}')
     setattr(args, kind, model)

@@ -3,12 +3,13 @@
 import inspect
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import mmengine.runner
 from mmengine.config import Config, ConfigDict
 
 from mmstvit.errors import UserError, suggest
-from mmstvit.fileio import is_local
+from mmstvit.fileio import find_format, is_local
 from mmstvit.nodes import as_list, type_name
 
 # Section that says where pretrained weights are.
@@ -118,6 +119,10 @@ def find_pretrained(node: object, key: str) -> Iterator[tuple[str, ConfigDict]]:
 
 
 def check_checkpoint(path: str, remedy: str = '') -> None:
-    """Check that a local checkpoint exists; raises UserError."""
-    if is_local(path) and not os.path.exists(os.path.expanduser(path)):
+    """Check that a local checkpoint exists and is one by its first bytes; raises UserError."""
+    if not is_local(path):
+        return
+    file = Path(path).expanduser()
+    if not file.exists():
         raise UserError(f'the checkpoint {path} does not exist.', remedy)
+    find_format(file, verify=False)
