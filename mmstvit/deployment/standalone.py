@@ -141,10 +141,14 @@ def predict(model: str, photo: str) -> dict[str, np.ndarray]:
         of the photo, ``scores`` (n), ``labels`` (n) and ``masks`` (n, H, W) of a detector.
 
     Raises:
+        FileNotFoundError: A file does not exist.
         ValueError: The photo cannot be read, or the file is not for images of its size.
     """
     import onnxruntime
 
+    for file in (model, f'{model}.json', photo):
+        if not Path(file).is_file():
+            raise FileNotFoundError(f'{file} does not exist')
     meta = read_metadata(model)
     original = cv2.imread(photo)
     if original is None:
@@ -186,8 +190,13 @@ def predict(model: str, photo: str) -> dict[str, np.ndarray]:
 
 def main() -> None:
     """Print the prediction of the command line, a line of JSON for each class or object."""
-    found = predict(*sys.argv[1:3])
-    names = read_metadata(sys.argv[1])['classes']
+    if len(sys.argv) != 3 or not sys.argv[1].endswith('.onnx'):
+        sys.exit('usage: python standalone.py model.onnx photo.jpg')
+    model, photo = sys.argv[1:]
+    try:
+        found, names = predict(model, photo), read_metadata(model)['classes']
+    except (OSError, ValueError) as error:
+        sys.exit(f'error: {error}')
     if 'boxes' in found:
         for box, score, label in zip(found['boxes'], found['scores'], found['labels'], strict=True):
             print(json.dumps({'class': names[label], 'score': float(score), 'box': box.tolist()}, ensure_ascii=False))

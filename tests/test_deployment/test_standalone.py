@@ -84,6 +84,25 @@ def test_it_finds_what_our_runtime_finds(kind, library, pipeline, size, options,
         assert found['boxes'][:, 2].max() <= size[1] + 0.5 and found['boxes'][:, 3].max() > size[0] / 2
 
 
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        ([], 'usage: python standalone.py model.onnx photo.jpg'),
+        (['m.onnx'], 'usage'),
+        (['photo.png', 'm.onnx'], 'usage'),
+        (['gone.onnx', 'photo.png'], 'error: gone.onnx does not exist'),
+        (['m.onnx', 'photo.png'], 'error: m.onnx.json does not exist'),
+    ],
+)
+def test_arguments_that_do_not_fit_are_refused_in_one_line(arguments, message, tmp_path, monkeypatch):
+    pytest.importorskip('onnxruntime')
+    monkeypatch.chdir(tmp_path)
+    Path('m.onnx').touch()
+    monkeypatch.setattr(sys, 'argv', ['standalone.py', *arguments])
+    with pytest.raises(SystemExit, match=message):
+        standalone.main()
+
+
 def test_what_it_does_not_know_is_named(tmp_path):
     with pytest.raises(ValueError, match='RandomFlip'):
         standalone.run_pipeline(image(8, 8, 3).numpy(), [LOAD, dict(type='mmdet.RandomFlip')])
