@@ -33,7 +33,8 @@ class CheckpointHook(MMEngineCheckpointHook):
     ``checkpoint.unfinished``, renames it when it is on the disk, updates ``last_checkpoint``, and then removes the
     oldest one. Whenever the process dies, ``last_checkpoint`` names a complete file, and the best checkpoint
     (``save_best``) exists, be it the old or the new one. A record in the folder lists the files that it wrote: a
-    resumed run removes no others, and a file that would be replaced but is not listed gets another name.
+    resumed run removes no others. A file that would be replaced gets another name if it is not listed, or if it is
+    later than the checkpoint from which the run was resumed.
 
     It overrides private methods of MMEngine's hook (tried with 0.10.12).
 
@@ -49,7 +50,7 @@ class CheckpointHook(MMEngineCheckpointHook):
         Raises:
             UserError: The checkpoints do not go to the local file system.
         """
-        forget_foreign_files(self, runner, runner.message_hub.runtime_info)
+        self._kept = forget_foreign_files(self, runner, runner.message_hub.runtime_info)
         super().before_train(runner)
         if not isinstance(self.file_backend, LocalBackend):
             raise UserError(
@@ -82,7 +83,7 @@ class CheckpointHook(MMEngineCheckpointHook):
             runner: The runner.
             meta: ``epoch`` and ``iter``: how many are done.
         """
-        _Saver(runner).save_checkpoint(self.out_dir, INTERRUPTED, meta=meta, **self.args)
+        _Saver(runner, self._kept).save_checkpoint(self.out_dir, INTERRUPTED, meta=meta, **self.args)
         self._name_last(runner, INTERRUPTED, meta)
 
     def _name_last(self, runner: Runner, name: str, meta: dict[str, int]) -> None:
@@ -110,7 +111,7 @@ class CheckpointHook(MMEngineCheckpointHook):
             kept = [*(kept for kept in self.keep_ckpt_ids if kept != step), step]
             # The oldest one still exists and is still listed, so that MMEngine's before_train removes it after a kill.
             runner.message_hub.update_info('keep_ckpt_ids', kept)
-        saver = runner if isinstance(runner, _Saver) else _Saver(runner)
+        saver = runner if isinstance(runner, _Saver) else _Saver(runner, self._kept)
         saver.save_checkpoint(
             self.out_dir,
             name,
@@ -133,7 +134,7 @@ class CheckpointHook(MMEngineCheckpointHook):
         backend, self.file_backend = self.file_backend, copy.copy(self.file_backend)
         self.file_backend.remove = outdated.append  # MMEngine removes the old one before it writes the new one
         try:
-            super()._save_best_checkpoint(_Saver(runner), metrics)
+            super()._save_best_checkpoint(_Saver(runner, self._kept), metrics)
         finally:
             self.file_backend = backend
         info = runner.message_hub.runtime_info
@@ -141,7 +142,7 @@ class CheckpointHook(MMEngineCheckpointHook):
             Path(path).unlink(missing_ok=True)
 
 
-def forget_foreign_files(hook: MMEngineCheckpointHook, runner: Runner, info: MutableMapping) -> None:
+def forget_foreign_files(hook: MMEngineCheckpointHook, runner: Runner, info: MutableMapping) -> set[str]:
     """Forget the checkpoints that the hook would remove later, unless this run wrote them.
 
     A resumed run takes their names (``best_ckpt``, ``keep_ckpt_ids``) from its checkpoint, which may come from anybody.
@@ -152,6 +153,9 @@ def forget_foreign_files(hook: MMEngineCheckpointHook, runner: Runner, info: Mut
         hook: The hook, before its ``before_train``.
         runner: Its runner.
         info: ``runtime_info`` of the message hub, which is changed.
+
+    Returns:
+        Names of files that this run wrote after the checkpoint from which it is resumed, or all if that is not its own.
     """
     folder = runner.work_dir
     if hook.out_dir not in (None, folder):  # as in MMEngine's before_train
@@ -160,8 +164,9 @@ def forget_foreign_files(hook: MMEngineCheckpointHook, runner: Runner, info: Mut
     named = runner._resume if isinstance(runner._resume, str) else runner._load_from
     resumed = str(named or find_latest_checkpoint(runner.work_dir)) if runner._resume else ''
     where, name = os.path.split(os.path.realpath(os.path.expanduser(resumed)))
-    own = _read_record(folder)
-    own = own if where == os.path.realpath(folder) and name in own else {}
+    record = _read_record(folder)
+    time = record.get(name, 0) if where == os.path.realpath(folder) else 0
+    own = {name for name in record if record[name] <= time}
 
     named = {key: os.path.basename(str(info.pop(key))) for key in [*info] if key.startswith('best_ckpt')}
     info.update({key: os.path.join(folder, name) for key, name in named.items() if name in own})
@@ -174,6 +179,7 @@ def forget_foreign_files(hook: MMEngineCheckpointHook, runner: Runner, info: Mut
             f'The run will not remove earlier checkpoints that {resumed} names ({names}): {_RECORD} in {folder} does '
             f'not show that this run wrote them.'
         )
+    return {*record} - own if resumed else set()
 
 
 def _read_record(folder: str | Path) -> dict[str, int]:
@@ -211,8 +217,8 @@ class _Rest:
 class _Saver:
     """A runner that writes checkpoints under a temporary name and renames them when they are complete."""
 
-    def __init__(self, runner: Runner) -> None:
-        self._runner = runner
+    def __init__(self, runner: Runner, kept: set[str]) -> None:
+        self._runner, self._kept = runner, kept
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._runner, name)
@@ -232,11 +238,13 @@ class _Saver:
         if is_main_process():
             flush(unfinished)
             record, path = _read_record(out_dir), Path(out_dir, filename)
-            if path.exists() and filename not in record:
+            if path.exists() and (filename not in record or filename in self._kept):
                 earlier = f'{filename}.{path.stat().st_mtime_ns}'
                 os.replace(path, Path(out_dir, earlier))
-                self._runner.logger.warning(f'{path} is not of this run ({_RECORD} does not list it): now {earlier}.')
+                reason = f'{_RECORD} does not list it, or it is later than the checkpoint that was resumed'
+                self._runner.logger.warning(f'{path} is kept as {earlier}: {reason}.')
             record[filename] = unfinished.stat().st_mtime_ns
             write_atomically(json.dumps(record).encode(), Path(out_dir, _RECORD))
             os.replace(unfinished, path)
             flush(unfinished.parent)
+            self._kept.discard(filename)

@@ -1,6 +1,7 @@
 """A kill at any moment leaves a complete checkpoint that ``last_checkpoint`` names."""
 
 import os
+import shutil
 from pathlib import Path
 from types import MappingProxyType
 from unittest import mock
@@ -69,6 +70,20 @@ def test_a_file_of_another_run_is_kept_under_another_name(make_runner, tmp_path)
         make_runner(epochs=1, **NO_VALIDATION, **hooks()).train()
     assert [path.read_text() for path in tmp_path.glob('epoch_1.pth.*')] == ['of another run']
     assert torch.load(tmp_path / 'epoch_1.pth', weights_only=False)['meta']['epoch'] == 1
+
+
+@pytest.mark.parametrize('start', ['epoch_1.pth', '../copy.pth'])
+def test_later_files_are_kept_when_a_run_is_resumed_from_an_earlier_one(make_runner, tmp_path, start):
+    run, options = tmp_path / 'run', dict(val_evaluator=dict(type='Ordered'), **hooks(save_best='b', rule='greater'))
+    make_runner(epochs=3, work_dir=str(run), **options).train()
+    shutil.copy(run / 'epoch_1.pth', tmp_path / 'copy.pth')
+    before = {path.name: path.read_bytes() for path in run.glob('*.pth')}
+    for resume in (dict(load_from=str(run / start)), {}):  # then from the last one of the second try
+        make_runner(epochs=4, work_dir=str(run), resume=True, **resume, **options).train()
+    kept = {path.name.rpartition('.')[0]: path.read_bytes() for path in run.glob('*.pth.*')}
+    assert kept == {name: before[name] for name in ('epoch_2.pth', 'epoch_3.pth')}
+    assert (run / 'best_b_epoch_2.pth').read_bytes() == before['best_b_epoch_2.pth']
+    assert (run / 'epoch_4.pth').exists()
 
 
 def test_the_folder_is_on_the_disk_before_the_old_file_is_removed(make_runner, tmp_path, monkeypatch):
