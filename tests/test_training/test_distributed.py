@@ -96,6 +96,20 @@ def test_four_processes_resume_what_two_began(run, one, two, folder):
 
 
 @pytest.mark.long
+def test_zero_saves_and_resumes(run, folder):
+    """The optimizer's state is shared by the processes."""
+    optimizer = "dict(type='ZeroRedundancyOptimizer', optimizer_type='AdamW', lr=0.001)"
+    (folder / 'zero.py').write_text(CONFIG.replace("dict(type='SGD', lr=0.05, momentum=0.9)", optimizer))
+    run('train.py', 'zero.py', '--work-dir', 'zero', *HALF, processes=2)
+    options = ['--resume', folder / 'zero' / 'epoch_1.pth']
+    run('train.py', 'zero.py', '--work-dir', 'zero_resumed', *options, *HALF, processes=2)
+    state = torch.load(folder / 'zero' / 'epoch_2.pth', weights_only=False)['optimizer']['state']
+    learned = [name for name in weights(folder / 'zero') if 'running_' not in name]
+    assert len(state) == len(learned) and all('exp_avg' in part for part in state.values())
+    assert_near(weights(folder / 'zero_resumed'), weights(folder / 'zero'), 5e-5)
+
+
+@pytest.mark.long
 def test_two_processes_give_the_metric_of_one(run, two, folder):
     """By the launcher's script."""
     single = metrics(run('test.py', 'plain.py', two / 'epoch_2.pth', '--work-dir', 'metric_1'))
