@@ -67,15 +67,15 @@ def walk_folder(
     except OSError:
         return
     entries = [entry for entry in entries if not entry.name.startswith('.') and entry.name not in SYSTEM_NAMES]
-    yield root, [entry.name for entry in entries if _is(entry, os.DirEntry.is_file)]
+    yield root, [entry.name for entry in entries if entry_is(entry, os.DirEntry.is_file)]
     above = _above.union([real], map(str, Path(real).parents))
     for entry in entries:
-        if _is(entry, os.DirEntry.is_dir) and not os.path.exists(os.path.join(entry.path, _RESULTS)):
+        if entry_is(entry, os.DirEntry.is_dir) and not os.path.exists(os.path.join(entry.path, _RESULTS)):
             behind = set() if entry.is_symlink() and _behind_link is None else _behind_link
             yield from walk_folder(root / entry.name, above, behind)
 
 
-def _is(entry: os.DirEntry, kind: Callable[[os.DirEntry], bool]) -> bool:
+def entry_is(entry: os.DirEntry, kind: Callable[[os.DirEntry], bool]) -> bool:
     """Return True if an entry is of a kind, False also if the target of a link may not be seen."""
     try:
         return kind(entry)

@@ -102,14 +102,21 @@ def check_missing_files(facts: Facts) -> Iterator[Finding]:
         backends = [data.cfg.get('backend_args'), *(reader.backend_args for reader in find_readers(data.pipeline))]
         local = all((backend or {}).get('backend', 'local') == 'local' for backend in backends)
         for files in (data.files, data.maps) if local else ():
-            missing = [path for path in files if not folder.has(path) and _is_missing(path)]  # case may not matter
+            missing = [path for path in files if not folder.has(path)]
+            missing = [path for path in missing if is_local(path) and not os.path.isfile(path)]  # case may not matter
             if not missing or (len(missing) == len(files) and may_read_keys(data.pipeline)):
                 continue
             # Evaluation skips no file.
             few = data.split == 'train' and 2 * len(missing) <= len(files)
             skipped = _skips_unreadable(facts, data) and len(missing) < len(files)
             severity = WARNING if few or skipped else ''
+            missing = [f'{path} is not a file' if _is_special(path) else path for path in missing]
             yield data.finding('missing files', missing, total=len(files), severity=severity)
+
+
+def _is_special(path: str) -> bool:
+    """Return True for a folder, pipe or device in the place of a file."""
+    return os.path.exists(path) and not os.path.isfile(path)
 
 
 def _skips_unreadable(facts: Facts, data: DatasetFacts) -> bool:
@@ -118,11 +125,12 @@ def _skips_unreadable(facts: Facts, data: DatasetFacts) -> bool:
 
 
 def check_unreadable(facts: Facts) -> Iterator[Finding]:
-    """Refuse images and maps that cannot be decoded, or have too many pixels; another rule finds missing ones."""
+    """Refuse images and maps that cannot be decoded, or have too many pixels; another rule finds missing files."""
     for data in facts.datasets:
         errors = {header.path: header.error for header in data.headers}
         errors |= {path: file.error for path, file in data.decoded.items()}
-        bad = [f'{path}: {error}' for path, error in errors.items() if error and error != MISSING]
+        errors = {path: error for path, error in errors.items() if error and error != MISSING}
+        bad = [f'{path}: {error}' for path, error in errors.items() if not _is_special(path)]
         if bad:
             severity = WARNING if _skips_unreadable(facts, data) else ''
             yield data.finding('unreadable file', bad, total=len(data.files) + len(data.maps), severity=severity)

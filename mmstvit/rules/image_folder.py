@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from urllib.parse import unquote
 
-from mmstvit.fileio.image_files import image_size, walk_folder
+from mmstvit.fileio.image_files import entry_is, image_size, walk_folder
 
 _DRIVE = re.compile(r'[A-Za-z]:[\\/]')
 _LABEL_STUDIO = re.compile(r'[0-9a-f]{8}-(?=.)')  # before the name of an uploaded file
@@ -34,7 +34,8 @@ class ImageFolder:
         if listing is None:
             parent_path = f'{parent}/' if name.startswith('/') or self.path is None else os.path.join(self.path, parent)
             try:
-                listing = frozenset(os.listdir(parent_path or '.'))
+                with os.scandir(parent_path or '.') as entries:  # which know what is a file, except behind links
+                    listing = frozenset(entry.name for entry in entries if entry_is(entry, os.DirEntry.is_file))
             except (OSError, ValueError):  # ValueError: a zero byte or half a surrogate pair in the name
                 listing = frozenset()
             self._listings[parent] = listing

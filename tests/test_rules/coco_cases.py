@@ -9,7 +9,7 @@ from PIL import Image
 
 from .case import FOLDER, Table, change_coco, make_cases
 from .coco_defects import find
-from .config_cases import DET, SPLITS, Plant, both, dataset, files, merge, steps
+from .config_cases import DET, SPLITS, Plant, both, dataset, files, make_pipe, merge, steps
 
 TRAIN, VAL = str(FOLDER / 'train.json'), str(FOLDER / 'val.json')
 
@@ -153,6 +153,7 @@ WARNINGS: Table = {
     ],
     'missing files': [
         ('a missing image of train', DET, files(Path.unlink, 'train/2.jpg'), '1 of 4', '2.jpg', 'unreadable=skip'),
+        ('a pipe in the place of an image', DET, files(make_pipe, 'train/2.jpg'), '1 of 4', '2.jpg is not a file'),
     ],
     'train images in another split': [('val is train', DET, train_is_val, 'is too high', 'new_config.py')],
 }

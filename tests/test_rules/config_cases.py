@@ -1,6 +1,7 @@
 """Defects of class names, heads, segmentation maps, schedules, loaders, channels and keys of a config."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -57,6 +58,12 @@ def save(path: str, mode: str, size: tuple[int, int] = (WIDTH, HEIGHT)) -> Plant
 def files(function: Callable[..., object], *paths: str) -> Plant:
     """Call a function of paths below the folder of the data."""
     return lambda _: function(*(FOLDER / path for path in paths))
+
+
+def make_pipe(path: Path) -> None:
+    """Replace a file by a pipe, from which a reader would wait for ever."""
+    path.unlink()
+    os.mkfifo(path)
 
 
 def set_maps(*values: int) -> Plant:

@@ -58,6 +58,9 @@ def test_missing_images_and_maps(tmp_path):
     report = run(cfg)
     (warning,) = report.warnings  # training goes on until it comes to the image
     assert warning.kind == 'missing files' and str(missing) in warning.message and not report.faults
+    missing.symlink_to('/dev/zero')
+    (warning,) = run(cfg).warnings
+    assert f'{missing} is not a file' in warning.message
 
 
 # COCO annotations.
