@@ -84,7 +84,7 @@ class Reader:
         Raises:
             UnreadableError: The content is empty, truncated, or not an image that the backend knows.
         """
-        if reason := find_damage(content):
+        if reason := find_damage(content, self.backend):
             raise UnreadableError(reason)
         try:
             array = mmcv.imfrombytes(decodable(content), flag=self.color_type, backend=self.backend)
@@ -118,7 +118,13 @@ class CheckedBackend(LocalBackend):
 
     A decoder may accept a truncated file. Here the content is checked on its way to the decoder, so that no file is
     read twice.
+
+    Args:
+        decoder: Decoder of the pipeline, as in ``LoadImageFromFile``.
     """
+
+    def __init__(self, decoder: str | None = None) -> None:
+        self.decoder = decoder
 
     def get(self, filepath: str | os.PathLike) -> bytes:
         """Read a file.
@@ -129,7 +135,7 @@ class CheckedBackend(LocalBackend):
         if not is_local(str(filepath)):
             return fileio.get(filepath)
         content = read_file(filepath)
-        if reason := find_damage(content):
+        if reason := find_damage(content, self.decoder):
             raise UnreadableError(reason)
         return decodable(content)
 
@@ -138,7 +144,7 @@ def refuse_damaged_files(pipeline: object) -> None:
     """Let the loaders of a pipeline that read local files raise UnreadableError; see :class:`CheckedBackend`."""
     for loader in find_loaders(pipeline):
         if _backend_args(loader) in (None, {'backend': 'local'}):
-            loader.file_client_args, loader.backend_args = None, {'backend': _CHECKED}
+            loader.file_client_args, loader.backend_args = None, dict(backend=_CHECKED, decoder=loader.imdecode_backend)
 
 
 IMAGE_READER = Reader('img_path', 'color', 'cv2')
@@ -185,8 +191,13 @@ def may_read_keys(pipeline: object) -> bool:
     )
 
 
-def find_damage(content: bytes) -> str | None:
-    """Find a reason, without decoding, why a file cannot be an image: empty, another format or truncated."""
+def find_damage(content: bytes, decoder: str | None = None) -> str | None:
+    """Find a reason, without decoding, why a file cannot be an image: empty, another format or truncated.
+
+    Args:
+        content: Content of the file.
+        decoder: Decoder of the pipeline, as in ``LoadImageFromFile``.
+    """
     if not content:
         return 'the file is empty (0 bytes)'
     if placeholder := find_placeholder(content[:64]):
@@ -198,7 +209,7 @@ def find_damage(content: bytes) -> str | None:
     if content.startswith(_PNG) and any(name != one_line(name) for name in _profile_names(content)):
         return 'the name of its color profile has control characters'  # which libpng writes to the terminal
     try:
-        check_header(io.BytesIO(content))
+        check_header(io.BytesIO(content), decoder)
     except ImageError as error:
         return str(error)
     except ValueError as error:

@@ -34,7 +34,7 @@ _MOST_PIXELS = 'MMSTVIT_MAX_PIXELS', 100_000_000
 _LOCK = threading.Lock()  # of Pillow's limit
 _MAKING = threading.RLock()  # of the functions that make images
 _RESULTS = '.mmstvit-results'
-_ORIENTATION, _WIDTH, _HEIGHT = 274, 256, 257  # tags of EXIF and TIFF
+_ORIENTATION, _WIDTH, _HEIGHT, _CHANNELS = 274, 256, 257, 277  # tags of EXIF and TIFF
 _HEIF = (b'heic', b'heix', b'hevc', b'hevx', b'heim', b'heis', b'mif1', b'msf1')  # brands
 _EXCHANGED = (5, 6, 7, 8)  # orientations that exchange width and height
 # Formats whose orientation OpenCV applies (tried: 4.12); Pillow's is applied to all.
@@ -87,8 +87,13 @@ class ImageError(ValueError):
     """An image is not read: it has more pixels than the limit, or the package for its format is not installed."""
 
 
-def check_pixels(width: float, height: float) -> None:
+def check_pixels(width: float, height: float, layers: float = 3) -> None:
     """Check that an image or frame has no more pixels than the limit: 100 million, or ``MMSTVIT_MAX_PIXELS``.
+
+    Args:
+        width: Width of the image.
+        height: Height of the image.
+        layers: Channels of all pages; each three above the first three count as another image.
 
     Raises:
         ImageError: It has more; the message says how to raise the limit.
@@ -98,9 +103,10 @@ def check_pixels(width: float, height: float) -> None:
     text = os.environ.get(name) or str(default)
     if not text.isdecimal():
         raise UserError(f'{name} must be a number of pixels, but is {text!r}.')
-    if width * height > int(text):
+    if width * height * max(layers / 3, 1) > int(text):
+        many = f' in {layers:.0f} channels of all pages' if layers > 3 else ''
         raise ImageError(
-            f'the image has {width:.0f} × {height:.0f} pixels, more than {int(text):,}. If you trust it, set the '
+            f'the image has {width:.0f} × {height:.0f} pixels{many}, more than {int(text):,}. If you trust it, set the '
             f'environment variable {name}'
         )
 
@@ -231,16 +237,23 @@ def image_size(path: str | Path, backend: str = 'cv2', turns: bool = True) -> tu
     return size[::-1] if turned else size
 
 
-def check_header(file: BinaryIO) -> None:
+def check_header(file: BinaryIO, decoder: str | None = None) -> None:
     """Check before an image is decoded that its size stands in its header, and is within the limit.
 
     Decoders know formats, and kinds of TIFF such as floating-point colors, that Pillow does not open. Of TIFF, the size
     is read from the tags; what has another unknown header is refused, as nobody knows how much memory it takes.
 
+    Args:
+        file: The file.
+        decoder: Decoder of the pipeline, as in ``LoadImageFromFile``; tifffile decodes all pages.
+
     Raises:
         ImageError: It has too many pixels, or needs the package pillow-heif.
         ValueError: Its size cannot be read.
     """
+    if decoder == 'tifffile':
+        check_pixels(*_series_size(file))
+        return
     try:
         with open_image(file):
             return
@@ -254,14 +267,26 @@ def check_header(file: BinaryIO) -> None:
     check_pixels(*size)
 
 
-def _tiff_size(file: BinaryIO) -> tuple[int, int] | None:
-    """Read (width, height) of the first image of a TIFF file from its tags; None for other files."""
+def _series_size(file: BinaryIO) -> tuple[int, int, float]:
+    """Return width, height, and channels of all pages of what tifffile decodes; raises ValueError."""
+    import tifffile
+
+    try:
+        with tifffile.TiffFile(file) as tiff:
+            series, page = tiff.series[0], tiff.series[0].keyframe
+            return page.imagewidth, page.imagelength, series.size / (page.imagewidth * page.imagelength)
+    except Exception as error:  # of any type, as the file may be damaged
+        raise ValueError(f'it is not a TIFF file that tifffile reads ({error})') from error
+
+
+def _tiff_size(file: BinaryIO) -> tuple[int, int, int] | None:
+    """Read width, height and channels of the first image of a TIFF file from its tags; None for other files."""
     try:
         head = file.read(8)
         tags = TiffImagePlugin.ImageFileDirectory_v2(head + file.read(8) if head[2:3] == b'+' else head)
         file.seek(tags.next)
         tags.load(file)
-        return int(tags[_WIDTH]), int(tags[_HEIGHT])
+        return int(tags[_WIDTH]), int(tags[_HEIGHT]), int(tags.get(_CHANNELS, 1))
     except Exception:  # not TIFF, or damaged
         return None
 

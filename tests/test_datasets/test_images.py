@@ -176,6 +176,24 @@ def test_kinds_of_tiff_that_pillow_does_not_open_are_decoded(shape, dtype, monke
         reader.decode(content)
 
 
+@pytest.mark.parametrize('shape', [(4, 8, 6), (8, 6, 12)], ids=['pages', 'channels'])
+def test_the_limit_holds_for_all_that_tifffile_decodes(shape, tmp_path, monkeypatch):
+    tifffile = pytest.importorskip('tifffile')
+    path = tmp_path / 'a.tif'
+    layout = 'contig' if shape[-1] == 12 else None
+    tifffile.imwrite(path, np.ones(shape, np.uint8), photometric='minisblack', planarconfig=layout)
+    reader = Reader('img_path', 'unchanged', 'tifffile')
+    loader = Compose([LoadImageFromFile(imdecode_backend='tifffile', color_type='unchanged')])
+    refuse_damaged_files(loader)
+    assert reader.read(str(path)).size == np.prod(shape)
+    assert loader(dict(img_path=str(path)))['img'].size == np.prod(shape)
+    monkeypatch.setenv('MMSTVIT_MAX_PIXELS', '60')
+    for read in (lambda: reader.read(str(path)), lambda: loader(dict(img_path=str(path)))):
+        with pytest.raises(UnreadableError, match=r'6 × 8 pixels in (4|12) channels of all pages, more than 60'):
+            read()
+    assert (find_damage(path.read_bytes(), 'cv2') is None) == (shape[0] == 4)  # it decodes the first page
+
+
 @pytest.mark.parametrize('suffix', ['.hdr', '.pam'])
 def test_a_format_whose_size_is_not_known_is_not_decoded(suffix):
     """OpenCV would decode any number of pixels."""
