@@ -15,8 +15,13 @@ from mmstvit.errors import CheckpointError
 
 _REMEDY = 'Name its config: --config FILE'
 _LONGEST = 1_000_000  # characters
+# Largest number, and longest list, of a part that is built: a square with a larger side is above the limit of pixels.
+_LARGEST = 10_000
+# Larger in configs of the libraries.
+_COUNTS = ['class_weight', 'max_per_img', 'min_kept', 'nms_pre', 'num_classes', 'num_points', 'queue_len', 'vocab_size']
+_LARGEST_COUNT = 1_000_000
 _SCOPES = ('mmengine', 'mmcv', 'mmstvit', *LIBRARIES)
-# A registered name, with its scope if it has one: ReLU, mmdet.FPN, torchvision/Resize.
+# A registered name, with its scope if it has one: ReLU, mmdet.FPN.
 _TYPE = re.compile(rf'(?:(?:{"|".join(_SCOPES)})\.)?[\w/]+')
 # Plain words. Excluded: calls, which mmcv's batched_nms and others would evaluate; addresses, paths and file names.
 _WORDS = re.compile(r'(?:[\w ,+-]|\.(?![A-Za-z_]))*')
@@ -88,6 +93,9 @@ def check_config(node: object, key: str, *scopes: str) -> None:
     files and addresses with pickle. So types must be registered names of the known libraries, and other strings plain
     words that name no file handler of MMEngine.
 
+    Numbers and lengths of lists are bounded: padding to a multiple of 10^9 takes all memory. What a model computes from
+    sizes within the bound is not limited.
+
     Args:
         node: The part.
         key: Its dotted key, for the message.
@@ -114,15 +122,27 @@ def check_config(node: object, key: str, *scopes: str) -> None:
                 check_config(value, place, *scopes)
             elif not _TYPE.fullmatch(value):
                 _refuse(place, value)
+            elif '/' in value:  # they use functions that limited_images() does not know
+                _refuse(place, value, 'a transform of torchvision, which may make images of any size')
             elif scopes and not _is_registered(value.rpartition('.')[2], scopes):
                 _refuse(place, value, f'which is not registered in {" or ".join(scopes)}')
     elif isinstance(node, (list, tuple)):
+        _check_number(len(node), f'the length of {key}')
         for index, value in enumerate(node):
             check_config(value, f'{key}.{index}', *scopes)
     # MMEngine reads a file with the handler that its suffix names, and takes a name without a dot for the suffix. Those
     # of pickle and yaml execute what the file says.
     elif isinstance(node, str) and (node in file_handlers or not _WORDS.fullmatch(node)):
         _refuse(key, node)
+    elif isinstance(node, (int, float)):
+        _check_number(node, key)
+
+
+def _check_number(value: float, key: str) -> None:
+    name = next(part for part in reversed(key.split('.')) if not part.isdecimal())
+    largest = _LARGEST_COUNT if name in _COUNTS else _LARGEST
+    if abs(value) > largest:
+        _refuse(key, value, f'more than {largest:,}: a size that takes all memory')
 
 
 def _is_registered(name: str, scopes: Sequence[str]) -> bool:

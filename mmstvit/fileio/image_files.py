@@ -137,7 +137,9 @@ def limited_images() -> Iterator[None]:
     """Let this thread make no image beyond the limit of pixels, whatever transform asks for it.
 
     How large a transform makes an image often depends on the image: the short side of one with 20 × 100,000 pixels,
-    enlarged to 256, makes 328 million.
+    enlarged to 256, makes 328 million. No setting shows it, and after the transform the memory is taken: only the
+    functions that make an image know its size before. So they are replaced meanwhile; other threads do not notice.
+    Transforms of torchvision use others, and are refused by :func:`mmstvit.fileio.check_config`.
 
     Raises:
         ImageError: From the call that would make the image, before it takes memory.

@@ -81,6 +81,7 @@ def test_text_that_is_not_data_is_refused_and_not_executed(text, tmp_path, monke
         ('a.b', dict(b='../weights')),
         ('a.warp_mode', dict(type='A', warp_mode=HARM)),  # MMDetection evaluates it
         ('a.trust_remote_code', dict(type='A', trust_remote_code=True)),
+        ('a.0.type', [dict(type='torchvision/Pad', padding=100)]),
     ],
 )
 def test_part_that_could_execute_code_is_refused(key, part):
@@ -136,4 +137,27 @@ def test_registered_types_of_all_libraries_and_operators_are_accepted():
 
 def test_ordinary_part_is_accepted():
     part = dict(type='mmdet.FPN', norm_cfg=dict(type='GN'), scales=[0.5, 'bilinear'], mode='nearest-exact', layer='1.0')
-    check_config([part, dict(type='torchvision/Resize', _scope_='mmpretrain', metas=('img_path', None))], 'a')
+    check_config([part, dict(type='ResizeEdge', _scope_='mmpretrain', metas=('img_path', None))], 'a')
+
+
+@pytest.mark.parametrize(
+    ('key', 'part'),
+    [
+        ('a.pad_size_divisor', dict(pad_size_divisor=10**9)),
+        ('a.pool_scales.1', dict(pool_scales=(1, 10**6))),
+        ('a.batch_augments.0.size.0', dict(batch_augments=[dict(type='BatchFixedSizePad', size=(20_000, 20))])),
+        ('a.scale_factor', dict(type='Resize', scale_factor=1e6)),
+        ('a.0.padding', [dict(type='Pad', padding=-20_000)]),
+        ('the length of a.scales', dict(scales=[8] * 20_000)),
+        ('a.num_points', dict(num_points=10**7)),
+        ('a.mean', dict(mean=float('inf'))),
+    ],
+)
+def test_a_size_that_takes_all_memory_is_refused(key, part):
+    with pytest.raises(CheckpointError, match=rf'{key} is .*takes all memory.*--config'):
+        check_config(part, 'a')
+
+
+def test_sizes_of_stock_configs_are_accepted():
+    part = dict(scale=(3504, 2336), num_classes=21_843, nms_pre=30_000, out_channels=8192, vocab_size=59_457)
+    check_config([part, dict(class_weight=[1.0] * 21_843, temperature=10_000, to_rgb=True, pad_val=-1)], 'a')
