@@ -34,6 +34,8 @@ MAX_REQUEST = 64 << 10  # bytes of a request that is no image
 MAX_DIGITS = 15  # of a length: Python reads no number of thousands of digits
 BODY_SECONDS = 60  # in which a request must arrive, however its bytes trickle in
 MAX_CALLS = 16  # at a time; they wait for each other
+MAX_FILES = 4  # of the largest size, which all requests may hold in memory
+BUSY = dict(error='Too many requests at a time. Try again.')
 # The page loads nothing from elsewhere, runs no code but page.js, and is shown in no frame.
 POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
 POLICY += "connect-src 'self'; form-action 'none'; frame-ancestors 'none'; base-uri 'none'"
@@ -82,6 +84,7 @@ class Server(ThreadingHTTPServer):
     def __init__(self, address: tuple[str, int], service: Service, uploads: Uploads, max_bytes: int) -> None:
         self.service, self.uploads, self.max_bytes = service, uploads, max_bytes
         self.calls = threading.Semaphore(MAX_CALLS)
+        self._held, self._lock = 0, threading.Lock()
         self.address_family = socket.AF_INET6 if ':' in address[0] else socket.AF_INET
         try:
             super().__init__(address, Handler)
@@ -97,6 +100,17 @@ class Server(ThreadingHTTPServer):
         """Report a fault of a connection; a browser that has gone is none."""
         if not isinstance(sys.exc_info()[1], ConnectionError):
             super().handle_error(request, client_address)
+
+    def hold(self, count: int) -> bool:
+        """Count bytes of requests that are kept in memory; return False, without counting them, if they are too many.
+
+        Args:
+            count: Number of bytes; negative for those that are no longer kept.
+        """
+        with self._lock:
+            fits = self._held + count <= MAX_FILES * self.max_bytes
+            self._held += count if fits else 0
+            return fits
 
     def is_own(self, host: str) -> bool:
         """Return True if a host, as a browser names it, is this machine.
@@ -146,34 +160,49 @@ class Handler(BaseHTTPRequestHandler):
         if len(length) > MAX_DIGITS or int(length) > limit:
             what = 'file' if upload else 'request'
             return self._refuse(413, f'The {what} is larger than {limit / 2**20:g} MiB{" (--max-bytes)" * upload}.')
-        content = self._read(int(length))
-        if len(content) < int(length):
-            return self._refuse(408, f'The {length} bytes did not arrive within {BODY_SECONDS} seconds. Try again.')
-        if not self.server.calls.acquire(blocking=False):
-            return self._refuse(503, 'Too many requests at a time. Try again.')
+        content = bytearray()
         try:
-            status, answer = 200, self._keep(content) if upload else self._predict(content)
+            status, answer = self._read(content, int(length)) or self._call(content, upload)
+        finally:
+            self.server.hold(-len(content))
+            del content
+        self._send_json(answer, status)  # may take as long as the browser likes: no call waits for it
+
+    def _read(self, content: bytearray, length: int) -> tuple[int, dict] | None:
+        """Read the body of a request; return the answer if it does not arrive in time, or if too many are in memory."""
+        received, fits, end = 0, True, time.monotonic() + BODY_SECONDS
+        with contextlib.suppress(OSError):
+            while received < length and (left := end - time.monotonic()) > 0:
+                self.connection.settimeout(left)
+                if not (part := self.rfile.read1(min(length - received, 1 << 20))):
+                    break
+                received += len(part)
+                fits = fits and self.server.hold(len(part))
+                if fits:
+                    content += part
+                else:  # the rest is read, so that the browser reads the answer
+                    self.server.hold(-len(content))
+                    content.clear()
+        self.connection.settimeout(self.timeout)
+        if received < length:
+            self.close_connection = True
+            return 408, dict(error=f'The {length} bytes did not arrive within {BODY_SECONDS} seconds. Try again.')
+        return None if fits else (503, BUSY)
+
+    def _call(self, content: bytes, upload: bool) -> tuple[int, dict]:
+        """Keep an image, or predict one; return a status and the answer."""
+        if not self.server.calls.acquire(blocking=False):
+            return 503, BUSY
+        try:
+            return 200, self._keep(content) if upload else self._predict(content)
         except Exception as error:  # models and pipelines raise all kinds of errors
             text = str(error)
             if not isinstance(error, UserError):
                 logger.exception('A call of the page failed.')
                 text = f'That failed: {skip_reason(error)} (details are in the log of the server)'
-            status, answer = 400, dict(error=text)
+            return 400, dict(error=text)
         finally:
             self.server.calls.release()
-        self._send_json(answer, status)  # may take as long as the browser likes: no call waits for it
-
-    def _read(self, length: int) -> bytes:
-        """Read the body of a request; return less if the browser is too slow or has gone."""
-        content, end = bytearray(), time.monotonic() + BODY_SECONDS
-        with contextlib.suppress(OSError):
-            while len(content) < length and (left := end - time.monotonic()) > 0:
-                self.connection.settimeout(left)
-                if not (part := self.rfile.read1(length - len(content))):
-                    break
-                content += part
-        self.connection.settimeout(self.timeout)
-        return bytes(content)
 
     def _keep(self, content: bytes) -> dict:
         """Keep an image."""

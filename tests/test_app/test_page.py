@@ -15,14 +15,14 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from mmstvit.app.server import MAX_CALLS, Server
+from mmstvit.app.server import BUSY, MAX_CALLS, MAX_FILES, Server
 from mmstvit.app.service import Service
 from mmstvit.app.uploads import Uploads
 from mmstvit.errors import UserError
@@ -396,6 +396,28 @@ def test_odd_requests_are_answered(site, first, headers, status):
 def test_sizes_are_limited(site):
     assert send(site, '/images', bytes(MAX_BYTES + 1))[0] == 413
     assert send(site, '/predict', bytes(70_000))[0] == 413
+
+
+def test_the_memory_of_all_requests_is_limited(site):
+    """What does not fit is read and dropped; the next request is answered again."""
+    image, most = (site.root / 'data/scenes/coco/val/1.jpg').read_bytes(), f'Content-Length: {MAX_BYTES}\r\n'
+    with contextlib.ExitStack() as stack:
+        slow = [stack.enter_context(ask(site, 'POST /images', most, bytes(MAX_BYTES - 1))) for _ in range(MAX_FILES)]
+        wait_for(lambda: send(site, '/images', image), 503)
+        assert json.loads(send(site, '/images', image)[1]) == BUSY
+        slow[0].sendall(b'a')
+        assert b' 400 ' in slow[0].recv(100)  # no image
+        wait_for(lambda: send(site, '/images', image), 200)
+    wait_for(lambda: send(site, '/images', bytes(MAX_BYTES)), 400)
+
+
+def wait_for(call: Callable[[], tuple[int, str]], status: int) -> None:
+    """Repeat a request until its answer has this status."""
+    for _ in range(50):
+        if call()[0] == status:
+            return
+        time.sleep(0.1)
+    pytest.fail(f'no answer has the status {status}')
 
 
 def test_calls_that_send_nothing_keep_nobody_waiting(site):
