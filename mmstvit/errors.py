@@ -62,7 +62,8 @@ class UserError(Exception):
     """Something that the user can fix: a command, a config, a file or data.
 
     Args:
-        problem: What is wrong, with the value and what was expected.
+        problem: What is wrong, with the value and what was expected. Further lines are indented by two spaces; other
+            line breaks are escaped, as they are part of a name.
         remedy: How to fix it; empty if ``problem`` already says so.
     """
 
@@ -72,7 +73,9 @@ class UserError(Exception):
         self.remedy = remedy
 
     def __str__(self) -> str:
-        return _indented(f'{self.problem} {self.remedy}'.rstrip())
+        separator = '\n  ' if '\n  ' in self.problem else ' '
+        text = f'{self.problem.rstrip(separator)}{separator}{self.remedy}'.rstrip()
+        return printable(re.sub(r'\n(?!  )', r'\\n', text))
 
 
 class CheckpointError(UserError, ValueError):

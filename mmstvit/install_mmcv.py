@@ -99,7 +99,7 @@ def pip(*args: object) -> None:
     command = [sys.executable, '-m', 'pip', '--disable-pip-version-check', *map(str, args)]
     if subprocess.run(command).returncode:
         raise InstallError(
-            f'pip failed: {shlex.join(command)}\nIts message is above. Check the network and the free disk space '
+            f'pip failed: {shlex.join(command)}\n  Its message is above. Check the network and the free disk space '
             '(torch takes about 5 GB by default), then run the same command again.'
         )
     importlib.invalidate_caches()
@@ -206,7 +206,7 @@ def build_wheel(folder: Path) -> Path:
     if process.returncode or wheel is None:
         error = re.search(r'(?i).*error: .*', output.read_text())
         raise InstallError(
-            f'compiling mmcv failed. {error[0].strip() if error else ""}\nThe log is {output}. Compiled files are '
+            f'compiling mmcv failed. {error[0].strip() if error else ""}\n  The log is {output}. Compiled files are '
             'kept: fix the cause and run the same command again. If memory ran out: MAX_JOBS=1'
         )
     os.replace(wheel, folder / wheel.name)  # atomic: a later call sees a whole wheel or none

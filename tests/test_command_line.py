@@ -100,8 +100,8 @@ def test_torchrun_shows_the_message_last(tmp_path, monkeypatch):
     file = str(tmp_path / 'error.json')
     monkeypatch.setenv('TORCHELASTIC_ERROR_FILE', file)
     with pytest.raises(SystemExit), user_errors():
-        raise DataError('no "image" is\nlarge', 'Name another.')
+        raise DataError('no "image" is\n  large', 'Name another.')
     first = ProcessFailure(local_rank=0, pid=1, exitcode=1, error_file=file)
     second = ProcessFailure(local_rank=1, pid=2, exitcode=1, error_file='')  # says nothing
     lines = str(ChildFailedError('train.py', {0: first, 1: second})).splitlines()
-    assert 'traceback : error: no "image" is' in lines[-3] and 'large Name another.' in lines[-2]
+    assert 'traceback : error: no "image" is' in lines[-4] and 'large' in lines[-3] and 'Name another.' in lines[-2]

@@ -61,8 +61,11 @@ def test_a_model_of_ours_needs_no_traceback(message, tmp_path):
     assert not list((tmp_path / 'temporary').glob('*.log'))
 
 
-@pytest.mark.parametrize('name', ['a.png\nerror: b', 'a.png\n', 'a\x1b[2J.png'])
-def test_a_name_cannot_look_like_another_message(name):
-    for error in (UserError(f'{name} cannot be read.', 'Remove it.'), DataError('It cannot be read.', f'See {name}')):
-        first, *others = str(error).split('\n')
-        assert '\x1b' not in first and all(line.startswith(' ') for line in others)
+@pytest.mark.parametrize('name', ['a.png\nerror: b', 'a.png\n', 'a\x1b[2J.png', '\r\n.png'])
+def test_a_name_breaks_no_line_of_a_message(name):
+    escaped = repr(name)[1:-1]
+    error = UserError(f'{name} cannot be read.', f'Remove {name}!')
+    assert str(error) == f'{escaped} cannot be read. Remove {escaped}!'
+    error = DataError(f'Two faults:\n  1. {name} is empty.\n  2. {name} is large.', f'Remove {name}!')
+    lines = ['Two faults:', f'  1. {escaped} is empty.', f'  2. {escaped} is large.', f'  Remove {escaped}!']
+    assert str(error).splitlines() == lines

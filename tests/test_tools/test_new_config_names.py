@@ -138,7 +138,7 @@ def test_a_line_break_in_the_name_of_a_folder_is_refused(tmp_path):
 
 
 def test_messages_have_no_escape_sequences():
-    assert str(UserError('no \x1b[2Jfile\r', 'a\nb')) == 'no \\x1b[2Jfile\\r a\n  b'
+    assert str(UserError('no \x1b[2Jfile\r', 'a\nb')) == 'no \\x1b[2Jfile\\r a\\nb'
     assert one_line('a\nNext:\t\u202e\udcff') == 'a\\nNext:\\t\\u202e\\udcff'
     assert printable('é 名 👩‍🔬\n\t') == 'é 名 👩‍🔬\n\t'
 

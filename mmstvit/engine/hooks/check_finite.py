@@ -146,7 +146,7 @@ class CheckFiniteHook(Hook):
         lines.append(f'Last good checkpoint (all weights finite): {checkpoint or "none"}.')
         again = f'--resume {shlex.quote(str(checkpoint))}' if checkpoint else 'starting again'
         error = DivergedError(
-            '\n'.join(lines),
+            '\n  '.join(lines),
             f'Before {again}, remove the cause: lower the '
             f'learning rate, clip gradients (optim_wrapper.clip_grad), train in bfloat16, or repair the data.',
         )

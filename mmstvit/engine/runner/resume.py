@@ -4,6 +4,7 @@ import argparse
 import copy
 import logging
 import shlex
+import textwrap
 from collections.abc import Iterator, Mapping
 from numbers import Number, Real
 from pathlib import Path
@@ -165,7 +166,7 @@ def check_resume(cfg: Config, model: nn.Module) -> bool:
     report = compare(model, checkpoint)
     if report.missing or report.unexpected or report.mismatched:
         raise CheckpointError(
-            f'{path} belongs to a run with another model:\n{report.table()}\n',
+            f'{path} belongs to a run with another model:\n{textwrap.indent(report.table(), "  ")}',
             f'Resume it with the config of that run (in its work dir). {new_run}',
         )
     for unit, limit in (('epoch', 'max_epochs'), ('iter', 'max_iters')):
