@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mmstvit.compat import unpickling_reason
-from mmstvit.errors import CheckpointError, one_line
+from mmstvit.errors import CheckpointError
 
 from .files import open_file
 from .pickles import check_size, only_safe_globals, replace_stand_ins
@@ -84,7 +84,7 @@ def find_format(path: Path, verify: bool) -> str:
     except OSError as error:
         raise CheckpointError(f'{path} cannot be read: {error.strerror}.') from error
     except ValueError as error:  # a path with a NUL byte
-        raise CheckpointError(f'{one_line(str(path))} cannot be read: {error}.') from error
+        raise CheckpointError(f'{path} cannot be read: {error}.') from error
     if head.startswith(b'PK\x03\x04'):
         try:
             with zipfile.ZipFile(path) as archive:

@@ -19,7 +19,7 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 
 from mmstvit.engine.hooks.checkpoint import forget_foreign_files
-from mmstvit.errors import CheckpointError, UserError, one_line
+from mmstvit.errors import CheckpointError, UserError
 from mmstvit.fileio import (
     compare,
     describe_content,
@@ -130,7 +130,7 @@ def find_checkpoint(work_dir: str) -> str | None:
         again = f'Resume from the latest whole one: --resume {shlex.quote(str(whole))}'
         state = 'damaged' if path.exists() else 'missing'
         raise UserError(
-            f'{record} names {one_line(str(path))}, which is {state}.',
+            f'{record} names {path}, which is {state}.',
             again if whole else 'Start a new run, without --resume.',
         ) from error
     return str(path)
