@@ -31,6 +31,7 @@ SYSTEM_NAMES = (
 )
 # A file of 500 KB may be an image of 170 million pixels, whose prediction takes 8 GB.
 _MOST_PIXELS = 'MMSTVIT_MAX_PIXELS', 100_000_000
+_VIEWS = 20  # images of the limit that the transforms of one image may make, one after the other and as views
 _LOCK = threading.Lock()  # of Pillow's limit
 _MAKING = threading.RLock()  # of the functions that make images
 _RESULTS = '.mmstvit-results'
@@ -99,15 +100,19 @@ def check_pixels(width: float, height: float, layers: float = 3) -> None:
         ImageError: It has more; the message says how to raise the limit.
         UserError: The environment variable is not a number.
     """
+    many = f' in {layers:.0f} channels of all pages' if layers > 3 else ''
+    _check_limit(width * height * max(layers / 3, 1), f'the image has {width:.0f} × {height:.0f} pixels{many}')
+
+
+def _check_limit(pixels: float, problem: str, images: int = 1) -> None:
+    """Check that several images together have no more pixels than that many images of the limit."""
     name, default = _MOST_PIXELS
     text = os.environ.get(name) or str(default)
     if not text.isdecimal():
         raise UserError(f'{name} must be a number of pixels, but is {text!r}.')
-    if width * height * max(layers / 3, 1) > int(text):
-        many = f' in {layers:.0f} channels of all pages' if layers > 3 else ''
+    if pixels > images * int(text):
         raise ImageError(
-            f'the image has {width:.0f} × {height:.0f} pixels{many}, more than {int(text):,}. If you trust it, set the '
-            f'environment variable {name}'
+            f'{problem}, more than {images * int(text):,}. If you trust it, set the environment variable {name}'
         )
 
 
@@ -134,7 +139,7 @@ _MAKERS: dict[tuple[object, str], Callable[..., tuple[float, float]]] = {
 
 @contextlib.contextmanager
 def limited_images() -> Iterator[None]:
-    """Let this thread make no image beyond the limit of pixels, whatever transform asks for it.
+    """Let this thread make no image beyond the limit of pixels, and not many of them, whatever transform asks for it.
 
     How large a transform makes an image often depends on the image: the short side of one with 20 × 100,000 pixels,
     enlarged to 256, makes 328 million. No setting shows it, and after the transform the memory is taken: only the
@@ -144,13 +149,17 @@ def limited_images() -> Iterator[None]:
     Raises:
         ImageError: From the call that would make the image, before it takes memory.
     """
-    thread = threading.get_ident()
+    thread, made = threading.get_ident(), 0
 
     def limited(make: Callable, size: Callable[..., tuple[float, float]]) -> Callable:
         @functools.wraps(make)
         def checked(*args: object, **kwargs: object) -> object:
+            nonlocal made
             if threading.get_ident() == thread:
-                check_pixels(*size(*args, **kwargs))
+                width, height = size(*args, **kwargs)
+                check_pixels(width, height)
+                made += width * height
+                _check_limit(made, f'its transforms make images of {made:,.0f} pixels', _VIEWS)
             return make(*args, **kwargs)
 
         return checked

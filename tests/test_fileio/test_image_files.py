@@ -128,6 +128,14 @@ class TestLimitedImages:
         with limited_images(), limited_images(), pytest.raises(ImageError, match='more than 100,000,000'):
             make(image)
 
+    def test_many_views_of_an_image_are_limited_together(self, monkeypatch):
+        monkeypatch.setenv('MMSTVIT_MAX_PIXELS', '100')
+        image, views = np.zeros((2, 20, 3), np.uint8), []
+        with limited_images(), pytest.raises(ImageError, match='images of 2,100 pixels, more than 2,000'):
+            while True:
+                views.append(cv2.resize(image, (10, 10)))
+        assert len(views) == 20
+
     def test_it_ends_with_the_last_context(self, monkeypatch):
         monkeypatch.setenv('MMSTVIT_MAX_PIXELS', '100')
         before, image = cv2.resize, np.zeros((2, 20, 3), np.uint8)
