@@ -227,8 +227,6 @@ class _Saver:
         unfinished = Path(out_dir, UNFINISHED)
         if is_main_process():
             unfinished.unlink(missing_ok=True)  # may be a link
-        elif options.get('save_optimizer', True):
-            self._runner.optim_wrapper.state_dict()  # ZeRO collects the parts of all; MMEngine asks in one process only
         try:
             self._runner.save_checkpoint(out_dir, UNFINISHED, **options)
         except OSError as error:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from mmengine.config import Config
-from mmengine.dist import master_only, sync_random_seed
+from mmengine.dist import is_main_process, master_only, sync_random_seed
 from mmengine.logging import MMLogger
 from mmengine.registry import MODELS, RUNNERS, DefaultScope
 from mmengine.runner import FlexibleRunner, Runner, set_random_seed
@@ -73,7 +73,7 @@ def build_runner(cfg: Config, get_model: Callable[[], nn.Module]) -> Runner:
     is_flexible = issubclass(base, FlexibleRunner)
     if not is_flexible:
         methods['build_model'] = lambda self, model: get_model()
-        methods['build_logger'] = _build_logger
+        methods |= dict(build_logger=_build_logger, save_checkpoint=_save_checkpoint)
     runner = type(base.__name__, (base,), methods).from_cfg(cfg)
     if is_flexible:
         runner.model = dict(type=get_model)  # it builds its model when it begins to train
@@ -103,6 +103,16 @@ def _load_or_resume(runner: Runner) -> None:
     except Exception as error:
         problem = f'the run cannot start from {runner._load_from}: {type(error).__name__}: {error}'
         raise CheckpointError(problem, 'Use another checkpoint.') from error
+
+
+def _save_checkpoint(runner: Runner, *args: object, save_optimizer: bool = True, **options: object) -> None:
+    """As the method of the runner, which asks for the state of the optimizer in the main process only.
+
+    ZeRO collects the parts of all processes for it, and waits for them.
+    """
+    if save_optimizer and not is_main_process():
+        runner.optim_wrapper.state_dict()
+    super(type(runner), runner).save_checkpoint(*args, save_optimizer=save_optimizer, **options)
 
 
 def _train(runner: Runner) -> nn.Module:
