@@ -73,9 +73,10 @@ class UserError(Exception):
         self.remedy = remedy
 
     def __str__(self) -> str:
-        separator = '\n  ' if '\n  ' in self.problem else ' '
-        text = f'{self.problem.rstrip(separator)}{separator}{self.remedy}'.rstrip()
-        return printable(re.sub(r'\n(?!  )', r'\\n', text))
+        texts = (self.problem, self.remedy)
+        problem, remedy = (re.sub(r'\n(?!  )', r'\\n', text.rstrip(' \n')) for text in texts)
+        line = '\n' if '\n' in problem else ''
+        return printable(f'{problem}{line} {remedy}'.rstrip(' \n'))
 
 
 class CheckpointError(UserError, ValueError):

@@ -67,5 +67,5 @@ def test_a_name_breaks_no_line_of_a_message(name):
     error = UserError(f'{name} cannot be read.', f'Remove {name}!')
     assert str(error) == f'{escaped} cannot be read. Remove {escaped}!'
     error = DataError(f'Two faults:\n  1. {name} is empty.\n  2. {name} is large.', f'Remove {name}!')
-    lines = ['Two faults:', f'  1. {escaped} is empty.', f'  2. {escaped} is large.', f'  Remove {escaped}!']
+    lines = ['Two faults:', f'  1. {escaped} is empty.', f'  2. {escaped} is large.', f' Remove {escaped}!']
     assert str(error).splitlines() == lines
