@@ -727,7 +727,7 @@ def test_a_list_of_a_split_is_not_called_unread(tmp_path):
         for i, name in enumerate(('train', 'val')):
             lines(root, f'{name}_list.txt', 'a\\{}.jpg 0', 'b\\{}.jpg 1', numbers=range(3 * i, 3 + 2 * i))
 
-    with pytest.raises(UserError, match='a file that names images(?s:.*)--task classes'):
+    with pytest.raises(UserError, match=r'a file that names images(?s:.*)--task classes'):
         make(tmp_path, build, {})
     notes = make(tmp_path, build, {'task': 'classes'}).data.notes
     assert 'train: the images that train_list.txt lists' in notes and not any('not read' in note for note in notes)
