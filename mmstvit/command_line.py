@@ -10,6 +10,7 @@ import os
 import re
 import sys
 import time
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -178,6 +179,8 @@ def user_errors() -> Iterator[None]:
     try:
         with Interrupts(interrupt):
             check_core()
+            # mmcv's, of every call with Pillow, which is how MMPreTrain's color transforms call it (tried: 2.3.6)
+            warnings.filterwarnings('ignore', "Only use 'alpha' for pillow backend")
             yield
             sys.stdout.flush()
     except BrokenPipeError:  # the program that reads the output has ended, as in `| head`
