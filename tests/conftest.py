@@ -18,7 +18,7 @@ from hypothesis import settings
 from mmstvit.fileio import loading
 
 from .helpers import ROOT, link_scenes
-from .in_process import shorten_logs
+from .in_process import run_main, shorten_logs
 
 # The tensors are small: a second thread gains nothing, and waits for the first when the machine is busy.
 torch.set_num_threads(1)
@@ -29,9 +29,12 @@ settings.register_profile('mmstvit', derandomize=True, deadline=None, max_exampl
 settings.load_profile('mmstvit')
 
 
+LONGEST = ('test_learning.py', 'test_train_and_test.py', 'test_new_config.py', 'test_predict.py', 'test_service.py')
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the longest file first: xdist gives whole files to its workers, in this order."""
-    items.sort(key=lambda item: item.path.name != 'test_learning.py')
+    """Run the longest files first: xdist gives whole files to its workers, in this order."""
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
 
 
 def run_tool(
@@ -64,7 +67,7 @@ def tool() -> Callable[..., subprocess.CompletedProcess[str]]:
 def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of scenes: 16 for training, 6 for validation."""
     folder = tmp_path_factory.mktemp('data') / 'scenes'
-    run_tool('dataset_converters/scenes.py', '--out-dir', folder, '--train', 16, '--val', 6)
+    run_main('dataset_converters/scenes.py', '--out-dir', folder, '--train', 16, '--val', 6, cwd=ROOT)
     return folder
 
 

@@ -33,7 +33,7 @@ class Case:
     command: str
     words: tuple[str, ...]
     code: int
-    prepare: Callable[[], None]
+    prepare: Callable[[], object]
 
 
 CASES: list[Case] = []
@@ -43,13 +43,15 @@ def nothing() -> None:
     """For commands that are wrong without any file."""
 
 
-def case(what: str, command: str, *words: str, code: int = 1) -> Callable[[Callable[[], None]], None]:
-    """Add a case; returns a decorator for the function that writes its input, if there is any."""
+def case(
+    what: str, command: str, *words: str, code: int = 1, config: str = ''
+) -> Callable[[Callable[[], object]], None]:
+    """Add a case, with the text of ``mine.py`` if any; returns a decorator for a function that writes other inputs."""
     assert words and what not in {case.what for case in CASES}
     index = len(CASES)
-    CASES.append(Case(what, command, words, code, nothing))
+    CASES.append(Case(what, command, words, code, (lambda: Path('mine.py').write_text(config)) if config else nothing))
 
-    def add(prepare: Callable[[], None]) -> None:
+    def add(prepare: Callable[[], object]) -> None:
         CASES[index] = dataclasses.replace(CASES[index], prepare=prepare)
 
     return add

@@ -67,9 +67,9 @@ def _() -> None:
     path.write_bytes(content)
 
 
-@case('a web page, as a failed download leaves it', f'{TEST} page.pth', 'page.pth', 'web page')
-def _() -> None:
-    Path('page.pth').write_text('<!DOCTYPE html><html><head><title>Quota exceeded</title></head></html>')
+case('a web page, as a failed download leaves it', f'{TEST} page.pth', 'page.pth', 'web page')(
+    lambda: Path('page.pth').write_text('<!DOCTYPE html><html><head><title>Quota exceeded</title></head></html>')
+)
 
 
 for place, command in {
@@ -103,36 +103,28 @@ for place, command in {
         save(dict(state_dict=bad), 'nan.pth')
 
 
-@case('Inf in published weights to convert', f'{TO_MM} published.pth converted.pth', 'published.pth', 'Inf')
-def _() -> None:
-    published(head__fc__bias=torch.full((len(weights()['head.fc.bias']),), float('inf')))
-
-
-@case('weights of another network', f'{TEST} resnet.pth', 'resnet.pth', 'backbone')
-def _() -> None:
-    save(dict(state_dict={'conv1.weight': torch.zeros(64, 3, 7, 7), 'fc.bias': torch.zeros(1000)}), 'resnet.pth')
-
-
-@case('a head for other classes', f'{TEST} classes.pth', 'classes.pth', 'head.fc.bias')
-def _() -> None:
-    save(dict(state_dict=weights(head__fc__bias=torch.zeros(7))), 'classes.pth')
-
-
-@case('weights of another size', f'{TRAIN} --cfg-options {INIT}=small.pth', 'small.pth', 'STViT-small', 'arch')
-def _() -> None:
-    save(dict(state_dict=STViT('small').state_dict()), 'small.pth')
-
-
-@case(
+case('Inf in published weights to convert', f'{TO_MM} published.pth converted.pth', 'published.pth', 'Inf')(
+    lambda: published(head__fc__bias=torch.full((len(weights()['head.fc.bias']),), float('inf')))
+)
+case('weights of another network', f'{TEST} resnet.pth', 'resnet.pth', 'backbone')(
+    lambda: save(
+        dict(state_dict={'conv1.weight': torch.zeros(64, 3, 7, 7), 'fc.bias': torch.zeros(1000)}), 'resnet.pth'
+    )
+)
+case('a head for other classes', f'{TEST} classes.pth', 'classes.pth', 'head.fc.bias')(
+    lambda: save(dict(state_dict=weights(head__fc__bias=torch.zeros(7))), 'classes.pth')
+)
+case('weights of another size', f'{TRAIN} --cfg-options {INIT}=small.pth', 'small.pth', 'STViT-small', 'arch')(
+    lambda: save(dict(state_dict=STViT('small').state_dict()), 'small.pth')
+)
+case(
     'weights for other channels',
     f'{TEST} rgb.pth --cfg-options model.backbone.in_channels=1 data_preprocessor.mean=[128.0] '
     'data_preprocessor.std=[64.0] test_dataloader.dataset.pipeline.0.color_type=grayscale',
     'rgb.pth',
     'in_channels=1',
     '--in-channels 1',
-)
-def _() -> None:
-    save(dict(state_dict=weights()), 'rgb.pth')
+)(lambda: save(dict(state_dict=weights()), 'rgb.pth'))
 
 
 @case('a part of a backbone', f'{TRAIN} --cfg-options {INIT}=part.pth', 'part.pth', 'stages.2')
@@ -141,24 +133,18 @@ def _() -> None:
     save(dict(state_dict=kept), 'part.pth')
 
 
-@case(
+case(
     'a prefix that no weight has',
     f'{TRAIN} --cfg-options {INIT}=own.pth model.backbone.init_cfg.prefix=net',
     'own.pth',
     "'net.'",
+)(lambda: save(dict(state_dict=weights()), 'own.pth'))
+case('a file without weights', f'{TEST} log.pth', 'log.pth', 'weights')(
+    lambda: save(dict(epoch=3, loss=[0.5, 0.25]), 'log.pth')
 )
-def _() -> None:
-    save(dict(state_dict=weights()), 'own.pth')
-
-
-@case('a file without weights', f'{TEST} log.pth', 'log.pth', 'weights')
-def _() -> None:
-    save(dict(epoch=3, loss=[0.5, 0.25]), 'log.pth')
-
-
-@case('weights alone, to resume from', f'{TRAIN} --resume weights.pth', 'optimizer', 'load_from=weights.pth')
-def _() -> None:
-    save(dict(state_dict=weights()), 'weights.pth')
+case('weights alone, to resume from', f'{TRAIN} --resume weights.pth', 'optimizer', 'load_from=weights.pth')(
+    lambda: save(dict(state_dict=weights()), 'weights.pth')
+)
 
 
 @case('deploy form, for a model in training form', f'{TEST} deployed.pth', 'deployed.pth', 'deploy=True')
@@ -185,14 +171,12 @@ case('a missing key in the file', f'{TO_MM} published.pth a.pth --key model_ema'
 case('two channels from three', f'{TO_MM} published.pth a.pth --in-channels 2', 'published.pth', '2')(published)
 
 
-@case('our layout, to be converted to ours', f'{TO_MM} own.pth converted.pth', 'own.pth', 'already')
-def _() -> None:
-    save(dict(state_dict=weights()), 'own.pth')
-
-
-@case('a published file with an unknown key', f'{TO_MM} extra.pth converted.pth', 'extra.pth', 'extra.key')
-def _() -> None:
-    save(dict(model={**convert_to_official(weights()), 'extra.key': torch.zeros(2)}), 'extra.pth')
+case('our layout, to be converted to ours', f'{TO_MM} own.pth converted.pth', 'own.pth', 'already')(
+    lambda: save(dict(state_dict=weights()), 'own.pth')
+)
+case('a published file with an unknown key', f'{TO_MM} extra.pth converted.pth', 'extra.pth', 'extra.key')(
+    lambda: save(dict(model={**convert_to_official(weights()), 'extra.key': torch.zeros(2)}), 'extra.pth')
+)
 
 
 @case('a published file that lacks a weight', f'{TO_MM} lacks.pth converted.pth', 'lacks.pth', 'stages.0.0')
@@ -202,6 +186,6 @@ def _() -> None:
     save(dict(model=official), 'lacks.pth')
 
 
-@case('a checkpoint of another config, to be deployed', f'{DEPLOY} other.pth deployed.pth', 'other.pth', 'head.fc.bias')
-def _() -> None:
-    save(dict(state_dict=weights(head__fc__bias=torch.zeros(9))), 'other.pth')
+case('a checkpoint of another config, to be deployed', f'{DEPLOY} other.pth deployed.pth', 'other.pth', 'head.fc.bias')(
+    lambda: save(dict(state_dict=weights(head__fc__bias=torch.zeros(9))), 'other.pth')
+)

@@ -62,11 +62,9 @@ case('a negative number of processes', 'tools/misc/verify_dataset.py mine.py --n
 case('a report into a missing folder', 'tools/misc/verify_dataset.py mine.py --out reports/a.json', 'reports/a.json')
 
 
-@case('a split that the config does not have', 'tools/misc/verify_dataset.py mine.py --split test', 'test_dataloader')
-def _() -> None:
-    make_config('mmpretrain', Path('data/tiny')).dump('mine.py')
-
-
+case('a split that the config does not have', 'tools/misc/verify_dataset.py mine.py --split test', 'test_dataloader')(
+    lambda: make_config('mmpretrain', Path('data/tiny')).dump('mine.py')
+)
 case('an image without pixels', f'tools/analysis_tools/get_flops.py {CONFIG} --shape 0 224', '--shape', '0', code=2)
 case('a negative depth', f'tools/analysis_tools/get_flops.py {CONFIG} --depth -1', '--depth', '-1', code=2)
 case(

@@ -4,12 +4,7 @@ from pathlib import Path
 
 from .case import CONFIG, TRAIN, case
 
-
-def write(text: str, name: str = 'mine.py') -> None:
-    """Write a config into the working directory."""
-    Path(name).write_text(text)
-
-
+MINE = 'tools/train.py mine.py'
 case(
     'a misspelt name',
     'tools/train.py configs/imagenet/stvit-nano_scene.py',
@@ -25,53 +20,30 @@ case(
 )
 case('a package without configs', 'tools/train.py mmpose::body/a.py', "'mmpose'", 'mmstvit::')
 case('a folder of configs', 'tools/train.py configs/imagenet', 'configs/imagenet is not a config file')
-
-
-@case('a file of another kind', 'tools/train.py mine.txt', 'mine.txt is not a config file', '.py')
-def _() -> None:
-    write('Train it, please.', 'mine.txt')
-
-
-@case('a syntax error', 'tools/train.py mine.py', 'mine.py', 'line')
-def _() -> None:
-    write("default_scope = 'mmdet'\nmodel = dict(\n")
-
-
-@case('a config that raises an error', 'tools/train.py mine.py', 'mine.py', 'learning_rate')
-def _() -> None:
-    write("default_scope = 'mmdet'\nlr = learning_rate * 2\n")
-
-
-@case('a missing base', 'tools/train.py mine.py', 'mine.py', 'gone.py')
-def _() -> None:
-    write("_base_ = 'configs/gone.py'\n")
-
-
-@case('a base that the package does not have', 'tools/train.py mine.py', 'mine.py', 'gone.py')
-def _() -> None:
-    write("_base_ = 'mmstvit::imagenet/gone.py'\n")
-
-
-@case('another library', 'tools/train.py mine.py', "default_scope='mmpose'", 'mmpretrain')
-def _() -> None:
-    write("default_scope = 'mmpose'\n")
-
-
-@case('no model', 'tools/train.py mine.py', 'mine.py', 'model', '_base_')
-def _() -> None:
-    write("default_scope = 'mmpretrain'\n")
-
-
-@case('no data for training', 'tools/train.py mine.py', 'train_dataloader')
-def _() -> None:
-    write(f"_base_ = '{CONFIG}'\ntrain_dataloader = None\n")
-
-
-@case('no data for testing', 'tools/test.py mine.py own.pth', 'test_dataloader')
-def _() -> None:
-    write(f"_base_ = '{CONFIG}'\ntest_dataloader = None\n")
-
-
+case('a file of another kind', 'tools/train.py mine.txt', 'mine.txt is not a config file', '.py')(
+    lambda: Path('mine.txt').write_text('Train it, please.')
+)
+case('a syntax error', MINE, 'mine.py', 'line', config="default_scope = 'mmdet'\nmodel = dict(\n")
+case(
+    'a config that raises an error',
+    MINE,
+    'mine.py',
+    'learning_rate',
+    config="default_scope = 'mmdet'\nlr = learning_rate * 2\n",
+)
+case('a missing base', MINE, 'mine.py', 'gone.py', config="_base_ = 'configs/gone.py'\n")
+case(
+    'a base that the package does not have', MINE, 'mine.py', 'gone.py', config="_base_ = 'mmstvit::imagenet/gone.py'\n"
+)
+case('another library', MINE, "default_scope='mmpose'", 'mmpretrain', config="default_scope = 'mmpose'\n")
+case('no model', MINE, 'mine.py', 'model', '_base_', config="default_scope = 'mmpretrain'\n")
+case('no data for training', MINE, 'train_dataloader', config=f"_base_ = '{CONFIG}'\ntrain_dataloader = None\n")
+case(
+    'no data for testing',
+    'tools/test.py mine.py own.pth',
+    'test_dataloader',
+    config=f"_base_ = '{CONFIG}'\ntest_dataloader = None\n",
+)
 case(
     'iterations in a config by epochs',
     f'{TRAIN} --cfg-options train_cfg.type=IterBasedTrainLoop train_cfg.max_iters=20',

@@ -56,10 +56,6 @@ def built(monkeypatch) -> list[STViT]:
     return models
 
 
-def last_log(work_dir: Path) -> str:
-    return max(work_dir.glob('*/*.log')).read_text()
-
-
 def test_a_copied_run_is_resumed_with_one_model_and_one_reading_and_names_what_it_takes_from_the_checkpoint(
     folder, finished, reads, built
 ):

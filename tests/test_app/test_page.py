@@ -240,23 +240,6 @@ def test_faults_are_sentences(tab, site):
 
 
 @in_browser
-def test_two_tabs_at_once(tab, browser, site):
-    tabs = [tab, Tab(browser, site)]
-    models = 'mmseg/epoch_1.pth', 'mmpretrain/epoch_1.pth'
-    for index, (one, model) in enumerate(zip(tabs, models, strict=True)):
-        one.choose(model)
-        one.example(index)
-    for one, model, point in zip(tabs, models, ((0.1, 0.1), (0.8, 0.4)), strict=True):
-        one.wait(model)
-        one.click(*point)
-    for one, model in zip(tabs, models, strict=True):
-        assert one.wait(model).startswith(model)
-    assert [one.page.locator('#heading').inner_text().split()[0] for one in tabs] == ['Segments,', 'Classes']
-    assert tabs[0].point()[0] < 16 < tabs[1].point()[0]
-    tabs[1].page.close()
-
-
-@in_browser
 @pytest.mark.parametrize('scheme', ['light', 'dark'])
 def test_a_phone_shows_one_panel_at_a_time(browser, site, scheme):
     tab = Tab(browser, site, viewport=dict(width=390, height=800), color_scheme=scheme)

@@ -16,13 +16,6 @@ from ..helpers import DATA, assert_equal, meta_classifier, official_shapes, publ
 SIZES = ['small', 'base', 'large']
 
 
-@pytest.mark.parametrize('size', SIZES)
-class TestPublishedSizes:
-    def test_converted_keys_and_shapes_are_the_classifiers(self, size):
-        expected = {key: tuple(value.shape) for key, value in meta_classifier(size).state_dict().items()}
-        assert {key: tuple(value.shape) for key, value in convert_official(published_weights(size)).items()} == expected
-
-
 @pytest.fixture
 def weights() -> dict[str, Tensor]:
     """The published weights of a golden case with layer scale."""
