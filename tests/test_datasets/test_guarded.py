@@ -73,19 +73,15 @@ def check_skips(dataset: Dataset, broken: Path) -> None:
     assert path == str(broken) and reason and count >= 2
 
 
-def test_unreadable_image_fails_or_is_skipped(library, tmp_path):
+@pytest.mark.parametrize(
+    ('library', 'how'),
+    [('mmdet', 'truncated'), ('mmseg', 'garbage'), ('mmpretrain', 'empty'), ('mmpretrain', 'missing')],
+    indirect=['library'],
+)
+def test_an_unreadable_image_fails_or_is_skipped(library, how, tmp_path):
     cfg = MAKERS[library](tmp_path, 'train', 0)
-    broken = images(library, tmp_path, 'train')[1]
-    spoil(broken, 'truncated')
-    check_fails(guard(copy.deepcopy(cfg)), broken)
-    check_skips(guard(cfg, unreadable='skip'), broken)
-
-
-@pytest.mark.parametrize('how', ['garbage', 'empty', 'missing'])
-def test_kinds_of_unreadable_images(how, mmpretrain, tmp_path):
-    cfg = MAKERS[mmpretrain](tmp_path, 'train', 0)
     failing, skipping = guard(copy.deepcopy(cfg)), guard(cfg, unreadable='skip')
-    broken = images(mmpretrain, tmp_path, 'train')[1]
+    broken = images(library, tmp_path, 'train')[1]
     spoil(broken, how)
     check_fails(failing, broken)
     check_skips(skipping, broken)

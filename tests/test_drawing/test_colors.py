@@ -28,12 +28,6 @@ def smallest_distance(colors: list, deuteranope: bool = False) -> float:
     return distances[~np.eye(len(colors), dtype=bool)].min()
 
 
-def test_the_measure_finds_colors_that_deuteranopes_confuse():
-    olive, ochre = (133, 153, 0), (181, 137, 0)
-    assert smallest_distance([olive, ochre]) > 15
-    assert smallest_distance([olive, ochre], deuteranope=True) == pytest.approx(1.7, abs=0.1)
-
-
 @pytest.mark.parametrize(('count', 'normal', 'deuteranope'), [(5, 22, 15.5), (8, 21.5, 11.5), (20, 11, 9.8)])
 def test_colors_differ(count, normal, deuteranope):
     colors = class_colors([f'class {i}' for i in range(count)])

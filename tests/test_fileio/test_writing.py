@@ -105,12 +105,6 @@ class TestWriteAtomically:
             write_all(files)
         assert sorted(path.name for path in tmp_path.iterdir()) == ['a', 'b']
 
-    def test_a_file_instead_of_a_folder(self, tmp_path):
-        (tmp_path / 'file').touch()
-        with pytest.raises(CheckpointError, match='cannot be written'):
-            write_atomically(b'content', tmp_path / 'file' / 'file.pth')
-        assert os.listdir(tmp_path) == ['file']
-
     def test_an_interrupted_write_leaves_nothing(self, tmp_path, monkeypatch):
         def interrupt(*_: object) -> None:
             raise KeyboardInterrupt

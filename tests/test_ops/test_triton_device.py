@@ -9,7 +9,7 @@ from types import ModuleType
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmstvit.ops import naive, super_token
 
@@ -151,32 +151,6 @@ class TestValues:
         assert_equal(sample(ops, x, cotangent, 4, 1), sample(ops, x, cotangent, 4, 1))
 
 
-def attention(module: ModuleType, x: Tensor, qkv: nn.Linear, proj: nn.Linear) -> Tensor:
-    """The layer, from one backend's functions: 2 heads, cells of 4×4."""
-    tokens, affinity = module.sample_super_tokens(x, 4)
-    out = proj(module.self_attention(qkv(tokens).flatten(1, 2), 2)).view_as(tokens)
-    return module.upsample_super_tokens(out, affinity, x.shape[1:3])
-
-
-class TestLayer:
-    def run(self, module: ModuleType, dtype: torch.dtype | None) -> dict[str, Tensor]:
-        torch.manual_seed(0)
-        qkv, proj = nn.Linear(16, 48).to(DEVICE), nn.Linear(16, 16).to(DEVICE)
-        x = drawn(2, 13, 10, 16).requires_grad_()
-        with torch.autocast(DEVICE, dtype, enabled=dtype is not None):
-            out = attention(module, x, qkv, proj)
-        out.backward(drawn(*out.shape, seed=1, dtype=out.dtype))
-        assert out.dtype == (dtype or torch.float32)
-        return {'out': out.detach(), 'x': x.grad, 'qkv': qkv.weight.grad, 'proj': proj.weight.grad}
-
-    def test_fp32(self):
-        assert_near(self.run(ops, None), self.run(super_token, None), 1e-5)
-
-    @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
-    def test_autocast(self, dtype):
-        assert_near(self.run(ops, dtype), self.run(super_token, dtype), 2 * TOLERANCE[dtype])
-
-
 def views(b: int, height: int, width: int, c: int) -> dict[str, Tensor]:
     """The same map with other strides."""
     x = drawn(b, height, width, c)
@@ -282,18 +256,6 @@ class TestOperators:
                 out.square().sum().backward()
                 results.append({'out': out.detach(), 'grad': x.grad})
             assert_near(*results, 1e-6)
-
-    @on_gpu
-    @pytest.mark.parametrize('dtype', [None, torch.bfloat16], ids=['fp32', 'autocast'])
-    def test_layer_compiles(self, dtype):
-        torch.manual_seed(0)
-        qkv, proj = nn.Linear(16, 48).to(DEVICE), nn.Linear(16, 16).to(DEVICE)
-        x = drawn(2, 13, 10, 16)
-        compiled = torch.compile(attention, fullgraph=True)
-        with torch.autocast(DEVICE, dtype, enabled=dtype is not None):
-            out = compiled(ops, x, qkv, proj)
-            expected = attention(ops, x, qkv, proj)
-        assert relative_error(out, expected) <= TOLERANCE[dtype or torch.float32] * 2
 
     @on_gpu
     @pytest.mark.long

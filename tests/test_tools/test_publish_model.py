@@ -65,15 +65,6 @@ def test_torch_hub_accepts_name_and_content(trained, convert):
     assert_equal(loaded['state_dict'], trained['state_dict'])
 
 
-def test_the_average_is_kept_without_the_weights_of_the_last_step(trained, convert):
-    raw = {f'module.{key}': value + 1 for key, value in trained['state_dict'].items()}
-    torch.save(dict(trained, ema_state_dict=dict(raw, steps=torch.tensor(3))), 'epoch_3.pth')
-    output = convert(publish_model, 'epoch_3.pth', 'stvit.pth')
-    assert_equal(torch.load(published(output))['state_dict'], trained['state_dict'])
-    assert 'averaged by EMAHook' in output
-    assert re.search(r'left out +.*ema_state_dict', output)
-
-
 def test_weights_alone_and_parameters(convert):
     model = nn.Linear(2, 3)
     torch.save(dict(model.named_parameters()), 'alone.pth')

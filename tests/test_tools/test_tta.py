@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from mmstvit.apis import build_model
 
 from ..fork_server import fork
-from ..helpers import NANO, TINY_CLASSIFIER, config_path, load_config, metrics, save_untrained
+from ..helpers import NANO, TINY_CLASSIFIER, config_path, metrics, save_untrained
 from ..in_process import run_main
 
 MASK_RCNN, UPERNET, CLASSIFIER = NANO.values()
@@ -118,26 +118,6 @@ def test_a_segmentor_averages_every_scale_flipped_and_not(workspace, run):
         total += labels.numel()
     assert right > 0.9999 * total  # except for ties
     assert plain < 0.99 * total  # the view without augmentation differs
-
-
-@pytest.mark.long
-@torch.no_grad()
-def test_a_classifier_averages_an_image_and_its_mirror_image(workspace, run):
-    """The default of the tool; compared with the two views made by hand."""
-    assert 'tta_model' not in load_config(CLASSIFIER)
-    model = save_untrained(CLASSIFIER, workspace / 'untrained.pth')
-    model.head.fc.weight *= 50  # otherwise the scores hardly depend on the image
-    torch.save(dict(state_dict=model.state_dict()), workspace / 'untrained.pth')
-    found = run(config_path(CLASSIFIER), '--out', 'predictions.pkl')
-    predictions = pickle.loads((workspace / 'predictions.pkl').read_bytes())
-    images = [read(workspace / prediction['img_path']) for prediction in predictions]
-    views = [torch.cat([image, image.flip(-1)]) for image in images]
-    scores = torch.stack([model(view, mode='tensor').softmax(-1) for view in views])
-    actual = torch.stack([prediction['pred_score'] for prediction in predictions])
-    torch.testing.assert_close(actual, scores.mean(1), rtol=1e-5, atol=1e-6)
-    assert not torch.allclose(actual, scores[:, 0], atol=1e-4)  # the view that is not flipped differs
-    truth = torch.cat([prediction['gt_label'] for prediction in predictions])
-    assert found['accuracy/top1'] == pytest.approx(100 * (actual.argmax(1) == truth).float().mean().item(), abs=1e-3)
 
 
 @pytest.mark.parametrize('pipeline', ['own', 'tta_pipeline'])

@@ -168,11 +168,6 @@ def test_kill_while_a_new_best_is_written(make_runner, tmp_path, monkeypatch, fi
     assert 'state_dict' in torch.load(tmp_path / 'best_a_epoch_1.pth', weights_only=False)
 
 
-def test_one_best_is_kept(make_runner, tmp_path):
-    make_runner(**BEST).train()
-    assert checkpoints(tmp_path) == ['best_a_epoch_3.pth', 'epoch_4.pth']
-
-
 def test_each_metric_has_its_best(make_runner, tmp_path, monkeypatch):
     several = dict(BEST, **hooks(max_keep_ckpts=1, save_best=['a', 'b'], rule='greater'))
     with monkeypatch.context() as patch:

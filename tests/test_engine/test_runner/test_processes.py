@@ -19,24 +19,6 @@ from mmstvit.errors import UserError
 from ...helpers import TINY_CLASSIFIER, free_port
 
 
-@pytest.mark.parametrize(('gpu', 'backend'), [(True, 'nccl'), (False, 'gloo')])
-def test_processes_communicate_through(monkeypatch, gpu, backend):
-    class Asked(Exception):
-        pass
-
-    def ask(backend: str, **_: object) -> None:
-        raise Asked(backend)
-
-    monkeypatch.setattr(torch.cuda, 'is_available', lambda: gpu)
-    monkeypatch.setattr(torch.cuda, 'set_device', lambda device: None)
-    monkeypatch.setattr(distributed, 'init_process_group', ask)
-    for name in ('RANK', 'LOCAL_RANK'):
-        monkeypatch.setenv(name, '0')
-    cfg = Config({'launcher': 'pytorch', 'env_cfg': {'dist_cfg': {'backend': 'nccl'}}})
-    with pytest.raises(Asked, match=backend):
-        start_processes(cfg)
-
-
 @pytest.fixture
 def group_of_one(monkeypatch):
     """The environment of a launcher's only process, and no GPU."""
