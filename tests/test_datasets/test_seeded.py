@@ -126,10 +126,3 @@ def test_attributes_of_the_inner_dataset():
 def test_index_is_pickled_with_its_key():
     index = pickle.loads(pickle.dumps(SeededIndex(3, (1, 2))))
     assert index == 3 and index.key == (1, 2) and [10, 11, 12, 13][index] == 13
-
-
-def test_without_a_seed_one_is_drawn_for_all_processes():
-    dataset = RandomNumbers()
-    with mock.patch.object(seeded, 'sync_random_seed', return_value=7):
-        sampler = SeededSampler(dict(type='DefaultSampler'), dataset)
-    assert sampler.seed == sampler.sampler.seed == 7

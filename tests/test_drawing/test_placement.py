@@ -71,7 +71,3 @@ def test_crowds(seed):
     shown = [box for box in corners if box]
     assert len(shown) > 20
     assert {(right - left, bottom - top) for left, top, right, bottom in shown} == {TEXT}
-
-
-def test_fonts_grow_with_the_image():
-    assert [font_size((side, 2 * side, 3)) for side in (1, 100, 1000, 9000)] == [11, 11, 25, 60]

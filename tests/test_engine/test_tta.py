@@ -105,31 +105,6 @@ def test_one_view_without_augmentation_gives_the_detectors_own_prediction(cascad
         assert (actual.masks ^ expected.masks).float().mean() < 1e-3
 
 
-@pytest.mark.parametrize('cascade', [False, True])
-def test_a_symmetric_image_has_symmetric_masks(cascade, monkeypatch):
-    """Both views are the same image for any detector, and the second mask is flipped back."""
-    detector = build(config(cascade))
-    for name, parameter in detector.named_parameters():
-        if 'fc_reg' in name:
-            nn.init.zeros_(parameter)
-    box = torch.tensor([[40.0, 20.0, 152.0, 100.0]])  # in the middle of 192
-    proposals = [InstanceData(bboxes=box, scores=torch.ones(1))]
-    monkeypatch.setattr(detector.rpn_head, 'predict', lambda *_, **__: proposals)
-    half = picture(64, 48)
-    image = np.concatenate([half, half[:, ::-1]], axis=1)
-
-    (plain,) = predict(detector, [image], (192, 128))
-    (actual,) = augment(InstanceSegTTAModel(detector), [image], [(192, 128)], [None, 'horizontal'])
-    plain, actual = plain.pred_instances, actual.pred_instances
-    assert torch.equal(actual.labels, plain.labels) and len(plain) > 1
-    assert torch.allclose(actual.bboxes, plain.bboxes) and torch.allclose(actual.scores, plain.scores)
-    differs = plain.masks ^ plain.masks.flip(-1)
-    assert differs.float().mean() > 0.01
-    assert (actual.masks ^ actual.masks.flip(-1)).float().mean() < 1e-3
-    # Where both predictions agree, the mean agrees too.
-    assert ((actual.masks ^ plain.masks) & ~differs).float().mean() < 1e-3
-
-
 # The letter L, which every flip changes: corner, height, width, thickness, in pixels of the original image.
 LETTERS = [((8, 20), 48, 32, 12), ((30, 50), 30, 50, 10)]
 SIZES = [(72, 96), (80, 120)]
@@ -249,15 +224,6 @@ class TestOptions:
         (sample,) = augment(model, [picture(64, 96)], [(128, 96)], [None, 'horizontal'])
         assert len(sample.pred_instances) == count
         assert (sample.pred_instances.scores > 0.05).all()
-
-    def test_iou_threshold(self):
-        everything = dict(score_thr=0.5, nms=dict(type='nms', iou_threshold=1.0), max_per_img=-1)
-        counts = []
-        for cfg in (everything, everything | dict(nms=dict(type='nms', iou_threshold=0.3))):
-            model = InstanceSegTTAModel(build(config()), cfg)
-            (sample,) = augment(model, [picture(64, 96)], [(128, 96)], [None, 'horizontal'])
-            counts.append(len(sample.pred_instances))
-        assert counts[0] > 2 * counts[1] > 0
 
     def test_unknown_option(self):
         with pytest.raises(UserError, match=r"\['score_threshold'\] of tta_cfg") as error:

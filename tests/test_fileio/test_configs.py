@@ -132,12 +132,8 @@ def test_names_that_are_registered_after_the_first_question_are_known():
 def test_registered_types_of_all_libraries_and_operators_are_accepted():
     nodes = [dict(type='nms'), dict(type='RoIAlign'), dict(type='mmdet.FPN', norm_cfg=dict(type='GN')), dict(scale=1)]
     nodes += [dict(type='mmstvit.STViT'), dict(type='mmseg.EncoderDecoder', head=dict(type='FCNHead')), None]
-    check_config([*nodes, dict(_scope_='mmdet', bbox_coder=dict(type='DeltaXYWHBBoxCoder'))], 'a', 'mmpretrain')
-
-
-def test_ordinary_part_is_accepted():
-    part = dict(type='mmdet.FPN', norm_cfg=dict(type='GN'), scales=[0.5, 'bilinear'], mode='nearest-exact', layer='1.0')
-    check_config([part, dict(type='ResizeEdge', _scope_='mmpretrain', metas=('img_path', None))], 'a')
+    nodes += [dict(_scope_='mmdet', coder=dict(type='DeltaXYWHBBoxCoder')), dict(mode='nearest-exact', layer='1.0')]
+    check_config([*nodes, dict(type='ResizeEdge', metas=('img_path', None))], 'a', 'mmpretrain')
 
 
 @pytest.mark.parametrize(

@@ -127,10 +127,6 @@ class TestContent:
                 key: tensor.tolist() for key, tensor in WEIGHTS.items()
             }
 
-    def test_mmap_and_location(self, file):
-        saved(file, WEIGHTS)
-        assert torch.equal(read_checkpoint(file, mmap=True)['a.weight'], WEIGHTS['a.weight'])
-
     def test_globals_that_another_package_allowed_are_refused_here_and_stay_allowed_there(self, file):
         with torch.serialization.safe_globals([Path]):
             read_checkpoint(saved(file, WEIGHTS))

@@ -16,36 +16,26 @@ from mmstvit.errors import CheckpointError
 from mmstvit.fileio import Checkpoint, check_target, plain_data, plain_meta, serialize, write_all, write_atomically
 
 
-class TestCheckTarget:
-    def test_a_new_file_in_a_new_folder(self, tmp_path):
-        check_target(tmp_path / 'new' / 'file.pth', tmp_path / 'source.pth')
-
-    def test_an_existing_file_needs_force(self, tmp_path):
-        (tmp_path / 'file.pth').touch()
-        with pytest.raises(CheckpointError, match=r'file\.pth exists.*--force'):
-            check_target(tmp_path / 'file.pth', tmp_path / 'source.pth')
-        check_target(tmp_path / 'file.pth', tmp_path / 'source.pth', force=True)
-
-    def test_a_broken_link_is_an_existing_file(self, tmp_path):
-        (tmp_path / 'link.pth').symlink_to('gone')
-        with pytest.raises(CheckpointError, match=r'link\.pth exists'):
-            check_target(tmp_path / 'link.pth', tmp_path / 'source.pth')
-
-    @pytest.mark.parametrize('name', ['source.pth', 'link.pth', 'hard.pth'])
-    def test_the_source_is_never_overwritten(self, name, tmp_path):
-        (tmp_path / 'source.pth').touch()
-        (tmp_path / 'link.pth').symlink_to('source.pth')
-        os.link(tmp_path / 'source.pth', tmp_path / 'hard.pth')
-        with pytest.raises(CheckpointError, match='is the input file'):
-            check_target(tmp_path / name, tmp_path / 'source.pth', force=True)
-
-    def test_a_folder(self, tmp_path):
-        with pytest.raises(CheckpointError, match=r'is a folder\. Name a file, such as .*source\.pth'):
-            check_target(tmp_path, tmp_path / 'source.pth', force=True)
-
-    def test_the_suffix_of_another_format(self, tmp_path):
-        with pytest.raises(CheckpointError, match=r'file\.safetensors would be a file of torch\.save.*file\.pth\.$'):
-            check_target(tmp_path / 'file.safetensors', tmp_path / 'source.pth', force=True)
+@pytest.mark.parametrize(
+    ('target', 'force', 'words'),
+    [
+        ('file.pth', False, r'file\.pth exists.*--force'),
+        ('broken.pth', False, r'broken\.pth exists'),
+        *((name, True, 'is the input file') for name in ('source.pth', 'link.pth', 'hard.pth')),
+        ('.', True, r'is a folder\. Name a file, such as .*source\.pth'),
+        ('new.safetensors', True, r'new\.safetensors would be a file of torch\.save.*new\.pth\.$'),
+    ],
+)
+def test_targets_that_are_refused(tmp_path, target, force, words):
+    for name in ('source.pth', 'file.pth'):
+        (tmp_path / name).touch()
+    (tmp_path / 'link.pth').symlink_to('source.pth')
+    (tmp_path / 'broken.pth').symlink_to('gone')
+    os.link(tmp_path / 'source.pth', tmp_path / 'hard.pth')
+    with pytest.raises(CheckpointError, match=words):
+        check_target(tmp_path / target, tmp_path / 'source.pth', force)
+    check_target(tmp_path / 'new' / 'folder.pth', tmp_path / 'source.pth')
+    check_target(tmp_path / 'file.pth', tmp_path / 'source.pth', force=True)
 
 
 class TestSerialize:

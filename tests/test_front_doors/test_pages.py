@@ -203,11 +203,6 @@ def test_links(page):
             assert not anchor or anchor in anchors(target), link
 
 
-def test_the_index_lists_every_page():
-    listed = set(re.findall(r'\]\((\w+\.(?:md|ipynb))\)', (ROOT / 'docs' / 'index.md').read_text()))
-    assert listed == {page.name for page in PAGES[2:] if page.name != 'index.md'} | {NOTEBOOK.name}
-
-
 def test_our_messages_in_troubleshooting_are_in_the_source():
     sources = ''.join(path.read_text() for path in (ROOT / 'mmstvit').rglob('*.py') if '.mim' not in path.parts)
     sources = re.sub(r"""['"]\s*\n\s*f?['"]""", '', sources)  # a message over several lines

@@ -273,28 +273,29 @@ class TestOperators:
         assert torch.equal(out[-1:], ops.upsample_super_tokens(*alone, (side, side)))
 
 
-class TestRefusals:
-    def test_double(self):
-        with pytest.raises(TypeError, match=r'x is torch.float64: convert it, or use the backend'):
-            ops.sample_super_tokens(drawn(1, 4, 4, 2, dtype=torch.float64), 2)
+@pytest.mark.parametrize(
+    ('x', 's', 'n_iter', 'words'),
+    [
+        (drawn(1, 4, 4, 2, dtype=torch.float64), 2, 1, 'x is torch.float64: convert it, or use the backend'),
+        (drawn(1, 4, 4, 2), 0, 1, 'stoken_size must be a positive integer, but got 0'),
+        (drawn(1, 4, 4, 2), 2, 0, 'n_iter must be a positive integer, but got 0'),
+        (drawn(4, 4, 2), 2, 1, r'x must be \(batch, height, width, channels\), but got \(4, 4, 2\)'),
+    ],
+)
+def test_maps_that_are_refused(x, s, n_iter, words):
+    with pytest.raises((TypeError, ValueError), match=words):
+        ops.sample_super_tokens(x, s, n_iter)
 
-    def test_association_in_half_precision(self):
-        affinity = drawn(1, 2, 2, 4, 9, dtype=torch.float16)
-        with pytest.raises(TypeError, match=r'affinity must be torch.float32'):
-            ops.upsample_super_tokens(drawn(1, 2, 2, 3), affinity, (4, 4))
 
-    @pytest.mark.parametrize(('s', 'n_iter', 'name'), [(0, 1, 'stoken_size'), (2, 0, 'n_iter')])
-    def test_numbers(self, s, n_iter, name):
-        with pytest.raises(ValueError, match=f'{name} must be a positive integer, but got 0'):
-            ops.sample_super_tokens(drawn(1, 4, 4, 2), s, n_iter)
-
-    def test_dimensions(self):
-        with pytest.raises(ValueError, match=r'x must be \(batch, height, width, channels\), but got \(4, 4, 2\)'):
-            ops.sample_super_tokens(drawn(4, 4, 2), 2)
-
-    @pytest.mark.parametrize(('affinity', 'size'), [
-        ((1, 2, 2, 4, 9), (5, 4)), ((2, 2, 2, 4, 9), (4, 4)), ((1, 2, 2, 5, 9), (4, 4)), ((2, 2, 4, 9), (4, 4)),
-    ])  # fmt: skip
-    def test_shapes_that_do_not_fit(self, affinity, size):
-        with pytest.raises(ValueError, match=r'A map of size .* needs tokens'):
-            ops.upsample_super_tokens(drawn(1, 2, 2, 3), drawn(*affinity), size)
+@pytest.mark.parametrize(
+    ('affinity', 'size', 'words'),
+    [
+        (drawn(1, 2, 2, 4, 9, dtype=torch.float16), (4, 4), 'affinity must be torch.float32'),
+        *((drawn(*shape), (4, 4), 'A map of size .* needs tokens') for shape in ((2, 2, 2, 4, 9), (1, 2, 2, 5, 9))),
+        (drawn(1, 2, 2, 4, 9), (5, 4), 'A map of size .* needs tokens'),
+        (drawn(2, 2, 4, 9), (4, 4), 'A map of size .* needs tokens'),
+    ],
+)
+def test_associations_that_are_refused(affinity, size, words):
+    with pytest.raises((TypeError, ValueError), match=words):
+        ops.upsample_super_tokens(drawn(1, 2, 2, 3), affinity, size)

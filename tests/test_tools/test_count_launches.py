@@ -23,14 +23,6 @@ def test_training_step(tool):
     assert json.loads(tool(TOOL, *COUNTS, *TRAINING).stdout) == COUNTS
 
 
-@pytest.mark.long
-def test_table(tool):
-    done = tool(TOOL, 'stvit-nano', 'stvit-nano+MMSTVIT_BACKEND=torch+fp16')
-    header, first, second = (line.split() for line in done.stdout.splitlines())
-    assert header == ['entry', 'operators', 'launches', 'GB']
-    assert int(first[1].replace(',', '')) < int(second[1].replace(',', ''))
-
-
 @pytest.mark.parametrize(
     ('entry', 'message'),
     [('stvit-nano+whole', 'only backbones are counted'), ('stvit-nano+CUDA=1', 'only MMSTVIT_BACKEND has an effect')],

@@ -65,22 +65,6 @@ def test_single_drawings_of_some_blocks(in_folder):
     assert Image.open('out/a/stage1_block0_means.png').size == (960, 720)
 
 
-def test_deploy_form_is_drawn_as_the_training_form(in_folder):
-    torch.manual_seed(0)
-    first = save('mmpretrain')
-    assert draw_super_tokens('images', first, None, 'out', [0]) == {}
-    weights = torch.load(first)
-    model = build_model(make_config('mmpretrain'))
-    model.load_state_dict(weights['state_dict'])
-    model.backbone.switch_to_deploy()
-    Path('deploy').mkdir()
-    torch.save(dict(weights, state_dict=model.state_dict()), f'deploy/{first}')  # same name, same heading
-    options = {'model.backbone.deploy': True}
-    assert draw_super_tokens('images', f'deploy/{first}', None, 'two', [0], cfg_options=options) == {}
-    one, two = (np.asarray(Image.open(f'{folder}/a.png'), int) for folder in ('out', 'two'))
-    assert (np.abs(one - two) > 8).mean() < 0.01
-
-
 def test_official_checkpoint_with_a_config(in_folder, capsys):
     torch.save(dict(model=convert_to_official(build_model(make_config('mmpretrain')).state_dict())), 'official.pth')
     with pytest.raises(SystemExit, match='--config FILE'):

@@ -58,14 +58,6 @@ def test_runner_with_ema(make_runner):
         assert seen == [0.2, 0.4, 0.4, 0.8][epoch]
 
 
-def test_resumed_run(make_runner):
-    hook = dict(type='mmstvit.DropPathHook', milestones=[1], rates=[0.4, 0.6])
-    make_runner(epochs=2, custom_hooks=[hook], **NO_VALIDATION).train()
-    record = Record()
-    make_runner(epochs=3, custom_hooks=[hook, record], resume=True, **NO_VALIDATION).train()
-    assert record.seen == [(2, 0.6)] * 2
-
-
 def test_backbone_inside_distributed_data_parallel():
     with group_of_one():
         assert at_epoch(DropPathHook([], [0.8]), MMDistributedDataParallel(tiny()), 0) == 0.8
