@@ -145,6 +145,7 @@ class TestInstalledFiles:
         found = doctor.run_check('installation', '', doctor.check_installation)
         assert found.status == 'warning' and str(ROOT / 'mmstvit') in found.detail
         monkeypatch.setattr(sys, 'executable', str(Path(sys.executable).resolve()))  # not that of the environment
+        monkeypatch.delenv('PYTHONPATH', raising=False)
         found = doctor.run_check('installation', '', doctor.check_installation)
         assert found.status == 'FAILED' and '-m pip install' in found.remedy
 

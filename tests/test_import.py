@@ -57,12 +57,14 @@ before = state()
 import mmstvit
 mmstvit.STViT  # raises if the import was only deferred
 after = state()
+from mmstvit.ops import select
+select(torch.zeros(1, 4, 4, 2)).sample_super_tokens(torch.zeros(1, 4, 4, 2), 2)
 libraries = sorted({'mmdet', 'mmseg', 'mmpretrain', 'torchvision', 'torch._dynamo', 'triton'} & set(sys.modules))
 print(json.dumps([before, after, libraries]))
 """
 
 
-def test_changes_nothing_but_registries(tmp_path):
+def test_changes_nothing_but_registries_and_needs_no_triton_on_a_cpu(tmp_path):
     done = run_python(SIDE_EFFECTS, tmp_path)
     assert done.returncode == 0, done.stderr
     before, after, libraries = json.loads(done.stdout)

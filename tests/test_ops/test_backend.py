@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from mmstvit.ops import backend, cpu, describe, get_backend, naive, select, set_backend, super_token, use_backend
 
-from ..helpers import ROOT, image, run_python
+from ..helpers import image
 
 ON_CPU = torch.zeros(1, 4, 4, 2)
 
@@ -246,14 +246,3 @@ def test_compiles_without_graph_breaks_and_follows_a_change_of_backend():
         torch.testing.assert_close(compiled(x), expected)
     torch.testing.assert_close(compiled(x), expected)
     assert len(calls) == 2 and calls[0] == 0 < calls[1]  # compiled once each; the naive one gathers by convolution
-
-
-def test_import_and_use_on_a_cpu_need_no_triton():
-    code = (
-        'import sys; sys.modules["triton"] = None\n'
-        'import torch; from mmstvit.ops import select\n'
-        'print(select(torch.zeros(1, 4, 4, 2)).sample_super_tokens(torch.zeros(1, 4, 4, 2), 2)[0].shape)\n'
-        'print("mmstvit.ops.triton.operators" in sys.modules)'
-    )
-    done = run_python(code, ROOT)
-    assert done.stdout.splitlines() == ['torch.Size([1, 2, 2, 2])', 'False'], done.stderr

@@ -13,7 +13,7 @@ from ..in_process import run_main
 
 CONFIG = config_path(NANO['mmdet'])
 SMALL = [
-    f'{split}_dataloader.dataset.pipeline.{i}.scale=(128,128)' for split, i in (('train', 2), ('val', 1), ('test', 1))
+    f'{split}_dataloader.dataset.pipeline.{i}.scale=(96,96)' for split, i in (('train', 2), ('val', 1), ('test', 1))
 ]
 SHORT = [*SMALL, 'train_dataloader.batch_size=4', 'default_hooks.logger.interval=1', 'param_scheduler.0.end=4']
 SHORT += ['param_scheduler.1.T_max=8', 'param_scheduler.1.end=8', 'train_cfg.max_epochs=8', 'train_cfg.val_interval=8']
