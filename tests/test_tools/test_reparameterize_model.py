@@ -38,9 +38,9 @@ from ..helpers import (
 TOOL = 'model_converters/reparameterize_model.py'
 reparameterize = load_tool(TOOL)
 DETECTOR, SEGMENTOR, CLASSIFIER = NANO.values()
-SHORT = """
-_base_ = {base!r}
-train_cfg = dict({unit}=1, val_interval=9)
+SHORT = f"""
+_base_ = {str(config_path(CLASSIFIER))!r}
+train_cfg = dict(max_epochs=1, val_interval=9)
 train_dataloader = dict(batch_size=4, num_workers=0, persistent_workers=False, dataset=dict(indices=4))
 default_hooks = dict(checkpoint=dict(interval=1))
 custom_hooks = [dict(type='EMAHook', momentum=0.1)]
@@ -167,18 +167,11 @@ class TestRefused:
         refused('the deploy form differs', config_path(CLASSIFIER), 'trained.pth', 'deployed.pth')
 
 
-@pytest.mark.parametrize(
-    'name',
-    [
-        pytest.param(CLASSIFIER, marks=pytest.mark.long, id='classifier'),
-        pytest.param(DETECTOR, marks=pytest.mark.slow, id='detector'),
-        pytest.param(SEGMENTOR, marks=pytest.mark.slow, id='segmentor'),
-    ],
-)
-def test_a_run_is_converted_and_tested(name, workspace):
+@pytest.mark.long
+def test_a_run_is_converted_and_tested(workspace):
     """Train with EMAHook, convert, and test both checkpoints; a forgotten option is an error with a remedy."""
     short = workspace / 'short.py'
-    short.write_text(SHORT.format(base=str(config_path(name)), unit='max_iters' if name == SEGMENTOR else 'max_epochs'))
+    short.write_text(SHORT)
 
     def done(script: str, *args: object, code: int = 0) -> str:
         done = fork(script, *args, cwd=workspace, code=code)
@@ -194,9 +187,8 @@ def test_a_run_is_converted_and_tested(name, workspace):
     after = metrics(done('test.py', short, 'deployed.pth', '--work-dir', 'test', *needed))
     assert before and after == pytest.approx(before, abs=1e-3)
 
-    if name == CLASSIFIER:
-        shutil.rmtree(workspace / 'test')
-        message = done('test.py', short, 'deployed.pth', '--work-dir', 'test', code=1)
-        assert re.search(r'^error: deployed\.pth: STViT is in training form', message, re.MULTILINE)
-        message = done('test.py', short, trained, '--work-dir', 'test', *needed, code=1)
-        assert re.search(r'^error: .*: STViT is in deploy form .*reparameterize_model\.py', message, re.MULTILINE)
+    shutil.rmtree(workspace / 'test')
+    message = done('test.py', short, 'deployed.pth', '--work-dir', 'test', code=1)
+    assert re.search(r'^error: deployed\.pth: STViT is in training form', message, re.MULTILINE)
+    message = done('test.py', short, trained, '--work-dir', 'test', *needed, code=1)
+    assert re.search(r'^error: .*: STViT is in deploy form .*reparameterize_model\.py', message, re.MULTILINE)

@@ -38,13 +38,14 @@ def test_training_leaves_checkpoint_log_and_tensorboard_scalars(trained):
     assert all(math.isfinite(loss) for loss in losses)
 
 
-def test_the_terminal_is_short_and_the_log_file_complete(scenes, tmp_path, capfd):
-    folder = link_scenes(tmp_path, scenes)
+def test_the_terminal_is_short_and_the_log_file_complete(workspace, capfd):
     options = ['train_dataloader.dataset.indices=32', 'default_hooks.logger.interval=1', 'train_cfg.max_epochs=1']
     config = config_path(NANO['mmpretrain'])
-    run_main('train.py', config, '--work-dir', 'run', '--cfg-options', *options, 'train_cfg.val_interval=2', cwd=folder)
+    run_main(
+        'train.py', config, '--work-dir', 'run', '--cfg-options', *options, 'train_cfg.val_interval=2', cwd=workspace
+    )
     before = ''.join(capfd.readouterr()).partition('Epoch(train)')[0]
-    (log,) = (folder / 'run').glob('*/*.log')
+    (log,) = (workspace / 'run').glob('*/*.log')
     assert len(before.splitlines()) <= 20
     for text in ('System environment', 'Config:', 'Hooks will be executed', 'paramwise_options'):
         assert text not in before and text in log.read_text()
@@ -77,19 +78,19 @@ def test_testing_prints_dumps_and_paints(trained, capsys, tmp_path):
 
 @pytest.mark.long
 def test_two_processes_train_and_give_the_metrics_of_one(workspace, tool, tmp_path, capsys):
-    folder, port = workspace, free_port()
+    port = free_port()
     options = [*SMALL, 'train_cfg.max_epochs=1', 'train_dataloader.batch_size=4', 'default_hooks.logger.interval=1']
     options += ['sync_bn=torch', 'train_cfg.val_begin=9']  # as the COCO configs have it; validated below
     work_dir = tmp_path / 'dist'
-    tool('dist_train.sh', CONFIG, 2, '--work-dir', work_dir, '--cfg-options', *options, cwd=folder, env=port)
+    tool('dist_train.sh', CONFIG, 2, '--work-dir', work_dir, '--cfg-options', *options, cwd=workspace, env=port)
     losses = [row['loss'] for row in scalars(work_dir) if 'loss' in row]
     assert len(losses) == 2  # 16 images, 2 processes, 4 images each
     assert all(math.isfinite(loss) for loss in losses)
     checkpoint, size = work_dir / 'epoch_1.pth', ['--cfg-options', *SMALL]
-    run_main('test.py', CONFIG, checkpoint, '--work-dir', tmp_path / 'single', *size, cwd=folder)
+    run_main('test.py', CONFIG, checkpoint, '--work-dir', tmp_path / 'single', *size, cwd=workspace)
     single = capsys.readouterr().out
     args = [CONFIG, checkpoint, '--work-dir', tmp_path / 'double', *size]
-    double = fork('test.py', *args, cwd=folder, processes=2)
+    double = fork('test.py', *args, cwd=workspace, processes=2)
     assert metrics(single)
     assert metrics(double.stdout) == metrics(single)
 

@@ -23,21 +23,6 @@ from ..in_process import run_main
 MASK_RCNN, UPERNET, CLASSIFIER = NANO.values()
 CASCADE = 'cascade_mask_rcnn/cascade-mask-rcnn_stvit-nano_fpn_scenes'
 
-MULTI_SCALE = f"""
-_base_ = {str(config_path(MASK_RCNN))!r}
-tta_model = dict(type='mmstvit.InstanceSegTTAModel', tta_cfg=dict(max_per_img=7))
-tta_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(
-        type='TestTimeAug',
-        transforms=[
-            [dict(type='Resize', scale=(side, side), keep_ratio=True) for side in (160, 192)],
-            [dict(type='RandomFlip', prob=0.0), dict(type='RandomFlip', prob=1.0)],
-            [dict(type='PackDetInputs')],
-        ],
-    ),
-]
-"""
 MEAN = torch.tensor([123.675, 116.28, 103.53])[:, None, None]
 STD = torch.tensor([58.395, 57.12, 57.375])[:, None, None]
 
@@ -64,25 +49,16 @@ def normalize(image: np.ndarray) -> Tensor:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(
-    ('name', 'multi_scale'),
-    [(MASK_RCNN, True), (CASCADE, False)],
-    ids=['scales', 'cascade'],
-)
-def test_masks_are_on_the_original_images_and_evaluated(name, multi_scale, workspace, run):
-    save_untrained(name, workspace / 'untrained.pth')  # detects something everywhere
-    config = config_path(name)
-    if multi_scale:
-        config = workspace / 'multi_scale.py'
-        config.write_text(MULTI_SCALE)
-    found = run(config, '--out', 'predictions.pkl', '--show-dir', workspace / 'painted')
+def test_masks_are_on_the_original_images_and_evaluated(workspace, run):
+    save_untrained(CASCADE, workspace / 'untrained.pth')  # detects something everywhere
+    found = run(config_path(CASCADE), '--out', 'predictions.pkl', '--show-dir', workspace / 'painted')
     assert {'coco/bbox_mAP', 'coco/segm_mAP'} <= set(found)
     # Written by the command above, so that unpickling is safe.
     predictions = pickle.loads((workspace / 'predictions.pkl').read_bytes())
     assert len(predictions) == 6
     for prediction in predictions:
         objects = prediction['pred_instances']
-        assert len(objects['masks']) == len(objects['bboxes']) == (7 if multi_scale else 20)
+        assert len(objects['masks']) == len(objects['bboxes']) == 20
         assert {tuple(mask['size']) for mask in objects['masks']} == {tuple(prediction['ori_shape'])}
         assert rle.area(objects['masks']).max() > 0
         height, width = prediction['ori_shape']

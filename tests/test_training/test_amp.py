@@ -8,7 +8,7 @@ from mmengine.registry import OPTIM_WRAPPERS
 from torch import nn
 
 from ..fork_server import fork
-from ..helpers import NANO, TINY_CLASSIFIER, batch_norms, config_path, image, link_scenes, scalars, tiny
+from ..helpers import NANO, TINY_CLASSIFIER, batch_norms, config_path, image, scalars, tiny
 
 DTYPES = {'bfloat16': torch.bfloat16, 'float16': torch.float16}
 
@@ -102,17 +102,16 @@ def test_bad_option(option, words):
     (config_path(NANO['mmdet']), 'bfloat16'),
     (config_path(NANO['mmseg']), 'bfloat16'),
 ])  # fmt: skip
-def test_every_library_trains(scenes, tmp_path, config, dtype):
-    folder = link_scenes(tmp_path, scenes)
+def test_every_library_trains(workspace, config, dtype):
     options = ['train_dataloader.batch_size=2', 'default_hooks.logger.interval=1', f'optim_wrapper.dtype={dtype}']
     if 'upernet' in config.name:
         options += ['train_cfg.max_iters=2', 'train_cfg.val_interval=2']
     else:
         options += ['train_dataloader.dataset.indices=4', 'train_cfg.max_epochs=1']
-    fork('train.py', config, '--amp', '--work-dir', 'run', '--cfg-options', *options, cwd=folder)
-    losses = [row['loss'] for row in scalars(folder / 'run') if 'loss' in row]
+    fork('train.py', config, '--amp', '--work-dir', 'run', '--cfg-options', *options, cwd=workspace)
+    losses = [row['loss'] for row in scalars(workspace / 'run') if 'loss' in row]
     assert len(losses) == 2 and all(map(math.isfinite, losses))
-    path = folder / (folder / 'run' / 'last_checkpoint').read_text()
+    path = workspace / (workspace / 'run' / 'last_checkpoint').read_text()
     checkpoint = torch.load(path, weights_only=False)
     assert {t.dtype for t in checkpoint['state_dict'].values() if t.is_floating_point()} == {torch.float32}
     assert ('scale' in checkpoint['optimizer']['loss_scaler']) == (dtype == 'float16')

@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from ..fork_server import fork
-from ..helpers import link_scenes
 
 HERE = Path(__file__).parent
 CONFIG = f"""
@@ -19,18 +18,17 @@ train_dataloader = dict(batch_size=4, dataset=dict(indices=16))
 
 
 @pytest.mark.long
-def test_both_processes_stop(scenes, tmp_path):
-    folder = link_scenes(tmp_path, scenes)
-    (folder / 'config.py').write_text(CONFIG)
+def test_both_processes_stop(workspace):
+    (workspace / 'config.py').write_text(CONFIG)
     env = {'PYTHONPATH': str(HERE)}
-    done = fork('train.py', 'config.py', '--work-dir', 'run', cwd=folder, env=env, processes=2, timeout=200, code=1)
+    done = fork('train.py', 'config.py', '--work-dir', 'run', cwd=workspace, env=env, processes=2, timeout=200, code=1)
     output = done.stdout + done.stderr
     # Two iterations per epoch.
     assert len(re.findall(r'^error: Training diverged in iteration 3 \(epoch 2\)', output, re.MULTILINE)) == 2, output
     assert 'First bad tensor: input of the model (ImageClassifier): 12288 NaN and 0 Inf in' in output
     assert 'the fault is in another process or iteration' in output
     assert 'Last good checkpoint (all weights finite): ' in output
-    (checkpoint,) = (folder / 'run').glob('*.pth')
+    (checkpoint,) = (workspace / 'run').glob('*.pth')
     assert checkpoint.name == 'epoch_1.pth'
     weights = torch.load(checkpoint, weights_only=False)['state_dict']
     assert all(tensor.isfinite().all() for tensor in weights.values())
