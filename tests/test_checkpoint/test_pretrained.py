@@ -127,39 +127,35 @@ def test_in_our_tools_mmengine_loads_every_layout_into_a_classifier(tmp_path, la
     assert_equal(model.state_dict(), ours())
 
 
-class TestRefusals:
-    """Weights that would leave a part of an STViT uninitialized, or that an STViT would leave out."""
+def lacking(name: str) -> dict[str, torch.Tensor]:
+    return {key: value for key, value in tiny().state_dict().items() if key != name}
 
-    @staticmethod
-    def refusal(module: nn.Module, weights: dict[str, torch.Tensor]) -> UserError:
-        with pytest.raises(UserError, match=r'^file\.pth') as caught:
-            load_weights(module, Checkpoint('file.pth', dict(weights)))
-        return caught.value
 
-    @pytest.mark.parametrize('dropped', ['stages.2.1.gamma1', 'patch_embed.norms.0.running_var'])
-    def test_a_missing_weight(self, dropped):
-        weights = tiny().state_dict()
-        needed = sum(not name.endswith('num_batches_tracked') for name in weights)
-        weights.pop(dropped)
-        assert f'is missing 1 of {needed} backbone weights (first: {dropped})' in self.refusal(tiny(), weights).problem
+@pytest.mark.parametrize(
+    ('module', 'weights', 'words'),
+    [
+        *(
+            (tiny(), lacking(name), rf'is missing 1 of \d+ backbone weights \(first: {name}\)')
+            for name in ('stages.2.1.gamma1', 'patch_embed.norms.0.running_var')
+        ),
+        (
+            STViT({**TINY, 'layer_scale_init_value': (0.0,) * 4}),
+            tiny().state_dict(),
+            '6 weights that the backbone has no layers for',
+        ),
+        (Model(), TAIL, r'backbone weights \(backbone\) \(first: backbone\.'),
+        (Model(), tiny().state_dict(), r"init_cfg=dict\(type='Pretrained', checkpoint='file.pth'\)"),
+        (tiny(), tiny(out_indices=(0, 1)).state_dict(), 'but the model is an STViT with channels 8, 12, 16, 24'),
+    ],
+    ids=['a block', 'a norm', 'layer scales', 'heads alone', 'a backbone alone', 'fewer stages'],
+)
+def test_weights_that_leave_a_part_uninitialized_or_are_left_out_are_refused(module, weights, words):
+    with pytest.raises(UserError, match=rf'^file\.pth.*{words}'):
+        load_weights(module, Checkpoint('file.pth', dict(weights)))
 
-    def test_layer_scales_that_the_model_does_not_have(self):
-        model = STViT({**TINY, 'layer_scale_init_value': (0.0,) * 4})
-        assert '6 weights that the backbone has no layers for' in self.refusal(model, tiny().state_dict()).problem
 
-    def test_heads_without_the_backbone(self):
-        assert 'backbone weights (backbone) (first: backbone.' in self.refusal(Model(), TAIL).problem
-
-    def test_a_backbone_alone_for_a_whole_model(self):
-        remedy = self.refusal(Model(), tiny().state_dict()).remedy
-        assert "init_cfg=dict(type='Pretrained', checkpoint='file.pth')" in remedy
-
-    def test_fewer_stages_than_the_file(self):
-        model, other = tiny(0, out_indices=(0, 1)), tiny(1)
-        report = load_weights(model, Checkpoint('file.pth', other.state_dict()))
-        assert report.unexpected and not report.missing
-        assert torch.equal(model.stages[1][0].gamma1, other.stages[1][0].gamma1)
-
-    def test_more_stages_than_the_file(self):
-        weights = tiny(out_indices=(0, 1)).state_dict()
-        assert 'but the model is an STViT with channels 8, 12, 16, 24' in self.refusal(tiny(), weights).problem
+def test_fewer_stages_than_the_file():
+    model, other = tiny(0, out_indices=(0, 1)), tiny(1)
+    report = load_weights(model, Checkpoint('file.pth', other.state_dict()))
+    assert report.unexpected and not report.missing
+    assert torch.equal(model.stages[1][0].gamma1, other.stages[1][0].gamma1)

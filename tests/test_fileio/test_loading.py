@@ -95,21 +95,12 @@ class TestOpen:
             assert address in caught.value.problem and 'Download it and name the file' in caught.value.remedy
 
 
-class TestOnce:
-    def test_a_check_and_the_run_read_a_file_once(self, file, safe, reads):
+def test_a_check_and_the_run_read_a_file_once(file, reads):
+    with safe_loading():
         checked = open_checkpoint(file, keep=True)
         read = CheckpointLoader.load_checkpoint(os.path.relpath(file), 'meta')['state_dict']
-        assert len(reads) == 1
-        assert read['weight'] is checked.weights['weight']
-
-    def test_a_checkpoint_is_not_kept_any_longer(self, file, safe, reads):
+        assert len(reads) == 1 and read['weight'] is checked.weights['weight']
+        assert not loading._settings.kept  # any longer
+    for _ in range(2):
         open_checkpoint(file, keep=True)
-        open_checkpoint(file)
-        assert not loading._settings.kept
-        open_checkpoint(file)
-        assert len(reads) == 2
-
-    def test_nothing_is_kept_outside_of_safe_loading(self, file, reads):
-        for _ in range(2):
-            open_checkpoint(file, keep=True)
-        assert len(reads) == 2
+    assert len(reads) == 3

@@ -20,16 +20,11 @@ def find_weights(content: object, key: str | None = None) -> tuple[dict[str, tor
 
 
 class TestFindWeights:
-    @pytest.mark.parametrize('key', ['state_dict', 'model', 'model_ema', 'state_dict_ema'])
-    def test_usual_keys(self, key):
-        found, where = find_weights({'epoch': 3, key: WEIGHTS, 'optimizer': {'state': {}}})
+    @pytest.mark.parametrize('key', ['state_dict', 'model', 'model_ema', 'state_dict_ema', None])
+    def test_usual_keys_and_weights_alone(self, key):
+        found, where = find_weights({'epoch': 3, key: WEIGHTS, 'optimizer': {'state': {}}} if key else WEIGHTS)
         assert_equal(found, WEIGHTS)
-        assert where == f'under {key!r}'
-
-    def test_the_content_itself(self):
-        found, where = find_weights(WEIGHTS)
-        assert_equal(found, WEIGHTS)
-        assert where == 'the file itself'
+        assert where == (f'under {key!r}' if key else 'the file itself')
 
     def test_a_published_file_with_an_average_gives_the_weights_that_are_evaluated(self):
         content = {'model_ema': {'a': torch.zeros(1)}, 'model': {'a': torch.ones(1)}}
@@ -50,19 +45,16 @@ class TestFindWeights:
         found, _ = find_weights({'model': {f'{prefix}{key}': value for key, value in WEIGHTS.items()}})
         assert_equal(found, WEIGHTS)
 
-    def test_prefixes_of_some_keys_are_kept(self):
-        weights = {'module.a': torch.ones(1), 'b': torch.ones(1)}
-        assert_equal(find_weights(weights)[0], weights)
-
     @pytest.mark.parametrize('average', [ExponentialMovingAverage, AveragedModel])
     def test_counters_of_averaged_models_are_removed(self, average):
         model = nn.Linear(2, 3)
         found, _ = find_weights(average(model).state_dict())
         assert_equal(found, model.state_dict())
 
-    def test_counters_beside_keys_without_prefix_are_kept(self):
-        for weights in ({'steps': torch.ones(1)}, {'steps': torch.ones(1), 'a': torch.ones(1)}):
-            assert_equal(find_weights(weights)[0], weights)
+    @pytest.mark.parametrize('names', [['module.a', 'b'], ['steps'], ['steps', 'a']])
+    def test_prefixes_of_some_keys_and_other_counters_are_kept(self, names):
+        weights = dict.fromkeys(names, torch.ones(1))
+        assert_equal(find_weights(weights)[0], weights)
 
     @pytest.mark.parametrize(
         ('content', 'key', 'message'),
