@@ -1,8 +1,10 @@
 """Workarounds that depend on private names or message texts of torch, MMEngine and mmcv, with the versions tried."""
 
 import contextlib
+import gc
 import importlib
 import inspect
+import multiprocessing
 import pickle
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +16,7 @@ from mmengine.visualization import Visualizer
 from mmengine.visualization.vis_backend import LocalVisBackend
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 
 def _onednn_operator(name: str) -> torch._ops.OpOverloadPacket | None:
@@ -167,3 +170,14 @@ def create_image_folder(visualizer: Visualizer, name: str) -> None:
     for backend in visualizer._vis_backends.values():
         if isinstance(backend, LocalVisBackend):
             Path(backend.experiment._img_save_dir, name).parent.mkdir(parents=True, exist_ok=True)
+
+
+def stop_workers() -> None:
+    """Stop the workers of all data loaders, for each of which the garbage collector waits ten seconds.
+
+    It may close the queue of a worker before it sends the end. torch 2.14 has no public way to stop them
+    (https://github.com/pytorch/pytorch/issues/64766).
+    """
+    if multiprocessing.active_children():
+        for iterator in [part for part in gc.get_objects() if type(part) is _MultiProcessingDataLoaderIter]:
+            iterator._shutdown_workers()

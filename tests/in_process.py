@@ -1,8 +1,6 @@
 """Run a tool in the test's own process, which saves the imports of a new one."""
 
 import contextlib
-import gc
-import multiprocessing
 import os
 import sys
 from collections import OrderedDict
@@ -12,8 +10,9 @@ from pathlib import Path
 import mmengine.runner.runner
 import torch
 from mmengine.utils import ManagerMixin
-from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 from yapf.yapflib import yapf_api
+
+from mmstvit.compat import stop_workers
 
 from .helpers import load_tool
 
@@ -34,7 +33,7 @@ def restored(cwd: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        stop_workers()
+        stop_workers()  # which the garbage collector would wait for
         os.chdir(before)
         sys.argv = argv
         os.environ.clear()
@@ -43,13 +42,6 @@ def restored(cwd: Path) -> Iterator[None]:
             manager._instance_dict = instances.get(manager, OrderedDict())
         torch.set_rng_state(random_state)
         torch.use_deterministic_algorithms(False)
-
-
-def stop_workers() -> None:
-    """Stop the workers of data loaders; left to the garbage collector, each takes ten seconds to end."""
-    if multiprocessing.active_children():
-        for iterator in [found for found in gc.get_objects() if type(found) is _MultiProcessingDataLoaderIter]:
-            iterator._shutdown_workers()
 
 
 def subclasses(kind: type) -> Iterator[type]:

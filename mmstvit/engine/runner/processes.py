@@ -18,7 +18,7 @@ from mmengine.logging import print_log
 from mmengine.utils.dl_utils import set_multi_processing
 from torch import distributed
 
-from mmstvit.compat import local_buffers
+from mmstvit.compat import local_buffers, stop_workers
 from mmstvit.dependencies import tool_command
 from mmstvit.errors import UserError, one_line
 
@@ -139,5 +139,6 @@ def leave_process_group() -> None:
     """
     if distributed.is_available() and distributed.is_initialized():
         distributed.barrier()
+        stop_workers()
         gc.collect()  # the runner refers to itself; its model and optimizer hold the group
         distributed.destroy_process_group()
