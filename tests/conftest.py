@@ -1,5 +1,6 @@
 """Settings of the suite, a few of the bundled scenes, and the tools run as a user runs them."""
 
+import copy
 import functools
 import json
 import os
@@ -8,12 +9,12 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from unittest import mock
 
 import mmengine.config.utils
 import pytest
 import torch
 from hypothesis import settings
+from mmengine.config import Config
 
 from mmstvit.fileio import loading
 
@@ -52,9 +53,22 @@ def run_tool(
 
 
 @pytest.fixture(scope='session', autouse=True)
-def cached_index() -> Iterator[None]:
-    """Read each ``metafile.yml`` of an installed package once; MMEngine reads all of them for every base."""
-    with mock.patch.object(mmengine.config.utils, 'load', functools.cache(mmengine.config.utils.load)):
+def cached_configs() -> Iterator[None]:
+    """Read configs and ``metafile.yml`` of the checkout and of packages once; MMEngine reads them for every base."""
+    fixed = f'{ROOT}{os.sep}', f'{Path(mmengine.__file__).parents[1]}{os.sep}'
+    read, kept = Config._file2dict, {}
+
+    def read_once(filename: str, *args: object, **options: object) -> tuple:
+        if not str(filename).startswith(fixed):
+            return read(filename, *args, **options)
+        key = filename, args, *options.items()
+        if key not in kept:
+            kept[key] = read(filename, *args, **options)
+        return copy.deepcopy(kept[key])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Config, '_file2dict', staticmethod(read_once))
+        patch.setattr(mmengine.config.utils, 'load', functools.cache(mmengine.config.utils.load))
         yield
 
 

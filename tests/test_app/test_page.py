@@ -55,7 +55,7 @@ def site(tmp_path_factory) -> Iterator[SimpleNamespace]:
         patch.setenv('MMSTVIT_MAX_PIXELS', '10000000')
         service, uploads = Service(Path('work_dirs'), 'cpu'), Uploads(root / 'cache')
         server = Server(('127.0.0.1', 0), service, uploads, MAX_BYTES)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         yield SimpleNamespace(url=f'http://127.0.0.1:{server.server_port}', root=root, port=server.server_port)
         server.shutdown()
         server.server_close()

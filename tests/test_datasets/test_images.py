@@ -132,7 +132,7 @@ def test_addresses_are_read_by_their_own_backend(tmp_path):
     (tmp_path / 'image').write_bytes(WHOLE['baseline'])
     handler = functools.partial(SimpleHTTPRequestHandler, directory=tmp_path)
     with ThreadingHTTPServer(('127.0.0.1', 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         try:
             assert load(f'http://127.0.0.1:{server.server_port}/image')['img'].shape == (64, 64, 3)
         finally:
