@@ -1,11 +1,8 @@
 """Unreadable and truncated image files are recognized; whole files of all kinds are accepted."""
 
-import functools
 import io
 import pickle
-import threading
 import zlib
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import cv2
@@ -126,17 +123,6 @@ def test_missing_file_and_folder(tmp_path):
         IMAGE_READER.read(str(tmp_path / 'none.jpg'))
     with pytest.raises(UnreadableError, match='directory'):
         IMAGE_READER.read(str(tmp_path))
-
-
-def test_addresses_are_read_by_their_own_backend(tmp_path):
-    (tmp_path / 'image').write_bytes(WHOLE['baseline'])
-    handler = functools.partial(SimpleHTTPRequestHandler, directory=tmp_path)
-    with ThreadingHTTPServer(('127.0.0.1', 0), handler) as server:
-        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-        try:
-            assert load(f'http://127.0.0.1:{server.server_port}/image')['img'].shape == (64, 64, 3)
-        finally:
-            server.shutdown()
 
 
 def test_loaders_of_other_backends_stay_as_they_are():

@@ -13,7 +13,7 @@ from mmengine.registry import DATA_SAMPLERS, DATASETS
 from mmengine.runner import Runner
 from torch.utils.data import Dataset, SequentialSampler
 
-from mmstvit.datasets import SeededIndex, SeededSampler, seeded
+from mmstvit.datasets import SeededSampler, seeded
 from mmstvit.engine.hooks import SeedHook
 
 SIZE = 12
@@ -121,8 +121,3 @@ def test_attributes_of_the_inner_dataset():
     assert not hasattr(dataset, 'absent') and not hasattr(dataset, '__getitems__')
     copy = pickle.loads(pickle.dumps(dataset))
     assert copy.pipeline == 'second' and len(copy) == SIZE
-
-
-def test_index_is_pickled_with_its_key():
-    index = pickle.loads(pickle.dumps(SeededIndex(3, (1, 2))))
-    assert index == 3 and index.key == (1, 2) and [10, 11, 12, 13][index] == 13

@@ -71,16 +71,6 @@ def test_map_has_colors_and_names_but_no_background(scale):
         assert abs(columns.mean() / scale - (20 if column == 1 else 59)) < 8
 
 
-def test_names_on_a_map_do_not_overlap():
-    names = [f'class {i}' for i in range(12)]
-    colors = class_colors(names)
-    labels = np.arange(12).repeat(10)[:, None].repeat(120, 1)  # stripes that are narrower than a label
-    drawn = draw_map(np.full((120, 120, 3), 128, np.uint8), labels, names, colors)
-    found = [np.nonzero((drawn == color).all(-1)) for color in colors if color != (0, 0, 0)]  # as the text
-    heights = [np.ptp(rows) for rows, _ in found if len(rows)]
-    assert len(heights) > 5 and len(set(heights)) == 1
-
-
 def test_maps_and_masks_of_nothing(picture):
     np.testing.assert_array_equal(draw_map(picture, np.full(SIZE, -1), ['a'], [RED]), picture)
     np.testing.assert_array_equal(draw_map(picture, np.zeros(SIZE, int), [], []), picture)
