@@ -225,6 +225,15 @@ class TestOptions:
         assert len(sample.pred_instances) == count
         assert (sample.pred_instances.scores > 0.05).all()
 
+    def test_iou_threshold(self):
+        counts = []
+        for threshold in (1.0, 0.3):
+            nms = dict(type='nms', iou_threshold=threshold)
+            model = InstanceSegTTAModel(build(config()), dict(score_thr=0.5, nms=nms, max_per_img=-1))
+            (sample,) = augment(model, [picture(64, 96)], [(128, 96)], [None, 'horizontal'])
+            counts.append(len(sample.pred_instances))
+        assert counts[0] > 2 * counts[1] > 0
+
     def test_unknown_option(self):
         with pytest.raises(UserError, match=r"\['score_threshold'\] of tta_cfg") as error:
             InstanceSegTTAModel(build(config()), dict(score_threshold=0.1))

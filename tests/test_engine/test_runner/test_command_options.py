@@ -11,6 +11,7 @@ from mmstvit.engine.runner.command_options import (
     apply_amp,
     apply_out,
     apply_tta,
+    leave_out_training,
     scale_learning_rate,
 )
 from mmstvit.errors import UserError
@@ -60,6 +61,12 @@ def test_predictions_of_several_datasets_are_written():
     cfg = config('mmdet', test_evaluator={'type': 'MultiDatasetsEvaluator', 'metrics': {'type': 'Metric'}})
     apply_out(cfg, options(out='out.pkl'))
     assert [metric.type for metric in cfg.test_evaluator.metrics] == ['Metric', 'DumpDetResults']
+
+
+def test_a_test_needs_no_strategy_and_no_other_weights():
+    cfg = config('mmdet', load_from='other.pth', resume=True, strategy={'type': 'DDPStrategy'}, runner_type='Flexible')
+    leave_out_training(cfg)
+    assert (cfg.load_from, cfg.resume) == (None, False) and 'strategy' not in cfg and 'runner_type' not in cfg
 
 
 @pytest.mark.parametrize(('gpu', 'kind'), [(True, 'AmpOptimWrapper'), (False, 'mmstvit.CPUAmpOptimWrapper')])
