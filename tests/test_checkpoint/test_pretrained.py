@@ -15,11 +15,7 @@ from mmstvit.fileio import Checkpoint, load_weights, open_checkpoint, safe_loadi
 
 from ..helpers import TINY, Harm, assert_equal, tiny
 
-TAIL = {
-    'neck.conv.weight': torch.ones(2, 24, 1, 1),
-    'head.fc.weight': torch.ones(3, 2),
-    'head.fc.bias': torch.ones(3),
-}
+TAIL = {'neck.conv.weight': torch.ones(2, 24, 1, 1), 'head.fc.weight': torch.ones(3, 2), 'head.fc.bias': torch.ones(3)}
 
 
 class Model(BaseModule):

@@ -47,9 +47,7 @@ def coco_content(classes: tuple[str, ...] = CLASSES) -> dict:
         )
     images = [dict(id=i + 1, file_name=f'{i}.jpg', height=HEIGHT, width=WIDTH) for i in range(COUNT)]
     return dict(
-        images=images,
-        annotations=annotations,
-        categories=[dict(id=i, name=name) for i, name in enumerate(classes, 1)],
+        images=images, annotations=annotations, categories=[dict(id=i, name=name) for i, name in enumerate(classes, 1)]
     )
 
 

@@ -137,10 +137,7 @@ class TestContent:
 
 def touch(path: Path) -> dict[str, object]:
     """Return objects that make a file when they are executed, by the names that the refusal mentions."""
-    return {
-        'posix.system': Harm(os.system, f'touch {path}'),
-        'eval': Harm(eval, f"open({str(path)!r}, 'w').close()"),
-    }
+    return {'posix.system': Harm(os.system, f'touch {path}'), 'eval': Harm(eval, f"open({str(path)!r}, 'w').close()")}
 
 
 class TestHarm:
@@ -183,12 +180,7 @@ class TestHarm:
         assert read == {'taken': None}
 
     @pytest.mark.parametrize(
-        'content',
-        [
-            np.array([None, 1], dtype=object),
-            np.array([(1, 2.0)], dtype=[('a', 'i4'), ('b', 'f4')]),
-        ],
-        ids=str,
+        'content', [np.array([None, 1], dtype=object), np.array([(1, 2.0)], dtype=[('a', 'i4'), ('b', 'f4')])], ids=str
     )
     def test_arrays_of_anything_but_numbers_and_strings(self, file, content):
         message = refusal(saved(file, {'state_dict': WEIGHTS, 'meta': content}))

@@ -88,11 +88,7 @@ def test_pipeline_of_a_stranger_is_refused_with_a_remedy_for_files(in_folder):
     )
     entry = model.metadata_props.add(key='mmstvit')
     metadata = Metadata('classification', 'mmpretrain', {'logits': ''}, 'RGB', [0.0], [1.0], classes=['a'])
-    for kind, word in {
-        'os.mkdir': '--trust-checkpoint',
-        'Gone': '--trust-checkpoint',
-        '': 'Export',
-    }.items():
+    for kind, word in {'os.mkdir': '--trust-checkpoint', 'Gone': '--trust-checkpoint', '': 'Export'}.items():
         steps = [dict(type='LoadImageFromFile'), dict(type=kind, path='made')] if kind else []
         entry.value = dataclasses.replace(metadata, pipeline=steps).dumps()
         onnx.save(model, 'm.onnx')

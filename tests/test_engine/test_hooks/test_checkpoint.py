@@ -197,9 +197,7 @@ class TestFilesNamedByACheckpoint:
                 type=kind, **{'interval': 1, 'max_keep_ckpts': 1, 'save_best': 'b', 'rule': 'greater', **options}
             )
             fields = dict(
-                work_dir=str(tmp_path / 'run'),
-                val_evaluator=dict(type='Ordered'),
-                default_hooks=dict(checkpoint=hook),
+                work_dir=str(tmp_path / 'run'), val_evaluator=dict(type='Ordered'), default_hooks=dict(checkpoint=hook)
             )
             make_runner(epochs=1, **fields).train()
             last = Path((tmp_path / 'run' / 'last_checkpoint').read_text())
