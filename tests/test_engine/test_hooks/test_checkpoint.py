@@ -182,9 +182,23 @@ def test_each_metric_has_its_best(make_runner, tmp_path, monkeypatch):
     assert not list(tmp_path.glob('*.unfinished'))
 
 
-@pytest.mark.parametrize('kind', ['mmstvit.CheckpointHook', 'CheckpointHook'])  # of MMEngine
+# Names in a checkpoint of files that the hook did not write, and its options.
+FOREIGN = [
+    ('best_b_epoch_1.pth', {}),
+    ('out/run/../best_b_epoch_1.pth', {}),
+    ('out/run/best_c_epoch_1.pth', {}),
+    ('out/run/notes.pth', {'save_best': 'auto'}),
+    ('best_b_epoch_1.pth', {'save_best': ['a', 'b']}),
+    ('5.pth', {'filename_tmpl': '{}.pth'}),
+]
+
+
 class TestFilesNamedByACheckpoint:
     """A resumed run removes only checkpoints that its record shows to be its own, whatever its checkpoint names."""
+
+    @pytest.fixture(params=['mmstvit.CheckpointHook', 'CheckpointHook'])  # the second is MMEngine's
+    def kind(self, request):
+        return request.param
 
     @pytest.fixture
     def resume(self, make_runner, tmp_path, kind):
@@ -216,15 +230,8 @@ class TestFilesNamedByACheckpoint:
         return resume
 
     @pytest.mark.parametrize(
-        ('named', 'options'),
-        [
-            ('best_b_epoch_1.pth', {}),
-            ('out/run/../best_b_epoch_1.pth', {}),
-            ('out/run/best_c_epoch_1.pth', {}),
-            ('out/run/notes.pth', {'save_best': 'auto'}),
-            ('best_b_epoch_1.pth', {'save_best': ['a', 'b']}),
-            ('5.pth', {'filename_tmpl': '{}.pth'}),
-        ],
+        ('named', 'options', 'kind'),
+        [(*case, 'CheckpointHook') for case in FOREIGN] + [(*case, 'mmstvit.CheckpointHook') for case in FOREIGN[::3]],
     )
     def test_a_file_that_the_hook_did_not_write(self, resume, tmp_path, named, options):
         victim = tmp_path / named
@@ -250,12 +257,14 @@ class TestFilesNamedByACheckpoint:
         (log,) = (path.read_text() for path in sorted((tmp_path / 'run').glob('*/*.log'))[-1:])
         assert 'will not remove earlier checkpoints' in log and '(1, best_b_epoch_1.pth)' in log
 
+    @pytest.mark.parametrize('kind', ['CheckpointHook'])
     def test_own_files_named_by_another_run(self, resume, tmp_path):
         """The file to resume is in a folder that is not of this run."""
         info = {'best_ckpt': str(tmp_path / 'run' / 'best_b_epoch_1.pth'), 'keep_ckpt_ids': [1]}
         resume(info, 'stranger/epoch_1.pth')
         assert {'best_b_epoch_1.pth', 'epoch_1.pth'} <= {*checkpoints(tmp_path / 'run')}
 
+    @pytest.mark.parametrize('kind', ['CheckpointHook'])
     def test_a_link_stays_and_so_does_its_target(self, resume, tmp_path):
         target, link = tmp_path / 'target.pth', tmp_path / 'run' / 'best_b_epoch_7.pth'
         link.parent.mkdir()
