@@ -319,6 +319,20 @@ FOUND = {
              with_table('image,age,sex\na#,55.0,male\nb#,40.0,female', file='metadata.csv')),
         {}, 'MEL NV', (6, 2),
     ),
+    'a class per image in the table for validation': (
+        both(with_table('image,class\na#.jpg,ant\nb#.jpg,bee', 'a{}.jpg', 'b{}.jpg', 'c{}.jpg'),
+             lambda r: texts(r, {'val.csv': 'image,class\nc0.jpg,ant\nc1.jpg,bee\n'})),
+        {}, 'ant bee', (8, 2),
+    ),
+    'splits in JSON beside VOC': (
+        lambda r: [voc(r, sets=False), dump(r / 'splits.json', {'train': ['0.xml', '3.xml', '4'], 'test': ['1.xml']})],
+        {}, 'fork spoon', (2, 1, 1),
+    ),
+    'trainSplit and valSplitMask': (
+        lambda r: [pairs(r, 'trainSplit/{}.jpg', 'trainSplitMask/{}.png'),
+                   pairs(r, 'valSplit/{}.jpg', 'valSplitMask/{}.png', count=2)],
+        AB, 'a b', (4, 2),
+    ),
     'boxes of zeros': (
         with_table('path,xmin,ymin,xmax,ymax,label\na#.jpg,4,6,20,30,Tree\nb#.jpg,0,0,0,0,Tree', 'a{}.jpg', 'b{}.jpg'),
         {}, 'Tree', (3, 1),  # images with objects
@@ -357,6 +371,7 @@ FOUND = {
         {}, '0 1', (6, 2),
     ),
 }  # fmt: skip
+MIT = '<annotation><object><name>ant</name><polygon><pt><x>1</x><y>2</y></pt></polygon></object></annotation>'
 SMOOTHED = cv2.resize(np.uint8([[[0] * 3, [64, 128, 255]]]), (64, 48), interpolation=cv2.INTER_CUBIC)
 NUMBERS = '\n'.join(' '.join('01'[x > 30] for x in range(64)) for _ in range(48))
 ROTATED = '<annotation><object><name>ship</name><robndbox><x>1</x></robndbox></object></annotation>'
@@ -435,6 +450,23 @@ REFUSED = {
         with_table('image,tags\na#.jpg,clear primary\nb#.jpg,clear primary road\nc#.jpg,cloudy', '{}.jpg', 'a{}.jpg',
                    'b{}.jpg', 'c{}.jpg'), {},
         'clear primary and clear primary road may be several classes(?s:.*)--task classes',
+    ),
+    'a JSON file of splits of other images': (
+        lambda r: [voc(r, sets=False), dump(r / 'splits.json', {'train': ['0', '7'], 'test': ['1']})], {},
+        "splits.json seems to say which images are for training, but names '7'(?s:.*)--val 0.2",
+    ),
+    'centers of boxes': (
+        with_table('image,left,top,width,height,class\na#.jpg,50,30,28,20,ant', 'a{}.jpg'), {},
+        r'4 of 4 boxes of train.csv are not inside .* \[50.0, 30.0, 78.0, 50.0\].* all are if left, top is the center',
+    ),
+    'XML of LabelMe': (
+        lambda r: [[photos(r, f'{i}.jpg', count=1), texts(r, {f'{i}.xml': MIT})] for i in range(3)], {},
+        'XML files with polygons, of LabelMe(?s:.*)Export the objects in COCO format',
+    ),
+    'colors with two names': (
+        lambda r: [[pairs(r, f'{run}/rgb_{{}}.png', f'{run}/seg_{{}}.png'),
+                    dump(r / f'{run}/names.json', {'(9, 9, 9, 255)': {'class': run}})] for run in 'ab'],
+        {'task': 'segments'}, r'\(9, 9, 9, 255\) is a in a/names.json, and b in b/names.json(?s:.*)one number for each',
     ),
     'flags of labelme': (
         lambda r: [[photos(r, f'{i}.jpg', count=1), dump(r / f'{i}.json', {'flags': {'ok': True}, 'shapes': []})]

@@ -21,7 +21,9 @@ SPLIT_NAMES = {
     'test': 'test', 'testing': 'test', 'te': 'test',
 }  # fmt: skip
 # What is written behind the name of a split, as in trainannot.
-_BEHIND = re.compile(r'(?<=.)(annots?|data|images?|imgs?|labels?|masks?|set)$|((?<=train)|(?<=test)|(?<=val))[ab]$')
+_BEHIND = re.compile(
+    r'(?<=.)(annots?|data|images?|imgs?|labels?|masks?|set|split)+$|((?<=train)|(?<=test)|(?<=val))[ab]$'
+)
 SPLITS = ('train', 'val', 'test')
 # Words in the names of folders and files of label maps.
 MAP_WORDS = frozenset(

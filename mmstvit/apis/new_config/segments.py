@@ -1,6 +1,7 @@
 """Segments: pairs of images and label maps as a data set."""
 
 import os
+import re
 import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -11,6 +12,7 @@ import cv2
 import numpy as np
 
 from mmstvit.datasets.images import IMAGE_READER, MAP_READER, UnreadableError
+from mmstvit.datasets.json_files import read_json
 from mmstvit.datasets.map_files import cuts
 from mmstvit.errors import DataError
 from mmstvit.rules.headers import thin_out
@@ -27,6 +29,8 @@ from .splits import divide
 
 _SHOWN = 4
 _LOOKED_AT = 24  # label maps
+_MOST_JSON = 200  # JSON files beside label maps that are read
+_COLOR = re.compile(r'\(\d+(, \d+){2,3}\)')
 
 
 def look_for_label_maps(folder: Folder, options: Options) -> Evidence:
@@ -69,6 +73,11 @@ def look_for_label_maps(folder: Folder, options: Options) -> Evidence:
             f'an image has more than one label map, such as {more}',
             'Join the masks of an image into one label map, or take those of one ending: --map-suffix END',
         )
+    if contradiction := _find_contradiction(folder, found):
+        evidence.refuse(
+            f'JSON files beside the label maps name their colors, and contradict each other: {contradiction}',
+            'Write label maps with one number for each class, by these files.',
+        )
     if choices := several_maps(found):
         evidence.add_against(*_explain_choice(folder, choices))
     return evidence
@@ -87,6 +96,21 @@ def _find_masks_of_objects(folder: Folder) -> str:
         photos, masks = ([join(place, name) for name in folder.by_folder[place]] for place in (images, top))
         if has_masks(folder, masks) and not has_masks(folder, photos):
             return f'a folder for each photograph, with a mask per object: {top}/ for {photo}'
+    return ''
+
+
+def _find_contradiction(folder: Folder, found: Sequence[Pairs]) -> str:
+    """Describe a color to which JSON files beside label maps give two names, as in Isaac Sim; empty without one."""
+    tops = {pairs.maps for pairs in found}
+    names: dict[str, tuple[str, str]] = {}
+    for file in thin_out([file for file in folder.with_suffix('.json') if file.rpartition('/')[0] in tops], _MOST_JSON):
+        content = read_json(folder.root / file)
+        for key, value in content.items() if isinstance(content, Mapping) else ():
+            if isinstance(value, Mapping) and _COLOR.fullmatch(key):
+                name = str(value.get('class'))
+                first, other = names.setdefault(key, (name, file))
+                if first != name:
+                    return f'{key} is {first} in {other}, and {name} in {file}'
     return ''
 
 

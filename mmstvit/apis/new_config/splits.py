@@ -6,14 +6,18 @@ import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from pathlib import Path, PurePosixPath
 
+from mmstvit.datasets.json_files import read_json
 from mmstvit.datasets.splitting import split_images
 from mmstvit.errors import DataError
+from mmstvit.fileio import read_file
 
 from .class_names import read_text
-from .folder import ALL, SPLITS, Folder, assign_splits, find_split, relative, split_of_folder
+from .folder import ALL, SPLIT_NAMES, SPLITS, Folder, assign_splits, find_split, relative, split_of_folder
 from .options import Options
 
 _SUFFIXES = ('.txt', '.csv', '.lst', '.list')
+_LARGEST, _HEAD = 1 << 26, 1 << 16  # bytes of a JSON file, and those of its start
+_SPLIT_KEY = re.compile(rb'"train(ing)?"\s*:\s*\[')
 _NAME_ONE = 'Name a folder in which train, val and test are folders, or which has no splits.'
 Parts = dict[str, list[str]]  # split -> images
 
@@ -63,7 +67,7 @@ def divide(
     elif given and any(given.values()):
         parts = {split: [*part] for split, part in given.items() if part}
     elif 'val' not in parts and options.val is None:
-        lists = _find_lists(folder, images)
+        lists = _find_lists(folder, images) or _find_json_lists(folder, images)
         notes += [f'{split}: the images that {file} lists' for split, (file, _) in lists.items()]
         folder.lists.update(file for file, _ in lists.values())
         parts = {split: named for split, (_, named) in lists.items()} or parts
@@ -132,6 +136,49 @@ def _find_lists(folder: Folder, images: Iterable[str]) -> dict[str, tuple[str, l
             taken |= named
             found.setdefault(find_split(PurePosixPath(file).stem), (file, []))[1].extend(sorted(named & images))
     return {split: found[split] for split in SPLITS if split in found} if 'train' in found else {}
+
+
+def _find_json_lists(folder: Folder, images: Iterable[str]) -> dict[str, tuple[str, list[str]]]:
+    """Find a JSON file with a list of images for each split, such as ``{"train": ["1.jpg", …], "test": […]}``.
+
+    Entries are names, also of annotation files, or objects with one.
+
+    Returns:
+        As :func:`_find_lists`.
+
+    Raises:
+        DataError: The file names other images.
+    """
+    images = set(images)
+    for file in folder.with_suffix('.json'):
+        path = folder.root / file
+        if path.stat().st_size > _LARGEST or not _SPLIT_KEY.search(read_file(path)[:_HEAD]):
+            continue
+        content = read_json(path)
+        content = content if isinstance(content, Mapping) else {}
+        parts = {
+            SPLIT_NAMES[key]: part for key, part in content.items() if key in SPLIT_NAMES and isinstance(part, list)
+        }
+        if 'train' not in parts or len(parts) < 2:
+            continue
+        found = {split: [_find_named(folder, file, entry, images) for entry in part] for split, part in parts.items()}
+        if lost := next((parts[split][named.index(None)] for split, named in found.items() if None in named), None):
+            raise DataError(
+                f'{path} seems to say which images are for training, but names {str(lost)[:80]!r}, which is not here.',
+                'Correct or remove the file, or ignore it with --val 0.2.',
+            )
+        return {split: (file, found[split]) for split in SPLITS if split in found}
+    return {}
+
+
+def _find_named(folder: Folder, file: str, entry: object, images: Set[str]) -> str | None:
+    """Return the image that an entry names, by its name or that of its annotation file."""
+    texts = [entry] if isinstance(entry, str) else [*entry.values()] if isinstance(entry, Mapping) else []
+    near = file.rpartition('/')[0]
+    names = (
+        name for text in texts if isinstance(text, str) for name in (text, str(PurePosixPath(text).with_suffix('')))
+    )
+    return next((image for name in names if name and (image := folder.find_image(name, near, images))), None)
 
 
 def _list_files(folder: Folder) -> list[str]:

@@ -10,7 +10,7 @@ import itertools
 import re
 import shlex
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Collection, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -103,15 +103,23 @@ def _read_tables(folder: Folder) -> tuple[list[Table], dict[str, tuple[str, str]
     Returns:
         The tables; file -> problem and remedy of those that are not understood; and images that all of them name.
     """
-    tables, unread, images = [], {}, set()
+    read, tables, unread, images = {}, [], {}, set()
     for file in folder.with_suffix(*SUFFIXES):
         try:
             rows = _read_cells(folder, file)
-            by_column = _find_image_columns(folder, file, rows)
-            if not by_column:
-                continue
-            images |= {*next(iter(by_column.values()))} - {None}
-            tables.append(_understand(file, rows, [*by_column]))
+            if by_column := _find_image_columns(folder, file, rows):
+                images |= {*next(iter(by_column.values()))} - {None}
+                read[file] = rows, [*by_column]
+        except DataError as error:
+            unread[file] = error.problem, error.remedy
+    for file, (rows, columns) in read.items():
+        # Tables of several splits are one: that of validation may have an image for each class.
+        others = (
+            other for name, (other, _) in read.items() if name != file and ALL not in map(find_split, (name, file))
+        )
+        sample = [*rows, *(row for other in others if other[0].keys() == rows[0].keys() for row in other)]
+        try:
+            tables.append(_understand(file, rows, columns, thin_out(sample, _SAMPLE)))
         except DataError as error:
             unread[file] = error.problem, error.remedy
     return tables, unread, images
@@ -209,9 +217,21 @@ def _find_image_columns(folder: Folder, file: str, rows: Sequence[Mapping[str, s
     return {first: found[first]} | {name: found[name] for name in files if found[name] != found[first]}
 
 
-def _understand(file: str, rows: Sequence[Mapping[str, str]], named: Sequence[str]) -> Table:
-    """Find what the columns of a table mean, of which some name images; raises DataError if that is not clear."""
-    columns = {name: [row.get(name, '') for row in thin_out(rows, _SAMPLE)] for name in rows[0]}
+def _understand(
+    file: str, rows: Sequence[Mapping[str, str]], named: Sequence[str], sample: Sequence[Mapping[str, str]]
+) -> Table:
+    """Find what the columns of a table mean.
+
+    Args:
+        file: The table.
+        rows: Its rows.
+        named: Columns that name images.
+        sample: Rows that are looked at, also of other tables like this one.
+
+    Raises:
+        DataError: It is not clear.
+    """
+    columns = {name: [row.get(name, '') for row in sample] for name in rows[0]}
     image, *others = named
     images = columns.pop(image)
     columns = {name: cells for name, cells in columns.items() if name not in others}
@@ -364,9 +384,15 @@ def read_class_tables(tables: Sequence[Table], folder: Folder, options: Options)
             listed = f'{class_of.get(image, "")!r} and {row.label!r}'
             raise DataError(f'{image} has the classes {listed}.', 'Keep one row with one class for each image.')
     _refuse_measurements(class_of)
-    if others := len(folder.images) - len(class_of):
-        notes.append(f'not used: {others} images without a row')
+    notes += [f'not used: {problem}' for problem, _ in _read_tables(folder)[1].values()]
+    notes += _count_images_without_row(folder, class_of)
     return describe_classes(class_of, folder, options, notes, given=splits)
+
+
+def _count_images_without_row(folder: Folder, named: Collection[str]) -> list[str]:
+    """Return a line about the images that no row names, if there are any."""
+    alone = [image for image in folder.images if image not in named]
+    return [f'not used: {len(alone)} images without a row (first: {alone[0]})'] if alone else []
 
 
 def _warn_of_numbers(counts: Mapping[str, int]) -> list[str]:
@@ -414,6 +440,7 @@ def read_box_tables(tables: Sequence[Table], folder: Folder, options: Options) -
         largest = max(largest, x, y, *end)
         objects[image].append(ImportedObject(row.label, [x, y, *(end if sized else (end[0] - x, end[1] - y))]))
     notes += [f'no objects: {zeros} rows whose box is 0, 0, 0, 0'] if zeros else []
+    notes += _count_images_without_row(folder, objects)
     _check_boxes(objects, folder, largest <= 1, tables[0])
     annotations = {image: ImageAnnotations(found, fractions=largest <= 1) for image, found in objects.items()}
     return describe_files('tables of boxes', annotations, folder, options, notes, given=splits)
@@ -423,14 +450,21 @@ def _check_boxes(
     objects: Mapping[str, Sequence[ImportedObject]], folder: Folder, fractions: bool, table: Table
 ) -> None:
     """Check that boxes are inside their images; raises DataError."""
-    outside = []
+    outside, centers = [], 0
     for image, found in objects.items():
         width, height = (1, 1) if fractions else image_size(folder.root / image) or (0, 0)
         for item in found:
             x, y, w, h = item.box
+            centers += _is_inside(x - w / 2, x + w / 2, width) and _is_inside(y - h / 2, y + h / 2, height)
             if not (w > 0 < h and _is_inside(x, x + w, width) and _is_inside(y, y + h, height)):
                 outside.append(f'{[x, y, x + w, y + h]} of {image} with {width}×{height} pixels')
     total = sum(map(len, objects.values()))
+    if outside and centers == total and _BOXES[tuple(map(_key, table.box))]:
+        raise DataError(
+            f'{len(outside)} of {total} boxes of {table.file} are not inside their images (first: {outside[0]}); '
+            f'all are if {", ".join(table.box[:2])} is the center.',
+            'Write the left and top side of each box: the center minus half of width and height.',
+        )
     if len(outside) > (1 - _INSIDE) * total:
         raise DataError(
             f'{len(outside)} of {total} boxes of {table.file} are not inside their images, if its columns '

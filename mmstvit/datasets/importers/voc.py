@@ -38,6 +38,11 @@ def read_voc(path: Path) -> ImageAnnotations | None:
                 f'{path.parent} has oriented boxes (robndbox), which are not read.',
                 'If other files have the upright boxes, move this folder away.',
             )
+        if box is None and node.find('polygon') is not None:
+            raise DataError(
+                f'{path.parent} has XML files with polygons, of LabelMe (MIT) or of CVAT in its format "LabelMe 3.0".',
+                'Export the objects in COCO format with their polygons; a table would keep their boxes alone.',
+            )
         try:
             left, top, right, bottom = (float(box.findtext(side)) for side in ('xmin', 'ymin', 'xmax', 'ymax'))
             if not math.isfinite(left + top + right + bottom):
