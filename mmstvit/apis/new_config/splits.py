@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from mmstvit.datasets.json_files import read_json
 from mmstvit.datasets.splitting import split_images
 from mmstvit.errors import DataError
-from mmstvit.fileio import read_file
+from mmstvit.fileio import open_file
 
 from .class_names import read_text
 from .folder import ALL, SPLIT_NAMES, SPLITS, Folder, assign_splits, find_split, relative, split_of_folder
@@ -152,7 +152,9 @@ def _find_json_lists(folder: Folder, images: Iterable[str]) -> dict[str, tuple[s
     images = set(images)
     for file in folder.with_suffix('.json'):
         path = folder.root / file
-        if path.stat().st_size > _LARGEST or not _SPLIT_KEY.search(read_file(path)[:_HEAD]):
+        with open_file(path) as stream:
+            head = stream.read(_HEAD)
+        if path.stat().st_size > _LARGEST or not _SPLIT_KEY.search(head):
             continue
         content = read_json(path)
         content = content if isinstance(content, Mapping) else {}
@@ -162,12 +164,12 @@ def _find_json_lists(folder: Folder, images: Iterable[str]) -> dict[str, tuple[s
         if 'train' not in parts or len(parts) < 2:
             continue
         found = {split: [_find_named(folder, file, entry, images) for entry in part] for split, part in parts.items()}
-        if lost := next((parts[split][named.index(None)] for split, named in found.items() if None in named), None):
+        if lost := [parts[split][named.index(None)] for split, named in found.items() if None in named]:
             raise DataError(
-                f'{path} seems to say which images are for training, but names {str(lost)[:80]!r}, which is not here.',
+                f'{path} seems to say which images are for training, but names {str(lost[0])[:80]!r}, which is not here.',
                 'Correct or remove the file, or ignore it with --val 0.2.',
             )
-        return {split: (file, found[split]) for split in SPLITS if split in found}
+        return {split: (file, [*dict.fromkeys(found[split])]) for split in SPLITS if split in found}
     return {}
 
 
@@ -175,9 +177,8 @@ def _find_named(folder: Folder, file: str, entry: object, images: Set[str]) -> s
     """Return the image that an entry names, by its name or that of its annotation file."""
     texts = [entry] if isinstance(entry, str) else [*entry.values()] if isinstance(entry, Mapping) else []
     near = file.rpartition('/')[0]
-    names = (
-        name for text in texts if isinstance(text, str) for name in (text, str(PurePosixPath(text).with_suffix('')))
-    )
+    texts = [text for text in texts if isinstance(text, str)]
+    names = (name for text in texts for name in (text, text[: -len(PurePosixPath(text).suffix) or None]))
     return next((image for name in names if name and (image := folder.find_image(name, near, images))), None)
 
 
