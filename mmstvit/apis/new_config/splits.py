@@ -166,7 +166,7 @@ def _find_json_lists(folder: Folder, images: Iterable[str]) -> dict[str, tuple[s
         found = {split: [_find_named(folder, file, entry, images) for entry in part] for split, part in parts.items()}
         if lost := [parts[split][named.index(None)] for split, named in found.items() if None in named]:
             raise DataError(
-                f'{path} seems to say which images are for training, but names {str(lost[0])[:80]!r}, which is not here.',
+                f'{path} seems to say which images are for training, but names {str(lost[0])[:80]!r}: not here.',
                 'Correct or remove the file, or ignore it with --val 0.2.',
             )
         return {split: (file, [*dict.fromkeys(found[split])]) for split in SPLITS if split in found}
