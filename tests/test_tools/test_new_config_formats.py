@@ -356,8 +356,34 @@ def test_names_in_utf_16_are_read_and_others_named(tmp_path):
 
     cfg, _ = make(tmp_path, build)
     assert list(cfg.classes) == ['Straße', 'Bäume']
-    with pytest.raises(UserError, match=r'not in UTF-8.*latin-1.*iconv'):
+    with pytest.raises(UserError, match=r'not in UTF-8.* in latin1.*iconv -f latin1'):
         make(tmp_path / 'b', lambda root: build(root, 'latin-1'))
+
+
+def test_names_in_another_encoding_are_shown_and_replaced_by_an_option(tmp_path):
+    def build(root: Path) -> None:
+        two_folders({'classes.txt': ''}, {'anna': 1})(root)
+        (root / 'classes.txt').write_bytes('機車\r\n汽車\r\n'.encode('cp950'))
+
+    with pytest.raises(UserError, match=r"not in UTF-8.*'機車' in big5(?s:.*)Replace it"):
+        make(tmp_path / 'asked', build)
+    cfg, _ = make(tmp_path / 'given', build, classes=['機車', '汽車'])
+    assert list(cfg.classes) == ['機車', '汽車']
+
+
+def test_xml_files_whose_images_have_copies_are_named_and_left_out(tmp_path):
+    def build(root: Path) -> None:
+        voc(root, sets=False)
+        for i in range(2):
+            photo(root / f'VOC2007/copies/{i}.jpg', i)
+
+    with pytest.raises(
+        DataError, match=r'2 of the 5 XML .* have several images of their name .*0.xml, with .*copies/0.jpg'
+    ):
+        make(tmp_path / 'asked', build, task='instances')
+    cfg, notes = make(tmp_path / 'left_out', build, task='instances', skip_missing=True)
+    assert 'left out 2 XML files of Pascal VOC whose images have copies' in notes
+    assert sum(len(annotations(cfg, split)['images']) for split in ('train', 'val')) == 3
 
 
 def test_two_values_of_one_name_are_one_class(tmp_path):

@@ -319,6 +319,11 @@ FOUND = {
              with_table('image,age,sex\na#,55.0,male\nb#,40.0,female', file='metadata.csv')),
         {}, 'MEL NV', (6, 2),
     ),
+    'names of Darknet': (
+        lambda r: [[photos(r, f'{i}.jpg', count=1), texts(r, {f'{i}.txt': BOX})] for i in range(4)]
+        + [texts(r, {'_darknet.labels': 'fork\nspoon\n'})],
+        {}, 'fork spoon', (3, 1),
+    ),
     'a class per image in the table for validation': (
         both(with_table('image,class\na#.jpg,ant\nb#.jpg,bee', 'a{}.jpg', 'b{}.jpg', 'c{}.jpg'),
              lambda r: texts(r, {'val.csv': 'image,class\nc0.jpg,ant\nc1.jpg,bee\n'})),
@@ -664,7 +669,7 @@ REFUSED = {
     ),
     'arrays': (
         lambda r: [photos(r, 'images/{}.png'), texts(r, {f'masks/{i}.npy': 'NUMPY' for i in range(4)})], {},
-        r'arrays, such as masks/0.npy(?s:.*)Export them as PNG files',
+        r'arrays, such as masks/0.npy(?s:.*)Export label maps as PNG files',
     ),
     'videos': (lambda r: texts(r, {'a.mp4': 'x'}), {}, 'videos without images'),
     'nothing': (lambda r: texts(r, {'a.doc': ''}), {}, r'1 .doc \(such as a.doc\)'),

@@ -16,9 +16,10 @@ from .folder import Folder
 _FILE = re.compile(
     r'categor(y|ies)|class(es)?|codes|colou?r(s|map)?|legend|labels?|labelmap|names?|obj|objectinfo150|palette', re.I
 )
-_SUFFIXES = ('.txt', '.csv', '.tsv', '.names', '.json')
+_SUFFIXES = ('.txt', '.csv', '.tsv', '.names', '.labels', '.json')
 _MOST_NAMES = 1000
 _LARGEST = 1 << 20  # bytes of a file of names
+_ENCODINGS = ('latin1', 'gb18030', 'big5', 'shift_jis', 'euc-kr', 'cp1251')  # names that iconv knows, too
 _VOID = ('void', 'ignore', '__ignore__', '_ignore_', 'ignored', 'unlabeled', 'unlabelled', 'other (ignored)')
 _NAME_COLUMNS = ('name', 'class', 'label', 'title', 'readable', 'names', 'classes')
 _VALUE_COLUMNS = ('idx', 'index', 'id', 'value', 'pixel value', 'label_id', 'class_id')
@@ -74,6 +75,8 @@ def find_names(folder: Folder) -> dict[str, list[Entry]]:
 
 
 def _is_called_names(name: str) -> bool:
+    if name.lower().endswith(('.names', '.labels')):
+        return True
     words = re.split(r'[\W_]+|(?<=[a-z])(?=[A-Z])', name.rpartition('.')[0])
     return any(_FILE.fullmatch(word) for word in (*words, re.sub(r'[\W_]', '', name.rpartition('.')[0])))
 
@@ -97,7 +100,7 @@ def read_names(path: Path) -> list[Entry]:
     else:
         text = read_text(path)
         lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith('#')]
-        if not lines or len(lines) > _MOST_NAMES:
+        if not lines or len(lines) > _MOST_NAMES or lines[0][0] in '{[':
             return []
         # predict.py writes ' before a name that a spreadsheet would execute.
         rows = [[re.sub(r"^'(?=[=+@-])", '', cell) for cell in _columns(line)] for line in lines]
@@ -183,9 +186,16 @@ def read_text(path: Path) -> str:
         raise DataError(f'{path} cannot be read: {error.strerror}.') from error
     except UnicodeDecodeError as error:
         raise DataError(
-            f'{path} is not in UTF-8: byte {data[error.start]:#x} at {error.start}, perhaps latin-1 or gb18030.',
-            f'Save it in UTF-8: iconv -f latin-1 -t utf-8 {path.name} > utf8.txt, or with the encoding that it has.',
+            f'{path} is not in UTF-8: byte {data[error.start]:#x} at {error.start}. It begins with {_read_as(data)}.',
+            f'Replace it by a file in UTF-8: iconv -f {_ENCODINGS[0]} -t utf-8 {path.name} > utf8.txt, or with the '
+            'encoding in which the words are right.',
         ) from error
+
+
+def _read_as(data: bytes) -> str:
+    """Show how a text begins in the encodings that it may have."""
+    found = {encoding: data.decode(encoding, 'replace').split('\n')[0].strip()[:20] for encoding in _ENCODINGS}
+    return ', '.join(f'{text!r} in {encoding}' for encoding, text in found.items() if '\ufffd' not in text)
 
 
 def parse_names(texts: Sequence[str]) -> list[Entry]:

@@ -76,7 +76,7 @@ def look_for_yolo(folder: Folder, options: Options) -> Evidence:
         )
         evidence.used = {*files}
         return evidence
-    named = yamls or {path: _with_names(entries) for path, entries in find_names(folder).items()}
+    named = yamls or {path: _with_names(entries) for path, entries in _find_names(folder, options).items()}
     given = _with_names(parse_names(options.classes)).names if options.classes and not yamls else []
     try:
         groups, classes = _group(folder, named, [*files], given)
@@ -135,6 +135,16 @@ def _find_yamls(folder: Folder, evidence: Evidence) -> dict[str, YoloLabels]:
         if not found or PurePosixPath(path).name == 'data.yaml':  # others may be about anything
             evidence.add_against(error.problem, error.remedy)
     return found
+
+
+def _find_names(folder: Folder, options: Options) -> dict[str, list[Entry]]:
+    """Find the files of names; one that cannot be read does not matter if ``--classes`` has the names."""
+    try:
+        return find_names(folder)
+    except DataError:
+        if options.classes:
+            return {}
+        raise
 
 
 def _with_names(entries: Sequence[Entry]) -> YoloLabels:
@@ -318,7 +328,7 @@ def read_files(found: AnnotationFiles, folder: Folder, options: Options) -> Data
     Raises:
         DataError: Images are missing, there are no objects, or the splits are ambiguous.
     """
-    annotations, missing = {}, []
+    annotations, missing, copied = {}, [], []
     for file, image in found.files.items():
         content = found.read(folder.root / file)
         if content is None:
@@ -328,10 +338,18 @@ def read_files(found: AnnotationFiles, folder: Folder, options: Options) -> Data
             named = PurePosixPath(content.image.replace('\\', '/')).name  # its folders are those of another computer
             image = (folder.find_image(named, near) if named else None) or folder.find_image(stem, near)
         if image is None:
-            missing.append(file)
+            (copied if folder.has_image(PurePosixPath(file).stem) else missing).append(file)
         else:
             annotations[image] = content
-    notes = describe_missing(missing, len(found.files), f'images of {found.name}', folder.root, options)
+    if copied and not options.skip_missing:
+        images = [path for path in folder.images if PurePosixPath(path).stem == PurePosixPath(copied[0]).stem]
+        raise DataError(
+            f'{len(copied)} of the {len(found.files)} {found.name} have several images of their name (first: '
+            f'{copied[0]}, with {" and ".join(images[:3])}).',
+            'Move the copies away, or leave these files out with --skip-missing.',
+        )
+    copies = [f'left out {len(copied)} {found.name} whose images have copies (first: {copied[0]})'] if copied else []
+    notes = copies + describe_missing(missing, len(found.files), f'images of {found.name}', folder.root, options)
     tops = {image.rpartition('/')[0] for image in annotations}
     listed = {image for part in found.splits.values() for image in part}
     alone = [i for i in folder.images if i not in annotations and (i.rpartition('/')[0] in tops or i in listed)]

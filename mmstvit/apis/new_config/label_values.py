@@ -27,6 +27,7 @@ _NAME_THEM = (
     'Name them with --classes NAME NAME … in the order of the values, --classes VALUE=NAME VALUE=NAME …, or --classes '
     'FILE; leave values out with --ignore VALUE.'
 )
+_NAME_COLORS = "Name them with --classes '#rrggbb=NAME' … or --classes FILE; leave colors out with --ignore '#rrggbb'."
 Value = int | Color
 
 
@@ -49,6 +50,11 @@ class Values:
     total: int = 0
     white: int = 0
     ones: int = 0
+
+    @property
+    def remedy(self) -> str:
+        """How to name them."""
+        return _NAME_COLORS if self.colored else _NAME_THEM
 
     @property
     def colored(self) -> bool:
@@ -214,7 +220,7 @@ def make_table(values: Values, entries: Sequence[Entry], ignore: Sequence[Value]
         DataError: That cannot be decided; the message lists the values.
     """
     if not entries:
-        raise DataError(f'The label maps have the values {values.describe()}, whose names are unknown.', _NAME_THEM)
+        raise DataError(f'The label maps have the values {values.describe()}, whose names are unknown.', values.remedy)
     palette = [entry.value for entry in entries if isinstance(entry.value, tuple)]
     present = sorted(set(values.pixels) - set(ignore))
     grays = {entry.value[0]: entry.name for entry in entries if palette and len({*entry.value}) == 1}
@@ -237,10 +243,10 @@ def make_table(values: Values, entries: Sequence[Entry], ignore: Sequence[Value]
     occurring = {classes[value] for value in present if value in classes}
     if not occurring:
         raise DataError(
-            f'None of the classes occurs in the label maps, which have the values {values.describe()}.', _NAME_THEM
+            f'None of the classes occurs in the label maps, which have the values {values.describe()}.', values.remedy
         )
     if unnamed := [value for value in present if value not in {*named, *voids, IGNORED}]:
-        raise DataError(f'The label maps have values without a name: {values.describe(unnamed)}.', _NAME_THEM)
+        raise DataError(f'The label maps have values without a name: {values.describe(unnamed)}.', values.remedy)
     if len(values.pixels) == 1 and len(names) > 1:
         raise DataError(
             f'Of {len(names)} classes only {min(occurring)} occurs in the label maps, which have the values '
@@ -269,7 +275,7 @@ def _by_order(
     if values.colored:
         raise DataError(
             f'{len(names)} names for the values {values.describe()}: the label maps have colors.',
-            'Write --classes #rrggbb=NAME …, or name a file of them.',
+            _NAME_COLORS,
         )
     if names[:2] == ['__ignore__', '_background_']:  # labelme counts from -1
         names = names[1:]

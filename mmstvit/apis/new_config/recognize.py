@@ -76,6 +76,7 @@ def recognize(options: Options) -> Data:
     path = Path(os.path.abspath(options.data))
     if not path.exists():
         raise UserError(f'{options.data} does not exist.', 'Name a folder of data, or a COCO annotation file.')
+    beside: set[str] = set()
     kinds, folder = LAYOUTS, Folder.scan(path.parent if path.is_file() else path)
     if path.is_file():  # the other files of its kind say nothing
         suffix = path.suffix.lower()
@@ -86,7 +87,8 @@ def recognize(options: Options) -> Data:
                 f'{options.data} is a {suffix} file, expected a folder or a file of {known}.',
                 'Unpack archives, and name the folder of the data.',
             )
-        folder = folder.without({*folder.with_suffix(suffix)} - {path.name})
+        beside = {*folder.with_suffix(suffix)} - {path.name}
+        folder = folder.without(beside)
     every = {kind: kind.look(folder, options) for kind in kinds}
     seen = {kind: every[kind] for kind in kinds if options.task in (None, kind.task)}
     if not seen:
@@ -111,6 +113,9 @@ def recognize(options: Options) -> Data:
         others = look_for_unread_files(folder, used | folder.lists, described or {*folder.images}, alone=False)
         again = others.against[0][0] if others.against else ''
         seen[kind].rivals = [text for reason in seen[kind].rivals if (text := again if reason == unread else reason)]
+    if beside and options.val is None:
+        hint = '; for validation: --val FILE' if suffix == '.json' else ''
+        data.notes.append(f'not used: {len(beside)} other {suffix} files, such as {min(beside)}{hint}')
     alike: dict[str, list[str]] = {}
     for name in data.classes:
         alike.setdefault(name.casefold(), []).append(name)

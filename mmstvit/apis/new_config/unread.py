@@ -19,6 +19,7 @@ _CONVERT = (
     'Write a table of them, as docs/own_data.md shows in "Tables": image,xmin,ymin,xmax,ymax,class or image,class.'
 )
 MATRIX = 'Save each as a PNG file of its name: cv2.imwrite("1.png", np.loadtxt("1.txt", delimiter=…).astype("uint8")).'
+_ARRAYS = 'Export label maps as PNG files; write boxes as a table (docs/own_data.md, "Tables").'
 _MANY = 20  # images of which a file that names them describes the data, if there are so many
 _MOST_FILES = 20  # of a suffix are read
 _HEAD = 1 << 16
@@ -46,7 +47,7 @@ _BY_SUFFIX = {
     '.tfrecord': ('TFRecord files', _COCO),
     '.mat': ('MATLAB files', 'Convert them: label maps to PNG files, boxes or classes to a table (docs/own_data.md).'),
     **dict.fromkeys(('.dcm', '.nii', '.nii.gz', '.nrrd'), ('medical volumes', 'Export their slices as PNG files.')),
-    **dict.fromkeys(('.npy', '.npz', '.h5', '.hdf5', '.pkl'), ('arrays', 'Export them as PNG files.')),
+    **dict.fromkeys(('.npy', '.npz', '.h5', '.hdf5', '.pkl'), ('arrays', _ARRAYS)),
     **dict.fromkeys(('.parquet', '.arrow', '.mdb', '.rec'), ('a database of images', 'Export the images as files.')),
 }  # fmt: skip
 
