@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
 from mmstvit.errors import DataError
-from mmstvit.fileio import IMAGE_SUFFIXES, walk_folder
+from mmstvit.fileio import IMAGE_SUFFIXES, open_file, walk_folder
 
 # Name of a folder or part of a file's name -> split.
 SPLIT_NAMES = {
@@ -35,6 +35,7 @@ MAP_WORDS = frozenset(
         *('segmentationclass', 'segmentationclasspng', 'segmentationobject'),
     }
 )
+HEAD = 1 << 16  # bytes of the beginning of a file
 ALL = 'all'  # a part that no name assigns to a split
 Part = TypeVar('Part')
 
@@ -140,6 +141,14 @@ class Folder:
             best = min(map(rank, found), default=0) if len(found) > 1 else 0
             found = [path for path in found if rank(path) == best] if len(found) > 1 else found
         return found[0] if len(found) == 1 else None
+
+    def read_head(self, file: str) -> str:
+        """Read the beginning of a text file; empty if it cannot be read."""
+        try:
+            with open_file(self.root / file) as stream:
+                return stream.read(HEAD).decode('utf-8', 'ignore').replace('\r\n', '\n')
+        except OSError:
+            return ''
 
     def unused(self, tops: Sequence[str]) -> list[str]:
         """Return a line about the images that are not below one of the folders; empty if there are none."""

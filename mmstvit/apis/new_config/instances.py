@@ -127,10 +127,15 @@ def read_coco(found: Mapping[str, list[Part]], folder: Folder, options: Options)
     parts, notes = _choose_parts(found, folder, options)
     for part in parts.values():
         if part.images is None:
-            notes += _complete_names(part)
-            part.images, lines = _find_images(part, folder, options)
-            notes += lines
+            notes += _locate(part, folder, options)
     return describe_instances(parts, notes, folder, options)
+
+
+def _locate(part: Part, folder: Folder, options: Options) -> list[str]:
+    """Complete the names of the images of a part and find their folder; returns lines about both."""
+    notes = _complete_names(part)
+    part.images, lines = _find_images(part, folder, options)
+    return notes + lines
 
 
 def _complete_names(part: Part) -> list[str]:
@@ -242,11 +247,10 @@ def _join(several: Sequence[Part], split: str, folder: Folder, options: Options,
     numbers: dict[str, int] = {}
     for part in several:
         part.content.setdefault('annotations', [])
-        notes += _complete_names(part)
-        part.images, lines = _find_images(part, folder, options)
+        notes += _locate(part, folder, options)
         _refuse_fractions({split: part})
         repairs = _repair({split: part}, options)  # warnings come once more, for all
-        notes += [*lines, *(repairs if options.fix else ())]
+        notes += repairs if options.fix else []
         names = {category['id']: category['name'] for category in part.content['categories']}
         for category in part.content['categories']:
             if category['name'] not in numbers:

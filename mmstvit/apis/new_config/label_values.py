@@ -53,7 +53,7 @@ class Values:
 
     @property
     def remedy(self) -> str:
-        """How to name them."""
+        """Remedy for values without a name."""
         return _NAME_COLORS if self.colored else _NAME_THEM
 
     @property

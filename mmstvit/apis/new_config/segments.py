@@ -42,13 +42,11 @@ def look_for_label_maps(folder: Folder, options: Options) -> Evidence:
     chosen = any((options.map_suffix, options.maps, options.images))
     listed = {} if chosen else find_listed_pairs(folder)
     evidence.used |= listed.keys()
-    found = find_pairs(folder, options.map_suffix, maps, images)
-    of_lists = [pairs for part in listed.values() for pairs in part]
-    images = ({image for pairs in every for image in pairs.files} for every in (found, of_lists))
-    if any(pairs.split != ALL for pairs in of_lists) or len(next(images)) <= len(next(images)):
-        found = of_lists or found
-    else:
-        listed = {}  # of a few
+    found = [pairs for part in listed.values() for pairs in part]
+    if all(pairs.split == ALL for pairs in found):
+        by_name = find_pairs(folder, options.map_suffix, maps, images)
+        if _count_images(found) < _count_images(by_name):  # a list of a few images, or none
+            listed, found = {}, by_name
     evidence.found = found
     evidence.reasons += [f'{file} lists images with their label maps' for file in [*listed][:_SHOWN]]
     for pairs in found[:_SHOWN]:
@@ -81,6 +79,10 @@ def look_for_label_maps(folder: Folder, options: Options) -> Evidence:
     if choices := several_maps(found):
         evidence.add_against(*_explain_choice(folder, choices))
     return evidence
+
+
+def _count_images(found: Sequence[Pairs]) -> int:
+    return len({image for pairs in found for image in pairs.files})
 
 
 def _find_alone(folder: Folder) -> str:

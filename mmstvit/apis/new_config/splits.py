@@ -9,15 +9,14 @@ from pathlib import Path, PurePosixPath
 from mmstvit.datasets.json_files import read_json
 from mmstvit.datasets.splitting import split_images
 from mmstvit.errors import DataError
-from mmstvit.fileio import open_file
 
 from .class_names import read_text
 from .folder import ALL, SPLIT_NAMES, SPLITS, Folder, assign_splits, find_split, relative, split_of_folder
 from .options import Options
 
 _SUFFIXES = ('.txt', '.csv', '.lst', '.list')
-_LARGEST, _HEAD = 1 << 26, 1 << 16  # bytes of a JSON file, and those of its start
-_SPLIT_KEY = re.compile(rb'"train(ing)?"\s*:\s*\[')
+_LARGEST = 1 << 26  # bytes of a JSON file
+_SPLIT_KEY = re.compile(r'"train(ing)?"\s*:\s*\[')
 _NAME_ONE = 'Name a folder in which train, val and test are folders, or which has no splits.'
 Parts = dict[str, list[str]]  # split -> images
 
@@ -152,9 +151,7 @@ def _find_json_lists(folder: Folder, images: Iterable[str]) -> dict[str, tuple[s
     images = set(images)
     for file in folder.with_suffix('.json'):
         path = folder.root / file
-        with open_file(path) as stream:
-            head = stream.read(_HEAD)
-        if path.stat().st_size > _LARGEST or not _SPLIT_KEY.search(head):
+        if path.stat().st_size > _LARGEST or not _SPLIT_KEY.search(folder.read_head(file)):
             continue
         content = read_json(path)
         content = content if isinstance(content, Mapping) else {}

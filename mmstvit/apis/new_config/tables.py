@@ -350,7 +350,7 @@ def _resolve(tables: Sequence[Table], folder: Folder, options: Options) -> tuple
         for number, entry in enumerate(parse_names(options.classes) if options.classes else ())
     }
     rows = [(image, row._replace(label=_name(row, names))) for image, row in rows if image is not None]
-    notes += _warn_of_numbers(Counter(row.label for _, row in rows))
+    notes += _warn_of_numbers({row.label for _, row in rows} - {''})
     splits: dict[str, dict[str, None]] = {}
     for image, row in rows:
         splits.setdefault(row.split, {})[image] = None
@@ -363,9 +363,8 @@ def _name(row: Row, names: Mapping[str, str]) -> str:
     if not names or not row.label:
         return row.label
     if row.label not in names:
-        numbers = f'{first_names([*names])}'
         raise DataError(
-            f'{row.name} has the class {row.label}, but --classes names the numbers {numbers}.',
+            f'{row.name} has the class {row.label}, but --classes names the numbers {first_names([*names])}.',
             'Write NUMBER=NAME for each class; or omit --classes if the table has names.',
         )
     return names[row.label]
@@ -395,12 +394,11 @@ def _count_images_without_row(folder: Folder, named: Collection[str]) -> list[st
     return [f'not used: {len(alone)} images without a row (first: {alone[0]})'] if alone else []
 
 
-def _warn_of_numbers(counts: Mapping[str, int]) -> list[str]:
+def _warn_of_numbers(names: Set[str]) -> list[str]:
     """Return a warning if the classes are numbers."""
-    named = [name for name in counts if name]
-    if not all(map(_NUMBER.fullmatch, named)):
+    if not all(map(_NUMBER.fullmatch, names)):
         return []
-    listed = first_names(sorted(named, key=float), 8)
+    listed = first_names(sorted(names, key=float), 8)
     hint = 'name them in this order, with --classes NAME NAME … or NUMBER=NAME'
     return [f'warning: the classes are numbers ({listed}): {hint}; measurements such as ages cannot be learned']
 

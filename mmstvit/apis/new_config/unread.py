@@ -12,7 +12,7 @@ from mmstvit.datasets.map_files import cuts
 from mmstvit.fileio import VIDEO_SUFFIXES, image_size, open_file
 
 from .evidence import Evidence
-from .folder import Folder
+from .folder import HEAD, Folder
 
 _COCO = 'Export the annotations in COCO format.'
 _CONVERT = (
@@ -22,7 +22,6 @@ MATRIX = 'Save each as a PNG file of its name: cv2.imwrite("1.png", np.loadtxt("
 _ARRAYS = 'Export label maps as PNG files; write boxes as a table (docs/own_data.md, "Tables").'
 _MANY = 20  # images of which a file that names them describes the data, if there are so many
 _MOST_FILES = 20  # of a suffix are read
-_HEAD = 1 << 16
 _TEXTS = ('.csv', '.geojson', '.json', '.jsonl', '.lst', '.odgt', '.tsv', '.txt', '.xml')
 _NUMBER = re.compile(r'[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?')
 # Suffix, what the text has, name of the format, way out.
@@ -72,7 +71,7 @@ def look_for_unread_files(folder: Folder, used: Set[str], images: Set[str], alon
 
 def _find(folder: Folder, used: Set[str], images: Set[str], alone: bool) -> Iterator[tuple[str, str]]:
     """Yield what was found, and the way out."""
-    texts = {file: _read_head(folder, file) for file in _sample(folder) if file not in used}
+    texts = {file: folder.read_head(file) for file in _sample(folder) if file not in used}
     for file, text in texts.items():
         for suffix, pattern, name, remedy in _BY_TEXT:
             if file.lower().endswith(suffix) and re.search(pattern, text, re.M if '$' in pattern else 0):
@@ -139,7 +138,7 @@ def _names_images(folder: Folder, text: str, images: Set[str]) -> bool:
 
 def describe_content(folder: Folder, file: str) -> tuple[str, str]:
     """Describe what a file is made of, and how its content becomes something that is read."""
-    text = _read_head(folder, file)
+    text = folder.read_head(file)
     name, remedy = _BY_SUFFIX.get(PurePosixPath(file).suffix.lower(), ('a binary file', _CONVERT))
     if '\0' in text:
         return f'{name}, such as {file}', remedy
@@ -182,7 +181,7 @@ def _describe_lines(folder: Folder, file: str, text: str) -> str:
         return ''
     image = _find_image(folder, file)
     size = image and image_size(folder.root / image)
-    if size and shape == f'{size[0]} numbers' and len(text) < _HEAD and len(lines) in (size[1], size[1] - 1):
+    if size and shape == f'{size[0]} numbers' and len(text) < HEAD and len(lines) in (size[1], size[1] - 1):
         return f'{size[1]} lines of {shape}, as many as the pixels of {image}'
     return f'lines of {shape}'
 
@@ -202,14 +201,6 @@ def _describe_line(folder: Folder, line: str) -> str:
     parts = [f'{names} name of an image'] * bool(names) + [f'{numbers} numbers'] * bool(numbers)
     words = len(cells) - numbers - names
     return ' and '.join(parts + [f'{words} words'] * bool(words))
-
-
-def _read_head(folder: Folder, file: str) -> str:
-    try:
-        with open_file(folder.root / file) as stream:
-            return stream.read(_HEAD).decode('utf-8', 'ignore').replace('\r\n', '\n')
-    except OSError:
-        return ''
 
 
 def quote_file(folder: Folder) -> str:
