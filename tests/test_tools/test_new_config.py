@@ -36,10 +36,10 @@ def annotate(names: list[str], with_mask: bool = True, classes: tuple[str, ...] 
     for image in images:
         for label in range(1, len(classes) + 1):
             x, y = 8 * label, 6
-            polygon = [x, y, x + 20, y, x + 20, y + 16, x, y + 16]
+            polygon = [x, y, x + 20, y, x + 20, y + 12, x + 16, y + 16, x, y + 16]
             annotations.append(
                 dict(
-                    id=len(annotations) + 1, image_id=image['id'], category_id=label, bbox=[x, y, 20, 16], area=320,
+                    id=len(annotations) + 1, image_id=image['id'], category_id=label, bbox=[x, y, 20, 16], area=312,
                     iscrowd=0, segmentation=[polygon] if with_mask else [],
                 )
             )  # fmt: skip
@@ -216,6 +216,20 @@ def test_boxes_alone_get_a_model_of_boxes(make, tmp_path):
     verify(cfg)
     with pytest.raises(SystemExit, match=r'no masks.*faster-rcnn'):
         make('--model', 'mask-rcnn', '--force')
+
+
+def test_masks_that_are_the_rectangles_of_their_boxes_are_learned_as_boxes(make, tmp_path):
+    content = annotate(['0.jpg', '1.jpg', '2.jpg'])
+    for item in content['annotations']:
+        x, y, width, height = item['bbox']
+        item['segmentation'] = [[x, y, x, y + height, x + width, y + height, x + width, y, x, y]]
+    for i in range(3):
+        photo(tmp_path / f'data/{i}.jpg', i)
+    dump(tmp_path / 'data/a.json', content)
+    cfg, output = make()
+    assert cfg.model.type == 'FasterRCNN'
+    assert 'all masks are the rectangles of their boxes' in output
+    assert make('--model', 'mask-rcnn', '--force')[0].model.type == 'MaskRCNN'
 
 
 def test_some_objects_without_a_mask_are_refused(make, tmp_path):

@@ -174,7 +174,8 @@ def describe_instances(parts: dict[str, Part], notes: list[str], folder: Folder,
         parts, line = _split(parts, options)
         notes.append(line)
     notes += _align_categories(parts, classes)
-    with_mask = _find_masks(parts, options)
+    with_mask, lines = _find_masks(parts, options)
+    notes += lines
     objects = {split: Counter(a['image_id'] for a in part.content['annotations']) for split, part in parts.items()}
     if not objects['train']:
         raise DataError(f'{parts["train"]} has no objects to train on{" after the repairs" if options.fix else ""}.')
@@ -447,13 +448,36 @@ def _split(parts: Mapping[str, Part], options: Options) -> tuple[dict[str, Part]
     return {**parts, **dict(zip(('train', 'val'), both, strict=True))}, split.describe()
 
 
-def _find_masks(parts: Mapping[str, Part], options: Options) -> bool:
-    """Return True if all objects have masks, False if none has, or if a model for boxes is asked for."""
+def _find_masks(parts: Mapping[str, Part], options: Options) -> tuple[bool, list[str]]:
+    """Return True if all objects have masks that say more than their boxes; and a line about masks that are not used.
+
+    Raises:
+        DataError: Some objects have masks, and ``--model`` does not ask for boxes.
+    """
     annotations = [annotation for part in parts.values() for annotation in part.content['annotations']]
     masks = sum(bool(annotation.get('segmentation')) for annotation in annotations)
-    if masks in (0, len(annotations)) or (options.model or '').startswith('faster'):
-        return masks == len(annotations)
-    raise DataError(
-        f'{len(annotations) - masks} of {len(annotations)} objects have a box but no mask.',
-        'Add the masks, or train a detector of boxes: --model faster-rcnn',
-    )
+    asked = options.model or ''
+    if masks not in (0, len(annotations)) and not asked.startswith('faster'):
+        raise DataError(
+            f'{len(annotations) - masks} of {len(annotations)} objects have a box but no mask.',
+            'Add the masks, or train a detector of boxes: --model faster-rcnn',
+        )
+    if masks == len(annotations) and 'mask-rcnn' not in asked and all(map(_is_box, annotations)):
+        return False, ['all masks are the rectangles of their boxes: boxes are learned (masks: --model mask-rcnn)']
+    return masks == len(annotations), []
+
+
+def _is_box(annotation: Mapping) -> bool:
+    """Return True if the mask is the rectangle of the box, up to half a pixel."""
+    polygons = annotation['segmentation']
+    if not isinstance(polygons, list) or len(polygons) != 1 or len(polygons[0]) not in (8, 10):
+        return False
+    left, top, width, height = annotation['bbox']
+    corners = {
+        tuple(
+            next((end for end in (start, start + size) if abs(value - end) <= 0.5), None)
+            for value, start, size in zip(point, (left, top), (width, height), strict=True)
+        )
+        for point in zip(polygons[0][::2], polygons[0][1::2], strict=True)
+    }
+    return corners == {(x, y) for x in (left, left + width) for y in (top, top + height)}

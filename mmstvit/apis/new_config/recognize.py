@@ -172,7 +172,7 @@ def _decide(seen: Seen, others: Evidence, folder: Folder, options: Options) -> L
     if len(strong) > 1:
         listed = '\n'.join(f'  {kind.name}: {"; ".join(seen[kind].reasons[:3])}' for kind in strong)
         tasks = dict.fromkeys(f'--task {kind.task}' for kind in strong)
-        choice = ' or '.join(tasks) if len(tasks) > 1 else 'name the file or an inner folder, or move the others away'
+        choice = ' or '.join(tasks) if len(tasks) > 1 else 'move the files of all kinds but one away'
         raise DataError(f'{options.data} has several kinds of data:\n{listed}\n', f'Choose: {choice}.')
     others_found = any(seen[kind].found for kind in seen if kind is not CLASS_FOLDERS)
     kinds = [kind for kind in seen if seen[kind].against and (kind is not CLASS_FOLDERS or not others_found)]

@@ -256,7 +256,7 @@ def _understand(
         label = _find_label_column(file, rest, bool(box))
         labels = [row.get(label, '') for row in rows]
         said.append(f'classes in {label}')
-        unused = [name for name in rest if name != label]
+        unused = [name for name in rest if name and name != label]
         said += [f'not used: {first_names(unused, 6)}'] if unused else []
     read = [
         Row(
