@@ -146,9 +146,27 @@ def check_same_content(facts: Facts) -> Iterator[Finding]:
         first: dict[bytes, str] = {}
         read = {path: data.decoded[path].digest for path in data.files if path in data.decoded}
         pairs = [(path, first.setdefault(digest, path)) for path, digest in read.items() if digest]
-        same = [f'{path}: the same image as {other}' for path, other in pairs if path != other]
-        if same:
+        if pairs := [(path, other) for path, other in pairs if path != other]:
+            labels = _collect_labels(data)
+            same = [
+                f'{path}: the same image as {other}{", with other labels" * (labels[path] != labels[other])}'
+                for path, other in pairs
+            ]
             yield data.finding('same content', same, total=len(data.files))
+
+
+def _collect_labels(data: DatasetFacts) -> dict[str, object]:
+    """Return what the annotations say about each image: its class, its objects, or the content of its map."""
+    if data.content is None:
+        maps = {path: decoded.digest for path, decoded in data.decoded.items()}
+        keys = ('gt_label', 'instances')
+        return {info.get('img_path'): [*map(info.get, keys), maps.get(info.get('seg_map_path'))] for info in data.infos}
+    if data.annotations is None:
+        return dict.fromkeys(data.files)
+    objects = defaultdict(set)
+    for entry in data.annotations.entries:
+        objects[entry['image_id']].add((entry['category_id'], *entry['bbox']))
+    return dict(zip(data.files, map(objects.get, data.annotations.images), strict=True))
 
 
 def check_splits(facts: Facts) -> Iterator[Finding]:
