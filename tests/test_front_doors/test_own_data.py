@@ -5,6 +5,7 @@ import re
 import shlex
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -160,11 +161,25 @@ def test_16_bits_become_8(tmp_path):
     snippets = re.findall(r'```python\n(.*?)```', section('Gray, 4-channel and 16-bit images'), re.DOTALL)
     names: dict = {}
     exec(snippets[1], names)
-    import cv2
-
     cv2.imwrite(str(tmp_path / 'a.png'), np.array([[0, 1000, 2000, 4095]], np.uint16))
     names['to_8_bits'](str(tmp_path / 'a.png'), str(tmp_path / 'b.png'), 0, 4000)
     assert cv2.imread(str(tmp_path / 'b.png'), cv2.IMREAD_UNCHANGED).tolist() == [[0, 63, 127, 255]]
+
+
+def test_run_lengths_become_label_maps(tmp_path):
+    (snippet,) = (s for s in re.findall(r'```python\n(.*?)```', section('Tables'), re.DOTALL) if 'EncodedPixels' in s)
+    for i in range(2):
+        write(tmp_path / f'images/{i}.png', draw(i, 3, 4, 3))
+    (tmp_path / 'train.csv').write_text('ImageId,EncodedPixels\n0.png,2 2 7 1\n0.png,10 3\n1.png,\n')
+    with (
+        restored(tmp_path),
+        pytest.raises(UserError, match=r'\(run lengths or corners\), such as train.csv\n .*Tables'),
+    ):
+        new_config(Options(Path('.')))
+    with restored(tmp_path):
+        exec(snippet)
+    maps = [cv2.imread(str(tmp_path / f'masks/{i}.png'), cv2.IMREAD_UNCHANGED).tolist() for i in range(2)]
+    assert maps == [[[0, 0, 1, 1], [1, 0, 0, 1], [1, 0, 0, 1]], [[0] * 4] * 3]
 
 
 def test_what_is_not_clear_is_refused_as_the_page_says(tmp_path):

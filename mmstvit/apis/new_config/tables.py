@@ -28,6 +28,7 @@ from .folder import ALL, SPLIT_NAMES, Folder, find_split
 from .image_classes import describe_classes
 from .instances import describe_missing
 from .options import Data, Options, first_names
+from .unread import find_format
 
 SUFFIXES = ('.csv', '.tsv', '.jsonl')
 _SAMPLE = 200  # rows that are looked at
@@ -105,6 +106,8 @@ def _read_tables(folder: Folder) -> tuple[list[Table], dict[str, tuple[str, str]
     """
     read, tables, unread, images = {}, [], {}, set()
     for file in folder.with_suffix(*SUFFIXES):
+        if find_format(file, folder.read_head(file)):
+            continue
         try:
             rows = _read_cells(folder, file)
             if by_column := _find_image_columns(folder, file, rows):

@@ -20,6 +20,9 @@ _CONVERT = (
 )
 MATRIX = 'Save each as a PNG file of its name: cv2.imwrite("1.png", np.loadtxt("1.txt", delimiter=…).astype("uint8")).'
 _ARRAYS = 'Export label maps as PNG files; write boxes as a table (docs/own_data.md, "Tables").'
+_MASKS = (
+    'Decode run lengths into a label map for each image (docs/own_data.md, "Tables"); write corners in COCO format.'
+)
 _MANY = 20  # images of which a file that names them describes the data, if there are so many
 _MOST_FILES = 20  # of a suffix are read
 _TEXTS = ('.csv', '.geojson', '.json', '.jsonl', '.lst', '.odgt', '.tsv', '.txt', '.xml')
@@ -38,7 +41,8 @@ _BY_TEXT = (
      'label maps of labelme_json_to_dataset, whose numbers differ from folder to folder',
      "Put labelme's own JSON files beside the photographs: they are read."),
     ('gt/gt.txt', r'\A\d+,', 'boxes of the frames of a sequence (MOT)', _CONVERT),
-    ('.txt', r'\A[A-Za-z]\S*( -?[\d.]+){14,15}\s*$', 'labels of KITTI', _CONVERT),
+    ('.txt', r'(?m)\A[A-Za-z]\S*( -?[\d.]+){14,15}\s*$', 'labels of KITTI', _CONVERT),
+    ('.csv', r'(?m)[,;]"?\d+ \d+( \d+ \d+)+"?([,;].*)?$', 'masks as rows of numbers (run lengths or corners)', _MASKS),
 )  # fmt: skip
 # Formats that cannot be looked into: evidence only if nothing else is found.
 _BY_SUFFIX = {
@@ -73,9 +77,8 @@ def _find(folder: Folder, used: Set[str], images: Set[str], alone: bool) -> Iter
     """Yield what was found, and the way out."""
     texts = {file: folder.read_head(file) for file in _sample(folder) if file not in used}
     for file, text in texts.items():
-        for suffix, pattern, name, remedy in _BY_TEXT:
-            if file.lower().endswith(suffix) and re.search(pattern, text, re.M if '$' in pattern else 0):
-                yield f'{name}, such as {file}', remedy
+        if known := find_format(file, text):
+            yield f'{known[0]}, such as {file}', known[1]
     for suffix, (name, remedy) in _BY_SUFFIX.items() if alone else ():
         for file in folder.with_suffix(suffix):
             yield f'{name}, such as {file}', remedy
@@ -86,6 +89,13 @@ def _find(folder: Folder, used: Set[str], images: Set[str], alone: bool) -> Iter
         if _names_images(folder, text, images):
             made_of, remedy = describe_content(folder, file)
             yield f'a file that names images, in a form that is not read ({made_of})', remedy
+
+
+def find_format(file: str, text: str) -> tuple[str, str] | None:
+    """Return the name of the format that a text shows, and the way out; None for others."""
+    known = ((name, remedy) for suffix, pattern, name, remedy in _BY_TEXT
+             if file.lower().endswith(suffix) and re.search(pattern, text))  # fmt: skip
+    return next(known, None)
 
 
 def _sample(folder: Folder) -> list[str]:
