@@ -50,6 +50,7 @@ _NUMBER = re.compile(r'-?\d+(\.\d*)?')
 _INSIDE = 0.95  # share of the boxes that have to be inside their images
 _RENAME = 'Its first line has to name the columns: image,class, or for boxes image,xmin,ymin,xmax,ymax,class.'
 _NUMBERS = 'Numbers cannot be learned here, only classes: write a column of classes, such as ranges of the numbers.'
+_ONE = 'Several classes per image are not supported: keep one class for each image, or remove these rows.'
 _FEW = 5  # classes that are numbers and no measurements
 
 
@@ -284,7 +285,7 @@ def _join_one_hot(file: str, rows: Sequence[Mapping[str, str]], names: Sequence[
         raise DataError(
             f'{file} has a column of 0 and 1 per class, and {len(wrong)} of {len(rows)} rows do not have one class '
             f'(first: line {wrong[0]})',
-            'Several classes per image are not supported. Remove these rows, or keep one class for each image.',
+            _ONE,
         )
     return [own[0].strip() for own in chosen]
 
@@ -308,11 +309,11 @@ def _find_label_column(file: str, columns: Mapping[str, Sequence[str]], boxes: b
         raise DataError(f'{file} has columns of numbers that may be boxes: {first_names(numbers, 8)}', _RENAME)
     cells = columns[named[0]]
     classes = {*cells} - {''}
-    odd = next((c for c in classes if len(parts := re.split(r'[\s,;|]+', c)) > 1 and {*parts} <= classes), '')
-    odd = odd or next((cell for cell in classes if cell[0] in '{[' or re.fullmatch(r'-?\d*\.\d+', cell)), '')
+    tags = next((c for c in classes if len(parts := re.split(r'[\s,;|]+', c)) > 1 and {*parts} <= classes), '')
+    odd = tags or next((cell for cell in classes if cell[0] in '{[' or re.fullmatch(r'-?\d*\.\d+', cell)), '')
     if odd or (not boxes and not 1 < len(classes) <= len(cells) / 2):
         seen = f'cells such as {odd[:80]}' if odd else f'{len(classes)} values in {len(cells)} rows'
-        remedy = _NUMBERS if all(map(_NUMBER.fullmatch, classes)) else _RENAME
+        remedy = _ONE if tags else _NUMBERS if all(map(_NUMBER.fullmatch, classes)) else _RENAME
         raise DataError(f'column {named[0]} of {file} has {seen}: that is not one class per image', remedy)
     return named[0]
 
