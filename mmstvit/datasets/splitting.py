@@ -1,8 +1,7 @@
 """Split images into training and validation without copies of one photograph on both sides.
 
-Images belong together if their names are equal before ``.rf.`` (augmented copies of Roboflow), if their files are
-equal, or if they look alike: a difference hash of 8×8 gray values is nearly equal for one of them and the other as it
-is, mirrored or turned.
+Images belong together if their names show it (augmented copies), if their files are equal, or if they look alike: a
+difference hash of 8×8 gray values is nearly equal for one of them and the other as it is, mirrored or turned.
 """
 
 import hashlib
@@ -17,10 +16,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from mmstvit.datasets.map_files import cuts
 from mmstvit.errors import DataError
 from mmstvit.fileio import open_image
 
+# Augmented copies: Roboflow writes photo_jpg.rf.HASH.jpg, Augmentor FOLDER_original_photo.jpg_UUID.jpg.
 _ROBOFLOW = re.compile(r'\.rf\.[0-9a-zA-Z]{8,}(?=\.)')
+_AUGMENTOR = re.compile(r'.+_original_(.+)_[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\.\w+')
 _SIDE = 8  # of the difference hash
 _DISTANCE = 7  # bits of 64 in which the hashes of images that look alike may differ
 _MOST_HASHED = 10_000
@@ -61,13 +63,11 @@ def group_copies(paths: Sequence[str | PathLike]) -> Groups:
     """Find images that are copies of each other."""
     paths = [*map(Path, paths)]
     above = [*range(len(paths))]  # of each image another one of its group; the first one has itself
-    reasons = Counter({'by the name before .rf.': _join(above, _equal([*map(photograph, paths)]))})
+    reasons = Counter({'by their names': _join_names(above, paths)})
     reasons['with equal files'] = _join(above, _equal(_digests(paths)))
     alike = 0
     if len(paths) <= _MOST_HASHED:
-        merged = list(above)
-        joined = _join(merged, _near([_hashes(path) for path in paths]))
-        largest = max(Counter(_root(merged, i) for i in range(len(merged))).values(), default=0)
+        merged, joined, largest = _try(above, _near([_hashes(path) for path in paths]))
         if largest > max(2, _LARGEST_GROUP * len(paths)):
             alike = joined
         else:
@@ -75,10 +75,55 @@ def group_copies(paths: Sequence[str | PathLike]) -> Groups:
     return Groups([_root(above, i) for i in range(len(above))], +reasons, alike)
 
 
-def photograph(path: str | PathLike) -> str | None:
-    """Return the name that augmented copies of a photograph by Roboflow share; None for other names."""
-    name = os.path.basename(path)
-    return _ROBOFLOW.sub('', name) if '.rf.' in name else None
+def group_names(paths: Sequence[str | PathLike]) -> list[int]:
+    """Return the number of the group of each image, by the names of augmented copies and by equal paths alone."""
+    paths = [Path(os.path.normpath(path)) for path in paths]
+    above = [*range(len(paths))]
+    _join(above, _equal(paths))
+    _join_names(above, paths)
+    return [_root(above, i) for i in range(len(above))]
+
+
+def _join_names(above: list[int], paths: Sequence[Path]) -> int:
+    """Join the groups of images whose names show that they are copies; returns how many joined another group.
+
+    Names that only continue another one are taken for series, not for copies, if that joined too many.
+    """
+    joined = _join(above, _equal([*map(_photograph, paths)]))
+    merged, derived, largest = _try(above, _derived(paths))
+    if derived and largest <= max(2, _LARGEST_GROUP * len(paths)):
+        above[:] = merged
+        joined += derived
+    return joined
+
+
+def _photograph(path: Path) -> str | None:
+    """Return what the names of augmented copies of a photograph by one tool have in common; None for other names."""
+    if '.rf.' in path.name:
+        return _ROBOFLOW.sub('', path.name)
+    found = _AUGMENTOR.fullmatch(path.name)
+    return found[1] if found else None
+
+
+def _derived(paths: Sequence[Path]) -> Iterator[tuple[int, int]]:
+    """Yield images whose names have that of another one and a word: photo_flipped.jpg and aug_photo.jpg of photo.jpg.
+
+    The other one is in the same folder, or the only one of its name.
+    """
+    stems: dict[str, list[int]] = defaultdict(list)
+    for i, path in enumerate(paths):
+        stems[path.stem].append(i)
+    for i, path in enumerate(paths):
+        found = _AUGMENTOR.fullmatch(path.name)
+        names = [Path(found[1]).stem] if found else [
+            name for start, end in cuts(path.stem)
+            for name, word in ((start, end), (end[1:], start)) if re.search('[a-z]', word, re.I) and name in stems
+        ]  # fmt: skip
+        for name in names:
+            others = stems.get(name, [])
+            others = [other for other in others if paths[other].parent == path.parent] or others
+            if len(others) == 1 and others != [i]:
+                yield others[0], i
 
 
 def _equal(keys: Sequence[object]) -> Iterator[tuple[int, int]]:
@@ -95,6 +140,13 @@ def _join(above: list[int], pairs: Iterable[tuple[int, int]]) -> int:
         above[second] = first
         joined += first != second
     return joined
+
+
+def _try(above: list[int], pairs: Iterable[tuple[int, int]]) -> tuple[list[int], int, int]:
+    """Join the groups of pairs in a copy; returns it, how many images joined another group, and the largest group."""
+    merged = list(above)
+    joined = _join(merged, pairs)
+    return merged, joined, max(Counter(_root(merged, i) for i in range(len(merged))).values(), default=0)
 
 
 def _root(above: list[int], item: int) -> int:

@@ -134,7 +134,7 @@ def check_boxes(facts: Facts) -> Iterator[Finding]:
     """Find boxes that extend beyond their images by more than rounding does, and boxes below 1 pixel."""
     for data, annotations in facts.of_coco():
         boxes, sizes = annotations.boxes, annotations.sizes
-        outside, far = _find_outside(boxes, sizes)
+        outside, far = find_outside(boxes, sizes)
         options = dict(severity=FAULT, explains=('boxes and polygons disagree',)) if far else {}
         yield from _some(data, 'boxes outside images', annotations.choose(outside), len(boxes), 'bbox', **options)
     for data in facts.datasets:
@@ -143,7 +143,7 @@ def check_boxes(facts: Facts) -> Iterator[Finding]:
         if not len(corners) == len(objects) > 0:
             continue
         boxes = np.hstack([corners[:, :2], corners[:, 2:] - corners[:, :2]])
-        outside, far = _find_outside(boxes, np.array([(info['width'], info['height']) for info, _ in objects], float))
+        outside, far = find_outside(boxes, np.array([(info['width'], info['height']) for info, _ in objects], float))
         small = (boxes[:, 2:] < 1).any(1)  # MMDetection drops those of COCO files
         for kind, rows, severe in (('boxes outside images', outside, far), ('invalid box', small, True)):
             found = [f'{objects[row][0].get("img_path")}: {objects[row][1]}' for row in np.flatnonzero(rows)]
@@ -152,7 +152,7 @@ def check_boxes(facts: Facts) -> Iterator[Finding]:
                 yield data.finding(kind, found, data.dataset.ann_file, total=len(objects), severity=severity)
 
 
-def _find_outside(boxes: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, bool]:
+def find_outside(boxes: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, bool]:
     """Return (N,), True for boxes that extend beyond their image; and True if many extend far: another format."""
     beyond = np.maximum(-boxes[:, :2], boxes[:, :2] + boxes[:, 2:] - sizes)
     far = ((beyond > ROUNDING) & (beyond >= 0.1 * sizes)).any(1).sum()

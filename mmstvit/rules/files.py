@@ -9,7 +9,7 @@ from mmengine.config import Config
 
 from mmstvit.datasets.images import MISSING, find_readers, may_read_keys
 from mmstvit.datasets.map_files import cuts, look_at
-from mmstvit.datasets.splitting import group_copies, photograph
+from mmstvit.datasets.splitting import group_copies, group_names
 from mmstvit.datasets.wrappers import inner_datasets
 from mmstvit.dependencies import tool_command
 from mmstvit.fileio import IMAGE_SUFFIXES, is_local
@@ -183,7 +183,7 @@ def check_splits(facts: Facts) -> Iterator[Finding]:
         if facts.complete and not any('://' in path for path in (known[0], files[0])):
             groups = group_copies([*known, *files]).of_image
         else:
-            groups = [photograph(path) or os.path.normpath(path) for path in [*known, *files]]
+            groups = group_names([*known, *files])
         trained = set(groups[: len(known)])
         shared = [path for path, group in zip(files, groups[len(known) :], strict=True) if group in trained]
         if shared:

@@ -73,12 +73,35 @@ def test_a_rare_class_is_on_both_sides():
         assert all({labels[i] for i in side} == {1, 2} for side in (split.train, split.val))
 
 
-def test_augmented_copies_of_roboflow_stay_together():
-    names = [f'frame{i}_jpg.rf.{i:016x}{copy:016x}.jpg' for i in range(10) for copy in range(3)]
+@pytest.mark.parametrize(
+    'names',
+    [
+        [f'frame{i}_jpg.rf.{i:016x}{copy:016x}.jpg' for i in range(10) for copy in range(3)],
+        [f'out/ant_original_{i}.jpg_{copy:08x}-0000-4000-8000-{i:012x}.jpg' for i in range(10) for copy in range(3)],
+        [name.format(i) for i in range(10) for name in ('a{}.png', 'o/a{}_flipped.jpg', 'o/rot90-a{}.png')],
+        [f'{place}/{i}{end}.png' for i in range(10) for place, end in (('x', ''), ('x', '_aug1'), ('x', ' (copy)'))],
+    ],
+    ids=['Roboflow', 'Augmentor', 'words', 'in a folder'],
+)
+def test_augmented_copies_stay_together_by_their_names(names):
     split = split_images(names)
-    sides = [{names[i].split('.rf.')[0] for i in side} for side in (split.train, split.val)]
+    sides = [{i // 3 for i in side} for side in (split.train, split.val)]
     assert not sides[0] & sides[1]
-    assert '30 images in 10 groups of copies (20 by the name before .rf.)' in split.describe()
+    assert '30 images in 10 groups of copies (20 by their names)' in split.describe()
+
+
+@pytest.mark.parametrize(
+    'names',
+    [
+        [f'ant_{i}.jpg' for i in range(9)] + ['ant.jpg'],
+        [f'{name}.jpg' for name in ('ant', 'ant_a', 'ant_b', 'ant_c', 'bee')],
+        [f'{place}/{name}.jpg' for place in 'ab' for name in ('1', '2')] + ['c/1_left.jpg'],
+        [f'photo_{i:08x}-0000-4000-8000-{i:012x}.jpg' for i in range(5)],
+    ],
+    ids=['series', 'most have one name', 'which of two', 'random names'],
+)
+def test_names_that_are_no_copies_are_not_grouped(names):
+    assert group_copies(names).count == len(names)
 
 
 @pytest.mark.parametrize('change', COPIES.values(), ids=COPIES)

@@ -306,7 +306,7 @@ def test_annotation_files_about_other_images_are_joined_or_named(make, tmp_path)
     verify(cfg)
     dump(tmp_path / 'data/two/val.json', annotate(['9.jpg']))
     _, output = make('--force', data='data/two/trainval.json')
-    assert 'not used: 1 other .json files, such as val.json; for validation: --val FILE' in output
+    assert 'not used: 1 other files, such as val.json; for validation: --val FILE' in output
 
 
 def test_values_without_names_are_listed_with_their_shares(make, tmp_path):

@@ -260,6 +260,10 @@ FOUND = {
              lambda r: texts(r, {'category_id.txt': '0\tbackground\n1\tegg tart\n'})),
         {}, 'background,egg tart', (3, 1, 4),
     ),
+    'Cell Tracking Challenge': (
+        lambda r: [pairs(r, f'0{i}/t{{}}.tif', f'0{i}_GT/SEG/man_seg{{}}.tif', start=3 * i) for i in (1, 2)],
+        AB, 'a b', (6, 2),
+    ),
     'any two folders': (lambda r: pairs(r, 'frames/{}.jpg', 'x/{}.png'), AB, 'a b', (3, 1)),
     'other first words': (lambda r: pairs(r, 'i/img_{}.jpg', 'm/mask_{}.png'), AB, 'a b', (3, 1)),
     'leading zeros': (lambda r: pairs(r, 'a/{:03}.jpg', 'b/{}.png'), AB, 'a b', (3, 1)),
@@ -529,7 +533,26 @@ REFUSED = {
     'boxes outside': (with_table(BOXES.replace(',30', ',90'), '{}.jpg'), {}, '4 of 8 boxes .*not inside .*90.*64×48'),
     'VIA in CSV': (
         with_table('filename,file_attributes,region_id,region_attributes\na#.jpg,{},0,{}', 'a{}.jpg'), {},
-        'not clear which column is the class: file_attributes, region_id, region_attributes\n Its',
+        r'column file_attributes of train.csv has lists in its cells, such as {}\n Write a row for each box: .* COCO',
+    ),
+    'boxes in lists': (
+        with_table('filename,rois,classes\n#.jpg,"[[3, 4, 9, 9], [1, 2, 8, 8]]","[1, 2]"', '{}.jpg'), {},
+        r'column rois of train.csv has lists in its cells, such as \[\[3, 4, 9, 9\], \[1, 2, 8, 8\]\]\n Write a row',
+    ),
+    'pycococreator, a mask for each object': (
+        lambda r: [pairs(r, 'photos/{}.jpg', 'notes/{}_fig_0.png'), pairs(r, 'photos/{}.jpg', 'notes/{}_fig_1.png'),
+                   pairs(r, 'photos/{}.jpg', 'notes/{}_kiwi_0.png', count=2)],
+        {}, r'a mask for each object, with ends such as _fig_0.png, _fig_1.png(?s:(?!.*--map-suffix).*) in COCO format',
+    ),
+    'Fish4Knowledge, as classes': (
+        lambda r: [pairs(r, f'fish_image/fish_{i}/fish_{{}}.png', f'mask_image/mask_{i}/mask_{{}}.png', start=4 * i)
+                   for i in (1, 2)],
+        {'task': 'classes'},
+        r'mask_image has the label maps of the images in fish_image\n .*--task segments, or .*/fish_image',
+    ),
+    'COCO with corners': (
+        lambda r: coco_with(r, lambda c: [item.update(bbox=[30, 20, 50, 40]) for item in c['annotations']]), {},
+        r'10 of 10 boxes of .*a.json extend beyond their images \(first: bbox \[30, 20, 50, 40\] of 0.jpg with 64×48',
     ),
     'numbers that may be boxes': (
         with_table('image,class,a,b,c,d\na#.jpg,go,1,2,30,40\nb#.jpg,stop,5,6,7,8', 'a{}.jpg', 'b{}.jpg'),
@@ -845,6 +868,11 @@ def test_many_classes_that_are_numbers_are_said(tmp_path):
         line.startswith('warning: the classes are numbers (9, 19, 27, 31, 45, 52)')
         for line in make(tmp_path, build, {}).notes
     )
+
+
+def test_masks_that_an_end_leaves_out_are_counted(tmp_path):
+    made = make(tmp_path, REFUSED['pycococreator, a mask for each object'][0], {'map_suffix': '_fig_0.png', **AB})
+    assert 'not used: 6 other files about these images, such as notes/0_fig_1.png' in made.notes
 
 
 @pytest.mark.parametrize('end', ['.png', '_pseudo.png'])

@@ -1,6 +1,7 @@
 """Classes: a folder of images per class, with or without folders of splits."""
 
 import re
+import shlex
 from collections.abc import Set
 from dataclasses import dataclass
 
@@ -10,7 +11,7 @@ from .evidence import Evidence
 from .folder import ALL, Folder, has_map_word, join, relative, split_of_folder
 from .image_classes import describe_classes
 from .options import Data, Options, first_names
-from .pairing import find_maps_inside, has_masks
+from .pairing import find_maps_inside, find_pairs, has_masks
 
 _SAMPLE = 5  # images of which those of one name in two folders are compared
 # Names of parts of the data, such as seq1 or HAM10000_images_part_2.
@@ -73,6 +74,12 @@ def look_for_class_folders(folder: Folder, options: Options) -> Evidence:
         for find in (_find_masks, _find_other_names, _find_copies, _find_inner_folders):
             if reason := find(rest, top, names[top]):
                 evidence.add_against(reason)
+        for one, other in _find_pairs(rest, top, names[top]):
+            evidence.add_against(
+                f'{other} has the label maps of the images in {one}',
+                f'Take the maps with --task segments, or name the folder of the images: new_config.py '
+                f'{shlex.quote(str(folder.root / one))}',
+            )
     evidence.found = ClassFolders(tops, evidence.images, maps, strays)
     return evidence
 
@@ -89,6 +96,16 @@ def _find_masks(folder: Folder, top: str, names: list[str]) -> str:
     if not maps or not photos:
         return ''
     return f'{maps[0]} has masks or label maps, {photos[0]} has photographs (a mask needs the name of its image)'
+
+
+def _find_pairs(folder: Folder, top: str, names: list[str]) -> set[tuple[str, str]]:
+    """Find folders of which one has the label maps of the images in the other."""
+    if not _find_masks(folder, top, names):
+        return set()
+    tops = ((pairs.images, pairs.maps) for pairs in find_pairs(folder))
+    places = {tuple(next((p for n in names if f'{path}/'.startswith(f'{(p := join(top, n))}/')), '') for path in both)
+              for both in tops}  # fmt: skip
+    return {both for both in places if all(both) and len({*both}) == 2}
 
 
 def _find_other_names(folder: Folder, top: str, names: list[str]) -> str:

@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
 
+from mmstvit.datasets.coco import summarize
 from mmstvit.datasets.json_files import read_json
 from mmstvit.datasets.splitting import split_content
 from mmstvit.errors import DataError
 from mmstvit.fileio import open_file
+from mmstvit.rules.annotations import find_outside
 from mmstvit.rules.coco_format import find_defects, repair
 from mmstvit.rules.image_folder import ImageFolder
-from mmstvit.rules.kinds import FAULT
+from mmstvit.rules.kinds import FAULT, KINDS
 
 from .evidence import Evidence
 from .folder import ALL, Folder, assign_splits, find_split, relative, split_of_folder
@@ -166,6 +168,7 @@ def describe_instances(parts: dict[str, Part], notes: list[str], folder: Folder,
     """
     _refuse_fractions(parts)
     notes += _repair(parts, options)
+    _refuse_outside(parts)
     for split, part in parts.items():
         notes += _leave_out_missing(split, part, options)
     classes, unused = _find_classes(parts)
@@ -347,6 +350,21 @@ def _refuse_fractions(parts: Mapping[str, Part]) -> None:
             raise DataError(
                 f'All {len(boxes)} boxes of {part} are between 0 and 1, such as {boxes[0]}: fractions of the image.',
                 'COCO has pixels: export absolute coordinates, or multiply by width and height of the image.',
+            )
+
+
+def _refuse_outside(parts: Mapping[str, Part]) -> None:
+    """Refuse boxes of which many extend far beyond their images; raises DataError."""
+    for part in parts.values():
+        found = summarize(part.content)
+        outside, far = find_outside(found.boxes, found.sizes)
+        if far:
+            first = found.choose(outside)[0]
+            image = found.images[first['image_id']]
+            raise DataError(
+                f'{outside.sum()} of {len(outside)} boxes of {part} extend beyond their images (first: bbox '
+                f'{first["bbox"]} of {image["file_name"]} with {image["width"]}×{image["height"]} pixels).',
+                KINDS['boxes outside images'].remedy,
             )
 
 

@@ -140,12 +140,23 @@ def _role(top: str) -> str:
 
 
 def _keep_nearest(found: Sequence[Pairs], side: str) -> list[Pairs]:
-    """Keep, for each folder on one side, the partners whose paths differ least: a/images and a/masks."""
-    distances = [max(1, folder_distance(pairs.images, pairs.maps)) for pairs in found]
-    best: dict[str, int] = {}
+    """Keep, for each folder on one side, the partners whose paths differ least: a/images and a/masks.
+
+    Of equally near folders of images, maps get the one with most words of theirs: b_GT belongs to b, not to a.
+    """
+    distances = [
+        (max(1, folder_distance(pairs.images, pairs.maps)), -_count_words(pairs) * (side == 'maps')) for pairs in found
+    ]
+    best: dict[str, tuple[int, int]] = {}
     for pairs, distance in zip(found, distances, strict=True):
         best[getattr(pairs, side)] = min(best.get(getattr(pairs, side), distance), distance)
     return [pairs for pairs, distance in zip(found, distances, strict=True) if distance == best[getattr(pairs, side)]]
+
+
+def _count_words(pairs: Pairs) -> int:
+    """Count the words that the paths of both folders have."""
+    ours, theirs = ({*re.split(r'[\W_]+', top)} for top in (pairs.images, pairs.maps))
+    return len(ours & theirs)
 
 
 def _candidates(folder: Folder) -> Iterator[tuple[str, str]]:
@@ -286,14 +297,14 @@ def several_maps(found: Sequence[Pairs]) -> list[Pairs]:
     return [found[i] for i in sorted(set().union(*(group for group in of_file.values() if len(group) > 1)))]
 
 
-def more_maps(folder: Folder, found: Sequence[Pairs]) -> str:
-    """Return a file that begins like an image that has another map, and is no map of an image; empty if none does."""
-    used = paired_files(found)
+def other_maps(folder: Folder, found: Sequence[Pairs]) -> dict[str, str]:
+    """Return the files that begin like an image that has another map, and are no map of an image, with their ends."""
+    used, others = paired_files(found), {}
     for pairs in found:
         stems = {PurePosixPath(image).stem for image in pairs.files}
         for name in folder.by_folder[pairs.maps]:
-            if join(pairs.maps, name) not in used and any(
-                start in stems and (pairs.maps != pairs.images or has_map_word(end)) for start, end in cuts(name)
-            ):
-                return join(pairs.maps, name)
-    return ''
+            ends = [end for start, end in cuts(name) if start in stems]
+            ends = [end for end in ends if pairs.maps != pairs.images or has_map_word(end)]
+            if ends and join(pairs.maps, name) not in used:
+                others[join(pairs.maps, name)] = ends[0]
+    return others

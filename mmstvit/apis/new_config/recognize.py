@@ -87,7 +87,7 @@ def recognize(options: Options) -> Data:
                 f'{options.data} is a {suffix} file, expected a folder or a file of {known}.',
                 'Unpack archives, and name the folder of the data.',
             )
-        beside = {*folder.with_suffix(suffix)} - {path.name}
+        beside = {*folder.with_suffix(*{other for kind in kinds for other in kind.suffixes})} - {path.name}
         folder = folder.without(beside)
     every = {kind: kind.look(folder, options) for kind in kinds}
     seen = {kind: every[kind] for kind in kinds if options.task in (None, kind.task)}
@@ -115,7 +115,7 @@ def recognize(options: Options) -> Data:
         seen[kind].rivals = [text for reason in seen[kind].rivals if (text := again if reason == unread else reason)]
     if beside and options.val is None:
         hint = '; for validation: --val FILE' if suffix == '.json' else ''
-        data.notes.append(f'not used: {len(beside)} other {suffix} files, such as {min(beside)}{hint}')
+        data.notes.append(f'not used: {len(beside)} other files, such as {min(beside)}{hint}')
     alike: dict[str, list[str]] = {}
     for name in data.classes:
         alike.setdefault(name.casefold(), []).append(name)

@@ -24,7 +24,7 @@ from .folder import ALL, Folder, has_map_word, join, relative, split_of_folder
 from .label_values import IGNORED, Table, Values, convert, make_table, read_values, write
 from .listed_pairs import find_listed_pairs
 from .options import NEXT_TO_CONFIG, Data, Options, first_names
-from .pairing import Pairs, find_folders_of_photos, find_pairs, has_masks, more_maps, paired_files, several_maps
+from .pairing import Pairs, find_folders_of_photos, find_pairs, has_masks, other_maps, paired_files, several_maps
 from .splits import divide
 
 _SHOWN = 4
@@ -66,9 +66,17 @@ def look_for_label_maps(folder: Folder, options: Options) -> Evidence:
             f'the label maps seem to number objects, not classes: {numbered}',
             'For objects, export them in COCO format; if the values are classes, add --task segments --classes NAME …',
         )
-    if options.map_suffix is None and not listed and (more := more_maps(folder, found)):
+    more = {} if options.map_suffix or listed else other_maps(folder, found)
+    ends = {*more.values(), *(pairs.end for pairs in found)}
+    if len({re.sub(r'\d+', '#', end) for end in ends}) < len(ends) and (more or several_maps(found)):
+        evidence.refuse(
+            f'an image has a mask for each object, with ends such as {first_names(sorted(ends), 3)}',
+            'Join the masks of an image into one label map, or export them in COCO format.',
+        )
+        return evidence
+    if more:
         evidence.add_against(
-            f'an image has more than one label map, such as {more}',
+            f'an image has more than one label map, such as {next(iter(more))}',
             'Join the masks of an image into one label map, or take those of one ending: --map-suffix END',
         )
     if contradiction := _find_contradiction(folder, found):
@@ -180,6 +188,8 @@ def read_label_maps(found: Sequence[Pairs], folder: Folder, options: Options) ->
     notes += folder.unused([top for pairs in found for top in (pairs.images, pairs.maps)])
     if alone := _count_alone(found, folder):
         notes.append(f'left out: {alone} files in the folders of images without a label map')
+    if others := other_maps(folder, found):
+        notes.append(f'not used: {len(others)} other files about these images, such as {min(others)}')
     given: dict[str, list[str]] = {}
     for pairs in found:
         given.setdefault(pairs.split, []).extend(pairs.files)

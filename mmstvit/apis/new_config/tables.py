@@ -50,6 +50,7 @@ _NUMBER = re.compile(r'-?\d+(\.\d*)?')
 _INSIDE = 0.95  # share of the boxes that have to be inside their images
 _RENAME = 'Its first line has to name the columns: image,class, or for boxes image,xmin,ymin,xmax,ymax,class.'
 _NUMBERS = 'Numbers cannot be learned here, only classes: write a column of classes, such as ranges of the numbers.'
+_LISTS = 'Write a row for each box: image,xmin,ymin,xmax,ymax,class; or outlines in COCO format (docs/own_data.md).'
 _ONE = 'Several classes per image are not supported: keep one class for each image, or remove these rows.'
 _FEW = 5  # classes that are numbers and no measurements
 
@@ -298,6 +299,9 @@ def _find_label_column(file: str, columns: Mapping[str, Sequence[str]], boxes: b
     """
     if not columns:
         raise DataError(f'{file} has no column of a class', 'Add one: class, with the name of the class in every row.')
+    lists = ((name, cell) for name, cells in columns.items() for cell in cells if cell[:1] in ('[', '{'))
+    if not boxes and (found := next(lists, None)):
+        raise DataError(f'column {found[0]} of {file} has lists in its cells, such as {found[1][:80]}', _LISTS)
     named = [name for name in columns if _key(name) in _CLASS] or [*columns]
     named.sort(key=lambda name: all(cell.isdigit() for cell in columns[name]))
     words = bool(named) and _key(named[0]) in _CLASS
@@ -310,7 +314,7 @@ def _find_label_column(file: str, columns: Mapping[str, Sequence[str]], boxes: b
     cells = columns[named[0]]
     classes = {*cells} - {''}
     tags = next((c for c in classes if len(parts := re.split(r'[\s,;|]+', c)) > 1 and {*parts} <= classes), '')
-    odd = tags or next((cell for cell in classes if cell[0] in '{[' or re.fullmatch(r'-?\d*\.\d+', cell)), '')
+    odd = tags or next((cell for cell in classes if re.fullmatch(r'-?\d*\.\d+', cell)), '')
     if odd or (not boxes and not 1 < len(classes) <= len(cells) / 2):
         seen = f'cells such as {odd[:80]}' if odd else f'{len(classes)} values in {len(cells)} rows'
         remedy = _ONE if tags else _NUMBERS if all(map(_NUMBER.fullmatch, classes)) else _RENAME
