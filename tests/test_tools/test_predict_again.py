@@ -132,6 +132,8 @@ def test_other_settings_or_damaged_records_do_not_go_on(checkpoints, in_folder):
         '{"files": 3}\n',
         '{"source": "", "files": [""]}\n',
         '{"source": "", "files": [null]}\n',
+        '{"source": "a.png", "result": 5}\n',
+        '{"source": "a.png", "done": [1]}\n',
         '[]\n',
         'x\n',
         '{"a":' * 100_000 + '\n',
@@ -141,6 +143,10 @@ def test_other_settings_or_damaged_records_do_not_go_on(checkpoints, in_folder):
         for option in ('resume', 'force'):
             with pytest.raises(UserError, match='damaged'):
                 predict(checkpoints['mmpretrain'], ['a.png'], 'out', **{option: True})
+    for name in ('pictures', 'pictures/\\u0000/a', 'pictures/\\ud800/a', f'pictures/{"a" * 5000}/b'):
+        Path('out/.mmstvit-records.0').write_text(f'{{"source": "a.png", "files": ["{name}"]}}\n')
+        with pytest.raises(UserError, match=r'which the records in out name, cannot be removed .*Remove the folder'):
+            predict(checkpoints['mmpretrain'], ['a.png'], 'out', force=True)
     assert len(results()) == 2
 
 

@@ -93,9 +93,11 @@ class Records:
                         raise ValueError
                     self.files.update(dict.fromkeys(entry['files'], entry['source']))
                 elif 'result' in entry:
+                    if not isinstance(entry['result'], dict):
+                        raise ValueError
                     self._places.setdefault(entry['source'], []).append((path, offset))
                 else:
-                    self.done[entry['source']] = dict(entry['done'])
+                    self.done[entry['source']] = {str(frame): str(reason) for frame, reason in entry['done'].items()}
                 offset += len(line)
 
     def check_settings(self) -> None:
@@ -127,17 +129,26 @@ class Records:
 
     def remove(self) -> None:
         """Remove the results that were found, and no other file."""
-        for name in self.files:
-            path, parts = self.folder / name, PurePosixPath(name).parts
-            # The records may come from anybody: they name no file outside.
-            if name in _FILES or (parts[0] in _FOLDERS and not self._leads_elsewhere(str(PurePosixPath(*parts[:-1])))):
-                path.unlink(missing_ok=True)
-                for parent in (self.folder.joinpath(*parts[:i]) for i in range(len(parts) - 1, 0, -1)):
-                    with contextlib.suppress(OSError):  # it holds other files
-                        parent.rmdir()
+        try:
+            for name in self.files:
+                self._remove_result(name)
+        except (OSError, ValueError) as error:
+            raise UserError(
+                f'{name!r:.200}, which the records in {self.folder} name, cannot be removed ({type(error).__name__}).',
+                'Remove the folder, or name another one with --out-dir.',
+            ) from error
         for path in self.folder.glob(f'{_NAME}.*'):
             path.unlink()
         self.read()
+
+    def _remove_result(self, name: str) -> None:
+        """Remove a result and the folders that it leaves empty. The records may come from anybody: nothing outside."""
+        parts = PurePosixPath(name).parts
+        if name in _FILES or (parts[0] in _FOLDERS and not self._leads_elsewhere(str(PurePosixPath(*parts[:-1])))):
+            (self.folder / name).unlink(missing_ok=True)
+            for parent in (self.folder.joinpath(*parts[:i]) for i in range(len(parts) - 1, 0, -1)):
+                with contextlib.suppress(OSError):  # it holds other files
+                    parent.rmdir()
 
     def claim(self, source: str, files: Iterable[str]) -> None:
         """Note that files will be written for an input; raises UnreadableError if one exists that is not of it."""
