@@ -57,6 +57,12 @@ class CheckpointHook(MMEngineCheckpointHook):
                 f'mmstvit.CheckpointHook writes to the local file system, but got out_dir={str(self.out_dir)!r}.',
                 "Set default_hooks.checkpoint.type='CheckpointHook'.",
             )
+        if not runner._resume and (earlier := sorted(_read_record(self.out_dir))):
+            names = ', '.join(earlier[:3]) + (', …' if len(earlier) > 3 else '')
+            runner.logger.warning(
+                f'{self.out_dir} has checkpoints of an earlier run ({names}): those of the same names will be replaced. '
+                f'To go on with that run, stop this one and add --resume; to keep them, choose another --work-dir.'
+            )
         self._warn_of_inexact_resume(runner)
         self._continue_epoch(runner)
 

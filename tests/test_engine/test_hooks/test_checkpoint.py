@@ -66,8 +66,13 @@ def test_max_keep_ckpts(make_runner, tmp_path):
 
 def test_a_file_of_another_run_is_kept_under_another_name(make_runner, tmp_path):
     (tmp_path / 'epoch_1.pth').write_text('of another run')
-    for _ in range(2):  # the second run replaces the file of the first
-        make_runner(epochs=1, **NO_VALIDATION, **hooks()).train()
+    said = []
+    for _ in range(2):  # the second run replaces the file of the first, and says so
+        runner = make_runner(epochs=1, **NO_VALIDATION, **hooks())
+        with mock.patch.object(runner.logger, 'warning') as warning:
+            runner.train()
+        said.append(' '.join(call.args[0] for call in warning.call_args_list))
+    assert ['of an earlier run (epoch_1.pth): those of the same names' in text for text in said] == [False, True]
     assert [path.read_text() for path in tmp_path.glob('epoch_1.pth.*')] == ['of another run']
     assert torch.load(tmp_path / 'epoch_1.pth', weights_only=False)['meta']['epoch'] == 1
 
