@@ -1,6 +1,7 @@
 """Differences between files of label maps and of images: their names and what they look like."""
 
 import functools
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +13,13 @@ from mmstvit.fileio import open_image
 
 _PIXELS = 512  # side of the part of a file that is looked at
 _PHOTO = 4096  # colors that a JPEG file of a label map does not have
+_MARK = re.compile('[-._ ]')
 _FEW, MANY_VALUES = 40, 300  # values of a label map, with and without soft borders
 
 
 def cuts(name: str) -> Iterator[tuple[str, str]]:
     """Cut a name before each mark between its words."""
-    yield from ((name[:i], name[i:]) for i in range(1, len(name)) if name[i] in '._- ')
+    yield from ((name[:i], name[i:]) for i in map(re.Match.start, _MARK.finditer(name, 1)))
 
 
 @dataclass(frozen=True)

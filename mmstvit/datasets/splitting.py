@@ -77,51 +77,60 @@ def group_copies(paths: Sequence[str | PathLike]) -> Groups:
 
 def group_names(paths: Sequence[str | PathLike]) -> list[int]:
     """Return the number of the group of each image, by the names of augmented copies and by equal paths alone."""
-    paths = [Path(os.path.normpath(path)) for path in paths]
+    paths = [*map(os.path.normpath, paths)]
     above = [*range(len(paths))]
     _join(above, _equal(paths))
     _join_names(above, paths)
     return [_root(above, i) for i in range(len(above))]
 
 
-def _join_names(above: list[int], paths: Sequence[Path]) -> int:
+def _join_names(above: list[int], paths: Sequence[str | PathLike]) -> int:
     """Join the groups of images whose names show that they are copies; returns how many joined another group.
 
     Names that only continue another one are taken for series, not for copies, if that joined too many.
     """
-    joined = _join(above, _equal([*map(_photograph, paths)]))
-    merged, derived, largest = _try(above, _derived(paths))
-    if derived and largest <= max(2, _LARGEST_GROUP * len(paths)):
-        above[:] = merged
-        joined += derived
+    places = [*map(os.path.split, paths)]
+    joined = _join(above, _equal([_photograph(name) for _, name in places]))
+    pairs = [*_derived(places)]
+    if pairs:
+        merged, derived, largest = _try(above, pairs)
+        if largest <= max(2, _LARGEST_GROUP * len(paths)):
+            above[:] = merged
+            joined += derived
     return joined
 
 
-def _photograph(path: Path) -> str | None:
+def _photograph(name: str) -> str | None:
     """Return what the names of augmented copies of a photograph by one tool have in common; None for other names."""
-    if '.rf.' in path.name:
-        return _ROBOFLOW.sub('', path.name)
-    found = _AUGMENTOR.fullmatch(path.name)
-    return found[1] if found else None
+    if '.rf.' in name:
+        return _ROBOFLOW.sub('', name)
+    return found[1] if '_original_' in name and (found := _AUGMENTOR.fullmatch(name)) else None
 
 
-def _derived(paths: Sequence[Path]) -> Iterator[tuple[int, int]]:
+def _derived(places: Sequence[tuple[str, str]]) -> Iterator[tuple[int, int]]:
     """Yield images whose names have that of another one and a word: photo_flipped.jpg and aug_photo.jpg of photo.jpg.
 
     The other one is in the same folder, or the only one of its name.
+
+    Args:
+        places: Folder and name of each image.
     """
-    stems: dict[str, list[int]] = defaultdict(list)
-    for i, path in enumerate(paths):
-        stems[path.stem].append(i)
-    for i, path in enumerate(paths):
-        found = _AUGMENTOR.fullmatch(path.name)
-        names = [Path(found[1]).stem] if found else [
-            name for start, end in cuts(path.stem)
-            for name, word in ((start, end), (end[1:], start)) if re.search('[a-z]', word, re.I) and name in stems
-        ]  # fmt: skip
-        for name in names:
-            others = stems.get(name, [])
-            others = [other for other in others if paths[other].parent == path.parent] or others
+    stems = [name.rpartition('.')[0] or name for _, name in places]
+    of_stem: dict[str, list[int]] = defaultdict(list)
+    for i, stem in enumerate(stems):
+        of_stem[stem].append(i)
+    for i, stem in enumerate(stems):
+        originals = [
+            part
+            for start, end in cuts(stem)
+            for part, rest in ((start, end), (end[1:], start))
+            if part in of_stem and re.search('[A-Za-z]', rest)
+        ]
+        if '_original_' in stem and (original := _photograph(places[i][1])):
+            originals.append(original.rpartition('.')[0])
+        for original in originals:
+            others = of_stem.get(original, [])
+            others = [other for other in others if places[other][0] == places[i][0]] or others
             if len(others) == 1 and others != [i]:
                 yield others[0], i
 

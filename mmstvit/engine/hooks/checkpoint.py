@@ -60,8 +60,8 @@ class CheckpointHook(MMEngineCheckpointHook):
         if not runner._resume and (earlier := sorted(_read_record(self.out_dir))):
             names = ', '.join(earlier[:3]) + (', …' if len(earlier) > 3 else '')
             runner.logger.warning(
-                f'{self.out_dir} has checkpoints of an earlier run ({names}): those of the same names will be replaced. '
-                f'To go on with that run, stop this one and add --resume; to keep them, choose another --work-dir.'
+                f'{self.out_dir} has checkpoints of an earlier run ({names}): those of the same names will be '
+                f'replaced. To go on with that run: --resume. To keep them: another --work-dir.'
             )
         self._warn_of_inexact_resume(runner)
         self._continue_epoch(runner)
