@@ -1,7 +1,6 @@
 """``tools/new_config.py``: each layout of data becomes a config that loads, passes the rules, and trains."""
 
 import json
-import math
 import re
 from collections import Counter
 from collections.abc import Callable
@@ -18,48 +17,8 @@ from mmstvit.rules import check
 from mmstvit.rules.facts import find_num_classes
 
 from ..in_process import run_main
-from ..test_datasets.tiny_data import draw, write
 from ..test_rules.coco_defects import find
-
-HEIGHT, WIDTH = 48, 64
-CLASSES = ('fork', 'spoon')
-
-
-def photo(path: Path, seed: int) -> None:
-    write(path, draw(seed, HEIGHT, WIDTH, 3))
-
-
-def annotate(names: list[str], with_mask: bool = True, classes: tuple[str, ...] = CLASSES, **extra: object) -> dict:
-    """A COCO file with one object of each class in every image."""
-    images = [dict(id=i, file_name=name, width=WIDTH, height=HEIGHT) for i, name in enumerate(names, 1)]
-    annotations = []
-    for image in images:
-        for label in range(1, len(classes) + 1):
-            x, y = 8 * label, 6
-            polygon = [x, y, x + 20, y, x + 20, y + 12, x + 16, y + 16, x, y + 16]
-            annotations.append(
-                dict(
-                    id=len(annotations) + 1, image_id=image['id'], category_id=label, bbox=[x, y, 20, 16], area=312,
-                    iscrowd=0, segmentation=[polygon] if with_mask else [],
-                )
-            )  # fmt: skip
-    categories = [dict(id=i, name=name, supercategory='') for i, name in enumerate(classes, 1)]
-    return dict(images=images, annotations=annotations, categories=categories, **extra)
-
-
-def dump(path: Path, content: dict) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content))
-
-
-def coco_folder(
-    root: Path, file: str, images: str, count: int = 5, prefix: str = '', seed: int = 0, **kw: object
-) -> None:
-    """An annotation file with images, whose ``file_name`` begins with ``prefix``."""
-    names = [f'{seed + i}.jpg' for i in range(5)]
-    for i, name in enumerate(names):
-        photo(root / images / name, seed + i)
-    dump(root / file, annotate([prefix + name for name in names], **kw))
+from .data_folders import CLASSES, HEIGHT, WIDTH, annotate, class_folders, coco_folder, dump, maps_folder, photo
 
 
 def roboflow(root: Path, **kw: object) -> None:
@@ -81,15 +40,6 @@ INSTANCES: dict[str, Callable[[Path], None]] = {
     'via': lambda root: coco_folder(root, 'via_export_coco.json', ''),
     'label studio': lambda root: coco_folder(root, 'result.json', 'images', prefix='images/'),
 }
-
-
-def maps_folder(root: Path, images: str, maps: str, count: int = 5, seed: int = 0, values: object = (0, 1)) -> None:
-    """Images and label maps; the left half of a map has the first value, and so on."""
-    for i in range(count):
-        photo(root / images.format(seed + i), seed + i)
-        labels = np.repeat(np.array(values, np.uint8), math.ceil(WIDTH / len(values)), axis=0)[:WIDTH]
-        labels = np.broadcast_to(labels, (HEIGHT, *labels.shape)).copy()
-        write(root / maps.format(seed + i), labels[..., ::-1] if labels.ndim == 3 else labels)
 
 
 def mmsegmentation(root: Path) -> None:
@@ -120,13 +70,6 @@ SEGMENTS: dict[str, Callable[[Path], None]] = {
         maps_folder(root, f'{s}/{{}}.jpg', f'{s}/{{}}_mask.png', seed=100 * i) for i, s in enumerate(('train', 'valid'))
     ],
 }  # fmt: skip
-
-
-def class_folders(root: Path, *splits: str, names: tuple[str, ...] = ('ant', 'bee'), suffix: str = '.jpg') -> None:
-    for seed, split in enumerate(splits or ('',)):
-        for label, name in enumerate(names):
-            for i in range(5):
-                photo(root / split / name / f'{i}{suffix}', 100 * seed + 10 * label + i)
 
 
 @pytest.fixture
@@ -214,8 +157,6 @@ def test_boxes_alone_get_a_model_of_boxes(make, tmp_path):
     assert cfg.model.type == 'FasterRCNN'
     assert cfg.val_evaluator.metric == 'bbox'
     verify(cfg)
-    with pytest.raises(SystemExit, match=r'no masks.*faster-rcnn'):
-        make('--model', 'mask-rcnn', '--force')
 
 
 def test_masks_that_are_the_rectangles_of_their_boxes_are_learned_as_boxes(make, tmp_path):
@@ -230,17 +171,6 @@ def test_masks_that_are_the_rectangles_of_their_boxes_are_learned_as_boxes(make,
     assert cfg.model.type == 'FasterRCNN'
     assert 'all masks are the rectangles of their boxes' in output
     assert make('--model', 'mask-rcnn', '--force')[0].model.type == 'MaskRCNN'
-
-
-def test_some_objects_without_a_mask_are_refused(make, tmp_path):
-    content = annotate(['0.jpg', '1.jpg'])
-    content['annotations'][0]['segmentation'] = []
-    for i in range(2):
-        photo(tmp_path / f'data/{i}.jpg', i)
-    dump(tmp_path / 'data/a.json', content)
-    with pytest.raises(SystemExit, match=r'1 of 4 objects.*--model faster-rcnn'):
-        make()
-    assert make('--model', 'faster-rcnn')[0].model.type == 'FasterRCNN'
 
 
 @pytest.mark.parametrize('layout', SEGMENTS)
@@ -272,13 +202,6 @@ def test_a_file_in_a_folder_with_spaces_and_umlauts(make, tmp_path):
 # Several layouts or meanings: the message lists them, and the option to choose.
 
 
-def test_annotation_files_about_the_same_images_are_listed(make, tmp_path):
-    coco_folder(tmp_path / 'data', 'trainval.json', 'one')
-    coco_folder(tmp_path / 'data', 'trainval_fixed.json', 'one')
-    with pytest.raises(SystemExit, match=r'(?s)trainval.json.*trainval_fixed.json.* image one/0.jpg.*--val'):
-        make()
-
-
 def test_annotation_files_about_other_images_are_joined_or_named(make, tmp_path):
     coco_folder(tmp_path / 'data', 'one/trainval.json', 'one', classes=('fork', 'spoon'))
     coco_folder(tmp_path / 'data', 'two/trainval.json', 'two', seed=9, classes=('spoon', 'knife', 'fork'))
@@ -307,12 +230,6 @@ def test_annotation_files_about_other_images_are_joined_or_named(make, tmp_path)
     dump(tmp_path / 'data/two/val.json', annotate(['9.jpg']))
     _, output = make('--force', data='data/two/trainval.json')
     assert 'not used: 1 other files, such as val.json; for validation: --val FILE' in output
-
-
-def test_values_without_names_are_listed_with_their_shares(make, tmp_path):
-    maps_folder(tmp_path / 'data', 'images/{}.jpg', 'masks/{}.png', values=(0, 2, 255, 255))
-    with pytest.raises(SystemExit, match=r'0 \(25.00%\), 2 \(25.00%\), 255 \(50.00%\).*--classes.*--ignore'):
-        make()
 
 
 # The meaning of label maps.
@@ -368,21 +285,6 @@ def test_values_become_labels(values, options, expected, make, tmp_path):
     maps_folder(tmp_path / 'data', 'images/{}.jpg', 'masks/{}.png', values=values)
     cfg, _ = make(*options)
     assert labels_of(cfg) == expected
-
-
-@pytest.mark.parametrize(
-    ('values', 'names', 'message'),
-    [
-        ((0, 1, 2), 'a b', '2 names for the values.*--ignore VALUE'),
-        ((0, 1, 255), 'a b c', '0 is a, 1 is b or 0 is a, 1 is b, 255 is c.*--ignore VALUE'),
-        ((0, 9, 20), 'a b', '--classes VALUE=NAME'),
-        ((0, 9), '0=a', r'without a name: 9 \(50'),
-    ],
-)
-def test_names_that_do_not_fit_the_values_are_refused(values, names, message, make, tmp_path):
-    maps_folder(tmp_path / 'data', 'images/{}.jpg', 'masks/{}.png', values=values)
-    with pytest.raises(SystemExit, match=message):
-        make('--classes', *names.split())
 
 
 def test_names_with_values_from_1_ignore_0(make, tmp_path):
@@ -558,14 +460,6 @@ def test_every_family_and_size(family, size, make, tmp_path):
         verify(cfg)
 
 
-def test_models_that_do_not_exist_or_fit_are_refused(make, tmp_path):
-    class_folders(tmp_path / 'data')
-    with pytest.raises(SystemExit, match=r'tiny is not a model.*nano, small'):
-        make('--model', 'tiny')
-    with pytest.raises(SystemExit, match=r'mask-rcnn does not fit.*stvit'):
-        make('--model', 'mask-rcnn')
-
-
 def test_weights_decide_the_size(make, tmp_path):
     class_folders(tmp_path / 'data')
     file = tmp_path / 'nano.pth'
@@ -585,13 +479,6 @@ def test_training_with_the_written_config(make, tmp_path):
     ((checkpoint, images),) = re.findall(r'predict.py (\S+) (\S+)', output)
     assert (tmp_path / checkpoint).is_file()
     assert not Path(images).is_absolute() and (tmp_path / images).is_dir()
-
-
-def test_images_that_no_part_uses_are_counted(make, tmp_path):
-    mmsegmentation(tmp_path / 'data')
-    photo(tmp_path / 'data/images/test/0.jpg', 500)
-    _, output = make('--classes', 'a', 'b')
-    assert f'not used: 1 images (1 in {tmp_path}/data/images/test)' in output
 
 
 def test_images_without_objects_are_said(make, tmp_path):

@@ -1,50 +1,45 @@
 """``tools/new_config.py`` on layouts of public data: the right data, or the cause and what decides."""
 
-import itertools
+import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from mmstvit.apis.new_config import Options, new_config
 from mmstvit.errors import UserError
 
-from ..test_datasets.tiny_data import draw, write
-from .test_new_config import annotate, class_folders, dump, maps_folder, photo
-from .test_new_config_formats import BOX, XML, coco_with, labelme, texts, voc, yolo
+from ..test_datasets.tiny_data import write
+from .data_folders import (
+    BOX,
+    SEEDS,
+    XML,
+    Build,
+    annotate,
+    both,
+    class_folders,
+    coco_folder,
+    coco_with,
+    dump,
+    labelme,
+    lines,
+    lines_of,
+    make,
+    pairs,
+    photo,
+    photos,
+    picture,
+    texts,
+    two_folders,
+    voc,
+    voc_files,
+    with_table,
+    yolo,
+)
 
-SEEDS = itertools.count(1000)
 AB = {'classes': ['a', 'b']}
 COLORS = ((0, 0, 0), (0, 64, 128))
-Build = Callable[[Path], object]
-
-
-def picture(seed: int) -> np.ndarray:
-    return cv2.resize(draw(seed, 6, 7, 3), (96, 80), interpolation=cv2.INTER_CUBIC)
-
-
-def photos(root: Path, *patterns: str, count: int = 4, start: int = 0) -> None:
-    for pattern in patterns:
-        for i in range(start, start + count):
-            photo(root / pattern.format(i), next(SEEDS))
-
-
-def pairs(root: Path, *both: str, count: int = 4, start: int = 0, values: object = (0, 1)) -> None:
-    """Photographs, and label maps for them in each of the other patterns."""
-    for maps in both[1:]:
-        maps_folder(root, both[0], maps, count, start, values)
-
-
-def lines(root: Path, file: str, *patterns: str, numbers: range = range(4)) -> None:
-    texts(root, {file: ''.join(f'{pattern.format(i)}\n' for pattern in patterns for i in numbers)})
-
-
-def voc_files(root: Path, *patterns: str, count: int = 4) -> None:
-    files = [pattern.format(i) for pattern in patterns for i in range(count)]
-    texts(root, {f'{file}.xml': XML.format(name=Path(file).name) for file in files})
 
 
 def splits_of(pattern: str, maps: str, *splits: str, **kw: object) -> Build:
@@ -52,10 +47,6 @@ def splits_of(pattern: str, maps: str, *splits: str, **kw: object) -> Build:
     return lambda root: [
         pairs(root, pattern.replace('%s', s), maps.replace('%s', s), start=10 * i, **kw) for i, s in enumerate(splits)
     ]
-
-
-def both(*builds: Build) -> Build:
-    return lambda root: [build(root) for build in builds]
 
 
 def oxford_pets(root: Path) -> None:
@@ -174,15 +165,51 @@ def labels_alone(root: Path) -> None:
     dump(root / 'train2019.json', {**content, 'annotations': entries})
 
 
-def with_table(table: str, *patterns: str, file: str = 'train.csv', **kw: int) -> Build:
-    """Photographs and a table; its lines from the second on are repeated for the numbers 0 to 3."""
-    header, *rows = table.splitlines()
-    rows = [row.replace('#', str(i)) for i in range(4) for row in rows]
-    return lambda root: [photos(root, *patterns, **kw), texts(root, {file: '\n'.join((header, *rows, ''))})]
+def pairs_of_classes(root: Path, image: str, label: str) -> None:
+    for i, name in enumerate('ab'):
+        pairs(root, f'{name}/{image}', f'{name}/{label}', start=4 * i)
+    photos(root, f'b/{image}', start=8, count=1)  # without a label map
 
 
+def pairs_in_a_table(root: Path, count: int) -> None:
+    """Pairs without common names, of which a table has ``count``, in the other order."""
+    pairs(root, 'x/a{}.jpg', 'y/m{}.png')
+    texts(root, {'pairs.csv': 'mask,image\n' + ''.join(f'y/m{3 - i}.png,x/a{i}.jpg\n' for i in range(count))})
+
+
+def two_ends(root: Path) -> None:
+    pairs(root, '{}.jpg', 'label/{}.png')
+    pairs(root, '{}.jpg', 'label/{}_pseudo.png', values=COLORS)
+
+
+def missing(root: Path) -> None:
+    coco_with(root, lambda content: None)
+    (root / '3.jpg').unlink()
+
+
+def with_copies(root: Path) -> None:
+    voc(root, sets=False)
+    photos(root, 'VOC2007/copies/{}.jpg', count=2)
+
+
+def resized_voc(root: Path, width: int) -> None:
+    voc(root)
+    size = f'</filename><size><width>{width}</width><height>96</height><depth>3</depth></size>'
+    for file in root.rglob('Annotations/*.xml'):
+        file.write_text(file.read_text().replace('</filename>', size))
+
+
+def encoded(root: Path, names: str, encoding: str) -> None:
+    pairs(root, 'images/{}.jpg', 'masks/{}.png')
+    (root / 'classes.txt').write_bytes(names.encode(encoding))
+
+
+AGES = (9, 19, 27, 31, 45, 52)
+ANNA_BEN = {'anna': 0, 'ben': 0}
+COLA = {'classes': ['cola', 'sprite']}
+SHIP = '0 0.1 0.1 0.5 0.2 0.4 0.6 0.05 0.5\n'
 BOXES = 'filename,width,height,class,xmin,ymin,xmax,ymax\n#.jpg,64,48,fork,4,6.5,20,30\n#.jpg,64,48,spoon,1,2,11,12'
-# Layout -> how to make it, options, classes, images of train, val and test.
+# Layout -> how to make it, options, classes, images of train, val and test, and what the notes say.
 FOUND = {
     'Oxford pets, label maps': (
         oxford_pets, {'task': 'segments', 'classes': ['1=a', '2=b']}, 'a b', (3, 1, 2),
@@ -378,6 +405,65 @@ FOUND = {
         with_table('\n{"file_name": "a#.jpg", "label": 0}\n{"file_name": "b#.jpg", "label": 1}', 'x/a{}.jpg',
                    'x/b{}.jpg', file='x/metadata.jsonl'),
         {}, '0 1', (6, 2),
+    ),
+    'a table that pairs images with label maps': (
+        lambda r: pairs_in_a_table(r, 4), AB, 'a b', (3, 1), '4 pairs such as x/a0.jpg with y/m3.png',
+    ),
+    'a table that pairs few of the images': (
+        lambda r: pairs_in_a_table(r, 2), AB, 'a b', (3, 1), '4 pairs such as x/a0.jpg with y/m0.png',
+    ),
+    'rotated boxes': (
+        lambda r: [photos(r, 'images/train/{}.jpg'),
+                   texts(r, dict.fromkeys((f'labels/train/{i}.txt' for i in range(4)), SHIP))],
+        {'classes': ['ship']}, 'ship', (3, 1), 'all polygons have four corners',
+    ),
+    'classes that differ only in case': (
+        lambda r: class_folders(r, names=('Basil', 'Mint', 'mint')), {}, 'Basil Mint mint', (12, 3),
+        'warning: classes that differ only in upper and lower case: Mint, mint;',
+    ),
+    'many classes that are numbers': (
+        with_table('image,age' + ''.join(f'\n{c}#.jpg,{i}' for c, i in zip('abcdef', AGES, strict=True)),
+                   *(f'{c}{{}}.jpg' for c in 'abcdef')),
+        {}, '19 27 31 45 52 9', (18, 6), 'warning: the classes are numbers (9, 19, 27, 31, 45, 52)',
+    ),
+    'the end of label maps, which is in another end': (
+        two_ends, {'map_suffix': '.png', **AB}, 'a b', (3, 1), '0.jpg with label/0.png',
+    ),
+    'the longer end of label maps': (
+        two_ends, {'map_suffix': '_pseudo.png', 'classes': ['#000000=a', '#004080=b']}, 'a b', (3, 1),
+        '0.jpg with label/0_pseudo.png',
+    ),
+    'label maps in folders of classes': (
+        lambda r: pairs_of_classes(r, 'images/{}.png', 'masks/{}.png'), AB, 'a b', (6, 2),
+    ),
+    'images that no part uses': (
+        both(splits_of('images/%s/{}.jpg', 'annotations/%s/{}.png', 'training', 'validation'),
+             lambda r: photos(r, 'images/test/{}.jpg', count=1)),
+        AB, 'a b', (4, 4), 'not used: 1 images (1 in ', '/data/images/test)',
+    ),
+    'missing images left out': (
+        missing, {'skip_missing': True}, 'fork spoon', (3, 1), 'left out 1 images of ', 'are missing (first: 3.jpg)',
+    ),
+    'XML files whose images have copies, left out': (
+        with_copies, {'task': 'instances', 'skip_missing': True}, 'fork spoon', (2, 1),
+        'left out 2 XML files of Pascal VOC whose images have copies',
+    ),
+    'XML files with a wrong size': (lambda r: resized_voc(r, 10), {}, 'fork spoon', (3, 2)),  # its boxes are not inside
+    'a fraction in place of the validation of YOLO': (
+        yolo, {'val': '0.4'}, 'fork spoon', (2, 2), 'not used: 5 images of val, which --val replaces',
+    ),
+    'a fraction in place of the validation of COCO': (
+        lambda r: [coco_with(r, lambda c: None, 'train.json'), dump(r / 'val.json', annotate(['0.jpg']))],
+        {'val': '0.4'}, 'fork spoon', (3, 2),
+        'val.json, which --val replaces', 'split by image: 3 for train and 2 for val',
+    ),
+    'a split of YOLO without any label': (
+        lambda r: [yolo(r), shutil.rmtree(r / 'valid/labels')], {}, 'fork spoon', (3, 1), '6 images are background',
+        'val: 5 images without annotations',
+    ),
+    'names in UTF-16': (lambda r: encoded(r, 'Straße\nBäume\n', 'utf-16'), {}, 'Straße Bäume', (3, 1)),
+    'names in another encoding, and an option': (
+        lambda r: encoded(r, '機車\r\n汽車\r\n', 'cp950'), {'classes': ['機車', '汽車']}, '機車 汽車', (3, 1),
     ),
 }  # fmt: skip
 MIT = '<annotation><object><name>ant</name><polygon><pt><x>1</x><y>2</y></pt></polygon></object></annotation>'
@@ -738,48 +824,92 @@ REFUSED = {
         lambda r: pairs(r, 'images/{}.jpg', 'masks/{}.png'), {'classes': ['void', 'bus', 'car']},
         '0 is void, 1 is bus or 0 is bus, 1 is car',
     ),
-    'missing images': (
-        lambda r: [coco_with(r, lambda c: None), (r / '3.jpg').unlink()], {}, '1 of the 5 images .*--skip-missing',
+    'names in Latin-1': (
+        lambda r: encoded(r, 'Straße\nBäume\n', 'latin-1'), {}, r'not in UTF-8.* in latin1.*iconv -f latin1',
     ),
+    'names in another encoding': (
+        lambda r: encoded(r, '機車\r\n汽車\r\n', 'cp950'), {}, r"not in UTF-8.*'機車' in big5(?s:.*)Replace it",
+    ),
+    'XML files whose images have copies': (
+        with_copies, {'task': 'instances'},
+        r'2 of the 5 XML .* have several images of their name .*0.xml, with .*copies/0.jpg',
+    ),
+    'XML files of images that were resized': (
+        lambda r: resized_voc(r, 128), {}, r'3 of 3 images .* has 64×48 pixels, its annotations are for 128×96',
+    ),
+    'labelme files of images that were resized': (
+        lambda r: [labelme(r), [dump(f, {**json.loads(f.read_text()), 'imageWidth': 128, 'imageHeight': 48})
+                                for f in r.glob('*.json')]],
+        {}, '64×48 pixels, its annotations are for 128×48',
+    ),
+    'two orders of names': (
+        two_folders({'classes.txt': 'cola\nsprite\n', 'ben/classes.txt': 'sprite\ncola\n'}, ANNA_BEN), COLA,
+        r'number 0 is cola in classes.txt and sprite in ben/classes.txt(?s:.*)new_config.py \S*/data/ben',
+    ),
+    'names in each folder, and an option': (
+        two_folders({'anna/classes.txt': 'cola\nfanta\n', 'ben/classes.txt': 'cola\n'}, ANNA_BEN), COLA,
+        'Omit --classes',
+    ),
+    'names that the option lacks': (
+        two_folders({'a/classes.txt': 'cola\nfanta\n', 'b/classes.txt': 'cola\n'}, ANNA_BEN), COLA, 'fanta .* no class',
+    ),
+    'two YAML files': (
+        two_folders({'a.yaml': 'nc: 1\nnames: [cola]\n', 'b.yaml': 'nc: 1\nnames: [fanta]\n'}, ANNA_BEN), {},
+        r'number 0 is cola in a.yaml and fanta in b.yaml(?s:.*)new_config.py \S*/data/a.yaml',
+    ),
+    'two files of names': (
+        two_folders({'labels.txt': 'cola\nfanta\n', 'classes.txt': 'fanta\ncola\n'}, ANNA_BEN), {}, '--classes FILE',
+    ),
+    'YOLO, a polygon outside': (lines_of(lambda *box: (0.1, 0.1, 0.9, 0.1, 2.0, 0.3)), {}, 'not fractions'),
+    'two annotation files about the same images': (
+        lambda r: [coco_folder(r, f'trainval{end}.json', 'one') for end in ('', '_fixed')], {},
+        '(?s)trainval.json.*trainval_fixed.json.* image one/0.jpg.*--val',
+    ),
+    'some objects without a mask': (
+        lambda r: coco_with(r, lambda c: c['annotations'][0].update(segmentation=[])), {},
+        '1 of 10 objects.*--model faster-rcnn',
+    ),
+    'a model of masks for boxes': (
+        lambda r: coco_folder(r, 'a.json', '', with_mask=False), {'model': 'mask-rcnn'}, 'no masks.*faster-rcnn',
+    ),
+    'a model that does not exist': (class_folders, {'model': 'tiny'}, 'tiny is not a model.*nano, small'),
+    'a model of another task': (class_folders, {'model': 'mask-rcnn'}, 'mask-rcnn does not fit.*stvit'),
+    'values without names': (
+        lambda r: pairs(r, 'images/{}.jpg', 'masks/{}.png', values=(0, 2, 255, 255)), {},
+        r'0 \(25.00%\), 2 \(25.00%\), 255 \(50.00%\).*--classes.*--ignore',
+    ),
+    'two names of three values': (
+        lambda r: pairs(r, 'i/{}.jpg', 'm/{}.png', values=(0, 1, 2)), AB, '2 names for the values.*--ignore VALUE',
+    ),
+    'names of all values but 255 or but the last': (
+        lambda r: pairs(r, 'i/{}.jpg', 'm/{}.png', values=(0, 1, 255)), {'classes': ['a', 'b', 'c']},
+        '0 is a, 1 is b or 0 is a, 1 is b, 255 is c.*--ignore VALUE',
+    ),
+    'names of values with gaps': (
+        lambda r: pairs(r, 'i/{}.jpg', 'm/{}.png', values=(0, 9, 20)), AB, '--classes VALUE=NAME',
+    ),
+    'one value of two with a name': (
+        lambda r: pairs(r, 'i/{}.jpg', 'm/{}.png', values=(0, 9)), {'classes': ['0=a']}, r'without a name: 9 \(50',
+    ),
+    'missing images': (missing, {}, '1 of the 5 images .*--skip-missing'),
 }  # fmt: skip
-
-
-def make(folder: Path, build: Build, options: dict) -> object:
-    build(folder / 'data')
-    before = {path: path.stat().st_mtime_ns for path in (folder / 'data').rglob('*')}
-    places = {key: folder / 'data' / options[key] for key in ('maps', 'images') if key in options}
-    if (folder / 'data' / options.get('val', '')).is_dir() and 'val' in options:
-        places['val'] = str(folder / 'data' / options['val'])
-    made = new_config(Options(data=folder / 'data', out=folder / 'mine.py', **{**options, **places}))
-    made.write()
-    assert {path: path.stat().st_mtime_ns for path in (folder / 'data').rglob('*')} == before
-    return made
 
 
 @pytest.mark.parametrize('layout', FOUND)
 def test_a_layout_is_found(layout, tmp_path):
-    build, options, classes, counts = FOUND[layout]
-    data = make(tmp_path, build, options).data
-    assert data.classes == classes.split(',' if ',' in classes else None)
-    assert (*data.counts.values(),) == counts
+    build, options, classes, counts, *notes = FOUND[layout]
+    made = make(tmp_path, build, **options)
+    assert made.data.classes == classes.split(',' if ',' in classes else None)
+    assert (*made.data.counts.values(),) == counts
+    assert [note for note in notes if note not in '\n'.join(made.notes)] == []
 
 
 @pytest.mark.parametrize('layout', REFUSED)
 def test_a_layout_is_refused_with_the_cause(layout, tmp_path):
     build, options, message = REFUSED[layout]
     with pytest.raises(UserError, match=message):
-        make(tmp_path, build, options)
+        make(tmp_path, build, **options)
     assert not (tmp_path / 'mine.py').exists()
-
-
-def test_a_table_pairs_images_with_label_maps_if_it_has_most_of_them(tmp_path):
-    def build(root: Path, count: int) -> None:
-        pairs(root, 'x/a{}.jpg', 'y/m{}.png')
-        texts(root, {'pairs.csv': 'mask,image\n' + ''.join(f'y/m{3 - i}.png,x/a{i}.jpg\n' for i in range(count))})
-
-    for count, example in ((4, 'm3'), (2, 'm0')):
-        made = make(tmp_path / str(count), lambda root: build(root, count), AB)  # noqa: B023
-        assert f'4 pairs such as x/a0.jpg with y/{example}.png' in '\n'.join(made.data.notes)
 
 
 def test_a_list_of_a_split_is_not_called_unread(tmp_path):
@@ -789,15 +919,9 @@ def test_a_list_of_a_split_is_not_called_unread(tmp_path):
             lines(root, f'{name}_list.txt', 'a\\{}.jpg 0', 'b\\{}.jpg 1', numbers=range(3 * i, 3 + 2 * i))
 
     with pytest.raises(UserError, match=r'a file that names images(?s:.*)--task classes'):
-        make(tmp_path, build, {})
-    notes = make(tmp_path, build, {'task': 'classes'}).data.notes
+        make(tmp_path, build)
+    notes = make(tmp_path, build, task='classes').data.notes
     assert 'train: the images that train_list.txt lists' in notes and not any('not read' in note for note in notes)
-
-
-def pairs_of_classes(root: Path, image: str, label: str) -> None:
-    for i, name in enumerate('ab'):
-        pairs(root, f'{name}/{image}', f'{name}/{label}', start=4 * i)
-    photos(root, f'b/{image}', start=8, count=1)  # without a label map
 
 
 @pytest.mark.parametrize(
@@ -805,7 +929,7 @@ def pairs_of_classes(root: Path, image: str, label: str) -> None:
     [('{}.jpg', '{}.png'), ('x/{}.png', 'x/{}_label.bmp'), ('images/{}.png', 'masks/{}.png')],
 )
 def test_label_maps_in_folders_of_classes_are_no_images_of_the_class(image, label, tmp_path):
-    made = make(tmp_path, lambda root: pairs_of_classes(root, image, label), {'task': 'classes'})
+    made = make(tmp_path, lambda root: pairs_of_classes(root, image, label), task='classes')
     files = {split: Path(tmp_path, f'mine_{split}.txt').read_text().splitlines() for split in ('train', 'val')}
     places = {split: made.data.datasets[split]['data_prefix'] for split in files}
     listed = [(Path(places[split]) / line).as_posix() for split in files for line in files[split]]
@@ -813,75 +937,35 @@ def test_label_maps_in_folders_of_classes_are_no_images_of_the_class(image, labe
     assert f'left out: 8 label maps beside images of classes (first: a/{label.format(0)})' in made.notes
 
 
-def test_an_option_for_label_maps_decides_for_them(tmp_path):
-    made = make(tmp_path, lambda root: pairs_of_classes(root, 'images/{}.png', 'masks/{}.png'), AB)
-    assert (made.data.task, sum(made.data.counts.values())) == ('segments', 8)
-
-
 @pytest.mark.parametrize('layout', ['masks with other names', 'folders named like images', 'classes in groups'])
 def test_the_task_overrules_what_speaks_against_folders_of_classes_with_a_warning(layout, tmp_path):
     build, _, message = REFUSED[layout]
-    made = make(tmp_path, build, {'task': 'classes'})
+    made = make(tmp_path, build, task='classes')
     (warning,) = [line for line in made.notes if line.startswith('warning: ')]
     assert message.partition('(?s')[0].partition(r' \(')[0] in warning
 
 
 def test_copies_of_maps_have_the_labels_of_the_maps(tmp_path):
     """Maps that do not begin with the name of their image, and colors, of which white is named first."""
-    made = make(tmp_path / 'names', FOUND['other first words'][0], AB)
+    made = make(tmp_path / 'names', FOUND['other first words'][0], **AB)
     for split in made.data.datasets:
         for name in (tmp_path / f'names/mine_{split}.txt').read_text().split():
             copy = cv2.imread(str(tmp_path / f'names/mine_maps/{split}/{name}.png'), -1)
             source = cv2.imread(str(tmp_path / f'names/data/m/{name.replace("img", "mask")}.png'), -1)
             assert (copy == source).all()
-    make(tmp_path / 'colors', FOUND['DeepGlobe'][0], {})
+    make(tmp_path / 'colors', FOUND['DeepGlobe'][0])
     path = next((tmp_path / 'colors').glob('mine_maps/train/*.png'))
     assert [cv2.imread(str(path), -1)[0, column] for column in (0, -1)] == [1, 0]  # left black, right white
 
 
 def test_a_map_belongs_to_one_image(tmp_path):
-    made = make(tmp_path, restarting_numbers, AB)
+    made = make(tmp_path, restarting_numbers, **AB)
     names = [name for split in ('train', 'val') for name in (tmp_path / f'mine_{split}.txt').read_text().split()]
     assert sorted(names) == [f'{place}/{i}' for place in 'ab' for i in range(5)]
     assert made.data.datasets['train']['data_prefix'] == dict(img_path='images', seg_map_path='masks')
 
 
-def test_four_corners_are_said_to_be_rotated_boxes(tmp_path):
-    def build(root: Path) -> None:
-        photos(root, 'images/train/{}.jpg')
-        texts(root, {f'labels/train/{i}.txt': '0 0.1 0.1 0.5 0.2 0.4 0.6 0.05 0.5\n' for i in range(4)})
-
-    assert 'all polygons have four corners' in '\n'.join(make(tmp_path, build, {'classes': ['ship']}).notes)
-
-
-def test_classes_that_differ_only_in_case_are_named(tmp_path):
-    made = make(tmp_path, lambda root: class_folders(root, names=('Basil', 'Mint', 'mint')), {})
-    assert any(
-        line.startswith('warning: classes that differ only in upper and lower case: Mint, mint;') for line in made.notes
-    )
-
-
-def test_many_classes_that_are_numbers_are_said(tmp_path):
-    rows = ''.join(f'\n{name}#.jpg,{age}' for name, age in zip('abcdef', (9, 19, 27, 31, 45, 52), strict=True))
-    build = with_table(f'image,age{rows}', *(f'{name}{{}}.jpg' for name in 'abcdef'))
-    assert any(
-        line.startswith('warning: the classes are numbers (9, 19, 27, 31, 45, 52)')
-        for line in make(tmp_path, build, {}).notes
-    )
-
-
 def test_masks_that_an_end_leaves_out_are_counted(tmp_path):
-    made = make(tmp_path, REFUSED['pycococreator, a mask for each object'][0], {'map_suffix': '_fig_0.png', **AB})
+    build = REFUSED['pycococreator, a mask for each object'][0]
+    made = make(tmp_path, build, map_suffix='_fig_0.png', **AB)
     assert 'not used: 6 other files about these images, such as notes/0_fig_1.png' in made.notes
-
-
-@pytest.mark.parametrize('end', ['.png', '_pseudo.png'])
-def test_an_end_of_label_maps_means_no_longer_one(end, tmp_path):
-    def build(root: Path) -> None:
-        pairs(root, '{}.jpg', 'label/{}.png')
-        pairs(root, '{}.jpg', 'label/{}_pseudo.png', values=COLORS)
-
-    classes = ['a', 'b'] if end == '.png' else ['#000000=a', '#004080=b']
-    made = make(tmp_path, build, {'map_suffix': end, 'classes': classes})
-    assert any(f'0.jpg with label/0{end}' in line for line in made.notes)
-    assert sum(made.data.counts.values()) == 4

@@ -18,7 +18,7 @@ from mmstvit.apis.predict.results import text_cell
 from mmstvit.errors import DataError, UserError, one_line, printable
 
 from ..in_process import run_main
-from .test_new_config import annotate, class_folders, coco_folder, dump, maps_folder
+from .data_folders import annotate, class_folders, coco_folder, dump, maps_folder
 
 # Runs a command if MMEngine takes it for a substitution; {} is a file that it would make.
 ATTACK = '{{{{$X:(.*?|"\\\',str(__import__("os").system("touch {}")));#}}}}'
