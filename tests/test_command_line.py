@@ -18,7 +18,7 @@ from mmstvit.command_line import (
     positive,
     user_errors,
 )
-from mmstvit.errors import DataError, UserError
+from mmstvit.errors import DataError
 
 
 @pytest.mark.parametrize('pair', ['model.backbone.arch', '"a.b"=1', "'a'=1", 'a..b=1', '=1', 'a b=1'])
@@ -67,12 +67,6 @@ def test_config_and_checkpoint_may_be_exchanged():
     for typed in (['config.py', 'a.pth'], ['a.pth', 'config.py']):
         args = order_config(argparse.Namespace(config=typed[0], checkpoint=typed[1]))
         assert (args.config, args.checkpoint) == ('config.py', 'a.pth')
-
-
-def test_errors_end_a_tool_with_problem_and_remedy():
-    with pytest.raises(SystemExit) as done, user_errors():
-        raise UserError('the disk is full.', 'Delete something.')
-    assert done.value.code == 'error: the disk is full. Delete something.'
 
 
 def test_a_reader_of_the_output_may_end_early():
