@@ -13,7 +13,9 @@ from mmstvit.dependencies import COMMANDS
 
 from ..helpers import ROOT, run_python
 
-TOOLS = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / 'tools').rglob('*.py'))
+# Without the second half of setup_env.py, which only that calls.
+FILES = [path for path in (ROOT / 'tools').rglob('*.py') if path.name != 'fill_env.py']
+TOOLS = sorted(path.relative_to(ROOT).as_posix() for path in FILES)
 # Runs command lines, JSON of [script or module, arguments…], in one process. Prints JSON of what each one printed and
 # the exit code; fails as soon as torch is there.
 DRIVER = """

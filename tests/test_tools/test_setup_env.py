@@ -1,4 +1,4 @@
-"""``tools/misc/setup_env.py``: an environment that is ready, those of others, and errors."""
+"""``tools/misc/setup_env.py`` and ``fill_env.py``: an environment that is ready, those of others, and errors."""
 
 import ast
 import fcntl
@@ -23,6 +23,13 @@ def setup_env():
     return load_tool('misc/setup_env.py')
 
 
+@pytest.fixture(scope='module')
+def fill_env():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(TOOL.parent)
+        return load_tool('misc/fill_env.py')
+
+
 def test_a_ready_environment_needs_no_work(setup_env):
     if not setup_env.is_ready(Path(sys.prefix)):
         pytest.skip('this environment was not made by make from these files')
@@ -44,9 +51,9 @@ def test_the_stamp_follows_the_inputs_and_the_packages(setup_env, monkeypatch, t
     assert len(set(seen)) == 3
 
 
-def test_pins_cover_what_is_installed(setup_env):
-    pins = setup_env.read_pins()
-    assert {*setup_env.BASE, *setup_env.STACK} < set(pins)
+def test_pins_cover_what_is_installed(setup_env, fill_env):
+    pins = fill_env.read_pins()
+    assert {*fill_env.BASE, *fill_env.STACK} < set(pins)
     assert pins[install_mmcv.NAME] == install_mmcv.VERSION
     lines = [line for line in setup_env.PINS.read_text().splitlines() if line and not line.startswith('#')]
     assert len(lines) == len(pins)
@@ -68,11 +75,11 @@ def write_wheel(folder: Path, name: str, version: str) -> None:
 
 
 @pytest.mark.long
-def test_what_is_added_to_an_environment(setup_env, monkeypatch, tmp_path):
+def test_what_is_added_to_an_environment(fill_env, monkeypatch, tmp_path):
     """By pip, from an index of stand-ins."""
     index = tmp_path / 'index'
     index.mkdir()
-    pins = setup_env.read_pins()
+    pins = fill_env.read_pins()
     for name, version in [*pins.items(), ('mmdet', '3.3.0'), ('numpy', '1.26.4')]:
         if name != 'pip':
             write_wheel(index, name, version)
@@ -82,7 +89,7 @@ def test_what_is_added_to_an_environment(setup_env, monkeypatch, tmp_path):
 
     def run(code: str) -> str:
         """Run code in the environment, whose pip is good enough."""
-        code = f'import sys; sys.path.append({str(TOOL.parent)!r}); from setup_env import *; {code}'
+        code = f'import sys; sys.path.append({str(TOOL.parent)!r}); from fill_env import *; {code}'
         command = [tmp_path / 'env' / 'bin' / 'python', '-I', '-c', code]
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=300).stdout
 
