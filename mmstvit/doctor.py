@@ -194,16 +194,19 @@ def probe_config(file: str, cfg_options: list[str]) -> Iterator[CheckResult]:
     add_cfg_options(parser)
     options = parser.parse_args(['--cfg-options', *cfg_options] if cfg_options else []).cfg_options
 
+    def build_model() -> object:
+        return apis.check_trainable(apis.build_model(cfg))
+
     def check_weights() -> None:
         with safe_loading(convert=to_mmstvit):
             apis.check_pretrained(cfg)
-            apis.check_weights(cfg, apis.check_model(cfg, True))
+            apis.check_weights(cfg, build_model())
 
     yield (read := run_check('config', '', apis.read_config, file, options, good=file))
     if read.status == FAILED:
         return
     cfg = apis.read_config(file, options)
-    yield (model := run_check('model', '', apis.check_model, cfg, True, good='it can be built'))
+    yield (model := run_check('model', '', build_model, good='it can be built'))
     if model.status == OK:
         yield run_check('pretrained', '', check_weights, good='the files exist, and the weights fit the model')
     for split in ('train', 'val', 'test'):

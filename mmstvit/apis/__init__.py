@@ -9,13 +9,12 @@ from mmstvit.rules import check_data
 
 from .config import load_config, read_config
 from .predict import predict
-from .prepare import check_model, check_trainable, prepare
+from .prepare import check_trainable, prepare
 
 __all__ = [
     'UserError',
     'build_model',
     'check_data',
-    'check_model',
     'check_pretrained',
     'check_trainable',
     'check_weights',

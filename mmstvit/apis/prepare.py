@@ -177,26 +177,15 @@ def _build_runner(cfg: Config, get_model: Callable[[], nn.Module], report: rules
     return runner
 
 
-def check_model(cfg: Config, train: bool = False) -> nn.Module:
-    """Build the model of a config, which stays as it is, and check that it can be trained if it is to be.
-
-    Raises:
-        UserError: See :func:`build_model` and :func:`check_trainable`.
-    """
-    model = factory.build_model(cfg)
-    if train:
-        check_trainable(model)
-    return model
-
-
-def check_trainable(model: nn.Module) -> None:
-    """Check that no part of a model is in deploy form; raises UserError."""
+def check_trainable(model: nn.Module) -> nn.Module:
+    """Check that no part of a model is in deploy form, and return it; raises UserError."""
     for name, module in model.named_modules():
         if getattr(module, 'deploy', False):
             raise UserError(
                 f'model.{name}.deploy=True builds {type(module).__name__} in deploy form, which cannot be trained.',
                 f'Remove it, or set --cfg-options model.{name}.deploy=False',
             )
+    return model
 
 
 @master_only
