@@ -112,10 +112,8 @@ def polygon(name: str) -> np.ndarray:
         angles, radii = np.pi / 4 + np.arange(4) * np.pi / 2, 1.0
     elif name == 'triangle':
         angles, radii = np.arange(3) * 2 * np.pi / 3, 1.0
-    elif name == 'star':
+    else:  # star
         angles, radii = np.arange(10) * np.pi / 5, np.tile([1.0, 0.45], 5)
-    else:
-        raise ValueError(f'no polygon for {name!r}; the drawn shapes are circle, square, triangle and star')
     return np.stack([radii * np.cos(angles), radii * np.sin(angles)], axis=1)
 
 
@@ -202,14 +200,6 @@ def save(path: Path, image: np.ndarray) -> None:
         raise OSError(f'could not write {path}: check the free disk space and the permissions')
 
 
-def link_or_copy(source: Path, target: Path) -> None:
-    """Create a hard link to a file, or a copy where the file system has no hard links."""
-    try:
-        target.hardlink_to(source)
-    except OSError:
-        shutil.copyfile(source, target)
-
-
 def write_split(root: Path, split: str, count: int, options: SceneOptions) -> None:
     """Draw one split and write it in the three layouts below ``root``."""
     pool = [load_photo(name) for name in PHOTOS[split]]
@@ -228,7 +218,7 @@ def write_split(root: Path, split: str, count: int, options: SceneOptions) -> No
         image, objects = draw_scene(rng, pool, digits, options)
         stem = f'{index:06d}'
         save(coco_dir / f'{stem}.jpg', image)
-        link_or_copy(coco_dir / f'{stem}.jpg', image_dir / f'{stem}.jpg')
+        shutil.copyfile(coco_dir / f'{stem}.jpg', image_dir / f'{stem}.jpg')
         images.append(dict(id=index, file_name=f'{stem}.jpg', width=options.size, height=options.size))
         labels = np.zeros(image.shape[:2], np.uint8)
         for number, (label, mask) in enumerate(objects):
