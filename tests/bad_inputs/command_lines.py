@@ -67,14 +67,6 @@ case('a split that the config does not have', 'tools/misc/verify_dataset.py mine
 )
 case('an image without pixels', f'tools/analysis_tools/get_flops.py {CONFIG} --shape 0 224', '--shape', '0', code=2)
 case('a negative depth', f'tools/analysis_tools/get_flops.py {CONFIG} --depth -1', '--depth', '-1', code=2)
-case(
-    'pictures of a model that is not a detector',
-    f'tools/analysis_tools/contact_sheet.py {CONFIG} own.pth --out sheet.png',
-    CONFIG,
-    'detector',
-)(checkpoint)
-
-
 for score, words in {'30': ('30', 'between 0 and 1', 'Did you mean 0.3?'), '-1': ('-1',), 'nan': ('nan',)}.items():
     case(f'a score of {score}', f'tools/predict.py own.pth photos --score {score}', *words)
 case(

@@ -1,4 +1,4 @@
-r"""Draw a contact sheet of a detector: ground truth beside predictions, image by image of the test set.
+r"""Draw a contact sheet of a model: ground truth beside predictions, image by image of the test set.
 
 Masks are half transparent, in one color per class. Example::
 
@@ -14,10 +14,8 @@ import numpy as np
 from PIL import Image
 
 from mmstvit.command_line import add_common_arguments, make_parser, order_config, positive, user_errors
-from mmstvit.errors import UserError
 
 if TYPE_CHECKING:
-    from mmengine.config import Config
     from mmengine.runner import Runner
 
 TITLES = {'gt': 'ground truth', 'pred': 'prediction'}
@@ -43,21 +41,15 @@ def draw(runner: 'Runner', count: int, columns: int, side: int, score_thr: float
         image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR)
         for kind, title in TITLES.items():
             picture = draw_sample(image, sample, classes, colors, kind, score_thr, scale)
-            panels.append(Panel(picture, title if index < columns else ''))
+            panels.append(Panel(image if picture is None else picture, title if index < columns else ''))
     rows = [panels[i : i + 2 * columns] for i in range(0, len(panels), 2 * columns)]
     return contact_sheet(rows, legend=dict(zip(classes, colors, strict=True)))
-
-
-def check_detector(cfg: 'Config', name: str) -> None:
-    """Check that the config is that of a detector with masks; raises UserError."""
-    if cfg.default_scope != 'mmdet' or 'mask_head' not in cfg.model.get('roi_head', {}):
-        raise UserError(f'{name} is not a detector with masks.')
 
 
 def main() -> None:
     """Draw the sheet."""
     parser = make_parser(__doc__)
-    parser.add_argument('config', help='config file path of a detector with masks')
+    parser.add_argument('config', help='config file path')
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument('--out', dest='sheet', metavar='OUT', type=Path, required=True, help='PNG file to write')
     parser.add_argument('--num', type=positive, default=12, help='images (12)')
@@ -68,14 +60,13 @@ def main() -> None:
     add_common_arguments(parser)
     args = order_config(parser.parse_args())
     with user_errors():
-        from mmstvit.apis import prepare, read_config
+        from mmstvit.apis import prepare
         from mmstvit.apis.predict.run import check_score
         from mmstvit.checkpoint import to_mmstvit
         from mmstvit.fileio import safe_loading
 
         check_score(args.score_thr)
         with safe_loading(convert=to_mmstvit):
-            check_detector(read_config(args.config, args.cfg_options), args.config)
             runner = prepare(args, 'test')
     sheet = draw(runner, args.num, args.columns, args.side, args.score_thr)
     args.sheet.parent.mkdir(parents=True, exist_ok=True)
