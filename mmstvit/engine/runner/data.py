@@ -21,12 +21,15 @@ def guard_data(cfg: Config, *splits: str) -> None:
         splits: Of ``'train'``, ``'val'`` and ``'test'``.
 
     Raises:
-        UserError: ``data_faults`` is something else.
+        UserError: ``data_faults`` has another option or value.
     """
     faults = cfg.get('data_faults') or {}
+    unknown = sorted(set(faults) - {'unreadable'})
+    if unknown:
+        raise UserError(f'the only option of data_faults is unreadable, but got {", ".join(unknown)}.')
     unreadable = faults.get('unreadable')
-    if {*faults} - {'unreadable'} or unreadable not in (None, 'fail', 'skip'):
-        raise UserError(f"data_faults must be dict(unreadable='fail') or dict(unreadable='skip'), but got {faults}.")
+    if unreadable not in (None, 'fail', 'skip'):
+        raise UserError(f"data_faults.unreadable must be 'fail' or 'skip', but got {unreadable!r}.")
     for split in splits:
         loader = cfg.get(f'{split}_dataloader')
         if loader is None or not isinstance(loader.get('dataset'), Mapping):
