@@ -66,6 +66,11 @@ def _parse_slowly(data: bytes, path: object) -> object:
     except json.JSONDecodeError as error:
         if error.pos >= len(text.rstrip()) or error.msg.startswith('Unterminated'):
             raise DataError(f'{path} is cut off at line {error.lineno}.', 'Download or export it again.') from error
+        if error.msg == 'Extra data' and error.colno == 1:
+            raise DataError(
+                f'{path} has a JSON value in each line (JSON lines), expected one for the whole file.',
+                'Write a table, or COCO format: docs/own_data.md, "Tables".',
+            ) from error
         raise DataError(
             f'{path} is not JSON: {error.msg} in line {error.lineno}, column {error.colno}.', 'Correct the file.'
         ) from error

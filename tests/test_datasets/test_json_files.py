@@ -50,6 +50,7 @@ def test_integers_beyond_float_are_infinite(digits):
     [
         (b'', 'is empty'),
         (b'{"images": [', 'cut off at line 1'),
+        (b'{"a": 1}\n{"a": 2}\n', 'a JSON value in each line'),
         (b'\xff', 'not in UTF-8'),
         (b'\xff\xfe[\x00]\x00', 'UTF-16'),
         (b'[1,]', 'line 1, column'),

@@ -331,6 +331,11 @@ FOUND = {
         + [photos(r, 'test-more/{}.jpg')],
         {}, 'fig kiwi', (6, 2, 8),
     ),
+    'fastai': (
+        with_table('fname,label,is_valid\n#a.jpg,pug,False\n#b.jpg,cat,False\n#c.jpg,pug,True\n#d.jpg,cat,True',
+                   *(f'images/{{}}{k}.jpg' for k in 'abcd')),
+        {}, 'cat pug', (8, 8),
+    ),
     'a table that repeats the folders': (
         with_table('image_id,label,age\n#a.jpg,blast,4\n#b.jpg,normal,5', 'train_images/blast/{}a.jpg',
                    'train_images/normal/{}b.jpg', 'test_images/{}c.jpg'),
@@ -635,6 +640,10 @@ REFUSED = {
                    for i in (1, 2)],
         {'task': 'classes'},
         r'mask_image has the label maps of the images in fish_image\n .*--task segments, or .*/fish_image',
+    ),
+    'COCO with another key': (
+        lambda r: coco_with(r, lambda c: [image.update(fileName=image.pop('file_name')) for image in c['images']]), {},
+        r'5 of the 5 images in .*a.json have no file_name, but the keys id, width, height, fileName\. .* rename',
     ),
     'COCO with corners': (
         lambda r: coco_with(r, lambda c: [item.update(bbox=[30, 20, 50, 40]) for item in c['annotations']]), {},

@@ -304,7 +304,13 @@ def _find_images(part: Part, folder: Folder, options: Options) -> tuple[Path, li
     Names of images in several folders get the folders, if all are found.
     """
     images = part.content['images']
-    names = [str(image.get('file_name')).replace('\\', '/') for image in images]
+    if lost := [image for image in images if not (isinstance(image, Mapping) and image.get('file_name'))]:
+        seen = f'the keys {first_names([*lost[0]])}' if isinstance(lost[0], Mapping) else repr(lost[0])
+        raise DataError(
+            f'{len(lost)} of the {len(images)} images in {part.file} have no file_name, but {seen}.',
+            'In COCO format file_name is the name of the image file: rename the key, or add it.',
+        )
+    names = [str(image['file_name']).replace('\\', '/') for image in images]
     parent = part.file.parent
     outer = [parent.parent] if parent.name.lower().startswith(('ann', 'json', 'label')) else []
     split = find_split(f'{parent.name}/{part.file.name}')

@@ -52,6 +52,7 @@ _RENAME = 'Its first line has to name the columns: image,class, or for boxes ima
 _NUMBERS = 'Numbers cannot be learned here, only classes: write a column of classes, such as ranges of the numbers.'
 _LISTS = 'Write a row for each box: image,xmin,ymin,xmax,ymax,class; or outlines in COCO format (docs/own_data.md).'
 _ONE = 'Several classes per image are not supported: keep one class for each image, or remove these rows.'
+_ANSWERS = (('true', 'false'), ('1', '0'), ('yes', 'no'))
 _FEW = 5  # classes that are numbers and no measurements
 
 
@@ -240,7 +241,8 @@ def _understand(
     image, *others = named
     images = columns.pop(image)
     columns = {name: cells for name, cells in columns.items() if name not in others}
-    splits = [name for name, cells in columns.items() if {cell.lower() for cell in cells} <= SPLIT_NAMES.keys()]
+    splits = [name for name, cells in columns.items() if _read_splits(name, cells)]
+    split_of = _read_splits(splits[0], columns[splits[0]]) if splits else {}
     rest = {name: cells for name, cells in columns.items() if name not in splits[:1]}
     if others and not rest:
         raise DataError(
@@ -254,6 +256,7 @@ def _understand(
         raise DataError(f'{file} has several rows per image, and no columns that are known as a box: {listed}', _RENAME)
     rest = {name: cells for name, cells in rest.items() if name not in box}
     said = [f'images in column {image}', *(f'boxes in {", ".join(box)}' for _ in box[:1])]
+    said += [f'splits in {name}' for name in splits[:1]]
     if not box and len(rest) > 1 and {cell for cells in rest.values() for cell in cells} <= {'0', '1', '0.0', '1.0'}:
         labels = _join_one_hot(file, rows, [*rest])
         said.append(f'a column of 0 and 1 per class: {first_names([*rest])}')
@@ -268,11 +271,22 @@ def _understand(
             row.get(image, ''),
             name,
             tuple(row.get(side, '') for side in box),
-            SPLIT_NAMES.get(row.get(splits[0], '').lower(), ALL) if splits else find_split(file),
+            split_of.get(row.get(splits[0], '').lower(), ALL) if splits else find_split(file),
         )
         for row, name in zip(rows, labels, strict=True)
     ]
     return Table(file, '; '.join(said), read, box)
+
+
+def _read_splits(name: str, cells: Sequence[str]) -> Mapping[str, str]:
+    """Return the splits that the cells of a column mean: their names, or true and false as in fastai's ``is_valid``."""
+    seen = {cell.lower() for cell in cells}
+    if seen <= SPLIT_NAMES.keys():
+        return SPLIT_NAMES
+    named = re.fullmatch(r'(?:is|in|for)[\W_]*([a-z]+)', name.lower())
+    split = SPLIT_NAMES.get(named[1]) if named else None
+    answers = next(((yes, no) for yes, no in _ANSWERS if {yes, no} == seen), ())
+    return dict(zip(answers, (split, 'val' if split == 'train' else 'train'), strict=True)) if split and answers else {}
 
 
 def _key(name: str) -> str:
