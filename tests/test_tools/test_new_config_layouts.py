@@ -641,6 +641,25 @@ REFUSED = {
         {'task': 'classes'},
         r'mask_image has the label maps of the images in fish_image\n .*--task segments, or .*/fish_image',
     ),
+    'boxes with an angle in XML files': (
+        lambda r: [voc(r), *(path.write_text(path.read_text().replace('</bndbox>', '<angle>0.5</angle></bndbox>'))
+                             for path in r.rglob('*.xml'))],
+        {}, r'object 1 has the angle 0.5 \(angle\), which is not read\.(?s:.*)\n Export upright boxes, or polygons',
+    ),
+    'names with attributes in XML files': (
+        lambda r: [voc(r), *(path.write_text(path.read_text().replace('fork', 'fork;color:red'))
+                             for path in r.rglob('*.xml'))],
+        {}, r'names of classes such as fork;color:red have attributes; without them: fork(?s:.*)--task instances',
+    ),
+    'MATLAB': (
+        lambda r: pairs(r, 'images/img_{}.jpg', 'PixelLabelData/Label_{}.png'), AB,
+        r'MATLAB numbers the label maps in PixelLabelData in the order of its images(?s:.*)\n Write a list, pairs.csv',
+    ),
+    'numbers that are left on both sides': (
+        lambda r: [pairs(r, 'images/img_{}.jpg', 'masks/mask_{}.png', count=6),
+                   (r / 'images/img_5.jpg').unlink(), (r / 'masks/mask_4.png').unlink()],
+        AB, 'masks or label maps without an image of their name, such as masks/mask_0.png',
+    ),
     'COCO with another key': (
         lambda r: coco_with(r, lambda c: [image.update(fileName=image.pop('file_name')) for image in c['images']]), {},
         r'5 of the 5 images in .*a.json have no file_name, but the keys id, width, height, fileName\. .* rename',

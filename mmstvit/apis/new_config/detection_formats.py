@@ -1,5 +1,6 @@
 """Instances in the formats of YOLO, Pascal VOC and labelme: found in a folder, and read as COCO content."""
 
+import re
 import shlex
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -23,6 +24,7 @@ from .splits import Parts, divide
 from .unread import MATRIX, describe_content
 
 _SAMPLE = 30  # files that are looked at
+_ATTRIBUTES = re.compile(r'[;|].*[:=]')  # class;color:red
 
 
 @dataclass
@@ -307,6 +309,11 @@ def _look(
         evidence.add_against(
             f'all objects are called {labels.pop()}, but they differ in {first_names(sorted(words), 4)}, which is not '
             'read; if these are the classes, write a table (docs/own_data.md)'
+        )
+    if odd := min(filter(_ATTRIBUTES.search, labels), default=''):
+        bare = {_ATTRIBUTES.split(label)[0] for label in labels}
+        evidence.add_against(
+            f'names of classes such as {odd} have attributes; without them: {first_names(sorted(bare), 4)}'
         )
     if not labels and (flagged := [file for file, content in good.items() if importers.FLAGS in content.unused]):
         evidence.refuse(

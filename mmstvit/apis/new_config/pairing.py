@@ -214,7 +214,10 @@ def _match(stems: Set[str], candidates: Sequence[str]) -> list[tuple[str, dict[s
         # An end that only a few names have is an accident, such as a.jpg beside a_2.png.
         most = max(map(len, ends.values()), default=0)
         needed = max(most / 2, min(len(stems), len(candidates)) * least)
-        if found := [(end, files) for end, files in ends.items() if len(files) >= needed and len(files) > most / 2]:
+        found = [(end, files) for end, files in ends.items() if len(files) >= needed and len(files) > most / 2]
+        # Numbers that are left on both sides count something else.
+        left = [len(files) < min(len(stems), len(candidates)) for _, files in found] if normalize is not str else []
+        if found and not (len(found) == 1 and any(left)):
             return found
     return []
 

@@ -29,6 +29,7 @@ from .splits import divide
 
 _SHOWN = 4
 _LOOKED_AT = 24  # label maps
+_MATLAB = 'PixelLabelData'  # folder of MATLAB's Image Labeler
 _MOST_JSON = 200  # JSON files beside label maps that are read
 _COLOR = re.compile(r'\(\d+(, \d+){2,3}\)')
 
@@ -51,6 +52,12 @@ def look_for_label_maps(folder: Folder, options: Options) -> Evidence:
     evidence.reasons += [f'{file} lists images with their label maps' for file in [*listed][:_SHOWN]]
     for pairs in found[:_SHOWN]:
         evidence.reasons.append(f'{len(pairs.files)} pairs in {pairs}, such as {pairs.example}')
+    if not listed and (own := next((top for top in folder.by_folder if top.rpartition('/')[2] == _MATLAB), None)):
+        evidence.refuse(
+            f'MATLAB numbers the label maps in {own} in the order of its images, not by their names',
+            'Write a list, pairs.csv, with an image and its map in each line: gTruth.DataSource.Source and '
+            'gTruth.LabelData.PixelLabelData.',
+        )
     if (options.maps or options.images) and not found:
         evidence.add_against(f'no image has a label map in {options.maps or options.images}')
     if not found and (alone := _find_alone(folder)):
@@ -188,6 +195,8 @@ def read_label_maps(found: Sequence[Pairs], folder: Folder, options: Options) ->
     notes += folder.unused([top for pairs in found for top in (pairs.images, pairs.maps)])
     if alone := _count_alone(found, folder):
         notes.append(f'left out: {alone} files in the folders of images without a label map')
+    if lost := _find_maps_without_image(found, folder):
+        notes.append(f'not used: {len(lost)} label maps without an image (first: {lost[0]})')
     if others := other_maps(folder, found):
         notes.append(f'not used: {len(others)} other files about these images, such as {min(others)}')
     given: dict[str, list[str]] = {}
@@ -290,6 +299,19 @@ def _count_alone(found: Sequence[Pairs], folder: Folder) -> int:
     tops = {pairs.images for pairs in found}
     alone = {join(top, path) for top in tops for path in folder.below(top)} - used
     return sum(not any(start in starts for start, _ in cuts(image)) for image in alone)
+
+
+def _find_maps_without_image(found: Sequence[Pairs], folder: Folder) -> list[str]:
+    """Return the files in folders of label maps alone that are called like maps, but belong to no image."""
+    used, ends = paired_files(found), {}
+    for pairs in found:
+        ends.setdefault(pairs.maps, []).append(pairs.end)
+    tops = ends.keys() - {pairs.images for pairs in found}
+    names = ((join(top, name), name) for top in sorted(tops) for name in folder.by_folder[top])
+    others = other_maps(folder, found)
+    return [
+        p for p, name in names if p not in used and p not in others and name.endswith((*ends[p.rpartition('/')[0]],))
+    ]
 
 
 def _describe(table: Table, values: Values, source: Path | str | None) -> list[str]:

@@ -280,13 +280,15 @@ def _understand(
 
 def _read_splits(name: str, cells: Sequence[str]) -> Mapping[str, str]:
     """Return the splits that the cells of a column mean: their names, or true and false as in fastai's ``is_valid``."""
-    seen = {cell.lower() for cell in cells}
-    if seen <= SPLIT_NAMES.keys():
+    lower = [cell.lower() for cell in cells]
+    if {*lower} <= SPLIT_NAMES.keys():
         return SPLIT_NAMES
     named = re.fullmatch(r'(?:is|in|for)[\W_]*([a-z]+)', name.lower())
-    split = SPLIT_NAMES.get(named[1]) if named else None
-    answers = next(((yes, no) for yes, no in _ANSWERS if {yes, no} == seen), ())
-    return dict(zip(answers, (split, 'val' if split == 'train' else 'train'), strict=True)) if split and answers else {}
+    yes, no = next(((yes, no) for yes, no in _ANSWERS if {yes, no} == {*lower}), ('', ''))
+    split = SPLIT_NAMES.get(named[1], '') if named else ''
+    if not (split and yes) or (split != 'train') != (2 * lower.count(yes) <= len(lower)):
+        return {}  # most images are for training: else it may say which are sound
+    return {yes: split, no: 'val' if split == 'train' else 'train'}
 
 
 def _key(name: str) -> str:

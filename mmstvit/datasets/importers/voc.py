@@ -12,6 +12,7 @@ from mmstvit.fileio import read_file
 
 from .coco_table import ImageAnnotations, ImportedObject, parsing
 
+_ANGLE = re.compile('angle|rotat|theta', re.I)
 # Elements of an object in VOC's own files; those of other files, such as <action>, may have its class.
 _KNOWN = ('name', 'pose', 'truncated', 'occluded', 'difficult', 'bndbox', 'part')
 
@@ -43,6 +44,12 @@ def read_voc(path: Path) -> ImageAnnotations | None:
                 f'{path.parent} has XML files with polygons, of LabelMe (MIT) or of CVAT in its format "LabelMe 3.0".',
                 'Export the objects in COCO format with their polygons; a table would keep their boxes alone.',
             )
+        for leaf in node.iter():
+            if _ANGLE.search(leaf.tag) and (leaf.text or '').strip(' 0.'):
+                raise DataError(
+                    f'{path}: object {number} has the angle {leaf.text.strip()} ({leaf.tag}), which is not read.',
+                    'Export upright boxes, or polygons in COCO format.',
+                )
         try:
             left, top, right, bottom = (float(box.findtext(side)) for side in ('xmin', 'ymin', 'xmax', 'ymax'))
             if not math.isfinite(left + top + right + bottom):
