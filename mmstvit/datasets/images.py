@@ -19,7 +19,16 @@ from mmengine.fileio import LocalBackend, register_backend
 
 from mmstvit.dependencies import LIBRARIES
 from mmstvit.errors import one_line
-from mmstvit.fileio import ImageError, check_header, decodable, find_placeholder, image_size, is_local, read_file
+from mmstvit.fileio import (
+    ImageError,
+    check_header,
+    decodable,
+    find_placeholder,
+    image_size,
+    is_local,
+    open_image,
+    read_file,
+)
 
 _JPEG = b'\xff\xd8\xff'
 _PNG = b'\x89PNG\r\n\x1a\n'
@@ -92,7 +101,7 @@ class Reader:
             text = (str(error).splitlines() or [''])[0]
             raise UnreadableError(f'the file cannot be decoded ({type(error).__name__}: {text})') from error
         if array is None:  # OpenCV does not raise
-            raise UnreadableError('the file cannot be decoded: it is damaged or not an image')
+            raise UnreadableError(f'the file cannot be decoded: {_describe_kind(content)}')
         return array
 
     def read(self, path: str) -> np.ndarray:
@@ -215,6 +224,17 @@ def find_damage(content: bytes, decoder: str | None = None) -> str | None:
     except ValueError as error:
         return f'the file cannot be decoded: {error}'
     return None
+
+
+def _describe_kind(content: bytes) -> str:
+    """Say what a file is that OpenCV does not decode."""
+    try:
+        with open_image(io.BytesIO(content)) as image:
+            image.load()
+            kind = {'F': 'floating-point numbers', 'I': '32-bit numbers'}.get(image.mode, f'the mode {image.mode}')
+            return f'OpenCV does not read {image.format} files of {kind}. Save it with 8 bits per channel'
+    except Exception:  # Pillow's readers raise errors of many types
+        return 'it is damaged or not an image'
 
 
 def _profile_names(content: bytes) -> Iterator[str]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from mmstvit.errors import UserError
 
@@ -640,6 +641,16 @@ REFUSED = {
                    for i in (1, 2)],
         {'task': 'classes'},
         r'mask_image has the label maps of the images in fish_image\n .*--task segments, or .*/fish_image',
+    ),
+    'floating-point images': (
+        lambda r: [pairs(r, 'images/{}.tif', 'masks/{}.tif'),
+                   *(Image.fromarray(np.float32(picture(i)[..., 0])).save(r / f'images/{i}.tif') for i in range(4))],
+        AB, r'images/\d.tif cannot be read: .* OpenCV does not read TIFF files of floating-point numbers\. Save it',
+    ),
+    'a column that may be the split': (
+        with_table('fname,label,valid\n#a.jpg,pug,0\n#b.jpg,cat,0\n#c.jpg,pug,1\n#d.jpg,cat,0',
+                   *(f'{{}}{k}.jpg' for k in 'abcd')),
+        {}, r'column valid of train.csv may say which images are for validation, but has the values 0, 1\n Write train',
     ),
     'boxes with an angle in XML files': (
         lambda r: [voc(r), *(path.write_text(path.read_text().replace('</bndbox>', '<angle>0.5</angle></bndbox>'))

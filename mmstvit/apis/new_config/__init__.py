@@ -13,8 +13,9 @@ from pathlib import Path
 
 from mmengine.config import Config
 
+from mmstvit.datasets.images import IMAGE_READER
 from mmstvit.dependencies import tool_command
-from mmstvit.errors import UserError, one_line
+from mmstvit.errors import DataError, UserError, one_line
 from mmstvit.fileio import image_size, write_all
 from mmstvit.rules.headers import thin_out
 
@@ -26,6 +27,7 @@ from .recognize import recognize
 from .template import write_config
 
 _MOST_IMAGES = 1000  # whose sizes are read
+_SAMPLE = 4  # images that are decoded
 _VAGUE = ('annotations', 'coco', 'data', 'dataset', 'export', 'images', 'project')
 
 __all__ = ['NewConfig', 'Options', 'new_config']
@@ -91,6 +93,7 @@ def new_config(options: Options) -> NewConfig:
     data = recognize(options)
     sizes = data.sizes or filter(None, map(image_size, thin_out(data.images, _MOST_IMAGES)))
     data = replace(data, sizes=[*sizes])
+    _check_images(data)
     model, reason = choose_model(data, options)
     plan = make_plan(data, model, options)
     path = Path(os.path.abspath(options.out or f'{model.name}_{_stem(data.root)}.py'))
@@ -113,6 +116,16 @@ def new_config(options: Options) -> NewConfig:
     text = write_config(data, model, plan, f'{path.parent.as_posix().rstrip("/")}/{path.stem}_')
     _read_back(text, data)
     return NewConfig(path, text, data, model, plan, [*dict.fromkeys(map(one_line, notes))])
+
+
+def _check_images(data: Data) -> None:
+    """Decode a few images; raises DataError if none of them can be read."""
+    fault = ''
+    for path in thin_out(data.images, _SAMPLE):
+        if not (fault := IMAGE_READER.find_fault(path)):
+            return
+    if fault:
+        raise DataError(f'Images such as {path} cannot be read: {fault}.', 'Convert or replace them.')
 
 
 def _read_back(text: str, data: Data) -> None:

@@ -49,6 +49,7 @@ _HF_BOX = ('left', 'top', 'width', 'height')  # of a box in a list of Hugging Fa
 _NUMBER = re.compile(r'-?\d+(\.\d*)?')
 _INSIDE = 0.95  # share of the boxes that have to be inside their images
 _RENAME = 'Its first line has to name the columns: image,class, or for boxes image,xmin,ymin,xmax,ymax,class.'
+_CALL = 'Call it class and the others something else, or keep two columns: image,class (for boxes: docs/own_data.md).'
 _NUMBERS = 'Numbers cannot be learned here, only classes: write a column of classes, such as ranges of the numbers.'
 _LISTS = 'Write a row for each box: image,xmin,ymin,xmax,ymax,class; or outlines in COCO format (docs/own_data.md).'
 _ONE = 'Several classes per image are not supported: keep one class for each image, or remove these rows.'
@@ -265,6 +266,12 @@ def _understand(
         labels = [row.get(label, '') for row in rows]
         said.append(f'classes in {label}')
         unused = [name for name in rest if name and name != label]
+        if doubtful := [name for name in unused if _may_be_split(name, rest[name])]:
+            raise DataError(
+                f'column {doubtful[0]} of {file} may say which images are for validation, but has the values '
+                f'{first_names(sorted({*rest[doubtful[0]]}))}',
+                'Write train and val in it, or remove it.',
+            )
         said += [f'not used: {first_names(unused, 6)}'] if unused else []
     read = [
         Row(
@@ -289,6 +296,12 @@ def _read_splits(name: str, cells: Sequence[str]) -> Mapping[str, str]:
     if not (split and yes) or (split != 'train') != (2 * lower.count(yes) <= len(lower)):
         return {}  # most images are for training: else it may say which are sound
     return {yes: split, no: 'val' if split == 'train' else 'train'}
+
+
+def _may_be_split(name: str, cells: Sequence[str]) -> bool:
+    """Return True if a column is called like one of splits, and answers yes or no."""
+    called = _key(name) in ('split', 'subset', 'partition') or find_split(name) != ALL
+    return called and {cell.lower() for cell in cells} in map(set, _ANSWERS)
 
 
 def _key(name: str) -> str:
@@ -324,7 +337,7 @@ def _find_label_column(file: str, columns: Mapping[str, Sequence[str]], boxes: b
     numbers = [name for name, cells in columns.items() if all(map(_NUMBER.fullmatch, cells))]
     if len({tuple(map(columns[name].index, columns[name])) for name in named}) != 1 or (len(named) > 1 and not words):
         listed = first_names([*columns], 8)
-        raise DataError(f'{file} names images, and it is not clear which column is the class: {listed}', _RENAME)
+        raise DataError(f'{file} names images, and it is not clear which column is the class: {listed}', _CALL)
     if not boxes and len({*numbers} - {*named}) > 3:
         raise DataError(f'{file} has columns of numbers that may be boxes: {first_names(numbers, 8)}', _RENAME)
     cells = columns[named[0]]

@@ -26,6 +26,7 @@ _MASKS = (
 _MANY = 20  # images of which a file that names them describes the data, if there are so many
 _MOST_FILES = 20  # of a suffix are read
 _TEXTS = ('.csv', '.geojson', '.json', '.jsonl', '.lst', '.odgt', '.tsv', '.txt', '.xml')
+_PLACES = ('.aux.xml', '.jgw', '.pgw', '.tfw', '.tfwx', '.wld')  # of images on a map
 _NUMBER = re.compile(r'[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?')
 # Suffix, what the text has, name of the format, way out.
 _BY_TEXT = (
@@ -112,7 +113,7 @@ def _name_of_image(folder: Folder, used: Set[str]) -> list[str]:
     """Return the files of a suffix that are called like most of the images, or of which most are called like images."""
     groups: dict[str, list[str]] = {}
     for file in folder.others:
-        if file not in used and not file.lower().endswith(VIDEO_SUFFIXES):
+        if file not in used and not file.lower().endswith((*VIDEO_SUFFIXES, *_PLACES)):
             groups.setdefault(PurePosixPath(file).suffix.lower(), []).append(file)
     for files in groups.values():
         named = [file for file in files if _find_image(folder, file)]
