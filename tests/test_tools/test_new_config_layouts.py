@@ -644,7 +644,7 @@ REFUSED = {
     ),
     'floating-point images': (
         lambda r: [pairs(r, 'images/{}.tif', 'masks/{}.tif'),
-                   *(Image.fromarray(np.float32(picture(i)[..., 0])).save(r / f'images/{i}.tif') for i in range(4))],
+                   *(Image.fromarray(np.float32(picture(i)[:48, :64, 0])).save(r / f'images/{i}.tif') for i in range(4))],
         AB, r'images/\d.tif cannot be read: .* OpenCV does not read TIFF files of floating-point numbers\. Save it',
     ),
     'a column that may be the split': (
