@@ -162,14 +162,18 @@ class Handler(BaseHTTPRequestHandler):
             return self._refuse(413, f'The {what} is larger than {limit / 2**20:g} MiB{" (--max-bytes)" * upload}.')
         content = bytearray()
         try:
-            status, answer = self._read(content, int(length)) or self._call(content, upload)
+            status, answer = self._read(content, int(length), upload) or self._call(content, upload)
         finally:
-            self.server.hold(-len(content))
+            if upload:
+                self.server.hold(-len(content))
             del content
         self._send_json(answer, status)  # may take as long as the browser likes: no call waits for it
 
-    def _read(self, content: bytearray, length: int) -> tuple[int, dict] | None:
-        """Read the body of a request; return the answer if it does not arrive in time, or if too many are in memory."""
+    def _read(self, content: bytearray, length: int, upload: bool) -> tuple[int, dict] | None:
+        """Read the body of a request; return the answer if it does not arrive in time, or if too many are in memory.
+
+        Only uploads count: the others are small, and shall not wait for uploads that stall.
+        """
         received, fits, end = 0, True, time.monotonic() + BODY_SECONDS
         with contextlib.suppress(OSError):
             while received < length and (left := end - time.monotonic()) > 0:
@@ -177,7 +181,7 @@ class Handler(BaseHTTPRequestHandler):
                 if not (part := self.rfile.read1(min(length - received, 1 << 20))):
                     break
                 received += len(part)
-                fits = fits and self.server.hold(len(part))
+                fits = fits and (not upload or self.server.hold(len(part)))
                 if fits:
                     content += part
                 else:  # the rest is read, so that the browser reads the answer

@@ -240,7 +240,7 @@ def _describe_kind(content: bytes) -> str:
 def _profile_names(content: bytes) -> Iterator[str]:
     """Read the names of color profiles in a PNG file."""
     position = len(_PNG)
-    while kind := content[position + 4 : position + 8]:
+    while (kind := content[position + 4 : position + 8]).isalpha():
         if kind == b'iCCP':
             yield content[position + 8 : position + 88].partition(b'\0')[0].decode('latin-1')
         position += 12 + int.from_bytes(content[position : position + 4], 'big')

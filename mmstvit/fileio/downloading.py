@@ -16,6 +16,7 @@ from mmstvit.errors import CheckpointError
 from .reading import find_format
 
 _CHUNK = 1 << 20  # bytes
+_LARGEST = 1 << 34  # bytes of a file; a server need not say how many it sends
 _TIMEOUT = 60  # seconds without an answer
 
 
@@ -54,6 +55,8 @@ def _download(address: str, path: Path) -> None:
             with tqdm(total=size or None, unit='B', unit_scale=True, disable=not os.isatty(0)) as progress:
                 while chunk := response.read(_CHUNK):
                     progress.update(file.write(chunk))
+                    if file.tell() > _LARGEST:
+                        raise OSError(f'it has more than {_LARGEST:,} bytes')
             if size and file.tell() != size:  # the response ends without an error
                 raise OSError(f'the connection was closed after {file.tell()} of {size} bytes')
         find_format(partial, verify=False)  # not a web page, which some servers send instead of an error

@@ -644,7 +644,8 @@ REFUSED = {
     ),
     'floating-point images': (
         lambda r: [pairs(r, 'images/{}.tif', 'masks/{}.tif'),
-                   *(Image.fromarray(np.float32(picture(i)[:48, :64, 0])).save(r / f'images/{i}.tif') for i in range(4))],
+                   *(Image.fromarray(np.float32(picture(i)[:48, :64, 0])).save(r / f'images/{i}.tif')
+                     for i in range(4))],
         AB, r'images/\d.tif cannot be read: .* OpenCV does not read TIFF files of floating-point numbers\. Save it',
     ),
     'a column that may be the split': (
@@ -703,7 +704,7 @@ REFUSED = {
         lambda r: yolo(r), AB, '--classes does not apply(?s:.*)Omit --classes',
     ),
     'several rows per image': (
-        with_table('image,label,bbox\na#.jpg,x,[1 2 3 4]\na#.jpg,x,[5 6 3 4]', 'a{}.jpg'), {}, 'several rows per image',
+        with_table('image,label,box\na#.jpg,x,1:2:3:4\na#.jpg,x,5:6:3:4', 'a{}.jpg'), {}, 'several rows per image',
     ),
     'ages': (with_table('image,age\na#.jpg,3#\nb#.jpg,4#', 'a{}.jpg', 'b{}.jpg'), {},
              'age .* 8 values in 8 rows(?s:.*)Numbers cannot be learned here, only classes'),

@@ -128,6 +128,7 @@ def test_other_settings_or_damaged_records_do_not_go_on(checkpoints, in_folder):
         predict(checkpoints['mmpretrain'], ['a.png'], 'out', score=0.5, resume=True)
     with pytest.raises(UserError, match='these differ: checkpoint'):
         predict(checkpoints['mmseg'], ['a.png'], 'out', resume=True)
+    sound = Path('out/.mmstvit-records.0').read_text()
     for content in (
         '{"files": 3}\n',
         '{"source": "", "files": [""]}\n',
@@ -143,6 +144,12 @@ def test_other_settings_or_damaged_records_do_not_go_on(checkpoints, in_folder):
         for option in ('resume', 'force'):
             with pytest.raises(UserError, match='damaged'):
                 predict(checkpoints['mmpretrain'], ['a.png'], 'out', **{option: True})
+    lines = [dict(settings=json.loads(sound.splitlines()[0])['settings']), dict(source='a.png', result={})]
+    lines += [dict(source='a.png', done={})]
+    lines += [line for line in map(json.loads, sound.splitlines()) if 'predictions.csv' in line.get('files', ())]
+    Path('out/.mmstvit-records.0').write_text(''.join(f'{json.dumps(line)}\n' for line in lines))
+    with pytest.raises(UserError, match=r"the records in out are damaged \(KeyError: 'cells'\)"):
+        predict(checkpoints['mmpretrain'], ['a.png'], 'out', resume=True)
     for name in ('pictures', 'pictures/\\u0000/a', 'pictures/\\ud800/a', f'pictures/{"a" * 5000}/b'):
         Path('out/.mmstvit-records.0').write_text(f'{{"source": "a.png", "files": ["{name}"]}}\n')
         with pytest.raises(UserError, match=r'which the records in out name, cannot be removed .*Remove the folder'):

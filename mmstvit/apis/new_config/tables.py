@@ -252,6 +252,9 @@ def _understand(
         )
     by_key = {_key(name): name for name in rest}
     box = tuple(by_key[key] for key in next((keys for keys in _BOXES if by_key.keys() >= {*keys}), ()))
+    lists = ((name, cell) for name, cells in rest.items() for cell in cells if cell[:1] in ('[', '{'))
+    if not box and (found := next(lists, None)):
+        raise DataError(f'column {found[0]} of {file} has lists in its cells, such as {found[1][:80]}', _LISTS)
     if not box and len({*images}) < len(images):
         listed = first_names([*columns], 8)
         raise DataError(f'{file} has several rows per image, and no columns that are known as a box: {listed}', _RENAME)
@@ -328,9 +331,6 @@ def _find_label_column(file: str, columns: Mapping[str, Sequence[str]], boxes: b
     """
     if not columns:
         raise DataError(f'{file} has no column of a class', 'Add one: class, with the name of the class in every row.')
-    lists = ((name, cell) for name, cells in columns.items() for cell in cells if cell[:1] in ('[', '{'))
-    if not boxes and (found := next(lists, None)):
-        raise DataError(f'column {found[0]} of {file} has lists in its cells, such as {found[1][:80]}', _LISTS)
     named = [name for name in columns if _key(name) in _CLASS] or [*columns]
     named.sort(key=lambda name: all(cell.isdigit() for cell in columns[name]))
     words = bool(named) and _key(named[0]) in _CLASS

@@ -223,6 +223,7 @@ class Video:
     def __init__(self, source: Source, path: Path, frame: np.ndarray) -> None:
         self.source, self._path, self._count = source, path, 0
         path.parent.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)  # OpenCV would write into the target of a link, and wait for the reader of a pipe
         rate, size = video_property(source.path, cv2.CAP_PROP_FPS) or 25, frame.shape[1::-1]
         self._writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*'mp4v'), rate, size)
         if not self._writer.isOpened():

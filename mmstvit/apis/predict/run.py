@@ -204,6 +204,7 @@ class _Run:
 
     def run(self, force: bool) -> Summary:
         done = set() if force else self.records.done
+        self._continued = bool(done)
         missing = [source for source in self.sources if source.name not in done]
         share = missing[get_rank() :: get_world_size()]
         main = is_main_process()
@@ -245,7 +246,18 @@ class _Run:
             for source in self.sources:
                 self.summary.skipped |= self.records.done.get(source.name, {})
             if self.summary.count:
-                self.summary.note = self.results.write([source.name for source in self.sources])
+                self.summary.note = self._compose([source.name for source in self.sources])
+
+    def _compose(self, names: Sequence[str]) -> str:
+        try:
+            return self.results.write(names)
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
+            if not self._continued:  # what this run wrote is sound
+                raise
+            raise UserError(
+                f'the records in {self.records.folder} are damaged ({type(error).__name__}: {error}).',
+                'Begin anew with --force.',
+            ) from error
 
     def _check_count(self) -> None:
         if not self.summary.count:

@@ -34,7 +34,7 @@ class CheckpointHook(MMEngineCheckpointHook):
     oldest one. Whenever the process dies, ``last_checkpoint`` names a complete file, and the best checkpoint
     (``save_best``) exists, be it the old or the new one. A record in the folder lists the files that it wrote: a
     resumed run removes no others. A file that would be replaced gets another name if it is not listed, or if it is
-    later than the checkpoint from which the run was resumed.
+    later than a checkpoint from which a run was resumed.
 
     It overrides private methods of MMEngine's hook (tried with 0.10.12).
 
@@ -50,13 +50,16 @@ class CheckpointHook(MMEngineCheckpointHook):
         Raises:
             UserError: The checkpoints do not go to the local file system.
         """
-        self._kept = forget_foreign_files(self, runner, runner.message_hub.runtime_info)
+        later = forget_foreign_files(self, runner, runner.message_hub.runtime_info)
         super().before_train(runner)
         if not isinstance(self.file_backend, LocalBackend):
             raise UserError(
                 f'mmstvit.CheckpointHook writes to the local file system, but got out_dir={str(self.out_dir)!r}.',
                 "Set default_hooks.checkpoint.type='CheckpointHook'.",
             )
+        if later and is_main_process():  # what is not listed is not replaced, whatever is resumed after this run
+            record = {name: time for name, time in _read_record(self.out_dir).items() if name not in later}
+            write_atomically(json.dumps(record).encode(), Path(self.out_dir, _RECORD))
         if not runner._resume and (earlier := sorted(_read_record(self.out_dir))):
             names = ', '.join(earlier[:3]) + (', …' if len(earlier) > 3 else '')
             runner.logger.warning(
@@ -89,7 +92,7 @@ class CheckpointHook(MMEngineCheckpointHook):
             runner: The runner.
             meta: ``epoch`` and ``iter``: how many are done.
         """
-        _Saver(runner, self._kept).save_checkpoint(self.out_dir, INTERRUPTED, meta=meta, **self.args)
+        _Saver(runner).save_checkpoint(self.out_dir, INTERRUPTED, meta=meta, **self.args)
         self._name_last(runner, INTERRUPTED, meta)
 
     def _name_last(self, runner: Runner, name: str, meta: dict[str, int]) -> None:
@@ -117,7 +120,7 @@ class CheckpointHook(MMEngineCheckpointHook):
             kept = [*(kept for kept in self.keep_ckpt_ids if kept != step), step]
             # The oldest one still exists and is still listed, so that MMEngine's before_train removes it after a kill.
             runner.message_hub.update_info('keep_ckpt_ids', kept)
-        saver = runner if isinstance(runner, _Saver) else _Saver(runner, self._kept)
+        saver = runner if isinstance(runner, _Saver) else _Saver(runner)
         saver.save_checkpoint(
             self.out_dir,
             name,
@@ -140,7 +143,7 @@ class CheckpointHook(MMEngineCheckpointHook):
         backend, self.file_backend = self.file_backend, copy.copy(self.file_backend)
         self.file_backend.remove = outdated.append  # MMEngine removes the old one before it writes the new one
         try:
-            super()._save_best_checkpoint(_Saver(runner, self._kept), metrics)
+            super()._save_best_checkpoint(_Saver(runner), metrics)
         finally:
             self.file_backend = backend
         info = runner.message_hub.runtime_info
@@ -223,8 +226,8 @@ class _Rest:
 class _Saver:
     """A runner that writes checkpoints under a temporary name and renames them when they are complete."""
 
-    def __init__(self, runner: Runner, kept: set[str]) -> None:
-        self._runner, self._kept = runner, kept
+    def __init__(self, runner: Runner) -> None:
+        self._runner = runner
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._runner, name)
@@ -244,13 +247,13 @@ class _Saver:
         if is_main_process():
             flush(unfinished)
             record, path = _read_record(out_dir), Path(out_dir, filename)
-            if path.exists() and (filename not in record or filename in self._kept):
-                earlier = f'{filename}.{path.stat().st_mtime_ns}'
+            if path.exists() and filename not in record:
+                names = (f'{filename}.{number}' for number in itertools.count(path.stat().st_mtime_ns))
+                earlier = next(name for name in names if not os.path.lexists(Path(out_dir, name)))
                 os.replace(path, Path(out_dir, earlier))
-                reason = f'{_RECORD} does not list it, or it is later than the checkpoint that was resumed'
+                reason = f'{_RECORD} does not list it, or it is later than a checkpoint that was resumed'
                 self._runner.logger.warning(f'{path} is kept as {earlier}: {reason}.')
             record[filename] = unfinished.stat().st_mtime_ns
             write_atomically(json.dumps(record).encode(), Path(out_dir, _RECORD))
             os.replace(unfinished, path)
             flush(unfinished.parent)
-            self._kept.discard(filename)

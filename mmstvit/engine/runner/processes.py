@@ -5,6 +5,7 @@ import fcntl
 import gc
 import os
 import platform
+import stat
 import sys
 import time
 from collections.abc import Callable
@@ -110,6 +111,8 @@ def lock_work_dir(work_dir: str, try_only: bool = False, option: str = '--work-d
         return None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        if os.path.lexists(path) and not _is_own_file(path):
+            raise UserError(f'{path} is a link, or no file of its own.', 'Remove it: it only locks the folder.')
         file = open(path, 'a+', opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW))  # noqa: SIM115
     except OSError as error:
         raise UserError(f'the folder {work_dir} cannot be written: {error.strerror}.') from error
@@ -130,6 +133,12 @@ def lock_work_dir(work_dir: str, try_only: bool = False, option: str = '--work-d
     file.write(f'{platform.node()}, process {os.getpid()}')
     file.flush()
     return file
+
+
+def _is_own_file(path: Path) -> bool:
+    """Return True for a regular file with one name: what is written into it changes no other file."""
+    found = path.lstat()
+    return stat.S_ISREG(found.st_mode) and found.st_nlink == 1
 
 
 def leave_process_group() -> None:

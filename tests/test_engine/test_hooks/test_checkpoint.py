@@ -77,6 +77,25 @@ def test_a_file_of_another_run_is_kept_under_another_name(make_runner, tmp_path)
     assert torch.load(tmp_path / 'epoch_1.pth', weights_only=False)['meta']['epoch'] == 1
 
 
+def test_later_files_are_kept_if_the_resumed_run_is_resumed_again_before_them(make_runner, tmp_path):
+    make_runner(epochs=3, **NO_VALIDATION, **hooks()).train()
+    before = (tmp_path / 'epoch_3.pth').read_bytes()
+    for start, epochs in (('epoch_1.pth', 2), ('epoch_2.pth', 3)):
+        path = str(tmp_path / start)
+        make_runner(epochs=epochs, load_from=path, resume=True, **NO_VALIDATION, **hooks()).train()
+    assert [path.read_bytes() for path in tmp_path.glob('epoch_3.pth.*')] == [before]
+
+
+def test_the_name_under_which_a_file_is_kept_is_free(make_runner, tmp_path):
+    path = tmp_path / 'epoch_1.pth'
+    path.write_text('of another run')
+    taken = path.with_name(f'epoch_1.pth.{path.stat().st_mtime_ns}')
+    taken.write_text('mine')
+    make_runner(epochs=1, **NO_VALIDATION, **hooks()).train()
+    assert taken.read_text() == 'mine'
+    assert {path.read_text() for path in tmp_path.glob('epoch_1.pth.*')} == {'mine', 'of another run'}
+
+
 @pytest.mark.parametrize('start', ['epoch_1.pth', '../copy.pth'])
 def test_later_files_are_kept_when_a_run_is_resumed_from_an_earlier_one(make_runner, tmp_path, start):
     run, options = tmp_path / 'run', dict(val_evaluator=dict(type='Ordered'), **hooks(save_best='b', rule='greater'))

@@ -66,10 +66,15 @@ class TestLock:
 
     def test_a_work_dir_that_cannot_be_written(self, tmp_path):
         (tmp_path / 'victim').write_text('mine')
-        (tmp_path / '.mmstvit-lock').symlink_to(tmp_path / 'victim')
-        for folder in (tmp_path, tmp_path / 'victim'):
-            with pytest.raises(UserError, match='cannot be written'):
-                lock_work_dir(folder)
+        with pytest.raises(UserError, match='cannot be written'):
+            lock_work_dir(tmp_path / 'victim')
+
+    @pytest.mark.parametrize('link', [os.symlink, os.link, lambda victim, lock: os.mkfifo(lock)])
+    def test_a_lock_that_is_no_file_of_its_own_is_refused(self, link, tmp_path):
+        (tmp_path / 'victim').write_text('mine')
+        link(tmp_path / 'victim', tmp_path / '.mmstvit-lock')
+        with pytest.raises(UserError, match=r'mmstvit-lock is a link, or no file of its own\. Remove it'):
+            lock_work_dir(tmp_path)
         assert (tmp_path / 'victim').read_text() == 'mine'
 
 
