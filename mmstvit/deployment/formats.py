@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from mmstvit.errors import UserError
+from mmstvit.fileio import read_file
 
 from .metadata import KEY, Metadata
 from .programs import Program
@@ -168,12 +169,28 @@ def _write_onnx(
 
 def _load_onnx(path: Path) -> Loaded:
     onnxruntime = _import('onnxruntime')
+    content = read_file(path)
+    # A weight may be a part of any other file, or an address in memory: onnxruntime would read it.
+    if b'location' in content and _has_outer_data(_import('onnx').load_model_from_string(content)):
+        raise UserError(
+            f'{path} has weights in other files (external data).', 'Save it as one file with the package onnx.'
+        )
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
-    options.log_severity_level = 3  # errors
-    session = onnxruntime.InferenceSession(str(path), options, providers=['CPUExecutionProvider'])
+    options.log_severity_level = 4  # its log has the names of the file as they are
+    session = onnxruntime.InferenceSession(content, options, providers=['CPUExecutionProvider'])
     text = session.get_modelmeta().custom_metadata_map.get(KEY)
     return lambda inputs: session.run(None, inputs), text, session.get_inputs()[0].shape
+
+
+def _has_outer_data(message: object) -> bool:
+    """Return True if a tensor anywhere in a message of ONNX has its data in another file."""
+    if message.DESCRIPTOR.name == 'TensorProto':
+        return message.data_location == message.EXTERNAL or bool(message.external_data)
+    fields = [value for field, value in message.ListFields() if field.message_type]
+    return any(
+        _has_outer_data(part) for value in fields for part in ([value] if hasattr(value, 'DESCRIPTOR') else value)
+    )
 
 
 def _write_openvino(

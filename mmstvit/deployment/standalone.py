@@ -149,6 +149,8 @@ def predict(model: str, photo: str) -> dict[str, np.ndarray]:
     for file in (model, f'{model}.json', photo):
         if not Path(file).is_file():
             raise FileNotFoundError(f'{file} does not exist')
+    if b'location' in Path(model).read_bytes():
+        raise ValueError(f'{model} may have weights in other files (external data); mmstvit predicts with it if not')
     meta = read_metadata(model)
     original = cv2.imread(photo)
     if original is None:

@@ -259,6 +259,25 @@ def test_file_that_is_none_is_refused(tmp_path):
 
 
 @pytest.mark.long
+@pytest.mark.parametrize('place', ['weight', 'attribute', 'inner graph'])
+def test_weights_in_other_files_are_refused(place, tmp_path):
+    onnx = pytest.importorskip('onnx')
+    report = run('classifier', 'mmpretrain', 'onnx', tmp_path)
+    model = onnx.load(report.path)
+    outer = onnx.TensorProto(name='outer', data_type=2, dims=[5], data_location=onnx.TensorProto.EXTERNAL)
+    outer.external_data.add(key='location', value='../../secret.txt')
+    if place == 'weight':
+        model.graph.initializer.append(outer)
+    elif place == 'attribute':
+        model.graph.node.append(onnx.helper.make_node('Constant', [], ['outer'], value=outer))
+    else:
+        inner = onnx.GraphProto(name='inner', initializer=[outer])
+        model.graph.node.append(onnx.helper.make_node('If', ['image'], ['outer'], then_branch=inner, else_branch=inner))
+    Path(report.path).write_bytes(model.SerializeToString())
+    with pytest.raises(UserError, match=r'has weights in other files \(external data\)\. Save it as one file'):
+        ExportedFile(report.path)
+
+
 def test_cascade_agrees_in_openvino(tmp_path):
     """It has all parts of a detector; ``test_tools`` and ``test_standalone.py`` export the other models."""
     pytest.importorskip('openvino')

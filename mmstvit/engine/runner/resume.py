@@ -196,6 +196,9 @@ def _find_wrong_types(entries: Mapping) -> Iterator[str]:
         needs_number = key.startswith('best_score') or isinstance(score, (Number, Tensor))
         if needs_number and not _is_number(score):
             yield f'message_hub.runtime_info.{key} is {score!r:.80}, expected a real number'
+    for key, resumed in hub['resumed_keys'].items():
+        if type(resumed) is not bool:
+            yield f'message_hub.resumed_keys.{key} is {resumed!r:.80}, expected True or False'
     for key, log in hub['log_scalars'].items():
         if isinstance(log, HistoryBuffer) and any(part.dtype.kind not in 'biuf' or part.ndim != 1 for part in log.data):
             yield f'message_hub.log_scalars.{key} has other entries than real numbers'

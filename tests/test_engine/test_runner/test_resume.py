@@ -136,6 +136,7 @@ class TestCheck:
             ('meta', ['epoch'], 'meta is a list'),
             ('message_hub', [HUB], 'message_hub is a list'),
             ('message_hub', {}, 'message_hub.log_scalars'),
+            ('message_hub', {**HUB, 'resumed_keys': {'train/loss': 'x'}}, "resumed_keys.train/loss is 'x'"),
             ('message_hub', {**HUB, 'runtime_info': {'best_score': 'x'}}, 'best_score'),
             ('message_hub', {**HUB, 'runtime_info': {'best_score': 1j}}, 'best_score'),
             ('message_hub', {**HUB, 'runtime_info': {'train_samples': torch.ones(3)}}, 'train_samples'),
