@@ -26,14 +26,15 @@ from mmstvit.fileio import (
     find_placeholder,
     image_size,
     is_local,
-    open_image,
     read_file,
+    read_tiff_tags,
 )
 
 _JPEG = b'\xff\xd8\xff'
 _PNG = b'\x89PNG\r\n\x1a\n'
 _JPEG_END = b'\xff\xd9'
 _PNG_END = b'IEND\xaeB`\x82'
+_BITS, _CHANNELS, _FORMAT = 258, 277, 339  # tags of TIFF
 # A marker outside the compressed data: its last byte does not occur after 0xFF inside.
 _JPEG_MARKER = re.compile(rb'\xff+([^\x00\xd0-\xd7\xff])', re.DOTALL)
 _END_OF_IMAGE = 0xD9
@@ -227,14 +228,17 @@ def find_damage(content: bytes, decoder: str | None = None) -> str | None:
 
 
 def _describe_kind(content: bytes) -> str:
-    """Say what a file is that OpenCV does not decode."""
-    try:
-        with open_image(io.BytesIO(content)) as image:
-            image.load()
-            kind = {'F': 'floating-point numbers', 'I': '32-bit numbers'}.get(image.mode, f'the mode {image.mode}')
-            return f'OpenCV does not read {image.format} files of {kind}. Save it with 8 bits per channel'
-    except Exception:  # Pillow's readers raise errors of many types
+    """Say why OpenCV does not decode a file."""
+    tags = read_tiff_tags(io.BytesIO(content))
+    channels, bits = tags.get(_CHANNELS, 1), max(tags.get(_BITS, (1,)))
+    kind = (
+        f'{channels} channels'
+        if channels > 4
+        else f'{bits}-bit {"floating-point " * (3 in tags.get(_FORMAT, ()))}numbers'
+    )
+    if channels <= 4 and bits <= 16:
         return 'it is damaged or not an image'
+    return f'OpenCV does not read TIFF files of {kind}. Save it with at most 4 channels of 8 or 16 bits'
 
 
 def _profile_names(content: bytes) -> Iterator[str]:

@@ -14,6 +14,7 @@ from .image_files import (
     limited_images,
     mark_results,
     open_image,
+    read_tiff_tags,
     walk_folder,
 )
 from .loading import is_local, open_checkpoint, resumable_checkpoints, safe_loading
@@ -55,6 +56,7 @@ __all__ = [
     'plain_meta',
     'read_checkpoint',
     'read_file',
+    'read_tiff_tags',
     'resumable_checkpoints',
     'safe_loading',
     'serialize',

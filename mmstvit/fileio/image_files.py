@@ -5,7 +5,7 @@ import functools
 import io
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
@@ -292,14 +292,23 @@ def _series_size(file: BinaryIO) -> tuple[int, int, float]:
 
 def _tiff_size(file: BinaryIO) -> tuple[int, int, int] | None:
     """Read width, height and channels of the first image of a TIFF file from its tags; None for other files."""
+    tags = read_tiff_tags(file)
+    try:
+        return int(tags[_WIDTH]), int(tags[_HEIGHT]), int(tags.get(_CHANNELS, 1))
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def read_tiff_tags(file: BinaryIO) -> Mapping[int, object]:
+    """Read the tags of the first image of a TIFF file, by number; empty for another or damaged file."""
     try:
         head = file.read(8)
         tags = TiffImagePlugin.ImageFileDirectory_v2(head + file.read(8) if head[2:3] == b'+' else head)
         file.seek(tags.next)
         tags.load(file)
-        return int(tags[_WIDTH]), int(tags[_HEIGHT]), int(tags.get(_CHANNELS, 1))
+        return dict(tags)
     except Exception:  # not TIFF, or damaged
-        return None
+        return {}
 
 
 def _has_exif(path: str | Path) -> bool:

@@ -8,6 +8,7 @@ import os
 import re
 import shlex
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from mmengine.config import Config
 
 from mmstvit.datasets.images import IMAGE_READER
 from mmstvit.dependencies import tool_command
-from mmstvit.errors import DataError, UserError, one_line
+from mmstvit.errors import UserError, one_line
 from mmstvit.fileio import image_size, write_all
 from mmstvit.rules.headers import thin_out
 
@@ -93,7 +94,6 @@ def new_config(options: Options) -> NewConfig:
     data = recognize(options)
     sizes = data.sizes or filter(None, map(image_size, thin_out(data.images, _MOST_IMAGES)))
     data = replace(data, sizes=[*sizes])
-    _check_images(data)
     model, reason = choose_model(data, options)
     plan = make_plan(data, model, options)
     path = Path(os.path.abspath(options.out or f'{model.name}_{_stem(data.root)}.py'))
@@ -109,6 +109,7 @@ def new_config(options: Options) -> NewConfig:
     notes = [
         f'{data.task}, {len(data.classes)} class{"es" if len(data.classes) > 1 else ""}: {first_names(data.classes)}',
         *data.notes,
+        *_find_unreadable(data),
         f'model: {model.name} ({reason}); other models: --model',
         f'weights: {weights}',
         f'training: {plan.epochs} epochs of {plan.epoch_length} iterations with {plan.batch_size} images',
@@ -118,14 +119,11 @@ def new_config(options: Options) -> NewConfig:
     return NewConfig(path, text, data, model, plan, [*dict.fromkeys(map(one_line, notes))])
 
 
-def _check_images(data: Data) -> None:
-    """Decode a few images; raises DataError if none of them can be read."""
-    fault = ''
-    for path in thin_out(data.images, _SAMPLE):
-        if not (fault := IMAGE_READER.find_fault(path)):
-            return
-    if fault:
-        raise DataError(f'Images such as {path} cannot be read: {fault}.', 'Convert or replace them.')
+def _find_unreadable(data: Data) -> Iterator[str]:
+    """Decode a few images; yield a warning if none of them can be read."""
+    faults = {path: IMAGE_READER.find_fault(path) for path in thin_out(data.images, _SAMPLE)}
+    if faults and all(faults.values()):
+        yield f'warning: images such as {min(faults)} cannot be read: {faults[min(faults)]}'
 
 
 def _read_back(text: str, data: Data) -> None:
