@@ -258,7 +258,6 @@ def test_file_that_is_none_is_refused(tmp_path):
             ExportedFile(tmp_path / name)
 
 
-@pytest.mark.long
 @pytest.mark.parametrize('place', ['weight', 'attribute', 'inner graph'])
 def test_weights_in_other_files_are_refused(place, tmp_path):
     onnx = pytest.importorskip('onnx')
@@ -278,6 +277,7 @@ def test_weights_in_other_files_are_refused(place, tmp_path):
         ExportedFile(report.path)
 
 
+@pytest.mark.long
 def test_cascade_agrees_in_openvino(tmp_path):
     """It has all parts of a detector; ``test_tools`` and ``test_standalone.py`` export the other models."""
     pytest.importorskip('openvino')
