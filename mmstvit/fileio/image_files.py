@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 import cv2
 import numpy as np
-from PIL import Image, TiffImagePlugin
+from PIL import Image, ImageSequence, TiffImagePlugin
 
 from mmstvit.errors import UserError
 
@@ -288,6 +288,18 @@ def _series_size(file: BinaryIO) -> tuple[int, int, float]:
             return page.imagewidth, page.imagelength, series.size / (page.imagewidth * page.imagelength)
     except Exception as error:  # of any type, as the file may be damaged
         raise ValueError(f'it is not a TIFF file that tifffile reads ({error})') from error
+
+
+def count_pages(path: str | Path) -> int:
+    """Count the pages of a TIFF file that have the size of the first one; smaller ones are overviews."""
+    if not str(path).lower().endswith(('.tif', '.tiff')):
+        return 1
+    try:
+        with open_image(path) as image:
+            size = image.size
+            return sum(page.size == size for page in ImageSequence.Iterator(image))
+    except Exception:  # Pillow's readers raise errors of many types
+        return 1
 
 
 def _tiff_size(file: BinaryIO) -> tuple[int, int, int] | None:

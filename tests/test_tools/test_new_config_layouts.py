@@ -648,6 +648,29 @@ REFUSED = {
         {'task': 'classes'},
         r'mask_image has the label maps of the images in fish_image\n .*--task segments, or .*/fish_image',
     ),
+    'pages of a TIFF file': (
+        lambda r: [pairs(r, 'images/{}.tif', 'masks/{}.tif'),
+                   *(Image.fromarray(picture(i)).save(r / f'images/{i}.tif', save_all=True,
+                                                      append_images=[Image.fromarray(picture(9))]) for i in range(4))],
+        AB, r'images/\d.tif has 2 pages, of which one would be read\. Save each page as a file',
+    ),
+    'folds of a cross-validation': (
+        lambda r: [(photo(r / f'f{k}/{s}/images/{i}.jpg', i),
+                    texts(r, {f'f{k}/{s}/labels/{i}.txt': BOX,
+                              f'f{k}/f.yaml': 'train: train/images\nval: val/images\nnames: [fork, spoon]\n'}))
+                   for k in (0, 1) for i in range(4) for s in (('train', 'val')[i % 2 == k],)],
+        {}, r'4 images such as f./val/images/..jpg are for training in one of f0/f.yaml, f1/f.yaml, .*\n Name one: ',
+    ),
+    'AI-Mask of labelme': (
+        lambda r: [photos(r, '{}.jpg'), [dump(r / f'{i}.json', dict(imagePath=f'{i}.jpg', shapes=[
+            dict(label='a', points=[[1, 1], [9, 9]], shape_type='mask', mask='iVBORw0KGgo=')])) for i in range(4)]],
+        {}, r'shapes of the type mask \(AI-Mask\), which are not read(?s:.*)\n Convert them to polygons',
+    ),
+    'boxes in a list of another suffix': (
+        lambda r: [photos(r, 'positives/{}.jpg', 'negatives/n{}.jpg'),
+                   lines(r, 'info.dat', 'positives/{}.jpg 1 10 10 40 40')],
+        {}, r'a file that names images, in a form that is not read \(info.dat has lines of 1 name(?s:.*)Write a table',
+    ),
     'a column that may be the split': (
         with_table('fname,label,valid\n#a.jpg,pug,0\n#b.jpg,cat,0\n#c.jpg,pug,1\n#d.jpg,cat,0',
                    *(f'{{}}{k}.jpg' for k in 'abcd')),

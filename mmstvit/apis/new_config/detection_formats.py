@@ -1,5 +1,6 @@
 """Instances in the formats of YOLO, Pascal VOC and labelme: found in a folder, and read as COCO content."""
 
+import filecmp
 import re
 import shlex
 from collections import Counter
@@ -111,7 +112,10 @@ def look_for_yolo(folder: Folder, options: Options) -> Evidence:
         found.notes += [f'names of {path}: {len(labels)} files of labels' for path, (_, labels) in groups.items()]
     unused = [path for path in named if path not in groups and not given and named[path].names != classes]
     found.notes += [f'not used: the other names of {path}, in whose folder are no labels' for path in unused]
-    found.splits = _join_splits(folder, groups, files, found.notes)
+    try:
+        found.splits = _join_splits(folder, groups, files, found.notes)
+    except DataError as error:
+        evidence.refuse(error.problem, error.remedy)
     texts = (file for file in folder.with_suffix('.txt') if file not in files)
     if alone := [file for file in texts if importers.is_label_file(folder.root / file)]:
         found.notes.append(f'not used: {len(alone)} files of labels without an image (first: {min(alone)})')
@@ -228,6 +232,17 @@ def _join_splits(
     for path, splits in every.items():
         for split, images in (splits or {'train': [files[file] for file in groups[path][1]]}).items():
             joined[split] = list(dict.fromkeys([*joined.get(split, ()), *images]))
+    trained = {image.rpartition('/')[2]: image for image in joined.get('train', ())}
+    both = [(trained.get(image.rpartition('/')[2]), image) for image in joined.get('val', ())]
+    shared = [
+        val for train, val in both if train and filecmp.cmp(folder.root / train, folder.root / val, shallow=False)
+    ]
+    if len(groups) > 1 and 2 * len(shared) > len(both):
+        raise DataError(
+            f'{len(shared)} images such as {min(shared)} are for training in one of {first_names([*groups], 3)}, and '
+            f'for validation in another, as in folds of a cross-validation',
+            f'Name one: new_config.py {shlex.quote(str(folder.root / next(iter(groups))))}',
+        )
     return joined if any(every.values()) else {}
 
 
@@ -314,6 +329,11 @@ def _look(
         bare = {_ATTRIBUTES.split(label)[0] for label in labels}
         evidence.add_against(
             f'names of classes such as {odd} have attributes; without them: {first_names(sorted(bare), 4)}'
+        )
+    if masked := [file for file, content in good.items() if importers.MASK in content.unused]:
+        evidence.refuse(
+            f'{name} with shapes of the type mask (AI-Mask), which are not read, such as {masked[0]}',
+            'Convert them to polygons, or export the objects in COCO format.',
         )
     if not labels and (flagged := [file for file, content in good.items() if importers.FLAGS in content.unused]):
         evidence.refuse(

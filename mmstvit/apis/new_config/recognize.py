@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mmstvit.errors import DataError, UserError
+from mmstvit.fileio import count_pages
+from mmstvit.rules.headers import thin_out
 
 from . import detection_formats as formats
 from . import tables
@@ -51,6 +53,7 @@ LAYOUTS = (
     CLASSES,
     CLASS_FOLDERS,
 )
+_SAMPLE = 20  # images whose pages are counted
 _MOST = 0.9  # share of the images that a kind describes if a folder per class is unlikely
 # Option -> tasks or kinds to which it applies.
 _OPTIONS = {
@@ -89,6 +92,9 @@ def recognize(options: Options) -> Data:
             )
         beside = {*folder.with_suffix(*{other for kind in kinds for other in kind.suffixes})} - {path.name}
         folder = folder.without(beside)
+    for image in thin_out(folder.images, _SAMPLE):
+        if (pages := count_pages(folder.root / image)) > 1:
+            raise DataError(f'{image} has {pages} pages, of which one would be read.', 'Save each page as a file.')
     every = {kind: kind.look(folder, options) for kind in kinds}
     seen = {kind: every[kind] for kind in kinds if options.task in (None, kind.task)}
     if not seen:

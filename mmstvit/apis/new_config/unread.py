@@ -26,6 +26,8 @@ _MASKS = (
 _MANY = 20  # images of which a file that names them describes the data, if there are so many
 _MOST_FILES = 20  # of a suffix are read
 _TEXTS = ('.csv', '.geojson', '.json', '.jsonl', '.lst', '.odgt', '.tsv', '.txt', '.xml')
+# Texts that are no annotations: pages, programs, logs and checksums.
+_PROSE = ('.html', '.ipynb', '.log', '.md', '.md5', '.py', '.rst', '.sh', '.sha1', '.sha256')
 _PLACES = ('.aux.xml', '.jgw', '.pgw', '.tfw', '.tfwx', '.wld')  # of images on a map
 _NUMBER = re.compile(r'[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?')
 # Suffix, what the text has, name of the format, way out.
@@ -36,6 +38,7 @@ _BY_TEXT = (
     ('.json', r'"classTitle"', 'annotations of Supervisely', 'Export from Supervisely in COCO format.'),
     ('.json', r'"segments_info"', 'panoptic annotations of COCO',
      'Use the annotations of instances (instances_*.json), or label maps.'),
+    ('.ndjson', r'"data_row"', 'an export of Labelbox', _COCO),
     ('.json', r'"caption"', 'captions of COCO', 'Use the annotations of instances (instances_*.json).'),
     ('.xml', r'<annotations(?s:.*)<(meta|image|track)\b', 'XML of CVAT', 'Export from CVAT in the format "COCO 1.0".'),
     ('label_names.txt', r'\A_background_\s',
@@ -47,7 +50,6 @@ _BY_TEXT = (
 )  # fmt: skip
 # Formats that cannot be looked into: evidence only if nothing else is found.
 _BY_SUFFIX = {
-    '.ndjson': ('an export of Labelbox', _COCO),
     '.tfrecord': ('TFRecord files', _COCO),
     '.mat': ('MATLAB files', 'Convert them: label maps to PNG files, boxes or classes to a table (docs/own_data.md).'),
     **dict.fromkeys(('.dcm', '.nii', '.nii.gz', '.nrrd'), ('medical volumes', 'Export their slices as PNG files.')),
@@ -87,7 +89,7 @@ def _find(folder: Folder, used: Set[str], images: Set[str], alone: bool) -> Iter
         made_of, remedy = describe_content(folder, named[0])
         yield f'{len(named)} files with the names of images, in a form that is not read ({made_of})', remedy
     for file, text in texts.items():
-        if _names_images(folder, text, images):
+        if '\0' not in text and _names_images(folder, text, images):
             made_of, remedy = describe_content(folder, file)
             yield f'a file that names images, in a form that is not read ({made_of})', remedy
 
@@ -102,7 +104,8 @@ def find_format(file: str, text: str) -> tuple[str, str] | None:
 def _sample(folder: Folder) -> list[str]:
     """Return the first files of each suffix in each folder, and more of those that do not belong to one image."""
     groups: dict[tuple[str, str], list[str]] = {}
-    for file in folder.with_suffix(*_TEXTS):
+    skipped = (*_PROSE, *_PLACES, *_BY_SUFFIX, *VIDEO_SUFFIXES)
+    for file in (file for file in folder.others if not file.lower().endswith(skipped)):
         groups.setdefault((file.rpartition('/')[0], PurePosixPath(file).suffix.lower()), []).append(file)
     sample = [file for files in list(groups.values())[:_MOST_FILES] for file in files[:3]]
     alone = [file for files in groups.values() for file in files if not folder.has_image(PurePosixPath(file).stem)]

@@ -5,12 +5,13 @@ A reader takes an annotation file and returns the annotations of an image, or No
 """
 
 from .coco_table import ImageAnnotations, ImportedObject, bounding_box, to_coco
-from .labelme import FLAGS, read_labelme
+from .labelme import FLAGS, MASK, read_labelme
 from .voc import read_voc
 from .yolo import YoloLabels, are_in_pixels, find_shapes, is_label_file, read_yolo, read_yolo_yaml
 
 __all__ = [
     'FLAGS',
+    'MASK',
     'ImageAnnotations',
     'ImportedObject',
     'YoloLabels',

@@ -11,6 +11,7 @@ from mmstvit.errors import DataError
 from .coco_table import ImageAnnotations, ImportedObject
 
 FLAGS = 'a flag of an image'
+MASK = 'a shape of the type mask, learned as background'
 # Labels for what is not to be learned.
 _NO_CLASS = ('__ignore__', '_ignore_', '_background_', '__background__')
 _CORNERS_OF_A_CIRCLE = 64
