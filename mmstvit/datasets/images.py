@@ -231,12 +231,11 @@ def _describe_kind(content: bytes) -> str:
     """Say why OpenCV does not decode a file."""
     tags = read_tiff_tags(io.BytesIO(content))
     channels, bits = tags.get(_CHANNELS, 1), max(tags.get(_BITS, (1,)))
-    kind = (
-        f'{channels} channels'
-        if channels > 4
-        else f'{bits}-bit {"floating-point " * (3 in tags.get(_FORMAT, ()))}numbers'
-    )
-    if channels <= 4 and bits <= 16:
+    if channels > 4:
+        kind = f'{channels} channels'
+    elif bits > 16:
+        kind = f'{bits}-bit {"floating-point " * (3 in tags.get(_FORMAT, ()))}numbers'
+    else:
         return 'it is damaged or not an image'
     return f'OpenCV does not read TIFF files of {kind}. Save it with at most 4 channels of 8 or 16 bits'
 

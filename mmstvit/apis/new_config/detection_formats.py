@@ -4,7 +4,7 @@ import filecmp
 import re
 import shlex
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import zip_longest
@@ -232,18 +232,24 @@ def _join_splits(
     for path, splits in every.items():
         for split, images in (splits or {'train': [files[file] for file in groups[path][1]]}).items():
             joined[split] = list(dict.fromkeys([*joined.get(split, ()), *images]))
+    if len(groups) > 1:
+        _refuse_folds(folder, joined, groups)
+    return joined if any(every.values()) else {}
+
+
+def _refuse_folds(folder: Folder, joined: Parts, paths: Collection[str]) -> None:
+    """Refuse files of names of which one has for training what another has for validation; raises DataError."""
     trained = {image.rpartition('/')[2]: image for image in joined.get('train', ())}
     both = [(trained.get(image.rpartition('/')[2]), image) for image in joined.get('val', ())]
     shared = [
         val for train, val in both if train and filecmp.cmp(folder.root / train, folder.root / val, shallow=False)
     ]
-    if len(groups) > 1 and 2 * len(shared) > len(both):
+    if 2 * len(shared) > len(both):
         raise DataError(
-            f'{len(shared)} images such as {min(shared)} are for training in one of {first_names([*groups], 3)}, and '
+            f'{len(shared)} images such as {min(shared)} are for training in one of {first_names([*paths], 3)}, and '
             f'for validation in another, as in folds of a cross-validation',
-            f'Name one: new_config.py {shlex.quote(str(folder.root / next(iter(groups))))}',
+            f'Name one: new_config.py {shlex.quote(str(folder.root / next(iter(paths))))}',
         )
-    return joined if any(every.values()) else {}
 
 
 def _label_files(image: str) -> list[str]:

@@ -4,7 +4,7 @@ import os
 import re
 import shlex
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
 
@@ -195,9 +195,10 @@ def read_label_maps(found: Sequence[Pairs], folder: Folder, options: Options) ->
     notes += folder.unused([top for pairs in found for top in (pairs.images, pairs.maps)])
     if alone := _count_alone(found, folder):
         notes.append(f'left out: {alone} files in the folders of images without a label map')
-    if lost := _find_maps_without_image(found, folder):
+    others = other_maps(folder, found)
+    if lost := _find_maps_without_image(found, folder, others):
         notes.append(f'not used: {len(lost)} label maps without an image (first: {lost[0]})')
-    if others := other_maps(folder, found):
+    if others:
         notes.append(f'not used: {len(others)} other files about these images, such as {min(others)}')
     given: dict[str, list[str]] = {}
     for pairs in found:
@@ -301,17 +302,22 @@ def _count_alone(found: Sequence[Pairs], folder: Folder) -> int:
     return sum(not any(start in starts for start, _ in cuts(image)) for image in alone)
 
 
-def _find_maps_without_image(found: Sequence[Pairs], folder: Folder) -> list[str]:
-    """Return the files in folders of label maps alone that are called like maps, but belong to no image."""
-    used, ends = paired_files(found), {}
+def _find_maps_without_image(found: Sequence[Pairs], folder: Folder, others: Collection[str]) -> list[str]:
+    """Return the files in folders of label maps alone that are called like maps, but belong to no image.
+
+    Args:
+        found: The pairs.
+        folder: The folder.
+        others: Other maps of the images, which belong to one.
+    """
+    known = {*paired_files(found), *others}
+    ends: dict[str, list[str]] = {}
     for pairs in found:
         ends.setdefault(pairs.maps, []).append(pairs.end)
-    tops = ends.keys() - {pairs.images for pairs in found}
-    names = ((join(top, name), name) for top in sorted(tops) for name in folder.by_folder[top])
-    others = other_maps(folder, found)
-    return [
-        p for p, name in names if p not in used and p not in others and name.endswith((*ends[p.rpartition('/')[0]],))
-    ]
+    for top in {pairs.images for pairs in found} & ends.keys():
+        del ends[top]
+    paths = (join(top, name) for top in sorted(ends) for name in folder.by_folder[top] if name.endswith((*ends[top],)))
+    return [path for path in paths if path not in known]
 
 
 def _describe(table: Table, values: Values, source: Path | str | None) -> list[str]:
