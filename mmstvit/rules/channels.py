@@ -67,6 +67,14 @@ def _decoded_channels(reader: Reader, path: str) -> int | None:
     return array.shape[2] if array.ndim == 3 else 1
 
 
+def check_pages(facts: Facts) -> Iterator[Finding]:
+    """Warn of TIFF files of several pages, of which the libraries read the first."""
+    for data in facts.datasets:
+        several = [f'{header.path} has {header.pages} pages' for header in data.headers if header.pages > 1]
+        if several:
+            yield data.finding('pages that are not read', several, total=len(data.headers))
+
+
 def check_bits(facts: Facts) -> Iterator[Finding]:
     """Warn of 16-bit files with few bits in use, which decoders of 8 bits make black."""
     for data in facts.datasets:

@@ -1,5 +1,6 @@
 """Files of the data: paths in the config, missing, unreadable, equal and unused files, images in two splits."""
 
+import filecmp
 import os
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence, Set
@@ -23,6 +24,7 @@ from .image_folder import ImageFolder
 from .kinds import WARNING
 
 _SAMPLE = 4  # files that are looked at
+_MOST_PAIRS = 20  # files of one name in two splits that are compared
 # Also images that are not decoded, but that people take for images.
 _SUFFIXES = (*IMAGE_SUFFIXES, '.j2k', '.jxl')
 # Folder of a data set -> how to get it.
@@ -186,8 +188,20 @@ def check_splits(facts: Facts) -> Iterator[Finding]:
             groups = group_names([*known, *files])
         trained = set(groups[: len(known)])
         shared = [path for path, group in zip(files, groups[len(known) :], strict=True) if group in trained]
+        shared = shared or _find_equal(known, files)
         if shared:
             yield data.finding(kind, shared, total=len(files))
+
+
+def _find_equal(known: Sequence[str], files: Sequence[str]) -> list[str]:
+    """Return the files of names that other folders have, too; empty if one of those that are compared differs."""
+    by_name = {os.path.basename(path): path for path in known}
+    pairs = [(path, by_name[name]) for path in files if (name := os.path.basename(path)) in by_name]
+    try:
+        equal = all(filecmp.cmp(*both, shallow=False) for both in thin_out(pairs, _MOST_PAIRS))
+    except OSError:  # not a file on this machine; another rule finds missing ones
+        return []
+    return [path for path, _ in pairs] if equal else []
 
 
 def check_unused(facts: Facts) -> Iterator[Finding]:

@@ -179,6 +179,8 @@ _TABLE: dict[tuple[str, str], dict[str, tuple]] = {
             'is read (not .jxl).'),
         'not verified': ('samples have no files, or the dataset is not a subclass of mmengine.dataset.BaseDataset',
             'Check these samples by other means.'),
+        'pages that are not read': ('an image file has several pages, of which the first is read',
+            'Save each page as a file.'),
         'black 16-bit image': ('12 bits of 16 or fewer are used: nearly black after decoding to 8 bits',
             'Scale the files to the whole range of 16 bits, or save them with 8 bits.'),
     },

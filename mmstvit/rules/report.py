@@ -25,7 +25,7 @@ RULES: tuple[Rule, ...] = (
     *(classes.check_splits_agree, heads.check_heads, heads.check_labels, heads.check_topk),
     *(annotations.check_masks, annotations.check_mask_heads, annotations.check_boxes, annotations.check_polygons),
     *(annotations.check_mask_content, annotations.find_dropped, files.check_missing_files, files.check_unreadable),
-    *(files.check_same_content, files.check_splits, channels.check_pipeline, channels.check_bits),
+    *(files.check_same_content, files.check_splits, channels.check_pipeline, channels.check_bits, channels.check_pages),
     *(map_labels.check_map_sizes, map_labels.check_map_labels, map_labels.check_ignore_index),
     *(loaders.check_batch_sizes, loaders.check_slide, loaders.check_schedule),
     *(evaluation.check_annotation_files, evaluation.check_unannotated, evaluation.check_max_per_img),

@@ -83,6 +83,13 @@ def train_is_val(cfg: Config) -> None:
     shutil.rmtree(FOLDER / 'val')
 
 
+def train_in_val(cfg: Config) -> None:
+    """Make the validation images and annotations copies of those for training."""
+    shutil.rmtree(FOLDER / 'val')
+    shutil.copytree(FOLDER / 'train', FOLDER / 'val')
+    shutil.copy(FOLDER / 'train.json', FOLDER / 'val.json')
+
+
 # fmt: off
 three_names = steps(change_coco(lambda c: c['categories'].append(dict(id=3, name='knife')), *SPLITS),
                     rename(a='fork', b='spoon'), classes('fork', 'spoons', 'knife'),
@@ -155,7 +162,10 @@ WARNINGS: Table = {
         ('a missing image of train', DET, files(Path.unlink, 'train/2.jpg'), '1 of 4', '2.jpg', 'unreadable=skip'),
         ('a pipe in the place of an image', DET, files(make_pipe, 'train/2.jpg'), '1 of 4', '2.jpg is not a file'),
     ],
-    'train images in another split': [('val is train', DET, train_is_val, 'is too high', 'new_config.py')],
+    'train images in another split': [
+        ('val is train', DET, train_is_val, 'is too high', 'new_config.py'),
+        ('folds', DET, train_in_val, '4 of 4', 'is too high'),
+    ],
 }
 # fmt: on
 CASES = make_cases(FAULTS, MORE_FAULTS, WARNINGS)

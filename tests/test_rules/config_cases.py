@@ -55,6 +55,12 @@ def save(path: str, mode: str, size: tuple[int, int] = (WIDTH, HEIGHT)) -> Plant
     return lambda _: Image.new(mode, size, 100).save(FOLDER / path)
 
 
+def write_pages(path: Path) -> None:
+    Image.new('RGB', (WIDTH, HEIGHT)).save(
+        path, save_all=True, append_images=[Image.new('RGB', (WIDTH, HEIGHT), 'red')]
+    )
+
+
 def files(function: Callable[..., object], *paths: str) -> Plant:
     """Call a function of paths below the folder of the data."""
     return lambda _: function(*(FOLDER / path for path in paths))
@@ -286,6 +292,9 @@ WARNINGS: Table = {
     'black 16-bit image': [
         ('12 of 16 bits', CLS, put('train/a/deep.png', draw(0, HEIGHT, WIDTH).astype(np.uint16) * 16), '1 of 1',
          'deep.png', '12 bits'),
+    ],
+    'pages that are not read': [
+        ('two pages', CLS, files(write_pages, 'train/a/pages.tif'), 'pages.tif has 2 pages', 'each page as a file'),
     ],
     'key without effect': [
         ('mixed precision of 2.x', DET, merge(fp16=dict(loss_scale=512.0)), 'fp16', '--amp'),

@@ -224,13 +224,20 @@ FOUND = {
         ],
         {}, 'bar gym', (6, 2, 4),
     ),
+    'folders of images that may be classes': (
+        lambda r: [pairs(r, f'image/fish_{i}/f_{{}}.png', f'mask/fish_{i}/m_{{}}.png', start=4 * i) for i in (1, 2)],
+        AB, 'a b', (6, 2), 'names of the folders of images, fish_1, fish_2 (if these are the classes: new_config.py ',
+    ),
     'Pascal VOC 2007 and 2012': (voc_2007_2012, {}, 'fork spoon', (8, 4)),
     'Pascal VOC 2012, label maps': (
         voc_2012, {'task': 'segments', 'maps': 'VOC2012/SegmentationClass', **AB}, 'a b', (2, 2),
     ),
     'Pascal VOC without ImageSets': (lambda r: voc(r, sets=False), {}, 'fork spoon', (4, 1)),
     'labelme': (labelme, {}, 'fork spoon', (4, 1)),
-    'YOLO, images outside': (lambda r: yolo(r, images='images/{}', labels='labels/{}'), {}, 'fork spoon', (4, 4)),
+    'YOLO, images outside': (
+        lambda r: yolo(r, images='images/{}', labels='labels/{}'), {}, 'fork spoon', (4, 4),
+        'warning: train has no object of fork: do the numbers of the classes begin at 1',
+    ),
     'YOLO without YAML': (
         lambda r: [yolo(r), (r / 'data.yaml').unlink()], {'classes': ['fork', 'spoon']}, 'fork spoon', (4, 4),
     ),
@@ -587,6 +594,22 @@ REFUSED = {
     'label maps as text': (
         lambda r: [photos(r, 'img/{}.jpg'), texts(r, {f'label/{i}.csv': NUMBERS.replace(' ', ',') for i in range(4)})],
         {}, r'label/0.csv has 48 lines of 64 numbers, as many as the pixels of img/0.jpg(?s:.*)np.loadtxt',
+    ),
+    'folds with class folders': (
+        lambda r: photos(r, *(f'fold_{i}/{split}/{name}/{{}}.jpg' for i in (1, 2) for split in ('train', 'val')
+                              for name in 'ab')),
+        {}, r'called like parts of the data(?s:.*) These are data sets of their own; name one: .*/fold_1$',
+    ),
+    'classes in the names of the images': (
+        lambda r: photos(r, 'cat.{}.jpg', 'dog.{}.jpg'), {},
+        r'the names of the images begin with cat, dog. If these words are the classes, .* a folder for each',
+    ),
+    'boxes in a text': (
+        with_table('image,prefix,suffix\na#.jpg,detect ant,<loc0001><loc0002><loc0100><loc0200> ant', 'a{}.jpg'), {},
+        r"prefix \('detect ant'\), suffix \('<loc0001>.*'\)\n Write a row for each box",
+    ),
+    'keypoints': (
+        with_table('image,nose\na#.jpg,1.5#', 'a{}.jpg'), {}, 'Keypoints are not supported',
     ),
     'MVTec AD': (mvtec, AB, 'Only images for test have annotations, such as test/hole/000.png.* --val 0.2'),
     'DAVIS 2017': (

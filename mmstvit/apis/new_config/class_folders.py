@@ -73,7 +73,7 @@ def look_for_class_folders(folder: Folder, options: Options) -> Evidence:
     for top in (top for top in several if tops[top] in (ALL, 'train')):
         for find in (_find_masks, _find_other_names, _find_copies, _find_inner_folders):
             if reason := find(rest, top, names[top]):
-                evidence.add_against(reason)
+                evidence.add_against(reason, _name_one(rest, top, names[top]))
         for one, other in _find_pairs(rest, top, names[top]):
             evidence.add_against(
                 f'{other} has the label maps of the images in {one}',
@@ -136,6 +136,15 @@ def _find_inner_folders(folder: Folder, top: str, names: list[str]) -> str:
         return ''
     listed = first_names([join(nested[0], name) for name in inner[nested[0]]], 3)
     return f'{first_names(nested, 3)} in {_say(top)} have folders in them: {listed}'
+
+
+def _name_one(folder: Folder, top: str, names: list[str]) -> str:
+    """Return a remedy if each of several folders has parts for training and validation, as folds have; else empty."""
+    places = [join(top, name) for name in names]
+    inner = [{split_of_folder(name) for name in folder.subfolders(place)} for place in places]
+    if not all('train' in splits for splits in inner):
+        return ''
+    return f'These are data sets of their own; name one: new_config.py {shlex.quote(str(folder.root / places[0]))}'
 
 
 def _find_tops(folder: Folder, options: Options) -> dict[str, str]:

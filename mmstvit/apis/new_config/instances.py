@@ -190,6 +190,9 @@ def describe_instances(parts: dict[str, Part], notes: list[str], folder: Folder,
         empty = f', {total - len(counts)} of which have no object' if total > len(counts) else ''
         notes.append(f'{split}: {counts.total()} objects in {total} images{empty}')
     notes.append('objects in train: ' + first_names([f'{by_class[name]} {name}' for name in classes]))
+    if unseen := [name for name in classes if not by_class[name]]:
+        question = 'do the numbers of the classes begin at 1, or is a name too many?'
+        notes.append(f'warning: train has no object of {first_names(unseen)}: {question}')
     return Data(
         task='instances',
         root=folder.root,

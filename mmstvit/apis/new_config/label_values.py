@@ -25,7 +25,7 @@ _FEW = 8  # values of thin lines, of which people draw a few
 _LOSSY = ('.jpg', '.jpeg', '.jfif', '.webp')
 _NAME_THEM = (
     'Name them with --classes NAME NAME … in the order of the values, --classes VALUE=NAME VALUE=NAME …, or --classes '
-    'FILE; leave values out with --ignore VALUE.'
+    'FILE; leave values out with --ignore VALUE. If the values number objects, export these in COCO format.'
 )
 _NAME_COLORS = "Name them with --classes '#rrggbb=NAME' … or --classes FILE; leave colors out with --ignore '#rrggbb'."
 Value = int | Color

@@ -17,7 +17,7 @@ from .folder import Folder
 from .instances import look_for_coco, read_coco
 from .options import Data, Options
 from .segments import look_for_label_maps, read_label_maps
-from .unread import look_for_unread_files, quote_file
+from .unread import describe_names, look_for_unread_files, quote_file
 
 
 class Layout(NamedTuple):
@@ -185,10 +185,11 @@ def _decide(seen: Seen, others: Evidence, folder: Folder, options: Options) -> L
     doubtful = [(kind.name, seen[kind]) for kind in [k for k in kinds if seen[k].found and seen[k].refused] or kinds]
     doubtful += [('another format', others)] if others.against else []
     if not doubtful:
-        expected = '; '.join(kind.name for kind in seen)
+        expected, words = '; '.join(kind.name for kind in seen), describe_names(folder)
         raise DataError(
-            f'{options.data} is not recognized: {folder.describe()}{quote_file(folder)}.',
-            f'Expected {expected}. Other annotations become a table in a few lines: docs/own_data.md, "Tables".',
+            f'{options.data} is not recognized: {folder.describe()}{quote_file(folder)}{words}.',
+            'If these words are the classes, move the images into a folder for each. ' * bool(words)
+            + f'Expected {expected}. Other annotations become a table in a few lines: docs/own_data.md, "Tables".',
         )
     lines, remedies = [], []
     for name, evidence in doubtful:

@@ -193,6 +193,13 @@ def read_label_maps(found: Sequence[Pairs], folder: Folder, options: Options) ->
     if len(found) > _SHOWN:
         notes.append(f'and in {len(found) - _SHOWN} more folders, {len(map_of)} pairs in all')
     notes += folder.unused([top for pairs in found for top in (pairs.images, pairs.maps)])
+    tops = sorted({pairs.images for pairs in found})
+    if len(tops) > 1 and len(parents := {top.rpartition('/')[0] for top in tops}) == 1:
+        names = first_names([top.rpartition('/')[2] for top in tops], _SHOWN)
+        notes.append(
+            f'not used: the names of the folders of images, {names} (if these are the classes: new_config.py '
+            f'{shlex.quote(str(folder.root / parents.pop()))})'
+        )
     if alone := _count_alone(found, folder):
         notes.append(f'left out: {alone} files in the folders of images without a label map')
     others = other_maps(folder, found)

@@ -336,8 +336,11 @@ def _find_label_column(file: str, columns: Mapping[str, Sequence[str]], boxes: b
     words = bool(named) and _key(named[0]) in _CLASS
     numbers = [name for name, cells in columns.items() if all(map(_NUMBER.fullmatch, cells))]
     if len({tuple(map(columns[name].index, columns[name])) for name in named}) != 1 or (len(named) > 1 and not words):
-        listed = first_names([*columns], 8)
-        raise DataError(f'{file} names images, and it is not clear which column is the class: {listed}', _CALL)
+        listed = first_names([f'{name} ({cells[0][:40]!r})' for name, cells in columns.items()], 8)
+        raise DataError(
+            f'{file} names images, and it is not clear which column is the class: {listed}',
+            _LISTS if any(map(_has_coordinates, columns.values())) else _CALL,
+        )
     if not boxes and len({*numbers} - {*named}) > 3:
         raise DataError(f'{file} has columns of numbers that may be boxes: {first_names(numbers, 8)}', _RENAME)
     cells = columns[named[0]]
@@ -347,8 +350,14 @@ def _find_label_column(file: str, columns: Mapping[str, Sequence[str]], boxes: b
     if odd or (not boxes and not 1 < len(classes) <= len(cells) / 2):
         seen = f'cells such as {odd[:80]}' if odd else f'{len(classes)} values in {len(cells)} rows'
         remedy = _ONE if tags else _NUMBERS if all(map(_NUMBER.fullmatch, classes)) else _RENAME
+        remedy = _LISTS if _has_coordinates(cells) else f'{remedy} Keypoints are not supported.' if odd else remedy
         raise DataError(f'column {named[0]} of {file} has {seen}: that is not one class per image', remedy)
     return named[0]
+
+
+def _has_coordinates(cells: Sequence[str]) -> bool:
+    """Return True if most cells have the four or more numbers of a box, however they are written."""
+    return 2 * sum(len(re.findall(r'\d+', cell)) >= 4 for cell in cells) > len(cells)
 
 
 def _find_combined(labels: Set[str]) -> str:

@@ -13,6 +13,7 @@ from mmstvit.fileio import VIDEO_SUFFIXES, image_size, open_file
 
 from .evidence import Evidence
 from .folder import HEAD, Folder
+from .options import first_names
 
 _COCO = 'Export the annotations in COCO format.'
 _CONVERT = (
@@ -215,6 +216,14 @@ def _describe_line(folder: Folder, line: str) -> str:
     parts = [f'{names} name of an image'] * bool(names) + [f'{numbers} numbers'] * bool(numbers)
     words = len(cells) - numbers - names
     return ' and '.join(parts + [f'{words} words'] * bool(words))
+
+
+def describe_names(folder: Folder) -> str:
+    """Name the few words with which the names of all images begin, as in cat.1.jpg; empty if there are none."""
+    words = Counter(re.match(r'[^\W\d_]*', PurePosixPath(image).name)[0].lower() for image in folder.images)
+    if '' in words or not 1 < len(words) <= len(folder.images) / 4 or min(words.values()) < 2:
+        return ''
+    return f'; the names of the images begin with {first_names(sorted(words), 6)}'
 
 
 def quote_file(folder: Folder) -> str:
