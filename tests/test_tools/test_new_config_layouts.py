@@ -16,6 +16,7 @@ from .data_folders import (
     BOX,
     SEEDS,
     XML,
+    YAML,
     Build,
     annotate,
     both,
@@ -234,6 +235,18 @@ FOUND = {
     ),
     'Pascal VOC without ImageSets': (lambda r: voc(r, sets=False), {}, 'fork spoon', (4, 1)),
     'labelme': (labelme, {}, 'fork spoon', (4, 1)),
+    'YOLO, labels in a folder of another name': (
+        lambda r: yolo(r, images='{}_photos', labels='text/{}'), {}, 'fork spoon', (4, 4),
+    ),
+    'YOLO, validation with the images of training': (
+        lambda r: yolo(r, yaml=YAML.format(train='train/images', val='train/images')), {}, 'fork spoon', (4, 4),
+        'warning: 5 images are in two splits',
+    ),
+    'splits in the folders of classes, and a spreadsheet': (
+        lambda r: [photos(r, *(f'{name}/{split}/{{}}.jpg' for name in 'ab' for split in ('train', 'val'))),
+                   texts(r, {'more.xlsx': ''})],
+        {}, 'a b', (8, 8), 'not used: 1 files of formats that are not read, such as more.xlsx',
+    ),
     'YOLO, images outside': (
         lambda r: yolo(r, images='images/{}', labels='labels/{}'), {}, 'fork spoon', (4, 4),
         'warning: train has no object of fork: do the numbers of the classes begin at 1',
@@ -558,7 +571,7 @@ REFUSED = {
     ),
     'folders in folders of classes, one of them tea': (
         lambda r: [photos(r, f'{name}/{inner}/{{}}.jpg') for name in ('tea', 'coffee') for inner in 'xy'], {},
-        'have folders in them: coffee/x, coffee/y',
+        r'coffee, tea in the folder have the same folders: x, y \(splits are called(?s:.*)--task classes',
     ),
     'tags': (
         with_table('image,tags\na#.jpg,clear primary\nb#.jpg,clear primary road\nc#.jpg,cloudy', '{}.jpg', 'a{}.jpg',
@@ -581,6 +594,40 @@ REFUSED = {
         lambda r: [[pairs(r, f'{run}/rgb_{{}}.png', f'{run}/seg_{{}}.png'),
                     dump(r / f'{run}/names.json', {'(9, 9, 9, 255)': {'class': run}})] for run in 'ab'],
         {'task': 'segments'}, r'\(9, 9, 9, 255\) is a in a/names.json, and b in b/names.json(?s:.*)one number for each',
+    ),
+    'splits with Chinese names': (
+        lambda r: photos(r, *(f'{top}/{name}/{{}}.jpg' for top in ('训练集', '测试集') for name in 'ab')), {},
+        r'测试集, 训练集 in the folder have the same folders: a, b \(splits are called train, val\)',
+    ),
+    'a split of an unknown name': (
+        lambda r: photos(r, *(f'{top}/{name}/{{}}.jpg' for top in ('train', 'validate') for name in 'ab')), {},
+        r'validate/ has folders of the same classes as train/\n Name it val or test',
+    ),
+    'one image of each class': (
+        lambda r: photos(r, 'p{}/0.jpg'), {}, r'Each class has one image: p0, p1, p2, p3. None is left for validation',
+    ),
+    'labels of two people for an image': (
+        lambda r: [photos(r, 'photos/{}.jpg'), *(texts(r, {f'{top}/{i}.txt': BOX for i in range(4)}) for top in 'ab')],
+        {'classes': ['a', 'b']}, r'an image has two files of labels, 4 times: photos/0.jpg with a/0.txt and b/0.txt',
+    ),
+    'labels for two images': (
+        lambda r: [yolo(r), photo(r / 'train/images/0.png', 9)], {},
+        'a file of labels has two images, 1 times: train/labels/0.txt with train/images/0.jpg and train/images/0.png',
+    ),
+    'labels of other names': (
+        lambda r: [photos(r, 'my photo {}.jpg'), texts(r, {f'my_photo_{i}.txt': BOX for i in range(4)})], {},
+        '4 files of labels of YOLO such as my_photo_0.txt, but no image has the name of one\n Give each file the name',
+    ),
+    'a spreadsheet': (
+        lambda r: [photos(r, '{}.jpg'), texts(r, {'boxes.xlsx': 'PK'})], {}, 'spreadsheets, such as boxes.xlsx\n Save',
+    ),
+    'images in an archive': (
+        lambda r: [dump(r / 'a.json', annotate(['0.jpg'])), texts(r, {'images.zip': 'PK'})], {},
+        'None of the 1 images .* Unpack images.zip, if it has files of the data',
+    ),
+    'names with a prefix': (
+        lambda r: [photos(r, 'IMG {}.jpg'), dump(r / 'a.json', annotate(['0a1b-IMG%200.jpg']))], {},
+        r'None of the 1 images .*; or correct the names: IMG \d.jpg is here.',
     ),
     'flags of labelme': (
         lambda r: [[photos(r, f'{i}.jpg', count=1), dump(r / f'{i}.json', {'flags': {'ok': True}, 'shapes': []})]

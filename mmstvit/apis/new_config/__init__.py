@@ -16,8 +16,8 @@ from mmengine.config import Config
 
 from mmstvit.datasets.images import IMAGE_READER
 from mmstvit.dependencies import tool_command
-from mmstvit.errors import UserError, one_line
-from mmstvit.fileio import image_size, write_all
+from mmstvit.errors import DataError, UserError, one_line
+from mmstvit.fileio import image_size, walk_folder, write_all
 from mmstvit.rules.headers import thin_out
 
 from .code import check_name
@@ -29,6 +29,7 @@ from .template import write_config
 
 _MOST_IMAGES = 1000  # whose sizes are read
 _SAMPLE = 4  # images that are decoded
+_ARCHIVES = ('.zip', '.7z', '.rar', '.tar', '.tar.gz', '.tgz')
 _VAGUE = ('annotations', 'coco', 'data', 'dataset', 'export', 'images', 'project')
 
 __all__ = ['NewConfig', 'Options', 'new_config']
@@ -91,7 +92,7 @@ def new_config(options: Options) -> NewConfig:
         UserError: The data are not recognized, are ambiguous or have defects, or an option does not fit them.
     """
     _check(options)
-    data = recognize(options)
+    data = _recognize(options)
     sizes = data.sizes or filter(None, map(image_size, thin_out(data.images, _MOST_IMAGES)))
     data = replace(data, sizes=[*sizes])
     model, reason = choose_model(data, options)
@@ -117,6 +118,18 @@ def new_config(options: Options) -> NewConfig:
     text = write_config(data, model, plan, f'{path.parent.as_posix().rstrip("/")}/{path.stem}_')
     _read_back(text, data)
     return NewConfig(path, text, data, model, plan, [*dict.fromkeys(map(one_line, notes))])
+
+
+def _recognize(options: Options) -> Data:
+    """Recognize the data; an error names archives in the folder, which may have what is missing."""
+    try:
+        return recognize(options)
+    except DataError as error:
+        files = (name for _, names in walk_folder(Path(os.path.abspath(options.data))) for name in names)
+        if archive := next((name for name in files if name.lower().endswith(_ARCHIVES)), None):
+            remedy = f'Unpack {archive}, if it has files of the data. {error.remedy}'
+            raise DataError(error.problem, remedy) from error
+        raise
 
 
 def _find_unreadable(data: Data) -> Iterator[str]:

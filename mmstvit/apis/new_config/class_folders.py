@@ -33,12 +33,14 @@ class ClassFolders:
         classes: Image -> its class.
         maps: Label maps in the folders of classes, which are no images of the class.
         strays: Images beside the folders of classes.
+        inner: The folders of splits are in those of the classes, as in ant/train.
     """
 
     tops: dict[str, str]
     classes: dict[str, str]
     maps: Set[str]
     strays: list[str]
+    inner: bool
 
 
 def look_for_class_folders(folder: Folder, options: Options) -> Evidence:
@@ -63,6 +65,7 @@ def look_for_class_folders(folder: Folder, options: Options) -> Evidence:
                 f'{top}/ has no folders of classes (it has {first})',
                 'Sort its images into the folders of their classes, or remove it and use --val 0.2.',
             )
+    evidence.against += _find_splits_beside(folder, tops, names)
     outside = dict.fromkeys(['', *(top for top, split in tops.items() if split != 'test')])
     strays = [join(top, name) for top in outside for name in rest.by_folder.get(top, ())]
     if strays and not options.skip_stray:
@@ -80,7 +83,8 @@ def look_for_class_folders(folder: Folder, options: Options) -> Evidence:
                 f'Take the maps with --task segments, or name the folder of the images: new_config.py '
                 f'{shlex.quote(str(folder.root / one))}',
             )
-    evidence.found = ClassFolders(tops, evidence.images, maps, strays)
+    inner = all(_has_splits(rest, top, names[top]) for top in tops)
+    evidence.found = ClassFolders(tops, evidence.images, maps, strays, inner)
     return evidence
 
 
@@ -132,17 +136,44 @@ def _find_inner_folders(folder: Folder, top: str, names: list[str]) -> str:
     """Describe folders in the folders of classes; empty if no class has several."""
     inner = {name: folder.subfolders(join(top, name)) for name in names}
     nested = [name for name in names if len(inner[name]) > 1]
-    if not nested:
+    if not nested or _has_splits(folder, top, names):
         return ''
+    if shared := sorted(set.intersection(*map(set, inner.values()))):
+        listed = first_names(names, 3)
+        return f'{listed} in {_say(top)} have the same folders: {first_names(shared, 3)} (splits are called train, val)'
     listed = first_names([join(nested[0], name) for name in inner[nested[0]]], 3)
     return f'{first_names(nested, 3)} in {_say(top)} have folders in them: {listed}'
 
 
-def _name_one(folder: Folder, top: str, names: list[str]) -> str:
-    """Return a remedy if each of several folders has parts for training and validation, as folds have; else empty."""
+def _find_splits_beside(folder: Folder, tops: dict[str, str], names: dict[str, list[str]]) -> list[tuple[str, str]]:
+    """Find folders beside those of splits that have the folders of the same classes."""
+    train = next((top for top in tops if tops[top] == 'train'), None)
+    above = train.rpartition('/')[0] if train else ''
+    beside = [join(above, name) for name in folder.subfolders(above) if join(above, name) not in tops] if train else []
+    return [
+        (f'{top}/ has folders of the same classes as {train}/', 'Name it val or test, or move it away.')
+        for top in beside
+        if len({*names[train]} & {*folder.subfolders(top)}) > 1
+    ]
+
+
+def _has_splits(folder: Folder, top: str, names: list[str]) -> bool:
+    """Return True if each folder of a class has folders of splits alone, one of them for training."""
     places = [join(top, name) for name in names]
-    inner = [{split_of_folder(name) for name in folder.subfolders(place)} for place in places]
-    if not all('train' in splits for splits in inner):
+    inner = {place: folder.subfolders(place) for place in places}
+    return all(
+        'train' in map(split_of_folder, inner[place])
+        and not folder.by_folder.get(place)
+        and all(split_of_folder(name) != ALL and not folder.subfolders(join(place, name)) for name in inner[place])
+        for place in places
+    )
+
+
+def _name_one(folder: Folder, top: str, names: list[str]) -> str:
+    """Return a remedy if each of several folders has folders of classes for training, as folds have; else empty."""
+    places = [join(top, name) for name in names]
+    trains = [[join(place, n) for n in folder.subfolders(place) if split_of_folder(n) == 'train'] for place in places]
+    if not all(len(folder.subfolders(train[0])) > 1 if train else False for train in trains):
         return ''
     return f'These are data sets of their own; name one: new_config.py {shlex.quote(str(folder.root / places[0]))}'
 
@@ -196,6 +227,8 @@ def read_class_folders(found: ClassFolders, folder: Folder, options: Options) ->
             notes.append(f'left out: {len(paths)} {what} of classes (first: {min(paths)})')
 
     def split_of(image: str) -> str:
+        if found.inner:
+            return split_of_folder(image.split('/')[-2])
         return next(split for top, split in found.tops.items() if image.startswith(f'{top}/' if top else ''))
 
     return describe_classes(found.classes, folder, options, notes, split_of=split_of)

@@ -18,7 +18,7 @@ from mmstvit.rules.headers import thin_out
 
 from .class_names import Entry, find_names, parse_names, read_text
 from .evidence import Evidence
-from .folder import Folder, join, relative
+from .folder import Folder, join, relative, split_of_folder
 from .instances import Part, describe_instances, describe_missing, drop_unannotated
 from .options import Data, Options, first_names
 from .splits import Parts, divide
@@ -55,12 +55,21 @@ def look_for_yolo(folder: Folder, options: Options) -> Evidence:
     """Collect evidence for labels of YOLO."""
     evidence = Evidence()
     yamls = _find_yamls(folder, evidence)
-    labels = ((next((f for f in _label_files(image) if f in folder.all_files), ''), image) for image in folder.images)
-    files = {file: image for file, image in labels if file}
+    labels = _find_label_files(folder)
+    files = dict(labels)
     sample = list(files)[:_SAMPLE]
     bad = [file for file in sample if not importers.is_label_file(folder.root / file)]
     if len(bad) == len(sample):
-        if yamls:
+        texts = [] if sample or not folder.images else [*folder.with_suffix('.txt')]
+        texts = [
+            file for file in texts if importers.is_label_file(folder.root / file) and folder.read_head(file).strip()
+        ]
+        if len(texts) > 1:
+            evidence.refuse(
+                f'{len(texts)} files of labels of YOLO such as {texts[0]}, but no image has the name of one',
+                'Give each file the name of its image.',
+            )
+        elif yamls:
             remedy = 'Name the folder with images and labels.'
             evidence.refuse(f'{evidence.reasons[0]}, but no image has a file of labels', remedy)
         return evidence
@@ -72,6 +81,16 @@ def look_for_yolo(folder: Folder, options: Options) -> Evidence:
     if bad:
         evidence.add_against(f'{bad[0]} is not a file of labels of YOLO, but {good} is', 'Correct or remove the file.')
     evidence.reasons.append(f'{len(files)} of {len(folder.images)} images have a file of labels such as {good}')
+    for found, what in (
+        (labels, 'a file of labels has two images'),
+        (map(reversed, labels), 'an image has two files of labels'),
+    ):
+        first: dict[str, str] = {}
+        if two := [(one, first[one], other) for one, other in found if first.setdefault(one, other) != other]:
+            evidence.refuse(
+                f'{what}, {len(two)} times: {" with ".join(two[0][:2])} and {two[0][2]}',
+                'Move one of them away, or rename both.',
+            )
     if importers.are_in_pixels(folder.root / file for file in files):
         evidence.refuse(
             f'all lines of all files are in pixels, such as in {good}; YOLO has fractions of the image (0 to 1)',
@@ -252,11 +271,26 @@ def _refuse_folds(folder: Folder, joined: Parts, paths: Collection[str]) -> None
         )
 
 
-def _label_files(image: str) -> list[str]:
-    """Return where the labels of an image may be: in labels/ for images/, or beside it."""
-    stem = image[: -len(PurePosixPath(image).suffix)]
-    start, mark, end = f'/{stem}'.rpartition('/images/')
-    return [*([f'{start}/labels/{end}.txt'[1:]] if mark else []), f'{stem}.txt']
+def _find_label_files(folder: Folder) -> list[tuple[str, str]]:
+    """Find the text files that may be labels of images, with the image of each.
+
+    They are in labels/ for images/, or beside the image; if none is, in any folder, with the name of an image of the
+    same split.
+    """
+    found = []
+    for image in folder.images:
+        stem = image[: -len(PurePosixPath(image).suffix)]
+        start, mark, end = f'/{stem}'.rpartition('/images/')
+        places = (*([f'{start}/labels/{end}.txt'[1:]] if mark else []), f'{stem}.txt')
+        found += [(file, image) for file in places if file in folder.all_files][:1]
+    by_split: dict[str, set[str]] = {}
+    for image in () if found else folder.images:
+        by_split.setdefault(split_of_folder(image.rpartition('/')[0]), set()).add(image)
+    for file in folder.with_suffix('.txt') if by_split else ():
+        top = file.rpartition('/')[0]
+        image = folder.find_image(PurePosixPath(file).stem, top, by_split.get(split_of_folder(top)))
+        found += [(file, image)] if image else []
+    return found
 
 
 def _resolve_splits(folder: Folder, yaml: str, described: YoloLabels, notes: list[str]) -> Parts:

@@ -47,6 +47,11 @@ def describe_classes(
     reason = f'{min(lost)}: {IMAGE_READER.find_fault(folder.root / min(lost))}' if lost else ''
     if not used:
         raise DataError(f'no image can be read, such as {reason}.')
+    if len({*used.values()}) == len(used):
+        raise DataError(
+            f'Each class has one image: {first_names([*used.values()], 4)}. None is left for validation.',
+            'Add images of each class. Folders of scenes or persons are no classes: name the annotations.',
+        )
     parts, lines = divide(used, folder, options, used, given, split_of)
     notes = [*notes, *lines]
     if lost:

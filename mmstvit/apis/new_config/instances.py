@@ -1,5 +1,6 @@
 """Instances: COCO annotation files, and tables that were read from other formats, as a data set."""
 
+import difflib
 import json
 import os
 from collections import Counter
@@ -26,6 +27,7 @@ from .options import NEXT_TO_CONFIG, Data, Options, first_names
 _OTHER_TASKS = ('captions', 'image_info', 'panoptic', 'person_keypoints', 'stuff')
 _NAME_ONE = 'Name the annotation file to train on: new_config.py FILE.json [--val FILE.json]'
 _KEYS = (b'"images"', b'"categories"', b'"annotations"')
+_MOST_NAMES = 1000  # of images, among which one like a missing one is looked for
 _MOST_BROKEN = 50  # JSON files of which each is parsed to see whether it is sound
 
 
@@ -327,11 +329,13 @@ def _find_images(part: Part, folder: Folder, options: Options) -> tuple[Path, li
         if tops.total() == len(names):
             break
     if not tops:
+        here = [PurePosixPath(image).name for image in folder.images[:_MOST_NAMES]]
+        near = difflib.get_close_matches(PurePosixPath(names[0]).name, here, 1, 0.5) if names else []
         raise DataError(
             f'None of the {len(names)} images in {part.file} was found below {folder.root} (first: {names[0]}).'
             if names
             else f'{part.file} lists no images.',
-            'Name their folder: --images FOLDER',
+            'Name their folder: --images FOLDER' + (f'; or correct the names: {near[0]} is here.' if near else ''),
         )
     ((top, _),) = tops.most_common(1)
     whole = all(f'/{image}'.endswith(f'/{name}') for image, name in zip(found, names, strict=True))

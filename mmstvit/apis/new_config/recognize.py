@@ -1,6 +1,7 @@
 """Recognize what a folder or file is: collect evidence for every kind of data, and decide only if it is clear."""
 
 import os
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -17,7 +18,7 @@ from .folder import Folder
 from .instances import look_for_coco, read_coco
 from .options import Data, Options
 from .segments import look_for_label_maps, read_label_maps
-from .unread import describe_names, look_for_unread_files, quote_file
+from .unread import count_unread, describe_names, look_for_unread_files, quote_file
 
 
 class Layout(NamedTuple):
@@ -119,6 +120,12 @@ def recognize(options: Options) -> Data:
         others = look_for_unread_files(folder, used | folder.lists, described or {*folder.images}, alone=False)
         again = others.against[0][0] if others.against else ''
         seen[kind].rivals = [text for reason in seen[kind].rivals if (text := again if reason == unread else reason)]
+    if repeated := [path for path, count in Counter(data.images).items() if count > 1]:
+        data.notes.append(
+            f'warning: {len(repeated)} images are in two splits (first: {repeated[0]}): the metric is too high; '
+            '--val 0.2 divides the images'
+        )
+    data.notes += count_unread(folder)
     if beside and options.val is None:
         hint = '; for validation: --val FILE' if suffix == '.json' else ''
         data.notes.append(f'not used: {len(beside)} other files, such as {min(beside)}{hint}')

@@ -52,6 +52,7 @@ _BY_TEXT = (
 # Formats that cannot be looked into: evidence only if nothing else is found.
 _BY_SUFFIX = {
     '.tfrecord': ('TFRecord files', _COCO),
+    **dict.fromkeys(('.xlsx', '.xls', '.ods'), ('spreadsheets', f'Save the sheet as a CSV file. {_CONVERT}')),
     '.mat': ('MATLAB files', 'Convert them: label maps to PNG files, boxes or classes to a table (docs/own_data.md).'),
     **dict.fromkeys(('.dcm', '.nii', '.nii.gz', '.nrrd'), ('medical volumes', 'Export their slices as PNG files.')),
     **dict.fromkeys(('.npy', '.npz', '.h5', '.hdf5', '.pkl'), ('arrays', _ARRAYS)),
@@ -93,6 +94,12 @@ def _find(folder: Folder, used: Set[str], images: Set[str], alone: bool) -> Iter
         if '\0' not in text and _names_images(folder, text, images):
             made_of, remedy = describe_content(folder, file)
             yield f'a file that names images, in a form that is not read ({made_of})', remedy
+
+
+def count_unread(folder: Folder) -> list[str]:
+    """Return a line about the files of formats that cannot be looked into, if there are any."""
+    files = list(folder.with_suffix(*_BY_SUFFIX, *VIDEO_SUFFIXES))
+    return [f'not used: {len(files)} files of formats that are not read, such as {files[0]}'] if files else []
 
 
 def find_format(file: str, text: str) -> tuple[str, str] | None:
@@ -228,5 +235,8 @@ def describe_names(folder: Folder) -> str:
 
 def quote_file(folder: Folder) -> str:
     """Describe a file that may have the annotations; empty if there is none."""
-    files = folder.with_suffix(*_TEXTS, '.yaml', '.yml', '.data')
-    return next((f'; {describe_content(folder, file)[0]}' for file in files if 'readme' not in file.lower()), '')
+    files = [file for file in folder.with_suffix(*_TEXTS, '.yaml', '.yml', '.data') if 'readme' not in file.lower()]
+    files.sort(
+        key=lambda file: -len(folder.files[file.rpartition('/')[0]])
+    )  # one of many, rather than names of classes
+    return f'; {describe_content(folder, files[0])[0]}' if files else ''
