@@ -1,5 +1,6 @@
 """Files of ONNX and OpenVINO: write a program, load it in its own runtime."""
 
+import hashlib
 import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from types import ModuleType
 
 import numpy as np
 import torch
+from defusedxml import ElementTree
 from torch import Tensor
 
 from mmstvit.errors import UserError
@@ -17,6 +19,7 @@ from .metadata import KEY, Metadata
 from .programs import Program
 from .standalone import pad_to
 
+_DIGEST = f'{KEY}_weights'  # of the weights, in the metadata of OpenVINO's files
 OPSET = 17  # the default: has LayerNormalization, and RoIAlign with half_pixel
 
 Loaded = tuple[Callable[[dict[str, np.ndarray]], Sequence[np.ndarray]], str | None, Sequence]
@@ -202,7 +205,9 @@ def _write_openvino(
     _write_onnx(program, inputs, dynamic, text, onnx, opset)
     model = openvino.Core().read_model(onnx)
     model.set_rt_info(text, [KEY])
-    openvino.save_model(model, path, compress_to_fp16=False)  # True by default, which rounds the weights
+    for _ in range(2):  # the second time with the digest of the weights
+        openvino.save_model(model, path, compress_to_fp16=False)  # True by default, which rounds the weights
+        model.set_rt_info(_digest(path.with_suffix('.bin')), [_DIGEST])
     del model  # holds the file
     onnx.unlink()
 
@@ -211,6 +216,12 @@ def _load_openvino(path: Path) -> Loaded:
     weights = path.with_suffix('.bin')
     if not weights.is_file():
         raise UserError(f'{weights}, the weights of {path}, does not exist.', 'Copy both files.')
+    # The weights may be a link to any other file of the user's, whose bytes predictions would show.
+    noted = ElementTree.fromstring(read_file(path)).find(f'rt_info/{_DIGEST}')
+    if noted is None or noted.get('value') != _digest(weights):
+        raise UserError(
+            f'{weights} is not the file that was exported with {path}.', 'Copy both files, or export the model again.'
+        )
     openvino = _import('openvino')
     model = openvino.Core().read_model(path)
     # On processors with bf16 instructions OpenVINO would compute in bf16.
@@ -219,6 +230,10 @@ def _load_openvino(path: Path) -> Loaded:
     text = model.get_rt_info([KEY]).astype(str) if model.has_rt_info([KEY]) else None
     shape = [size.get_length() if size.is_static else None for size in model.input(0).partial_shape]
     return lambda inputs: [np.array(output) for output in compiled(inputs).values()], text, shape
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(read_file(path)).hexdigest()
 
 
 FORMATS = {

@@ -113,6 +113,11 @@ def test_segmentor_in_openvino_has_the_same_metrics_and_predicts_the_same_maps(i
             cv2.imread(f'{folder}/maps/{i}.png', cv2.IMREAD_UNCHANGED) for folder in ('expected', 'found')
         )
         assert (found == expected).mean() > 0.99
+    Path('secret').write_bytes(bytes(Path('m.bin').stat().st_size))
+    Path('m.bin').unlink()
+    Path('m.bin').symlink_to('secret')
+    with pytest.raises(UserError, match=r'm\.bin is not the file that was exported with m\.xml'):
+        predict('m.xml', ['data/images/val'], 'leaked')
 
 
 @pytest.mark.long
