@@ -235,6 +235,10 @@ FOUND = {
     ),
     'Pascal VOC without ImageSets': (lambda r: voc(r, sets=False), {}, 'fork spoon', (4, 1)),
     'labelme': (labelme, {}, 'fork spoon', (4, 1)),
+    'an image in two classes': (
+        lambda r: [photos(r, 'red/r{}.jpg', 'shirt/s{}.jpg'), shutil.copy(r / 'red/r1.jpg', r / 'shirt')],
+        {}, 'red shirt', (7, 2), 'warning: 1 images have two classes (first: red/r1.jpg and shirt/r1.jpg)',
+    ),
     'YOLO, labels in a folder of another name': (
         lambda r: yolo(r, images='{}_photos', labels='text/{}'), {}, 'fork spoon', (4, 4),
     ),
@@ -594,6 +598,14 @@ REFUSED = {
         lambda r: [[pairs(r, f'{run}/rgb_{{}}.png', f'{run}/seg_{{}}.png'),
                     dump(r / f'{run}/names.json', {'(9, 9, 9, 255)': {'class': run}})] for run in 'ab'],
         {'task': 'segments'}, r'\(9, 9, 9, 255\) is a in a/names.json, and b in b/names.json(?s:.*)one number for each',
+    ),
+    'pairs of two cameras': (
+        lambda r: [photo(r / f'{top}/DSC{i}.jpg', next(SEEDS)) for top in ('visible', 'infrared')
+                   for i in range(9, 99, 9)],
+        {}, r'infrared and visible in the folder have the same names of images, such as DSC18.jpg(?s:.*)--task classes',
+    ),
+    'folders of days': (
+        lambda r: photos(r, '2024-05-01/a{}.jpg', '2024-05-03 field/b{}.jpg'), {}, 'are called like parts of the data',
     ),
     'splits with Chinese names': (
         lambda r: photos(r, *(f'{top}/{name}/{{}}.jpg' for top in ('训练集', '测试集') for name in 'ab')), {},

@@ -14,9 +14,13 @@ from .options import Data, Options, first_names
 from .pairing import find_maps_inside, find_pairs, has_masks
 
 _SAMPLE = 5  # images of which those of one name in two folders are compared
-# Names of parts of the data, such as seq1 or HAM10000_images_part_2.
+# Names of parts of the data, such as seq1, HAM10000_images_part_2, 2024-05-31 or 101CANON.
 _PART = re.compile(
-    r'(.*[\W_])?(batch|cam|camera|case|clip|fold|part|patient|scene|seq|sequence|session|subject|tile|video)[\W_]*\d+',
+    r'(.*[\W_])?(area|batch|cam|camera|case|chunk|clip|day|experiment|field|flight|fold|frames?|location|mission|part|'
+    r'patient|plot|recording|run|sample|scene|seq|sequence|session|site|slide|stack|station|subject|take|tile|trial|'
+    r'trip|video|visit|volume|week|zone)[\W_]*\d+'
+    r'|(.*[\W_])?((19|20)\d\d[-_.]?[01]\d[-_.]?[0-3]\d|[0-3]\d[-_.][01]\d[-_.](19|20)?\d\d)([\W_].*)?'
+    r'|1\d\d(APPLE|CANON|EOS|GOPRO|MEDIA|MSDCF|NIKON|NCD|OLYMP|PANA|_).*',
     re.I,
 )
 # Names of folders that say what the files are, not which class they show.
@@ -74,7 +78,7 @@ def look_for_class_folders(folder: Folder, options: Options) -> Evidence:
             'Move them, or leave them out with --skip-stray.',
         )
     for top in (top for top in several if tops[top] in (ALL, 'train')):
-        for find in (_find_masks, _find_other_names, _find_copies, _find_inner_folders):
+        for find in (_find_masks, _find_other_names, _find_copies, _find_equal_names, _find_inner_folders):
             if reason := find(rest, top, names[top]):
                 evidence.add_against(reason, _name_one(rest, top, names[top]))
         for one, other in _find_pairs(rest, top, names[top]):
@@ -130,6 +134,15 @@ def _find_copies(folder: Folder, top: str, names: list[str]) -> str:
     shared = sorted({*folder.below(places[0])} & {*folder.below(places[1])})[:_SAMPLE]
     alike = all(group_copies([folder.root / place / name for place in places]).count == 1 for name in shared)
     return f'{places[0]}/{shared[0]} looks like {places[1]}/{shared[0]}' if len(shared) > 1 and alike else ''
+
+
+def _find_equal_names(folder: Folder, top: str, names: list[str]) -> str:
+    """Say that two folders have images of the same names, as pairs of a scene; empty if the names only count."""
+    one, other = ({*folder.below(join(top, name))} for name in names[:2])
+    numbers = [*map(int, re.findall(r'\d{1,9}', ' '.join(one)))]
+    if one != other or len(one) < _SAMPLE or len({*numbers}) > max(numbers, default=0) - min(numbers, default=0):
+        return ''
+    return f'{names[0]} and {names[1]} in {_say(top)} have the same names of images, such as {min(one)}'
 
 
 def _find_inner_folders(folder: Folder, top: str, names: list[str]) -> str:

@@ -1,6 +1,7 @@
 """Classes: a data set of images of which each has one class, by its folder or by a table."""
 
 import difflib
+import filecmp
 import posixpath
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -52,8 +53,9 @@ def describe_classes(
             f'Each class has one image: {first_names([*used.values()], 4)}. None is left for validation.',
             'Add images of each class. Folders of scenes or persons are no classes: name the annotations.',
         )
+    notes = [*notes, *_find_in_two(used, folder)]
     parts, lines = divide(used, folder, options, used, given, split_of)
-    notes = [*notes, *lines]
+    notes += lines
     if lost:
         notes.append(f'left out: {len(lost)} images that cannot be decoded (first: {reason})')
     classes = sorted({used[image] for image in parts['train']})
@@ -80,6 +82,19 @@ def describe_classes(
         comment='Sorted; the lists of images have their numbers from 0.',
         files=files,
     )
+
+
+def _find_in_two(class_of: Mapping[str, str], folder: Folder) -> list[str]:
+    """Return a warning about equal files of equal names in two classes, if there are any."""
+    first: dict[str, str] = {}
+    both = [
+        (first[name], image)
+        for image in class_of
+        if class_of[first.setdefault(name := posixpath.basename(image), image)] != class_of[image]
+    ]
+    same = [pair for pair in both if filecmp.cmp(*(folder.root / path for path in pair), shallow=False)]
+    text = f'warning: {len(same)} images have two classes (first: {" and ".join(same[0])})' if same else ''
+    return [f'{text}: several classes per image are not supported; keep one copy'] if same else []
 
 
 def _check_classes(split: str, foreign: set[str], classes: Sequence[str]) -> None:
