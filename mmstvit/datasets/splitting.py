@@ -23,6 +23,8 @@ from mmstvit.fileio import open_image
 # Augmented copies: Roboflow writes photo_jpg.rf.HASH.jpg, Augmentor FOLDER_original_photo.jpg_UUID.jpg.
 _ROBOFLOW = re.compile(r'\.rf\.[0-9a-zA-Z]{8,}(?=\.)')
 _AUGMENTOR = re.compile(r'.+_original_(.+)_[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\.\w+')
+# Tiles of an image: photo_0_256_320_576.png, from its left, top, right and bottom side.
+_TILE = re.compile(r'(.+?)_(\d+)_(\d+)_(\d+)_(\d+)')
 _SIDE = 8  # of the difference hash
 _DISTANCE = 7  # bits of 64 in which the hashes of images that look alike may differ
 _MOST_HASHED = 10_000
@@ -108,7 +110,7 @@ def _photograph(name: str) -> str | None:
 
 
 def _derived(places: Sequence[tuple[str, str]]) -> Iterator[tuple[int, int]]:
-    """Yield images whose names have that of another one and a word: photo_flipped.jpg and aug_photo.jpg of photo.jpg.
+    """Yield images whose names have that of another one and a word, such as aug_photo.jpg of photo.jpg, and its tiles.
 
     The other one is in the same folder, or the only one of its name.
 
@@ -119,6 +121,7 @@ def _derived(places: Sequence[tuple[str, str]]) -> Iterator[tuple[int, int]]:
     of_stem: dict[str, list[int]] = defaultdict(list)
     for i, stem in enumerate(stems):
         of_stem[stem].append(i)
+    tiles: dict[str, int] = {}
     for i, stem in enumerate(stems):
         originals = [
             part
@@ -128,6 +131,9 @@ def _derived(places: Sequence[tuple[str, str]]) -> Iterator[tuple[int, int]]:
         ]
         if '_original_' in stem and (original := _photograph(places[i][1])):
             originals.append(original.rpartition('.')[0])
+        if (tile := _TILE.fullmatch(stem)) and all(int(tile[k]) < int(tile[k + 2]) for k in (2, 3)):
+            originals.append(tile[1])
+            yield tiles.setdefault(tile[1], i), i
         for original in originals:
             others = of_stem.get(original, [])
             others = [other for other in others if places[other][0] == places[i][0]] or others

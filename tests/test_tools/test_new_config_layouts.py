@@ -42,6 +42,21 @@ from .data_folders import (
 
 AB = {'classes': ['a', 'b']}
 COLORS = ((0, 0, 0), (0, 64, 128))
+TWO_BOXES = '<bndbox><xmin>{}</xmin><ymin>6</ymin><xmax>20</xmax><ymax>30</ymax></bndbox>'
+TWO_BOXES = f'<annotation><object><name>ant</name>{TWO_BOXES.format(4)}{TWO_BOXES.format(9)}</object></annotation>'
+
+
+def paint(path: Path, palette: list[tuple[int, int, int]]) -> None:
+    """A label map with the values 0 and 1, and their colors."""
+    path.parent.mkdir(exist_ok=True)
+    image = Image.fromarray(np.repeat(np.uint8([[0, 1]] * 48), 32, 1))
+    image.putpalette([channel for color in palette for channel in color])
+    image.save(path)
+
+
+def white(path: Path) -> None:
+    path.parent.mkdir(exist_ok=True)
+    Image.fromarray(np.repeat(np.uint8([[0, 255]] * 48), 32, 1)).save(path, tiffinfo={262: 0})
 
 
 def splits_of(pattern: str, maps: str, *splits: str, **kw: object) -> Build:
@@ -238,6 +253,30 @@ FOUND = {
     'an image in two classes': (
         lambda r: [photos(r, 'red/r{}.jpg', 'shirt/s{}.jpg'), shutil.copy(r / 'red/r1.jpg', r / 'shirt')],
         {}, 'red shirt', (7, 2), 'warning: 1 images have two classes (first: red/r1.jpg and shirt/r1.jpg)',
+    ),
+    'a folder per sample': (
+        lambda r: pairs(r, 's{}/image.jpg', 's{}/mask.png'), AB, 'a b', (3, 1), 's0 with s0, 1 pairs such as',
+    ),
+    'two boxes in an object of Pascal VOC': (
+        lambda r: [photos(r, '{}.jpg'), texts(r, {f'{i}.xml': TWO_BOXES for i in range(4)})],
+        {}, 'ant', (3, 1), 'train: 6 objects in 3 images',
+    ),
+    'renamed images and XML files': (
+        lambda r: [photos(r, '{}.jpg'), texts(r, {f'{i}.xml': XML.format(name=(i + 1) % 4) for i in range(4)})],
+        {}, 'fork spoon', (3, 1), 'warning: 4 files name other images than those called like them, which are taken',
+    ),
+    'lists with the split as a suffix': (
+        lambda r: [yolo(r, images='{}', labels='{}', yaml='names: [fork, spoon]\n'),
+                   lines(r, 'x.train', 'train/{}.jpg'), lines(r, 'x.val', 'valid/{}.jpg')],
+        {}, 'fork spoon', (4, 4),
+    ),
+    'numbered folders beside names': (
+        lambda r: [photos(r, '0/{}.jpg', '1/{}.jpg'), texts(r, {'classes.txt': 'cat\ndog\n'})], {}, '0 1', (6, 2),
+        'not used: the names in classes.txt; the classes have the names of their folders',
+    ),
+    'colors of palettes': (
+        lambda r: [photos(r, 'x/{}.jpg'), *(paint(r / f'masks/{i}.png', [(0, 0, 0), (0, 9, 0)]) for i in range(4))],
+        {'classes': ['#000900=b', '#000000=a']}, 'a b', (3, 1),
     ),
     'YOLO, labels in a folder of another name': (
         lambda r: yolo(r, images='{}_photos', labels='text/{}'), {}, 'fork spoon', (4, 4),
@@ -607,6 +646,66 @@ REFUSED = {
     'folders of days': (
         lambda r: photos(r, '2024-05-01/a{}.jpg', '2024-05-03 field/b{}.jpg'), {}, 'are called like parts of the data',
     ),
+    'two experts': (
+        lambda r: photos(r, *(f'rays/{e}/{e}/{name}/{{}}.jpg' for e in ('I', 'II') for name in 'ab')), {},
+        r'I, II in rays have the same folders: a, b',
+    ),
+    'classes in a JSON file beside folders': (
+        lambda r: [photos(r, '00/{}.jpg', '01/{}.jpg'),
+                   dump(r / 'x.json', {f'{top}/{i}.jpg': ('cat', 'dog')[i % 2] for top in ('00', '01')
+                                      for i in range(4)})],
+        {}, r'a file that names images, in a form that is not read \(x.json(?s:.*)image,class',
+    ),
+    'edges beside photographs': (
+        lambda r: photos(r, *(f'{top}/{name}/{{}}.jpg' for top in ('train', 'train_edges', 'val') for name in 'ab')),
+        {},
+        r'train/ and train_edges/ have images of the same names\n Move one of these folders away',
+    ),
+    'a text for each video': (
+        lambda r: [photos(r, 'frames/v/{}.jpg', 'frames/w/{}.jpg'),
+                   texts(r, {'boxes/v.txt': '0 1 5', 'boxes/w.txt': '0 1 6'})],
+        {}, r'files called like the folders may be about the images in them, such as boxes/v.txt(?s:.*)--task classes',
+    ),
+    'a class in a list': (
+        with_table("image,labels\na#.jpg,['N']\nb#.jpg,['M']", 'a{}.jpg', 'b{}.jpg'), {},
+        r"lists in its cells, such as \['N'\]\n Write one class in each cell: image,class",
+    ),
+    'names of videos for images': (
+        with_table('file,label\na#.mp4,x\nb#.mp4,y', 'a{}.jpg', 'b{}.jpg'), {},
+        r'names a0.mp4, and the image is called a0.jpg\n Write the names of the images in the column file',
+    ),
+    'a table of a few images': (
+        with_table(
+            'image,xmin,ymin,xmax,ymax,class\na#.jpg,1,2,13,14,ant',
+            *(f'{c}{{}}.jpg' for c in 'abcde'), file='boxes.csv',
+        ), {},
+        r'boxes.csv names 4 of 20 images\n To learn these alone: new_config.py \S*/boxes.csv',
+    ),
+    'numbers of tracked objects': (
+        lambda r: yolo(r, line='1 0.5 0.25 0.125 0.5 7\n'), {},
+        'line 1 has 5 numbers after the class, of which the last is whole: the number of a tracked object',
+    ),
+    'labels of images that are not there': (
+        lambda r: [yolo(r, line=''), texts(r, {'train/labels/x.txt': BOX})], {},
+        r'no objects of a class \(10 images are read; .*not used: 1 files of labels without an image \(first: ',
+    ),
+    'objects without mask and box': (
+        lambda r: coco_with(r, lambda c: c['annotations'][0].update(segmentation=[], area=0, bbox=[0, 0, 0, 0])), {},
+        '1 of 10 objects are empty, with neither mask nor box. --fix removes',
+    ),
+    'palettes that differ': (
+        lambda r: [photos(r, 'x/{}.jpg')] + [paint(r / f'masks/{i}.png', [(0, 9, 0), (0, 0, 0)][:: i % 2 * 2 - 1])
+                                             for i in range(4)],
+        {'classes': ['a', 'b']}, r'palettes of the label maps differ: . is #000(?s:.*)RGB files',
+    ),
+    'TIFF files in which 0 is white': (
+        lambda r: [photos(r, 'x/{}.jpg')] + [white(r / f'masks/{i}.tif') for i in range(4)],
+        {'classes': ['a', 'b']}, r'masks/0.tif is a TIFF file in which 0 is white',
+    ),
+    'classes in one channel': (
+        lambda r: pairs(r, 'x/{}.jpg', 'y/{}.png', values=tuple((i % 2 * 9, i, i) for i in range(9))), {},
+        r'If the red channel has the classes \(0, 9\), save it as a gray PNG file; else: Name them',
+    ),
     'splits with Chinese names': (
         lambda r: photos(r, *(f'{top}/{name}/{{}}.jpg' for top in ('训练集', '测试集') for name in 'ab')), {},
         r'测试集, 训练集 in the folder have the same folders: a, b \(splits are called train, val\)',
@@ -712,8 +811,9 @@ REFUSED = {
     ),
     'boxes outside': (with_table(BOXES.replace(',30', ',90'), '{}.jpg'), {}, '4 of 8 boxes .*not inside .*90.*64×48'),
     'VIA in CSV': (
-        with_table('filename,file_attributes,region_id,region_attributes\na#.jpg,{},0,{}', 'a{}.jpg'), {},
-        r'column file_attributes of train.csv has lists in its cells, such as {}\n Write a row for each box: .* COCO',
+        with_table('filename,file_attributes,region_id,region_shape_attributes,region_attributes\na#.jpg,{},0,'
+                   '"{""name"":""rect"",""x"":2,""y"":3,""width"":14,""height"":15}",{}', 'a{}.jpg'), {},
+        r'column region_shape_attributes .* lists in its cells, such as {.*\n Write a row for each box: .* COCO',
     ),
     'boxes in lists': (
         with_table('filename,rois,classes\n#.jpg,"[[3, 4, 9, 9], [1, 2, 8, 8]]","[1, 2]"', '{}.jpg'), {},
@@ -809,7 +909,8 @@ REFUSED = {
         lambda r: yolo(r), AB, '--classes does not apply(?s:.*)Omit --classes',
     ),
     'several rows per image': (
-        with_table('image,label,box\na#.jpg,x,1:2:3:4\na#.jpg,x,5:6:3:4', 'a{}.jpg'), {}, 'several rows per image',
+        with_table('image,label,box\na#.jpg,x,1:2:3:4\na#.jpg,x,5:6:3:4', 'a{}.jpg'), {},
+        'several rows for an image, .*: a0.jpg,x,1:2:3:4 and a0.jpg,x,5:6:3:4',
     ),
     'ages': (with_table('image,age\na#.jpg,3#\nb#.jpg,4#', 'a{}.jpg', 'b{}.jpg'), {},
              'age .* 8 values in 8 rows(?s:.*)Numbers cannot be learned here, only classes'),

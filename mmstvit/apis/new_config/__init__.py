@@ -92,7 +92,7 @@ def new_config(options: Options) -> NewConfig:
         UserError: The data are not recognized, are ambiguous or have defects, or an option does not fit them.
     """
     _check(options)
-    data = _recognize(options)
+    data = _recognize(_locate(options))
     sizes = data.sizes or filter(None, map(image_size, thin_out(data.images, _MOST_IMAGES)))
     data = replace(data, sizes=[*sizes])
     model, reason = choose_model(data, options)
@@ -118,6 +118,17 @@ def new_config(options: Options) -> NewConfig:
     text = write_config(data, model, plan, f'{path.parent.as_posix().rstrip("/")}/{path.stem}_')
     _read_back(text, data)
     return NewConfig(path, text, data, model, plan, [*dict.fromkeys(map(one_line, notes))])
+
+
+def _locate(options: Options) -> Options:
+    """Find the folders of ``--maps`` and ``--images``, also inside of the data; raises UserError if there is none."""
+    found = {}
+    for name in ('maps', 'images'):
+        if (folder := getattr(options, name)) is not None:
+            found[name] = next((path for path in (Path(folder), Path(options.data, folder)) if path.is_dir()), None)
+            if found[name] is None:
+                raise UserError(f'--{name} {folder} is not a folder.', 'Name one, by its path or inside of the data.')
+    return replace(options, **found)
 
 
 def _recognize(options: Options) -> Data:

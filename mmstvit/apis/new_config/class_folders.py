@@ -1,12 +1,15 @@
 """Classes: a folder of images per class, with or without folders of splits."""
 
+import itertools
 import re
 import shlex
 from collections.abc import Set
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 from mmstvit.datasets.splitting import group_copies
 
+from .class_names import find_names
 from .evidence import Evidence
 from .folder import ALL, Folder, has_map_word, join, relative, split_of_folder
 from .image_classes import describe_classes
@@ -70,6 +73,15 @@ def look_for_class_folders(folder: Folder, options: Options) -> Evidence:
                 'Sort its images into the folders of their classes, or remove it and use --val 0.2.',
             )
     evidence.against += _find_splits_beside(folder, tops, names)
+    evidence.against += _find_equal_splits(rest, tops)
+    called = {name for top in several for name in names[top]}
+    texts = [
+        file
+        for file in folder.others
+        if PurePosixPath(file).stem in called and file.endswith(('.csv', '.txt', '.json', '.xml'))
+    ]
+    if 2 * len({PurePosixPath(file).stem for file in texts}) > len(called):
+        evidence.add_against(f'files called like the folders may be about the images in them, such as {texts[0]}')
     outside = dict.fromkeys(['', *(top for top, split in tops.items() if split != 'test')])
     strays = [join(top, name) for top in outside for name in rest.by_folder.get(top, ())]
     if strays and not options.skip_stray:
@@ -149,11 +161,14 @@ def _find_inner_folders(folder: Folder, top: str, names: list[str]) -> str:
     """Describe folders in the folders of classes; empty if no class has several."""
     inner = {name: folder.subfolders(join(top, name)) for name in names}
     nested = [name for name in names if len(inner[name]) > 1]
-    if not nested or _has_splits(folder, top, names):
+    if _has_splits(folder, top, names):
         return ''
-    if shared := sorted(set.intersection(*map(set, inner.values()))):
-        listed = first_names(names, 3)
-        return f'{listed} in {_say(top)} have the same folders: {first_names(shared, 3)} (splits are called train, val)'
+    shared = set.intersection(*({*folder.subfolders(_find_innermost(folder, join(top, name)))} for name in names))
+    if len(shared) > 1:
+        listed, same = first_names(names, 3), first_names(sorted(shared), 3)
+        return f'{listed} in {_say(top)} have the same folders: {same} (splits are called train, val)'
+    if not nested:
+        return ''
     listed = first_names([join(nested[0], name) for name in inner[nested[0]]], 3)
     return f'{first_names(nested, 3)} in {_say(top)} have folders in them: {listed}'
 
@@ -167,6 +182,17 @@ def _find_splits_beside(folder: Folder, tops: dict[str, str], names: dict[str, l
         (f'{top}/ has folders of the same classes as {train}/', 'Name it val or test, or move it away.')
         for top in beside
         if len({*names[train]} & {*folder.subfolders(top)}) > 1
+    ]
+
+
+def _find_equal_splits(folder: Folder, tops: dict[str, str]) -> list[tuple[str, str]]:
+    """Find folders of one split whose images have the same names, such as train and train_edges."""
+    pairs = [pair for pair in itertools.combinations(tops, 2) if tops[pair[0]] == tops[pair[1]]]
+    inside = {top: {*folder.below(top)} for pair in pairs for top in pair}
+    return [
+        (f'{one}/ and {other}/ have images of the same names', 'Move one of these folders away, if they show the same.')
+        for one, other in pairs
+        if 2 * len(inside[one] & inside[other]) > min(len(inside[one]), len(inside[other]))
     ]
 
 
@@ -238,6 +264,11 @@ def read_class_folders(found: ClassFolders, folder: Folder, options: Options) ->
     for what, paths in (('label maps beside images', found.maps), ('images beside the folders', found.strays)):
         if paths:
             notes.append(f'left out: {len(paths)} {what} of classes (first: {min(paths)})')
+
+    used = {*found.classes.values()}
+    for path, entries in find_names(folder).items():
+        if {entry.name for entry in entries} != used:
+            notes.append(f'not used: the names in {path}; the classes have the names of their folders')
 
     def split_of(image: str) -> str:
         if found.inner:

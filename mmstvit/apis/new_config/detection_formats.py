@@ -390,12 +390,12 @@ def _look(
 def read_files(found: AnnotationFiles, folder: Folder, options: Options) -> Data:
     """Read a data set with a file of annotations for each image.
 
-    The image of a file is the one that it names, or else the one that is called like it.
+    The image of a file is the one that is called like it, or else the one that it names.
 
     Raises:
         DataError: Images are missing, there are no objects, or the splits are ambiguous.
     """
-    annotations, missing, copied = {}, [], []
+    annotations, missing, copied, renamed = {}, [], [], []
     for file, image in found.files.items():
         content = found.read(folder.root / file)
         if content is None:
@@ -403,7 +403,9 @@ def read_files(found: AnnotationFiles, folder: Folder, options: Options) -> Data
         if image is None:
             near, stem = file.rpartition('/')[0], PurePosixPath(file).stem
             named = PurePosixPath(content.image.replace('\\', '/')).name  # its folders are those of another computer
-            image = (folder.find_image(named, near) if named else None) or folder.find_image(stem, near)
+            image, other = folder.find_image(stem, near), folder.find_image(named, near) if named else None
+            renamed += [(file, named)] if image and other and image != other else []
+            image = image or other
         if image is None:
             (copied if folder.has_image(PurePosixPath(file).stem) else missing).append(file)
         else:
@@ -417,6 +419,12 @@ def read_files(found: AnnotationFiles, folder: Folder, options: Options) -> Data
         )
     copies = [f'left out {len(copied)} {found.name} whose images have copies (first: {copied[0]})'] if copied else []
     notes = copies + describe_missing(missing, len(found.files), f'images of {found.name}', folder.root, options)
+    if renamed:
+        first = '{} names {}'.format(*renamed[0])
+        notes.append(
+            f'warning: {len(renamed)} files name other images than those called like them, which are taken '
+            f'(first: {first})'
+        )
     tops = {image.rpartition('/')[0] for image in annotations}
     listed = {image for part in found.splits.values() for image in part}
     alone = [i for i in folder.images if i not in annotations and (i.rpartition('/')[0] in tops or i in listed)]
@@ -454,7 +462,9 @@ def describe_files(
     """
     classes = classes or sorted({item.label for content in annotations.values() for item in content.objects})
     if not any(content.objects for content in annotations.values()):
-        raise DataError(f'{folder.root} has no objects of a class.')
+        raise DataError(
+            f'{folder.root} has no objects of a class ({"; ".join([f"{len(annotations)} images are read", *notes])}).'
+        )
     divided, lines = divide(annotations, folder, options, given=given, take_val=False)
     notes = [f'{name}: {len(annotations)} images', *notes, *folder.unused({i.rpartition('/')[0] for i in annotations})]
     unused = sum((annotations[image].unused for part in divided.values() for image in part), Counter())

@@ -48,11 +48,13 @@ class Folder:
         root: The folder.
         files: Folder, relative to ``root`` as a POSIX path (``''`` is ``root``) -> sorted names of its files.
         lists: Files that were read as lists of the images of a split.
+        named: The file that is named in the place of the folder, relative to it; empty if none is.
     """
 
     root: Path
     files: dict[str, list[str]] = field(default_factory=dict)
     lists: set[str] = field(default_factory=set)
+    named: str = ''
 
     @classmethod
     def scan(cls, root: Path) -> 'Folder':

@@ -488,6 +488,11 @@ def _find_masks(parts: Mapping[str, Part], options: Options) -> tuple[bool, list
     annotations = [annotation for part in parts.values() for annotation in part.content['annotations']]
     masks = sum(bool(annotation.get('segmentation')) for annotation in annotations)
     asked = options.model or ''
+    empty = [item for item in annotations if not item.get('segmentation') and not all(item['bbox'][2:])]
+    if masks and empty:
+        raise DataError(
+            f'{len(empty)} of {len(annotations)} objects are empty, with neither mask nor box.', '--fix removes them.'
+        )
     if masks not in (0, len(annotations)) and not asked.startswith('faster'):
         raise DataError(
             f'{len(annotations) - masks} of {len(annotations)} objects have a box but no mask.',

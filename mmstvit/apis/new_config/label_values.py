@@ -13,14 +13,18 @@ from mmengine.utils import track_iter_progress
 
 from mmstvit.datasets.images import MAP_READER, UnreadableError
 from mmstvit.errors import DataError
+from mmstvit.fileio import open_image
 from mmstvit.rules.headers import read_headers, thin_out
 
 from .class_names import Color, Entry
+from .options import first_names
 
 IGNORED = 255  # the label that MMSegmentation does not learn
 _MOST_MAPS = 2000  # of a larger set, so many are read
 _MOST_VALUES = 256
 _LOOKED_AT = 24
+_SEVERAL = 2  # times as many colors as values in one of their channels
+_PHOTOMETRIC = 262  # tag of TIFF
 _FEW = 8  # values of thin lines, of which people draw a few
 _LOSSY = ('.jpg', '.jpeg', '.jfif', '.webp')
 _NAME_THEM = (
@@ -42,6 +46,8 @@ class Values:
         total: Number of all maps.
         white: Number of maps that have 0 and 255 alone.
         ones: Number of maps that have 0 and 1 alone.
+        palette: Value -> its color in the palettes of the files.
+        contradiction: A value that has two colors, in the words of a message; empty without one.
     """
 
     pixels: Counter = field(default_factory=Counter)
@@ -50,11 +56,23 @@ class Values:
     total: int = 0
     white: int = 0
     ones: int = 0
+    palette: dict[int, Color] = field(default_factory=dict)
+    contradiction: str = ''
 
     @property
     def remedy(self) -> str:
         """Remedy for values without a name."""
-        return _NAME_COLORS if self.colored else _NAME_THEM
+        if not self.colored:
+            return _NAME_THEM
+        channels = [sorted({value[i] for value in self.pixels if isinstance(value, tuple)}) for i in range(3)]
+        few = min(range(3), key=lambda i: len(channels[i]) if len(channels[i]) > 1 else 256)
+        if len(self.pixels) > _SEVERAL * len(channels[few]):
+            listed = first_names([*map(str, channels[few])])
+            return (
+                f'If the {("red", "green", "blue")[few]} channel has the classes ({listed}), save it as a gray PNG '
+                f'file; else: {_NAME_COLORS}'
+            )
+        return _NAME_COLORS
 
     @property
     def colored(self) -> bool:
@@ -132,11 +150,16 @@ def read_values(paths: Sequence[Path]) -> Values:
     result = Values(maps=len(read), total=len(paths))
     counts, flats, solid = Counter(), set(), set()
     sets: Counter[frozenset[int]] = Counter()
+    painted: dict[int, tuple[Color, Path]] = {}
     _refuse_16_bits(read[0])
     for path in track_iter_progress(read, file=sys.stderr) if len(read) > 50 else read:
         labels, flat = _read(path)
         flats.add(flat)
         values, pixels = np.unique(labels, return_counts=True)
+        for value, color in _read_palette(path).items() if flat else ():
+            first, where = painted.setdefault(value, (color, path)) if value in values else (color, path)
+            if first != color:
+                result.contradiction = f'{value} is {write(first)} in {where}, and {write(color)} in {path}'
         counts.update(dict(zip(values.tolist(), pixels.tolist(), strict=True)))
         solid.update(_find_solid(labels))
         sets[frozenset(values.tolist())] += 1
@@ -174,9 +197,30 @@ def read_values(paths: Sequence[Path]) -> Values:
         gray = all(len(set(color)) == 1 for color in colors.values())
         counts = Counter({color[0] if gray else color: counts[code] for code, color in colors.items()})
     result.pixels = counts
+    result.palette = {value: color for value, (color, _) in painted.items()}
     result.white = sum(count for values, count in sets.items() if values == {0, 255})
     result.ones = sum(count for values, count in sets.items() if values == {0, 1})
     return result
+
+
+def _read_palette(path: Path) -> dict[int, Color]:
+    """Read the palette of a label map, value -> color; empty without one.
+
+    Raises:
+        DataError: The values of the file are read inverted.
+    """
+    try:
+        with open_image(path) as image:
+            inverted = getattr(image, 'tag_v2', {}).get(_PHOTOMETRIC) == 0
+            flat = (image.getpalette() or []) if image.mode == 'P' else []
+    except (OSError, SyntaxError, ValueError):  # formats that Pillow does not know
+        return {}
+    if inverted:
+        raise DataError(
+            f'{path} is a TIFF file in which 0 is white (WhiteIsZero): its values are read inverted.',
+            'Save the label maps as PNG files, with the values that they are to have.',
+        )
+    return {i: tuple(flat[3 * i : 3 * i + 3]) for i in range(len(flat) // 3)}
 
 
 def _color(code: int) -> Color:
@@ -224,8 +268,17 @@ def make_table(values: Values, entries: Sequence[Entry], ignore: Sequence[Value]
     palette = [entry.value for entry in entries if isinstance(entry.value, tuple)]
     present = sorted(set(values.pixels) - set(ignore))
     grays = {entry.value[0]: entry.name for entry in entries if palette and len({*entry.value}) == 1}
+    if values.contradiction and not isinstance(entries[0].value, int):
+        raise DataError(
+            f'The palettes of the label maps differ: {values.contradiction}.',
+            'If the colors are the classes, save the maps as RGB files; if the values are: --classes VALUE=NAME …',
+        )
+    by_color = {entry.value: entry.name for entry in entries if isinstance(entry.value, tuple)}
+    of_palette = {value: by_color[color] for value, color in values.palette.items() if color in by_color}
     if palette and not values.colored and set(present) <= grays.keys():
         named = grays
+    elif of_palette:
+        named = of_palette
     elif entries[0].value is None or (palette and not values.colored):
         named = _by_order(values, present, [entry.name for entry in entries], ignore)
     else:

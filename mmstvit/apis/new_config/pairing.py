@@ -6,6 +6,7 @@ label maps: few values in large flat regions. Names of folders such as ``masks``
 
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from itertools import permutations
@@ -70,6 +71,7 @@ def find_pairs(
         if both not in of_photos and len({split_of_folder(top) for top in both} - {ALL}) < 2
     ]
     found = [pairs for both in candidates for pairs in _pair(folder, *both, map_suffix)]
+    found += _pair_samples(folder)
     accepted = [pairs for pairs in found if is_accepted(folder, pairs)]
     photos = [pairs for pairs in accepted if _has_photos(folder, pairs)]
     of_photos = {path for pairs in photos for path in pairs.files.values()}  # other maps of an image are no images
@@ -193,6 +195,19 @@ def _pair(folder: Folder, images: str, maps: str, map_suffix: str | None) -> Ite
             for end, files in exact or found:
                 paths = {join(images, start + suffix): join(maps, path) for start, path in sorted(files.items())}
                 yield Pairs(images, maps, end, paths)
+
+
+def _pair_samples(folder: Folder) -> Iterator[Pairs]:
+    """Pair the files of folders that have the same two names, such as image.png and mask.png: a folder per sample."""
+    alike = Counter(map(tuple, folder.by_folder.values()))
+    (names, count), *_ = alike.most_common(1) or [((), 0)]
+    maps = [name for name in names if has_map_word(PurePosixPath(name).stem)]
+    numbered = any(file.endswith('label_names.txt') for file in folder.others)  # by labelme_json_to_dataset
+    if count < 2 or len(names) != 2 or len(maps) != 1 or numbered:
+        return
+    (image,) = {*names} - {*maps}
+    for top in (top for top, own in folder.by_folder.items() if tuple(own) == names):
+        yield Pairs(top, top, maps[0], {join(top, image): join(top, maps[0])})
 
 
 def _match(stems: Set[str], candidates: Sequence[str]) -> list[tuple[str, dict[str, str]]]:

@@ -1,6 +1,7 @@
 """Recognize what a folder or file is: collect evidence for every kind of data, and decide only if it is clear."""
 
 import os
+import shlex
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ from . import detection_formats as formats
 from . import tables
 from .class_folders import look_for_class_folders, read_class_folders
 from .evidence import Evidence
-from .folder import Folder
+from .folder import Folder, relative
 from .instances import look_for_coco, read_coco
 from .options import Data, Options
 from .segments import look_for_label_maps, read_label_maps
@@ -82,6 +83,8 @@ def recognize(options: Options) -> Data:
         raise UserError(f'{options.data} does not exist.', 'Name a folder of data, or a COCO annotation file.')
     beside: set[str] = set()
     kinds, folder = LAYOUTS, Folder.scan(path.parent if path.is_file() else path)
+    if path.suffix.lower() in tables.SUFFIXES and not folder.images:
+        folder = Folder.scan(path.parent.parent)  # a table in a folder beside that of the images
     if path.is_file():  # the other files of its kind say nothing
         suffix = path.suffix.lower()
         kinds = [kind for kind in LAYOUTS if suffix in kind.suffixes]
@@ -91,8 +94,11 @@ def recognize(options: Options) -> Data:
                 f'{options.data} is a {suffix} file, expected a folder or a file of {known}.',
                 'Unpack archives, and name the folder of the data.',
             )
-        beside = {*folder.with_suffix(*{other for kind in kinds for other in kind.suffixes})} - {path.name}
+        beside = {*folder.with_suffix(*{other for kind in kinds for other in kind.suffixes})} - {
+            relative(path, folder.root)
+        }
         folder = folder.without(beside)
+        folder.named = relative(path, folder.root)
     for image in thin_out(folder.images, _SAMPLE):
         if (pages := count_pages(folder.root / image)) > 1:
             raise DataError(f'{image} has {pages} pages, of which one would be read.', 'Save each page as a file.')
@@ -140,8 +146,9 @@ def recognize(options: Options) -> Data:
     against = [reason for reason, _ in seen[kind].against]
     data.notes += [f'warning: {reason}' for reason in (*against, *seen[kind].rivals)]
     if kind is not CLASS_FOLDERS:
-        unread = (other for other in (*seen.values(), others) if other.against and not other.found)
-        data.notes += [f'not used: {other.against[0][0]}' for other in unread]
+        unread = [other.against[0][0] for other in (*seen.values(), others) if other.against and not other.found]
+        own = tuple(f'{file} ' for file in seen[kind].used)
+        data.notes += [f'not used: {reason}' for reason in unread if not own or not reason.startswith(own)]
     return data
 
 
@@ -185,7 +192,14 @@ def _decide(seen: Seen, others: Evidence, folder: Folder, options: Options) -> L
     if len(strong) > 1:
         listed = '\n'.join(f'  {kind.name}: {"; ".join(seen[kind].reasons[:3])}' for kind in strong)
         tasks = dict.fromkeys(f'--task {kind.task}' for kind in strong)
-        choice = ' or '.join(tasks) if len(tasks) > 1 else 'move the files of all kinds but one away'
+        choice = ' or '.join(tasks)
+        if len(tasks) == 1:
+            tables = [file for kind in strong if kind in (BOXES, CLASSES) for file in sorted(seen[kind].used)]
+            choice = (
+                f'new_config.py {shlex.quote(str(folder.root / tables[0]))} takes the table alone'
+                if tables
+                else 'move the files of all kinds but one away'
+            )
         raise DataError(f'{options.data} has several kinds of data:\n{listed}\n', f'Choose: {choice}.')
     others_found = any(seen[kind].found for kind in seen if kind is not CLASS_FOLDERS)
     kinds = [kind for kind in seen if seen[kind].against and (kind is not CLASS_FOLDERS or not others_found)]
@@ -211,7 +225,8 @@ def _decide(seen: Seen, others: Evidence, folder: Folder, options: Options) -> L
         other = (
             ''
             if remedies
-            else ' Otherwise sort the images into one folder per class, or write a table: docs/own_data.md.'
+            else ' Otherwise name the folder whose folders are the classes, sort the images into such folders, or '
+            'write a table: docs/own_data.md.'
         )
         remedies.append(f'If it is {found[0].name}{first}: --task {found[0].task}.{other}')
     raise DataError(

@@ -13,7 +13,7 @@ import numpy as np
 
 from mmstvit.datasets.images import IMAGE_READER, MAP_READER, UnreadableError
 from mmstvit.datasets.json_files import read_json
-from mmstvit.datasets.map_files import cuts
+from mmstvit.datasets.map_files import cuts, look_at
 from mmstvit.errors import DataError
 from mmstvit.rules.headers import thin_out
 
@@ -137,17 +137,25 @@ def _explain_choice(folder: Folder, choices: Sequence[Pairs]) -> tuple[str, str]
     join_them = 'masks of several classes or parts have to be joined into one label map.'
     if len({(part.images, part.maps) for part in choices}) < len(choices):  # in one folder
         ends = ', '.join(sorted({part.end for part in choices}))
+        if ', ' not in ends:
+            two = ' and '.join(next(iter(part.files)) for part in choices[:2])
+            return f'a label map has several images, such as {two}', 'Move the images of all kinds but one away.'
         return (
             f'an image has several masks or label maps, with the ends {ends}',
             f'Choose one: --map-suffix END; {join_them}',
         )
     if len(images) > len(maps):
+        samples = {part.images: look_at(folder.root / next(iter(part.files))) for part in choices}
+        photos = max(images, key=lambda top: samples[top] is not None and samples[top].colored)
         return (
             f'label maps have images in several folders: {", ".join(f"{top}/" for top in images)}',
-            f'Choose one: --images {shlex.quote(str(folder.root / images[0]))}; change detection, which compares two '
+            f'Choose one: --images {shlex.quote(str(folder.root / photos))}; change detection, which compares two '
             'images, is not supported.',
         )
     first = min(maps, key=lambda top: not has_map_word(top))
+    above = first.rpartition('/')[0]  # of the maps of all classes or cameras
+    if above and {part.images for part in choices} <= {p.images for p in choices if p.maps.startswith(f'{above}/')}:
+        first = above if len(images) > 1 else first
     return (
         f'images have label maps in several folders: {", ".join(f"{top}/" for top in maps)}',
         f'Choose one: --maps {shlex.quote(str(folder.root / first))}; {join_them}',

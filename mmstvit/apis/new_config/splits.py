@@ -14,7 +14,7 @@ from .class_names import read_text
 from .folder import ALL, SPLIT_NAMES, SPLITS, Folder, assign_splits, find_split, relative, split_of_folder
 from .options import Options
 
-_SUFFIXES = ('.txt', '.csv', '.lst', '.list')
+_SUFFIXES = ('.txt', '.csv', '.lst', '.list', '.train', '.val', '.valid', '.test')
 _LARGEST = 1 << 26  # bytes of a JSON file
 _SPLIT_KEY = re.compile(r'"train(ing)?"\s*:\s*\[')
 _NAME_ONE = 'Name a folder in which train, val and test are folders, or which has no splits.'
@@ -133,7 +133,7 @@ def _find_lists(folder: Folder, images: Iterable[str]) -> dict[str, tuple[str, l
     for file, named in lists:
         if named & images and taken.isdisjoint(named):
             taken |= named
-            found.setdefault(find_split(PurePosixPath(file).stem), (file, []))[1].extend(sorted(named & images))
+            found.setdefault(_split_of_list(file), (file, []))[1].extend(sorted(named & images))
     return {split: found[split] for split in SPLITS if split in found} if 'train' in found else {}
 
 
@@ -181,8 +181,13 @@ def _find_named(folder: Folder, file: str, entry: object, images: Set[str]) -> s
 
 def _list_files(folder: Folder) -> list[str]:
     """Return the files whose names say a split, and that do not belong to one image."""
-    files = ((file, PurePosixPath(file).stem) for file in folder.with_suffix(*_SUFFIXES))
-    return [file for file, stem in files if find_split(stem) != ALL and not folder.has_image(stem)]
+    files = folder.with_suffix(*_SUFFIXES)
+    return [file for file in files if _split_of_list(file) != ALL and not folder.has_image(PurePosixPath(file).stem)]
+
+
+def _split_of_list(file: str) -> str:
+    """Find the split in the name of a list, such as train.txt or ants.train."""
+    return find_split(PurePosixPath(file).name.replace('.', '_'))
 
 
 def _read_list(folder: Folder, file: str, images: Set[str]) -> set[str]:
@@ -209,7 +214,7 @@ def _find_unread_lists(folder: Folder) -> str:
     by_place: dict[Path, dict[str, str]] = {}
     for file in _list_files(folder):
         if not file.endswith('.csv'):
-            by_place.setdefault(PurePosixPath(file).parent, {})[find_split(PurePosixPath(file).stem)] = file
+            by_place.setdefault(PurePosixPath(file).parent, {})[_split_of_list(file)] = file
     several = (files['train'] for files in by_place.values() if 'train' in files and len(files) > 1)
     called = (file for file in folder.with_suffix(*_SUFFIXES) if 'split' in _words(file))
     return next(iter((*several, *called)), '')

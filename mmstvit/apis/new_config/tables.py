@@ -12,6 +12,7 @@ import shlex
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import NamedTuple
 
 import orjson
@@ -53,6 +54,11 @@ _CALL = 'Call it class and the others something else, or keep two columns: image
 _NUMBERS = 'Numbers cannot be learned here, only classes: write a column of classes, such as ranges of the numbers.'
 _LISTS = 'Write a row for each box: image,xmin,ymin,xmax,ymax,class; or outlines in COCO format (docs/own_data.md).'
 _ONE = 'Several classes per image are not supported: keep one class for each image, or remove these rows.'
+_ONE_WORD = 'Write one class in each cell: image,class. Several classes per image are not supported.'
+_ONE_ROW = (
+    'For a class per image keep one row: several classes are not supported. For boxes the first line has to be '
+    'image,xmin,ymin,xmax,ymax,class.'
+)
 _ANSWERS = (('true', 'false'), ('1', '0'), ('yes', 'no'))
 _FEW = 5  # classes that are numbers and no measurements
 
@@ -205,17 +211,37 @@ def _find_image_columns(folder: Folder, file: str, rows: Sequence[Mapping[str, s
     Returns:
         Column -> the image in each row of a sample.
     """
-    found = {}
+    found, few = {}, {}
     sample = thin_out(rows, _SAMPLE)
     near = file.rpartition('/')[0]
-    least = min(_MANY, 0.3 * len(folder.images)) if find_split(file) == ALL else 0
+    least = 0 if file == folder.named or find_split(file) != ALL else min(_MANY, 0.3 * len(folder.images))
     for name in rows[0] if rows and len(rows[0]) > 1 else ():
         if name.isdigit() or _key(name) in _SIDES:
             continue
         images = [folder.find_image(cell, near) if (cell := row.get(name)) else None for row in sample]
-        if 2 * images.count(None) < len(images) and len({*images} - {None}) > least:
-            found[name] = images
+        if 2 * images.count(None) < len(images):
+            (found if len({*images} - {None}) > least else few)[name] = images
+    if few and not found:
+        count, table = len({*next(iter(few.values()))} - {None}), shlex.quote(str(folder.root / file))
+        raise DataError(
+            f'{file} names {count} of {len(folder.images)} images', f'To learn these alone: new_config.py {table}'
+        )
     if not found:
+        for name in rows[0] if rows and len(rows[0]) > 1 else ():
+            cells = [
+                cell for row in sample if (cell := row.get(name)) and not cell.isdigit() and folder.has_image(cell)
+            ]
+            if 2 * len(cells) > len(sample):
+                raise DataError(
+                    f'{file} names {cells[0]}, and several folders have an image of this name',
+                    f'Write the path of each image, as seen from the folder of the data, in the column {name}.',
+                )
+        for name in rows[0] if rows else ():
+            cells = [cell for row in sample if '.' in (cell := row.get(name) or '')]
+            pairs = [(cell, folder.find_image(PurePosixPath(cell.replace('\\', '/')).stem, near)) for cell in cells]
+            if pairs and all(image for _, image in pairs):
+                names = f'{file} names {pairs[0][0]}, and the image is called {pairs[0][1]}'
+                raise DataError(names, f'Write the names of the images in the column {name}.')
         return {}
     first = max(found, key=lambda name: len({*found[name]}))
     files = [
@@ -238,9 +264,10 @@ def _understand(
     Raises:
         DataError: It is not clear.
     """
+    rows, sample = ([*{(*row.items(),): row for row in part}.values()] for part in (rows, sample))
     columns = {name: [row.get(name, '') for row in sample] for name in rows[0]}
     image, *others = named
-    images = columns.pop(image)
+    del columns[image]
     columns = {name: cells for name, cells in columns.items() if name not in others}
     splits = [name for name, cells in columns.items() if _read_splits(name, cells)]
     split_of = _read_splits(splits[0], columns[splits[0]]) if splits else {}
@@ -252,12 +279,18 @@ def _understand(
         )
     by_key = {_key(name): name for name in rest}
     box = tuple(by_key[key] for key in next((keys for keys in _BOXES if by_key.keys() >= {*keys}), ()))
-    lists = ((name, cell) for name, cells in rest.items() for cell in cells if cell[:1] in ('[', '{'))
-    if not box and (found := next(lists, None)):
-        raise DataError(f'column {found[0]} of {file} has lists in its cells, such as {found[1][:80]}', _LISTS)
-    if not box and len({*images}) < len(images):
-        listed = first_names([*columns], 8)
-        raise DataError(f'{file} has several rows per image, and no columns that are known as a box: {listed}', _RENAME)
+    lists = [(name, cell) for name, cells in rest.items() for cell in cells if cell[:1] in ('[', '{')]
+    boxes = [both for both in lists if _has_box(both[1])]
+    if lists and not box:
+        name, cell = (boxes or lists)[0]
+        problem = f'column {name} of {file} has lists in its cells, such as {cell[:80]}'
+        raise DataError(problem, _LISTS if boxes else _ONE_WORD)
+    repeated = next((name for name, count in Counter(row.get(image) for row in rows).items() if count > 1), None)
+    if not box and repeated is not None:
+        two = ' and '.join(','.join(row.values())[:80] for row in rows if row.get(image) == repeated)
+        raise DataError(
+            f'{file} has several rows for an image, and no columns that are known as a box: {two}', _ONE_ROW
+        )
     rest = {name: cells for name, cells in rest.items() if name not in box}
     said = [f'images in column {image}', *(f'boxes in {", ".join(box)}' for _ in box[:1])]
     said += [f'splits in {name}' for name in splits[:1]]
@@ -353,6 +386,12 @@ def _find_label_column(file: str, columns: Mapping[str, Sequence[str]], boxes: b
         remedy = _LISTS if _has_coordinates(cells) else f'{remedy} Keypoints are not supported.' if odd else remedy
         raise DataError(f'column {named[0]} of {file} has {seen}: that is not one class per image', remedy)
     return named[0]
+
+
+def _has_box(cell: str) -> bool:
+    """Return True if a list has four or more numbers, not all of them 0 and 1 as those of a class are."""
+    numbers = re.findall(r'(?<![\w.])-?\d+(?:\.\d*)?(?![\w.])', cell)
+    return len(numbers) >= 4 and not {*numbers} <= {'0', '1', '0.0', '1.0'}
 
 
 def _has_coordinates(cells: Sequence[str]) -> bool:

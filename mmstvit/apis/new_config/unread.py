@@ -17,7 +17,8 @@ from .options import first_names
 
 _COCO = 'Export the annotations in COCO format.'
 _CONVERT = (
-    'Write a table of them, as docs/own_data.md shows in "Tables": image,xmin,ymin,xmax,ymax,class or image,class.'
+    'Write a table of them, as docs/own_data.md shows in "Tables": image,xmin,ymin,xmax,ymax,class or image,class; of '
+    'label maps image,map.'
 )
 MATRIX = 'Save each as a PNG file of its name: cv2.imwrite("1.png", np.loadtxt("1.txt", delimiter=…).astype("uint8")).'
 _ARRAYS = 'Export label maps as PNG files; write boxes as a table (docs/own_data.md, "Tables").'
@@ -26,6 +27,7 @@ _MASKS = (
 )
 _MANY = 20  # images of which a file that names them describes the data, if there are so many
 _MOST_FILES = 20  # of a suffix are read
+_LARGEST = 1 << 26  # bytes of a file whose parts are named
 _TEXTS = ('.csv', '.geojson', '.json', '.jsonl', '.lst', '.odgt', '.tsv', '.txt', '.xml')
 # Texts that are no annotations: pages, programs, logs and checksums.
 _PROSE = ('.html', '.ipynb', '.log', '.md', '.md5', '.py', '.rst', '.sh', '.sha1', '.sha256')
@@ -84,16 +86,18 @@ def _find(folder: Folder, used: Set[str], images: Set[str], alone: bool) -> Iter
     for file, text in texts.items():
         if known := find_format(file, text):
             yield f'{known[0]}, such as {file}', known[1]
-    for suffix, (name, remedy) in _BY_SUFFIX.items() if alone else ():
-        for file in folder.with_suffix(suffix):
-            yield f'{name}, such as {file}', remedy
     if named := _name_of_image(folder, used):
         made_of, remedy = describe_content(folder, named[0])
         yield f'{len(named)} files with the names of images, in a form that is not read ({made_of})', remedy
+    together: set[str] = set()
     for file, text in texts.items():
-        if '\0' not in text and _names_images(folder, text, images):
+        together |= {*()} if '\0' in text else _names_images(folder, text, images)
+        if len(together) >= max(2, min(_MANY, 0.3 * len(images))):
             made_of, remedy = describe_content(folder, file)
             yield f'a file that names images, in a form that is not read ({made_of})', remedy
+    for suffix, (name, remedy) in _BY_SUFFIX.items() if alone else ():
+        for file in folder.with_suffix(suffix):
+            yield f'{name}, such as {file}', remedy
 
 
 def count_unread(folder: Folder) -> list[str]:
@@ -122,12 +126,13 @@ def _sample(folder: Folder) -> list[str]:
 
 def _name_of_image(folder: Folder, used: Set[str]) -> list[str]:
     """Return the files of a suffix that are called like most of the images, or of which most are called like images."""
+    starts = {start for image in folder.images for start, _ in cuts(image.rpartition('/')[2])}
     groups: dict[str, list[str]] = {}
     for file in folder.others:
         if file not in used and not file.lower().endswith((*VIDEO_SUFFIXES, *_PLACES)):
             groups.setdefault(PurePosixPath(file).suffix.lower(), []).append(file)
     for files in groups.values():
-        named = [file for file in files if _find_image(folder, file)]
+        named = [file for file in files if _find_image(folder, file) or PurePosixPath(file).stem in starts]
         if len(named) > 1 and (2 * len(named) > len(files) or 2 * len(named) > len(folder.images)):
             return named
     return []
@@ -140,29 +145,35 @@ def _find_image(folder: Folder, file: str) -> str | None:
     return next((image for part in (stem, *parts) if part and (image := folder.find_image(part, near))), None)
 
 
-def _names_images(folder: Folder, text: str, images: Set[str]) -> bool:
-    """Return True for a text that names many images, and says more about them than their folders do."""
+def _names_images(folder: Folder, text: str, images: Set[str]) -> set[str]:
+    """Return the images that a text names, if it says more about them than their folders do."""
     words = re.findall(r'(?<=")[^"\n]+(?=")|[^\s,;:"\'<>|()\[\]{}=]+', text)
     folders = {part for path in folder.by_folder for part in path.split('/')}
-    named, known, other = set(), 0, 0
+    named, known, other, place = set(), 0, 0, ''
+    behind: list[tuple[str, str]] = []  # folder of an image, and a word behind it
     for word in words:
         image = folder.find_image(word, among=images) if len(word) > (5 if word.isdigit() else 3) else None
         if image is not None:
             named.add(image)
             known += '/' in word
+            place = image.rpartition('/')[0]
         elif word in folders:
             known += 1
         else:
             other += 1
-    many = len(named) >= max(2, min(_MANY, 0.3 * len(images)))
-    return many and other > (3 if known >= len(named) else 0.5) * len(named)
+            behind += [(place, word)] if re.search(r'\w', word) else []
+    # Classes that differ inside of a folder, or numbers that stand for the folders.
+    classes, pairs = {word for _, word in behind}, {*behind}
+    mixed = len(pairs) > len({place for place, _ in pairs}) and 2 * len(classes) <= len(named) <= len(behind)
+    return named if mixed or other > (3 if known >= len(named) else 0.5) * len(named) else set()
 
 
 def describe_content(folder: Folder, file: str) -> tuple[str, str]:
     """Describe what a file is made of, and how its content becomes something that is read."""
     text = folder.read_head(file)
-    name, remedy = _BY_SUFFIX.get(PurePosixPath(file).suffix.lower(), ('a binary file', _CONVERT))
-    if '\0' in text:
+    suffix = PurePosixPath(file).suffix.lower()
+    name, remedy = _BY_SUFFIX.get(suffix, ('a binary file', _CONVERT))
+    if suffix in _BY_SUFFIX or '\0' in text:
         return f'{name}, such as {file}', remedy
     seen = _describe_tree(folder, file) or _describe_lines(folder, file, text)
     remedy = MATRIX if 'numbers, as many as the pixels' in seen else _CONVERT
@@ -173,7 +184,7 @@ def _describe_tree(folder: Folder, file: str) -> str:
     """Name the parts of an XML or JSON file that have numbers; empty if it is not sound, or another file."""
     try:
         with open_file(folder.root / file) as stream:
-            content = stream.read()
+            content = stream.read(_LARGEST)
         if file.lower().endswith('.xml'):
             root = fromstring(content)
             names = dict.fromkeys(node.tag for node in root.iter() if _NUMBER.fullmatch((node.text or '').strip()))
@@ -220,7 +231,9 @@ def _describe_line(folder: Folder, line: str) -> str:
     cells = [cell for cell in re.split(r'[\s,;]+', line.strip()) if cell]
     numbers = sum(_NUMBER.fullmatch(cell) is not None for cell in cells)
     names = sum(not _NUMBER.fullmatch(cell) and folder.find_image(cell) is not None for cell in cells)
-    parts = [f'{names} name of an image'] * bool(names) + [f'{numbers} numbers'] * bool(numbers)
+    parts = [f'{names} name{"s" * (names > 1)} of {"images" if names > 1 else "an image"}'] * bool(names) + [
+        f'{numbers} numbers'
+    ] * bool(numbers)
     words = len(cells) - numbers - names
     return ' and '.join(parts + [f'{words} words'] * bool(words))
 

@@ -1,5 +1,6 @@
 """XML files of Pascal VOC: a file per image, with the boxes of its objects."""
 
+import itertools
 import math
 import re
 from collections import Counter
@@ -33,13 +34,13 @@ def read_voc(path: Path) -> ImageAnnotations | None:
         return None
     objects, unused = [], Counter()
     for number, node in enumerate(root.findall('object'), 1):
-        name, box = (node.findtext('name') or '').strip(), node.find('bndbox')
-        if box is None and node.find('robndbox') is not None:
+        name, boxes = (node.findtext('name') or '').strip(), node.findall('bndbox')
+        if not boxes and node.find('robndbox') is not None:
             raise DataError(
                 f'{path.parent} has oriented boxes (robndbox), which are not read.',
                 'If other files have the upright boxes, move this folder away.',
             )
-        if box is None and node.find('polygon') is not None:
+        if not boxes and node.find('polygon') is not None:
             raise DataError(
                 f'{path.parent} has XML files with polygons, of LabelMe (MIT) or of CVAT in its format "LabelMe 3.0".',
                 'Export the objects in COCO format with their polygons; a table would keep their boxes alone.',
@@ -51,18 +52,19 @@ def read_voc(path: Path) -> ImageAnnotations | None:
                     'Export upright boxes, or polygons in COCO format.',
                 )
         try:
-            left, top, right, bottom = (float(box.findtext(side)) for side in ('xmin', 'ymin', 'xmax', 'ymax'))
-            if not math.isfinite(left + top + right + bottom):
+            sides = [[float(box.findtext(side)) for side in ('xmin', 'ymin', 'xmax', 'ymax')] for box in boxes]
+            if not sides or not all(map(math.isfinite, itertools.chain(*sides))):
                 raise ValueError
-        except (AttributeError, TypeError, ValueError):
+        except (TypeError, ValueError):
             raise DataError(
                 f'{path}: object {number} has no bndbox of 4 finite numbers.', 'Correct the file.'
             ) from None
         if not name:
             raise DataError(f'{path}: object {number} has no name.', 'Correct the file.')
         difficult = (node.findtext('difficult') or '0').strip() in ('1', 'true', 'True')
-        objects.append(ImportedObject(name, [left, top, right - left, bottom - top], crowd=difficult))
-        unused['difficult: ignored in training and evaluation'] += difficult
+        for left, top, right, bottom in sides:  # ybat writes an object for each class, with all of its boxes
+            objects.append(ImportedObject(name, [left, top, right - left, bottom - top], crowd=difficult))
+        unused['difficult: ignored in training and evaluation'] += difficult * len(sides)
         words = ((child.tag, (child.text or '').strip()) for child in node if child.tag not in _KNOWN)
         unused.update(f'<{tag}> {text}' for tag, text in words if re.search(r'[^\W\d_]', text))
     try:

@@ -183,6 +183,11 @@ def _parse(line: str, where: str, described: YoloLabels) -> tuple[int, list[floa
             f'{where} has the class {label}, but there are {count} names (0 to {count - 1}).',
             'Correct the line, or the names.',
         )
+    if len(values) == 5 and (place := 'last' if rest[-1].isdecimal() else 'first' if rest[0].isdecimal() else ''):
+        raise DataError(
+            f'{where} has 5 numbers after the class, of which the {place} is whole: the number of a tracked object?',
+            'Remove it from every line that has 5 numbers: needed are class, x, y, width, height.',
+        )
     if len(values) == 5:
         raise DataError(
             f'{where} has 5 numbers after the class: a prediction with its score, not a label.',
