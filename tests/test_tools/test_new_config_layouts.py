@@ -670,6 +670,10 @@ REFUSED = {
         with_table("image,labels\na#.jpg,['N']\nb#.jpg,['M']", 'a{}.jpg', 'b{}.jpg'), {},
         r"lists in its cells, such as \['N'\]\n Write one class in each cell: image,class",
     ),
+    'names that several folders have': (
+        with_table('File,Place,Kind\n0.jpg,A,fox\n1.jpg,A,owl\n0.jpg,B,fox\n1.jpg,B,owl', 'A/{}.jpg', 'B/{}.jpg'), {},
+        r'names 0.jpg, and several folders have an image of this name\n Write the path of each image',
+    ),
     'names of videos for images': (
         with_table('file,label\na#.mp4,x\nb#.mp4,y', 'a{}.jpg', 'b{}.jpg'), {},
         r'names a0.mp4, and the image is called a0.jpg\n Write the names of the images in the column file',

@@ -64,7 +64,7 @@ def look_for_yolo(folder: Folder, options: Options) -> Evidence:
         texts = [
             file for file in texts if importers.is_label_file(folder.root / file) and folder.read_head(file).strip()
         ]
-        if len(texts) > 1:
+        if len(texts) > 1 and not importers.are_in_pixels(folder.root / file for file in texts):
             evidence.refuse(
                 f'{len(texts)} files of labels of YOLO such as {texts[0]}, but no image has the name of one',
                 'Give each file the name of its image.',
@@ -407,7 +407,7 @@ def read_files(found: AnnotationFiles, folder: Folder, options: Options) -> Data
             renamed += [(file, named)] if image and other and image != other else []
             image = image or other
         if image is None:
-            (copied if folder.has_image(PurePosixPath(file).stem) else missing).append(file)
+            (copied if folder.images_named(PurePosixPath(file).stem) else missing).append(file)
         else:
             annotations[image] = content
     if copied and not options.skip_missing:

@@ -112,9 +112,9 @@ class Folder:
                 found.setdefault(key, []).append(path)
         return found
 
-    def has_image(self, name: str) -> bool:
-        """Return True if an image has a name, with or without suffix."""
-        return name in self._by_name
+    def images_named(self, name: str) -> Sequence[str]:
+        """Return the images of a name, with or without suffix, and with or without their folder."""
+        return self._by_name.get(name, ())
 
     def find_image(self, text: str, near: str = '', among: Set[str] | None = None) -> str | None:
         """Find the image that a text names: with or without suffix, by a path of this or another computer.

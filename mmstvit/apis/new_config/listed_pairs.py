@@ -21,7 +21,7 @@ def find_listed_pairs(folder: Folder) -> dict[str, list[Pairs]]:
     Returns:
         File -> its pairs, by folders, without those of an earlier file.
     """
-    files = (file for file in folder.with_suffix(*_SUFFIXES) if not folder.has_image(PurePosixPath(file).stem))
+    files = (file for file in folder.with_suffix(*_SUFFIXES) if not folder.images_named(PurePosixPath(file).stem))
     found = {file: pairs for file in files if (pairs := _read(folder, file))}
     if any(find_split(file) == 'train' for file in found):
         found = {file: pairs for file, pairs in found.items() if find_split(file) != ALL}

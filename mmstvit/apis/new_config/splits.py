@@ -182,7 +182,7 @@ def _find_named(folder: Folder, file: str, entry: object, images: Set[str]) -> s
 def _list_files(folder: Folder) -> list[str]:
     """Return the files whose names say a split, and that do not belong to one image."""
     files = folder.with_suffix(*_SUFFIXES)
-    return [file for file in files if _split_of_list(file) != ALL and not folder.has_image(PurePosixPath(file).stem)]
+    return [file for file in files if _split_of_list(file) != ALL and not folder.images_named(PurePosixPath(file).stem)]
 
 
 def _split_of_list(file: str) -> str:

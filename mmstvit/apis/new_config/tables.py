@@ -59,6 +59,7 @@ _ONE_ROW = (
     'For a class per image keep one row: several classes are not supported. For boxes the first line has to be '
     'image,xmin,ymin,xmax,ymax,class.'
 )
+_PATHS = 'Write the path of each image, as seen from the folder of the data, in one column.'
 _ANSWERS = (('true', 'false'), ('1', '0'), ('yes', 'no'))
 _FEW = 5  # classes that are numbers and no measurements
 
@@ -123,6 +124,9 @@ def _read_tables(folder: Folder) -> tuple[list[Table], dict[str, tuple[str, str]
             if by_column := _find_image_columns(folder, file, rows):
                 images |= {*next(iter(by_column.values()))} - {None}
                 read[file] = rows, [*by_column]
+            elif cells := _find_ambiguous(folder, rows):
+                images |= {image for cell in cells for image in folder.images_named(cell)}
+                raise DataError(f'{file} names {cells[0]}, and several folders have an image of this name', _PATHS)
         except DataError as error:
             unread[file] = error.problem, error.remedy
     for file, (rows, columns) in read.items():
@@ -227,15 +231,6 @@ def _find_image_columns(folder: Folder, file: str, rows: Sequence[Mapping[str, s
             f'{file} names {count} of {len(folder.images)} images', f'To learn these alone: new_config.py {table}'
         )
     if not found:
-        for name in rows[0] if rows and len(rows[0]) > 1 else ():
-            cells = [
-                cell for row in sample if (cell := row.get(name)) and not cell.isdigit() and folder.has_image(cell)
-            ]
-            if 2 * len(cells) > len(sample):
-                raise DataError(
-                    f'{file} names {cells[0]}, and several folders have an image of this name',
-                    f'Write the path of each image, as seen from the folder of the data, in the column {name}.',
-                )
         for name in rows[0] if rows else ():
             cells = [cell for row in sample if '.' in (cell := row.get(name) or '')]
             pairs = [(cell, folder.find_image(PurePosixPath(cell.replace('\\', '/')).stem, near)) for cell in cells]
@@ -248,6 +243,17 @@ def _find_image_columns(folder: Folder, file: str, rows: Sequence[Mapping[str, s
         name for name in found if all(row[name].lower().endswith(IMAGE_SUFFIXES) for row in sample if row.get(name))
     ]
     return {first: found[first]} | {name: found[name] for name in files if found[name] != found[first]}
+
+
+def _find_ambiguous(folder: Folder, rows: Sequence[Mapping[str, str]]) -> list[str]:
+    """Return the cells of a column that names images by names that several of them have; none if there is none."""
+    sample = thin_out(rows, _SAMPLE)
+    for name in rows[0] if rows and len(rows[0]) > 1 else ():
+        cells = [cell for row in sample if (cell := row.get(name)) and not cell.isdigit()]
+        cells = [cell for cell in cells if folder.images_named(cell)]
+        if 2 * len(cells) > len(sample):
+            return cells
+    return []
 
 
 def _understand(

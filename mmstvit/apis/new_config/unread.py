@@ -120,7 +120,7 @@ def _sample(folder: Folder) -> list[str]:
     for file in (file for file in folder.others if not file.lower().endswith(skipped)):
         groups.setdefault((file.rpartition('/')[0], PurePosixPath(file).suffix.lower()), []).append(file)
     sample = [file for files in list(groups.values())[:_MOST_FILES] for file in files[:3]]
-    alone = [file for files in groups.values() for file in files if not folder.has_image(PurePosixPath(file).stem)]
+    alone = [file for files in groups.values() for file in files if not folder.images_named(PurePosixPath(file).stem)]
     return list(dict.fromkeys((*sample, *alone[: 5 * _MOST_FILES])))
 
 
