@@ -156,7 +156,7 @@ def order_config(args: argparse.Namespace, other: str = 'checkpoint') -> argpars
 def print_rows(rows: Mapping[str, object]) -> None:
     """Print names and values in two columns."""
     width = max(map(len, rows))
-    print_lines(f'  {name:<{width}}  {value}' for name, value in rows.items())
+    print_lines(f'  {name:<{width}}  {one_line(str(value))}' for name, value in rows.items())
 
 
 def print_lines(lines: Iterable[str]) -> None:

@@ -4,6 +4,7 @@ import ast
 import contextlib
 import functools
 import importlib
+import math
 import re
 from collections.abc import Collection, Mapping, Sequence
 
@@ -20,6 +21,7 @@ _LARGEST = 10_000
 # Larger in configs of the libraries.
 _COUNTS = ['class_weight', 'max_per_img', 'min_kept', 'nms_pre', 'num_classes', 'num_points', 'queue_len', 'vocab_size']
 _LARGEST_COUNT = 1_000_000
+_MOST_VIEWS = 100  # of an image: TestTimeAug combines the transforms of its lists
 _SCOPES = ('mmengine', 'mmcv', 'mmstvit', *LIBRARIES)
 # A registered name, with its scope if it has one: ReLU, mmdet.FPN.
 _TYPE = re.compile(rf'(?:(?:{"|".join(_SCOPES)})\.)?[\w/]+')
@@ -109,6 +111,11 @@ def check_config(node: object, key: str, *scopes: str) -> None:
         own = str(node.get('type', '')).rpartition('.')[0], node.get('_scope_')
         # Only known ones: the registry of a scope is imported. Others are refused below.
         scopes = tuple({*scopes, *(scope for scope in own if scope in _SCOPES)} if scopes else ())
+        parts = node.get('transforms') if str(node.get('type', '')).endswith('TestTimeAug') else None
+        if isinstance(parts, (list, tuple)):
+            views = math.prod(len(part) for part in parts if isinstance(part, (list, tuple)))
+            if views > _MOST_VIEWS:
+                _refuse(f'the number of views of {key}', views, f'more than {_MOST_VIEWS}: that takes all memory')
         for name, value in node.items():
             place = f'{key}.{name}'
             # Other backends of files import modules from folders that the config names.

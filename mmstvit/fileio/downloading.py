@@ -59,7 +59,7 @@ def _download(address: str, path: Path) -> None:
                         raise OSError(f'it has more than {_LARGEST:,} bytes')
             if size and file.tell() != size:  # the response ends without an error
                 raise OSError(f'the connection was closed after {file.tell()} of {size} bytes')
-        find_format(partial, verify=False)  # not a web page, which some servers send instead of an error
+        find_format(partial, verify=True)  # not damaged, nor a web page, which some servers send instead of an error
         os.replace(partial, path)
     except CheckpointError as error:
         raise CheckpointError(error.problem.replace(str(partial), address), error.remedy) from error

@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import io
+import itertools
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -32,6 +33,7 @@ SYSTEM_NAMES = (
 # A file of 500 KB may be an image of 170 million pixels, whose prediction takes 8 GB.
 _MOST_PIXELS = 'MMSTVIT_MAX_PIXELS', 100_000_000
 _VIEWS = 20  # images of the limit that the transforms of one image may make, one after the other and as views
+_MOST_PAGES = 100  # are looked at: Pillow compares the place of each one with those of all others
 _LOCK = threading.Lock()  # of Pillow's limit
 _MAKING = threading.RLock()  # of the functions that make images
 _RESULTS = '.mmstvit-results'
@@ -290,16 +292,17 @@ def _series_size(file: BinaryIO) -> tuple[int, int, float]:
         raise ValueError(f'it is not a TIFF file that tifffile reads ({error})') from error
 
 
-def count_pages(path: str | Path) -> int:
-    """Count the pages of a TIFF file that have the size of the first one; smaller ones are overviews."""
+def has_pages(path: str | Path) -> bool:
+    """Return True for a TIFF file with several pages of the size of the first one; smaller ones are overviews."""
     if not str(path).lower().endswith(('.tif', '.tiff')):
-        return 1
+        return False
     try:
         with open_image(path) as image:
             size = image.size
-            return sum(page.size == size for page in ImageSequence.Iterator(image))
+            pages = itertools.islice(ImageSequence.Iterator(image), _MOST_PAGES)
+            return sum(page.size == size for page in pages) > 1
     except Exception:  # Pillow's readers raise errors of many types
-        return 1
+        return False
 
 
 def _tiff_size(file: BinaryIO) -> tuple[int, int, int] | None:

@@ -6,7 +6,7 @@ import re
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 
-from torch import Tensor
+from torch import Tensor, strided
 
 from mmstvit.errors import CheckpointError
 
@@ -73,6 +73,10 @@ class Checkpoint:
             raise CheckpointError(
                 f'{needed} (under {", ".join(_KEYS[:-1])}, or the file itself), but {where} is '
                 f'{describe_content(weights)}, and {other!r} is of type {type(weights[other]).__name__}.'
+            )
+        if odd := next((name for name, tensor in weights.items() if tensor.layout != strided or tensor.is_meta), None):
+            raise CheckpointError(
+                f'{path}: {odd!r} is a sparse tensor, or one without values; weights are dense.', 'Save dense tensors.'
             )
         if key == 'state_dict' and 'ema_state_dict' in content:
             where += " (averaged by EMAHook; not used: 'ema_state_dict', the weights of the last step)"
@@ -149,7 +153,11 @@ def _strip_prefix(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     stripped = OrderedDict((key[len(prefix) :], weights[name]) for key, name in names.items())
     versions = getattr(weights, '_metadata', None)
     if isinstance(versions, Mapping):
-        own = {name: value for name, value in versions.items() if f'{name}.'.startswith(prefix)}
+        own = {
+            name: value
+            for name, value in versions.items()
+            if isinstance(name, str) and isinstance(value, Mapping) and f'{name}.'.startswith(prefix)
+        }
         stripped._metadata = {name[len(prefix) :]: value for name, value in own.items()}
     return stripped
 

@@ -70,7 +70,7 @@ def _decoded_channels(reader: Reader, path: str) -> int | None:
 def check_pages(facts: Facts) -> Iterator[Finding]:
     """Warn of TIFF files of several pages, of which the libraries read the first."""
     for data in facts.datasets:
-        several = [f'{header.path} has {header.pages} pages' for header in data.headers if header.pages > 1]
+        several = [f'{header.path} has several pages' for header in data.headers if header.has_pages]
         if several:
             yield data.finding('pages that are not read', several, total=len(data.headers))
 

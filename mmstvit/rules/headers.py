@@ -11,7 +11,7 @@ from PIL import Image
 
 from mmstvit.datasets.images import Reader, UnreadableError
 from mmstvit.fileio.files import open_file
-from mmstvit.fileio.image_files import ImageError, count_pages, open_image
+from mmstvit.fileio.image_files import ImageError, has_pages, open_image
 
 SAMPLE = 64  # images of a dataset whose headers are read, evenly spaced
 _PNG_BITS = 24  # offset of the bit depth
@@ -28,7 +28,7 @@ class Header:
         mode: Pillow's mode, such as ``'RGB'``; ``'?'`` if Pillow does not know the format.
         size: (width, height).
         bits: Bits per channel.
-        pages: Number of images of this size in the file.
+        has_pages: The file has several images of this size.
         error: The reason why no pipeline takes the image: it has too many pixels.
     """
 
@@ -37,7 +37,7 @@ class Header:
     mode: str = '?'
     size: tuple[int, int] = (1, 1)
     bits: int = 8
-    pages: int = 1
+    has_pages: bool = False
     error: str = ''
 
 
@@ -62,7 +62,7 @@ def read_headers(infos: Iterable[Mapping]) -> Iterator[Header]:
             continue
         try:
             with open_image(path) as image:
-                yield Header(info, path, image.mode, image.size, _bits(path, image), count_pages(path))
+                yield Header(info, path, image.mode, image.size, _bits(path, image), has_pages(path))
         except ImageError as error:
             yield Header(info, path, error=str(error))
         except (OSError, SyntaxError, ValueError):

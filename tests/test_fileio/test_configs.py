@@ -147,6 +147,7 @@ def test_registered_types_of_all_libraries_and_operators_are_accepted():
         ('the length of a.scales', dict(scales=[8] * 20_000)),
         ('a.num_points', dict(num_points=10**7)),
         ('a.mean', dict(mean=float('inf'))),
+        ('the number of views of a', dict(type='TestTimeAug', transforms=[[dict(type='RandomFlip')] * 5] * 3)),
     ],
 )
 def test_a_size_that_takes_all_memory_is_refused(key, part):

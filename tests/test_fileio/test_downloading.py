@@ -96,6 +96,18 @@ def test_a_web_page_does_not_stay(server, cache):
     assert open_checkpoint(address).weights['a'] == 1
 
 
+def test_a_damaged_download_does_not_stay(server, cache):
+    address = server.save('/model.pth', {'a': torch.ones(1000)})
+    whole = server.files['/model.pth']
+    damaged = bytearray(whole)
+    damaged[whole.index(torch.ones(9).numpy().tobytes())] ^= 1
+    server.files['/model.pth'] = bytes(damaged)
+    with pytest.raises(CheckpointError, match=rf'^{address} is damaged'):
+        open_checkpoint(address)
+    server.files['/model.pth'] = whole
+    assert open_checkpoint(address).weights['a'].sum() == 1000
+
+
 @pytest.mark.parametrize('path', [':9/file.pth', '/gone.pth'], ids=['no server', 'no file'])
 def test_a_failed_download_leaves_no_file(server, cache, path):
     address = f'http://127.0.0.1{path if path.startswith(":") else f":{server.server_port}{path}"}'

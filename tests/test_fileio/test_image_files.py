@@ -9,12 +9,13 @@ import cv2
 import mmcv
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
 from mmstvit.fileio import (
     IMAGE_SUFFIXES,
     ImageError,
     decodable,
+    has_pages,
     image_size,
     limited_images,
     mark_results,
@@ -168,3 +169,18 @@ def test_heic_without_its_package_is_refused_in_words(monkeypatch):
     for read in (decodable, lambda content: open_image(io.BytesIO(content)).__enter__()):
         with pytest.raises(ImageError, match='pip install pillow-heif'):
             read(content)
+
+
+class TestPages:
+    @pytest.mark.parametrize(('sizes', 'expected'), [([9], False), ([9, 9], True), ([9, 5], False), ([9, 5, 9], True)])
+    def test_smaller_pages_are_overviews(self, sizes, expected, tmp_path):
+        first, *others = [Image.new('L', (size, size)) for size in sizes]
+        first.save(tmp_path / 'a.tif', save_all=True, append_images=others)
+        assert has_pages(tmp_path / 'a.tif') is expected
+
+    def test_only_the_first_pages_are_looked_at(self, tmp_path, monkeypatch):
+        pages = [Image.new('L', (1, 1)) for _ in range(200)]
+        Image.new('L', (9, 9)).save(tmp_path / 'a.tif', save_all=True, append_images=pages)
+        read, seek = [], TiffImagePlugin.TiffImageFile.seek
+        monkeypatch.setattr(TiffImagePlugin.TiffImageFile, 'seek', lambda *args: (read.append(args), seek(*args)))
+        assert not has_pages(tmp_path / 'a.tif') and 50 < len(read) <= 100

@@ -1,5 +1,7 @@
 """Weights are found in every wrapping that checkpoint files have, without prefixes, and checked for NaN and Inf."""
 
+from collections import OrderedDict
+
 import pytest
 import torch
 from mmengine.model import ExponentialMovingAverage
@@ -63,6 +65,8 @@ class TestFindWeights:
             ({'model': {}}, None, "under 'model' is an empty dict"),
             ({'epoch': 3, 'lr': 0.1}, None, "the file itself is a dict with 'epoch', 'lr', and 'epoch' is of type int"),
             ({'model': {'a': torch.ones(1), 'b': 'text'}}, None, "under 'model' is .*'b' is of type str"),
+            ({'model': {'a': torch.eye(2).to_sparse()}}, None, "'a' is a sparse tensor"),
+            ({'model': {'a': torch.ones(2, device='meta')}}, None, "'a' is .*without values"),
             ({'model': WEIGHTS, 'epoch': 3}, 'ema', "nothing under 'ema'.*'model'"),
             ({'model': WEIGHTS, 'epoch': 3}, 'epoch', "'epoch' is a int"),
         ],
@@ -70,6 +74,13 @@ class TestFindWeights:
     def test_content_without_weights_is_refused_with_its_keys(self, content, key, message):
         with pytest.raises(CheckpointError, match=message):
             find_weights(content, key)
+
+    @pytest.mark.parametrize('versions', [{7: 5}, {'backbone': 5}, {'': {'version': 1}, 'a': []}])
+    def test_versions_of_modules_of_another_type_are_left_out(self, versions):
+        weights = OrderedDict(a=torch.ones(1))
+        weights._metadata = versions
+        kept = find_weights({'state_dict': weights})[0]._metadata
+        assert kept == {name: value for name, value in versions.items() if name == ''}
 
     def test_a_dict_that_contains_itself_is_refused(self):
         content = {}

@@ -294,7 +294,7 @@ WARNINGS: Table = {
          'deep.png', '12 bits'),
     ],
     'pages that are not read': [
-        ('two pages', CLS, files(write_pages, 'train/a/pages.tif'), 'pages.tif has 2 pages', 'each page as a file'),
+        ('two pages', CLS, files(write_pages, 'train/a/pages.tif'), 'has several pages', 'each page as a file'),
     ],
     'key without effect': [
         ('mixed precision of 2.x', DET, merge(fp16=dict(loss_scale=512.0)), 'fp16', '--amp'),

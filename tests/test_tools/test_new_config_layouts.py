@@ -838,7 +838,7 @@ REFUSED = {
         lambda r: [pairs(r, 'images/{}.tif', 'masks/{}.tif'),
                    *(Image.fromarray(picture(i)).save(r / f'images/{i}.tif', save_all=True,
                                                       append_images=[Image.fromarray(picture(9))]) for i in range(4))],
-        AB, r'images/\d.tif has 2 pages, of which one would be read\. Save each page as a file',
+        AB, r'images/\d.tif has several pages, of which one would be read\. Save each page as a file',
     ),
     'folds of a cross-validation': (
         lambda r: [(photo(r / f'f{k}/{s}/images/{i}.jpg', i),

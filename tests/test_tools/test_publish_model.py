@@ -57,6 +57,13 @@ def test_weights_and_metadata_are_kept_and_the_name_has_the_hash(trained, conver
     refused(rf'{path} exists.*--force', publish_model, 'epoch_3.pth', 'new/stvit.pth')
 
 
+def test_names_in_the_file_do_not_control_the_terminal(trained, convert):
+    trained['meta']['\x1b[31m\nerror: no'] = 1
+    torch.save(trained, 'epoch_3.pth')
+    output = convert(publish_model, 'epoch_3.pth', 'stvit.pth')
+    assert r'\x1b[31m\nerror: no' in output and '\x1b' not in output
+
+
 def test_torch_hub_accepts_name_and_content(trained, convert):
     torch.save(trained, 'epoch_3.pth')
     path = published(convert(publish_model, 'epoch_3.pth', 'stvit.pth'))

@@ -125,6 +125,12 @@ class TestErrors:
         assert f'{tmp_path / "thesis"} is not empty' in error and 'VENV=' in error
         assert [p.name for p in (tmp_path / 'thesis').iterdir()] == ['chapter.txt']
 
+    def test_a_file_is_no_environment(self, start, tmp_path):
+        file = tmp_path / 'file'
+        file.write_text('mine')
+        _, error = start(file).communicate(timeout=60)
+        assert f'error: {file} is a file' in error and 'Traceback' not in error and file.read_text() == 'mine'
+
     def test_two_at_once(self, setup_env, start, tmp_path):
         with open(setup_env.PINS, 'r+') as file:
             fcntl.flock(file, fcntl.LOCK_EX)

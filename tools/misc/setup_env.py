@@ -81,6 +81,8 @@ def create(folder: Path) -> None:
 
 def set_up(folder: Path) -> None:
     """Create and fill an environment; returns soon if its work is done."""
+    if folder.exists() and not folder.is_dir():
+        fail(f'{folder} is a file. Name a folder: make VENV=... ...')
     (folder / STAMP).unlink(missing_ok=True)
     create(folder)
     # Packages in PYTHONPATH or in the user's own folder do not count.

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mmstvit.errors import DataError, UserError
-from mmstvit.fileio import count_pages
+from mmstvit.fileio import has_pages
 from mmstvit.rules.headers import thin_out
 
 from . import detection_formats as formats
@@ -100,8 +100,8 @@ def recognize(options: Options) -> Data:
         folder = folder.without(beside)
         folder.named = relative(path, folder.root)
     for image in thin_out(folder.images, _SAMPLE):
-        if (pages := count_pages(folder.root / image)) > 1:
-            raise DataError(f'{image} has {pages} pages, of which one would be read.', 'Save each page as a file.')
+        if has_pages(folder.root / image):
+            raise DataError(f'{image} has several pages, of which one would be read.', 'Save each page as a file.')
     every = {kind: kind.look(folder, options) for kind in kinds}
     seen = {kind: every[kind] for kind in kinds if options.task in (None, kind.task)}
     if not seen:
