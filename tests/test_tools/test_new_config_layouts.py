@@ -288,7 +288,7 @@ FOUND = {
     'splits in the folders of classes, and a spreadsheet': (
         lambda r: [photos(r, *(f'{name}/{split}/{{}}.jpg' for name in 'ab' for split in ('train', 'val'))),
                    texts(r, {'more.xlsx': ''})],
-        {}, 'a b', (8, 8), 'not used: 1 files of formats that are not read, such as more.xlsx',
+        {}, 'a b', (8, 8), 'not used: 1 other files: more.xlsx',
     ),
     'YOLO, images outside': (
         lambda r: yolo(r, images='images/{}', labels='labels/{}'), {}, 'fork spoon', (4, 4),

@@ -139,7 +139,7 @@ def look_for_yolo(folder: Folder, options: Options) -> Evidence:
     if alone := [file for file in texts if importers.is_label_file(folder.root / file)]:
         found.notes.append(f'not used: {len(alone)} files of labels without an image (first: {min(alone)})')
     # A YAML file describes images without labels, too: as background.
-    evidence.used, evidence.coverage = {*files}, 1.0 if yamls else len(files) / len(folder.images)
+    evidence.used, evidence.coverage = {*files, *named}, 1.0 if yamls else len(files) / len(folder.images)
     return evidence
 
 
@@ -329,6 +329,7 @@ def _resolve(folder: Folder, here: str, path: str, value: str) -> str | None:
 
 def _read_list(folder: Folder, file: str) -> list[str]:
     """Read a list of images; raises DataError if one of them is not there."""
+    folder.lists.add(file)
     lines = [line.strip() for line in read_text(folder.root / file).splitlines() if line.strip()]
     found = [folder.find_image(line, file.rpartition('/')[0]) for line in lines]
     if None in found:

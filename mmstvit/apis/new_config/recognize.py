@@ -131,7 +131,6 @@ def recognize(options: Options) -> Data:
             f'warning: {len(repeated)} images are in two splits (first: {repeated[0]}): the metric is too high; '
             '--val 0.2 divides the images'
         )
-    data.notes += count_unread(folder)
     if beside and options.val is None:
         hint = '; for validation: --val FILE' if suffix == '.json' else ''
         data.notes.append(f'not used: {len(beside)} other files, such as {min(beside)}{hint}')
@@ -149,6 +148,7 @@ def recognize(options: Options) -> Data:
         unread = [other.against[0][0] for other in (*seen.values(), others) if other.against and not other.found]
         own = tuple(f'{file} ' for file in seen[kind].used)
         data.notes += [f'not used: {reason}' for reason in unread if not own or not reason.startswith(own)]
+    data.notes += count_unread(folder, seen[kind].used | folder.lists, data.notes)
     return data
 
 

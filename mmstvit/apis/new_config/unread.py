@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Set
+from collections.abc import Iterator, Sequence, Set
 from pathlib import PurePosixPath
 
 import orjson
@@ -28,6 +28,8 @@ _MASKS = (
 _MANY = 20  # images of which a file that names them describes the data, if there are so many
 _MOST_FILES = 20  # of a suffix are read
 _LARGEST = 1 << 26  # bytes of a file whose parts are named
+_CONFIGS = ('.data', '.names', '.yaml', '.yml')
+_README = re.compile(r'readme|licen[cs]e|requirements', re.I)
 _TEXTS = ('.csv', '.geojson', '.json', '.jsonl', '.lst', '.odgt', '.tsv', '.txt', '.xml')
 # Texts that are no annotations: pages, programs, logs and checksums.
 _PROSE = ('.html', '.ipynb', '.log', '.md', '.md5', '.py', '.rst', '.sh', '.sha1', '.sha256')
@@ -100,10 +102,19 @@ def _find(folder: Folder, used: Set[str], images: Set[str], alone: bool) -> Iter
             yield f'{name}, such as {file}', remedy
 
 
-def count_unread(folder: Folder) -> list[str]:
-    """Return a line about the files of formats that cannot be looked into, if there are any."""
-    files = list(folder.with_suffix(*_BY_SUFFIX, *VIDEO_SUFFIXES))
-    return [f'not used: {len(files)} files of formats that are not read, such as {files[0]}'] if files else []
+def count_unread(folder: Folder, used: Set[str], notes: Sequence[str]) -> list[str]:
+    """Return a line about the files that may say something about the images and are not used, if there are any.
+
+    Args:
+        folder: The folder.
+        used: Files that were read.
+        notes: Lines about what was found; the files that they name are not said again.
+    """
+    files = set(folder.with_suffix(*_TEXTS, *_CONFIGS, *_BY_SUFFIX, *VIDEO_SUFFIXES)) - used
+    said = {word.strip('.,;:()') for note in notes for word in note.split()}
+    files = {file for file in files if said.isdisjoint((file, str(folder.root / file)))}
+    others = sorted(file for file in files if not _README.match(PurePosixPath(file).name))
+    return [f'not used: {len(others)} other files: {first_names(others, 3)}'] if others else []
 
 
 def find_format(file: str, text: str) -> tuple[str, str] | None:
@@ -248,7 +259,7 @@ def describe_names(folder: Folder) -> str:
 
 def quote_file(folder: Folder) -> str:
     """Describe a file that may have the annotations; empty if there is none."""
-    files = [file for file in folder.with_suffix(*_TEXTS, '.yaml', '.yml', '.data') if 'readme' not in file.lower()]
+    files = [file for file in folder.with_suffix(*_TEXTS, *_CONFIGS) if 'readme' not in file.lower()]
     files.sort(
         key=lambda file: -len(folder.files[file.rpartition('/')[0]])
     )  # one of many, rather than names of classes
