@@ -248,7 +248,11 @@ class _Repair:
             self._note('missing field', _short(source), repaired=False)
             return None
         key = source.get('id', _MISSING)
-        self._label = f'annotation {key if type(key) is int else _short(key)}'
+        self._label = (
+            f'annotation {key if type(key) is int else _short(key)}'
+            if key is not _MISSING
+            else 'annotation (id is missing)'
+        )
         entry = dict(source)
         steps = [
             self._repair_reference(entry, 'image_id'),

@@ -34,7 +34,10 @@ class Kind:
 
 
 BOXES_ONLY = 'configs/faster_rcnn/faster-rcnn_stvit-nano_fpn_scenes.py'
-_BOX = 'Correct the annotation; bbox is [x, y, width, height] in pixels, not [x1, y1, x2, y2] or fractions.'
+_BOX = (
+    'Correct the annotation; bbox is [x, y, width, height] in pixels, not [x1, y1, x2, y2] or fractions. Of a rotated '
+    'box, with an angle, write the upright one around it.'
+)
 _MASK = 'Correct the annotation; segmentation is a list of polygons [x1, y1, x2, y2, …] or RLE (size and counts).'
 _MAPS = 'Correct the labels in the maps, reduce_zero_label or ignore_index.'
 _SPLITS = 'class names of the splits differ'

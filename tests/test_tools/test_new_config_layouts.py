@@ -257,6 +257,9 @@ FOUND = {
     'a folder per sample': (
         lambda r: pairs(r, 's{}/image.jpg', 's{}/mask.png'), AB, 'a b', (3, 1), 's0 with s0, 1 pairs such as',
     ),
+    'a folder per sample, whose mask begins like its image': (
+        lambda r: pairs(r, 's{}/scan.jpg', 's{}/scan_mask.png'), AB, 'a b', (3, 1), 's0 with s0, 1 pairs such as',
+    ),
     'two boxes in an object of Pascal VOC': (
         lambda r: [photos(r, '{}.jpg'), texts(r, {f'{i}.xml': TWO_BOXES for i in range(4)})],
         {}, 'ant', (3, 1), 'train: 6 objects in 3 images',
@@ -733,6 +736,19 @@ REFUSED = {
         lambda r: [photos(r, 'my photo {}.jpg'), texts(r, {f'my_photo_{i}.txt': BOX for i in range(4)})], {},
         '4 files of labels of YOLO such as my_photo_0.txt, but no image has the name of one\n Give each file the name',
     ),
+    'labels of two folders of images': (
+        lambda r: [photos(r, 'a/{}.jpg', 'drawn/{}.jpg'), texts(r, {f'labels/{i}.txt': BOX for i in range(4)})], {},
+        '4 files of labels of YOLO such as labels/0.txt with a/0.jpg and drawn/0.jpg (?s:.*)Move the other images away',
+    ),
+    'a folder per sample, without words of masks': (
+        lambda r: pairs(r, 's{}/phase.png', 's{}/feature_1.png'), {},
+        'all folders in the folder have the same names of images, feature_1.png, phase.png; (?s:.*)write a list',
+    ),
+    'boxes with an angle': (
+        lambda r: coco_with(r, lambda content: [i.update(bbox=[3, 3, 4, 4, 45.0], segmentation=[])
+                                                for i in content['annotations']]),
+        {}, r'bbox is \[3, 3, 4, 4, 45.0\](?s:.*)Of a rotated box, with an angle(?s:.*) Correct the file\.$',
+    ),
     'a spreadsheet': (
         lambda r: [photos(r, '{}.jpg'), texts(r, {'boxes.xlsx': 'PK'})], {}, 'spreadsheets, such as boxes.xlsx\n Save',
     ),
@@ -1068,7 +1084,7 @@ REFUSED = {
     'broken XML': (
         lambda r: [voc(r), texts(r, {'VOC2007/Annotations/0.xml': '<annotation><object>'})], {}, 'not a sound XML file',
     ),
-    'an option for another task': (class_folders, AB, '--classes does not apply to a folder'),
+    'an option for another task': (class_folders, AB, '--classes does not apply to a folder.*, remove --classes;'),
     'repairs of another format': (voc, {'fix': True}, '--fix does not apply to XML'),
     'names that mean no class': (
         lambda r: pairs(r, 'images/{}.jpg', 'masks/{}.png'), {'classes': ['void', 'bus', 'car']},

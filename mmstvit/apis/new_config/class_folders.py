@@ -149,9 +149,15 @@ def _find_copies(folder: Folder, top: str, names: list[str]) -> str:
 
 
 def _find_equal_names(folder: Folder, top: str, names: list[str]) -> str:
-    """Say that two folders have images of the same names, as pairs of a scene; empty if the names only count."""
-    one, other = ({*folder.below(join(top, name))} for name in names[:2])
+    """Say that folders have images of the same names, as pairs of a scene or samples; empty if the names only count."""
+    one, other, *_ = every = [{*folder.below(join(top, name))} for name in names]
     numbers = [*map(int, re.findall(r'\d{1,9}', ' '.join(one)))]
+    words = len({re.sub(r'\d+', '#', name) for name in one}) > 1
+    if words and 1 < len(one) < _SAMPLE and all(own == one for own in every):
+        return (
+            f'all folders in {_say(top)} have the same names of images, {first_names(sorted(one), 3)}; of images and '
+            'their label maps write a list, with both in each line'
+        )
     if one != other or len(one) < _SAMPLE or len({*numbers}) > max(numbers, default=0) - min(numbers, default=0):
         return ''
     return f'{names[0]} and {names[1]} in {_say(top)} have the same names of images, such as {min(one)}'

@@ -65,10 +65,15 @@ def look_for_yolo(folder: Folder, options: Options) -> Evidence:
             file for file in texts if importers.is_label_file(folder.root / file) and folder.read_head(file).strip()
         ]
         if len(texts) > 1 and not importers.are_in_pixels(folder.root / file for file in texts):
-            evidence.refuse(
-                f'{len(texts)} files of labels of YOLO such as {texts[0]}, but no image has the name of one',
-                'Give each file the name of its image.',
-            )
+            named = {file: folder.images_named(PurePosixPath(file).stem) for file in texts}
+            twice = next((f'{file} with {" and ".join(found[:2])}' for file, found in named.items() if found[1:]), '')
+            seen = f'{len(texts)} files of labels of YOLO such as '
+            if twice:
+                evidence.refuse(f'{seen}{twice} have several images of their name', 'Move the other images away.')
+            else:
+                evidence.refuse(
+                    f'{seen}{texts[0]}, but no image has the name of one', 'Give each file the name of its image.'
+                )
         elif yamls:
             remedy = 'Name the folder with images and labels.'
             evidence.refuse(f'{evidence.reasons[0]}, but no image has a file of labels', remedy)

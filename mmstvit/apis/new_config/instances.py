@@ -1,5 +1,6 @@
 """Instances: COCO annotation files, and tables that were read from other formats, as a data set."""
 
+import contextlib
 import difflib
 import json
 import os
@@ -389,10 +390,15 @@ def _repair(parts: Mapping[str, Part], options: Options) -> list[str]:
             part.content, changes = repair(part.content, part.images)
             part.changed |= bool(changes)
             lines += [f'repaired in {split}: {change}' for change in changes]
-        findings = find_defects(part.content, part.images, evaluated=split != 'train' or 'val' not in parts)
+        find = partial(find_defects, image_folder=part.images, evaluated=split != 'train' or 'val' not in parts)
+        findings = find(part.content)
         if faults := [finding for finding in findings if finding.severity == FAULT]:
+            helps = False
+            with contextlib.suppress(DataError):  # beyond repair
+                left = find(repair(part.content, part.images)[0])
+                helps = sum(finding.severity == FAULT for finding in left) < len(faults)
             known = [f'  {fault.message} {"" if "--fix" in fault.remedy else fault.remedy}' for fault in faults]
-            remedy = 'Correct the file.' if options.fix else 'Correct the file, or repair a copy of it with --fix.'
+            remedy = 'Correct the file, or repair a copy of it with --fix.' if helps else 'Correct the file.'
             raise DataError('\n'.join([f'{part.file} has defects:', *known, '']), remedy)
         lines += [f'warning: {split}: {finding.message} {finding.remedy}' for finding in findings]
     return lines

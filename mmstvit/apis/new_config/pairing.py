@@ -71,8 +71,10 @@ def find_pairs(
         if both not in of_photos and len({split_of_folder(top) for top in both} - {ALL}) < 2
     ]
     found = [pairs for both in candidates for pairs in _pair(folder, *both, map_suffix)]
-    found += _pair_samples(folder)
     accepted = [pairs for pairs in found if is_accepted(folder, pairs)]
+    known = paired_files(accepted)
+    samples = (pairs for pairs in _pair_samples(folder) if known.isdisjoint(paired_files([pairs])))
+    accepted += [pairs for pairs in samples if is_accepted(folder, pairs)]
     photos = [pairs for pairs in accepted if _has_photos(folder, pairs)]
     of_photos = {path for pairs in photos for path in pairs.files.values()}  # other maps of an image are no images
     accepted = [pairs for pairs in accepted if pairs in photos or of_photos.isdisjoint(pairs.files.values())]

@@ -119,7 +119,10 @@ def recognize(options: Options) -> Data:
         seen[CLASS_FOLDERS].rivals += [other.against[0][0] for other in rivals]
     kind = _decide(seen, others, folder, options)
     if option := _foreign_option(kind, options):
-        raise UserError(f'{option} does not apply to {kind.name}.', f'Remove {option}, or name other data.')
+        raise UserError(
+            f'{option} does not apply to {kind.name}, which is found here ({seen[kind].reasons[0]}).',
+            f'If the data are that, remove {option}; else write a list or table: docs/own_data.md.',
+        )
     data = kind.read(seen[kind].found, folder, options)
     if folder.lists and others.against:
         unread = others.against[0][0]
@@ -222,12 +225,8 @@ def _decide(seen: Seen, others: Evidence, folder: Folder, options: Options) -> L
     refused = any(evidence.refused for evidence in seen.values())
     if len(found) == 1 and options.task is None and not seen[found[0]].remedies and not refused:
         first = f' ({", ".join(sorted({*seen[found[0]].images.values()})[:4])})' if seen[found[0]].images else ''
-        other = (
-            ''
-            if remedies
-            else ' Otherwise name the folder whose folders are the classes, sort the images into such folders, or '
-            'write a table: docs/own_data.md.'
-        )
+        other = ' Otherwise name the folder whose folders are the classes'
+        other += '.' if remedies else ', sort the images into such folders, or write a table: docs/own_data.md.'
         remedies.append(f'If it is {found[0].name}{first}: --task {found[0].task}.{other}')
     raise DataError(
         f'{options.data} is not clear:\n' + '\n'.join(dict.fromkeys(lines)) + '\n',

@@ -20,6 +20,8 @@ _CONVERT = (
     'Write a table of them, as docs/own_data.md shows in "Tables": image,xmin,ymin,xmax,ymax,class or image,class; of '
     'label maps image,map.'
 )
+_OUTLINES = ' To learn masks, export their outlines in COCO format.'
+_POINTS = re.compile(r'contour|\bmasks?\b|outline|points?(list)?\b|polygon|\brle\b|segmentation|vertices', re.I)
 MATRIX = 'Save each as a PNG file of its name: cv2.imwrite("1.png", np.loadtxt("1.txt", delimiter=…).astype("uint8")).'
 _ARRAYS = 'Export label maps as PNG files; write boxes as a table (docs/own_data.md, "Tables").'
 _MASKS = (
@@ -188,6 +190,7 @@ def describe_content(folder: Folder, file: str) -> tuple[str, str]:
         return f'{name}, such as {file}', remedy
     seen = _describe_tree(folder, file) or _describe_lines(folder, file, text)
     remedy = MATRIX if 'numbers, as many as the pixels' in seen else _CONVERT
+    remedy += _OUTLINES * bool(_POINTS.search(seen))
     return f'{file} {f"has {seen}, and " if seen else ""}begins with {" ".join(text.split())[:80]!r}', remedy
 
 
