@@ -83,8 +83,9 @@ def recognize(options: Options) -> Data:
         raise UserError(f'{options.data} does not exist.', 'Name a folder of data, or a COCO annotation file.')
     beside: set[str] = set()
     kinds, folder = LAYOUTS, Folder.scan(path.parent if path.is_file() else path)
-    if path.suffix.lower() in tables.SUFFIXES and not folder.images:
-        folder = Folder.scan(path.parent.parent)  # a table in a folder beside that of the images
+    alone = path.suffix.lower() in tables.SUFFIXES and not folder.images and folder.files.keys() == {''}
+    if alone and path.parent.parent != path.parent.parent.parent:
+        folder = Folder.scan(path.parent.parent)  # a table in a folder of tables, beside that of the images
     if path.is_file():  # the other files of its kind say nothing
         suffix = path.suffix.lower()
         kinds = [kind for kind in LAYOUTS if suffix in kind.suffixes]

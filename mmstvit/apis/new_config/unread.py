@@ -113,9 +113,8 @@ def count_unread(folder: Folder, used: Set[str], notes: Sequence[str]) -> list[s
         notes: Lines about what was found; the files that they name are not said again.
     """
     files = set(folder.with_suffix(*_TEXTS, *_CONFIGS, *_BY_SUFFIX, *VIDEO_SUFFIXES)) - used
-    said = {word.strip('.,;:()') for note in notes for word in note.split()}
-    files = {file for file in files if said.isdisjoint((file, str(folder.root / file)))}
-    others = sorted(file for file in files if not _README.match(PurePosixPath(file).name))
+    said = '\n'.join(notes)
+    others = sorted(file for file in files if file not in said and not _README.match(PurePosixPath(file).name))
     return [f'not used: {len(others)} other files: {first_names(others, 3)}'] if others else []
 
 
