@@ -742,7 +742,8 @@ REFUSED = {
     ),
     'a folder per sample, without words of masks': (
         lambda r: pairs(r, 's{}/phase.png', 's{}/feature_1.png'), {},
-        'all folders in the folder have the same names of images, feature_1.png, phase.png; (?s:.*)write a list',
+        r's0/feature_1.png looks like a label map, s0/phase.png like a photograph; of both write a list(?s:.*)'
+        'all folders in the folder have the same names of images: feature_1.png, phase.png',
     ),
     'boxes with an angle': (
         lambda r: coco_with(r, lambda content: [i.update(bbox=[3, 3, 4, 4, 45.0], segmentation=[])

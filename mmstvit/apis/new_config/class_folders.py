@@ -90,7 +90,7 @@ def look_for_class_folders(folder: Folder, options: Options) -> Evidence:
             'Move them, or leave them out with --skip-stray.',
         )
     for top in (top for top in several if tops[top] in (ALL, 'train')):
-        for find in (_find_masks, _find_other_names, _find_copies, _find_equal_names, _find_inner_folders):
+        for find in (_find_masks, _find_mixed, _find_other_names, _find_copies, _find_equal_names, _find_inner_folders):
             if reason := find(rest, top, names[top]):
                 evidence.add_against(reason, _name_one(rest, top, names[top]))
         for one, other in _find_pairs(rest, top, names[top]):
@@ -116,6 +116,21 @@ def _find_masks(folder: Folder, top: str, names: list[str]) -> str:
     if not maps or not photos:
         return ''
     return f'{maps[0]} has masks or label maps, {photos[0]} has photographs (a mask needs the name of its image)'
+
+
+def _find_mixed(folder: Folder, top: str, names: list[str]) -> str:
+    """Say which files of a folder are label maps where those of other names are photographs; empty unless in all."""
+    first = ''
+    for place in [join(top, name) for name in names[:_SAMPLE]]:
+        groups: dict[str, list[str]] = {}
+        for path in folder.below(place):
+            groups.setdefault(re.sub(r'\d+', '#', path), []).append(join(place, path))
+        masks = {name: has_masks(folder, paths) for name, paths in groups.items()} if len(groups) <= _SAMPLE else {}
+        if len({*masks.values()}) < 2:
+            return ''
+        mask, photo = (next(groups[name][0] for name in groups if masks[name] is kind) for kind in (True, False))
+        first = first or f'{mask} looks like a label map, {photo} like a photograph; of both write a list: image map'
+    return first
 
 
 def _find_pairs(folder: Folder, top: str, names: list[str]) -> set[tuple[str, str]]:
@@ -154,10 +169,7 @@ def _find_equal_names(folder: Folder, top: str, names: list[str]) -> str:
     numbers = [*map(int, re.findall(r'\d{1,9}', ' '.join(one)))]
     words = len({re.sub(r'\d+', '#', name) for name in one}) > 1
     if words and 1 < len(one) < _SAMPLE and all(own == one for own in every):
-        return (
-            f'all folders in {_say(top)} have the same names of images, {first_names(sorted(one), 3)}; of images and '
-            'their label maps write a list, with both in each line'
-        )
+        return f'all folders in {_say(top)} have the same names of images: {first_names(sorted(one), 3)}'
     if one != other or len(one) < _SAMPLE or len({*numbers}) > max(numbers, default=0) - min(numbers, default=0):
         return ''
     return f'{names[0]} and {names[1]} in {_say(top)} have the same names of images, such as {min(one)}'
@@ -275,6 +287,7 @@ def read_class_folders(found: ClassFolders, folder: Folder, options: Options) ->
     for path, entries in find_names(folder).items():
         if {entry.name for entry in entries} != used:
             notes.append(f'not used: the names in {path}; the classes have the names of their folders')
+        folder.lists.add(path)
 
     def split_of(image: str) -> str:
         if found.inner:
