@@ -157,11 +157,7 @@ def check_resume(cfg: Config, model: nn.Module) -> bool:
         raise CheckpointError(
             f'{path} has weights, but no {" and no ".join(absent)}: a run cannot continue from it.', new_run
         )
-    wrong = next(_find_wrong_types(checkpoint.entries), None)
-    wrong = wrong or next(
-        (f'{name} has no dense data' for name, tensor in checkpoint.weights.items() if tensor.is_meta), None
-    )
-    if wrong:
+    if wrong := next(_find_wrong_types(checkpoint.entries), None):
         raise CheckpointError(f'a run cannot continue from {path}: {wrong}.', new_run)
     report = compare(model, checkpoint)
     if report.missing or report.unexpected or report.mismatched:

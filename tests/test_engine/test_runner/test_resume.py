@@ -142,7 +142,6 @@ class TestCheck:
             ('message_hub', {**HUB, 'runtime_info': {'train_samples': torch.ones(3)}}, 'train_samples'),
             ('message_hub', {**HUB, 'log_scalars': {1: 2}}, 'log_scalars'),
             ('message_hub', {**HUB, 'log_scalars': {'loss': HistoryBuffer(['a'], [1])}}, 'log_scalars.loss'),
-            ('state_dict', {'weight': torch.empty(3, 2, device='meta'), 'bias': torch.zeros(3)}, 'no dense data'),
             ('optimizer', [{}], 'optimizer is a list'),
         ],
     )
