@@ -257,6 +257,28 @@ FOUND = {
     'a folder per sample': (
         lambda r: pairs(r, 's{}/image.jpg', 's{}/mask.png'), AB, 'a b', (3, 1), 's0 with s0, 1 pairs such as',
     ),
+    'a table of splits beside label maps': (
+        lambda r: [pairs(r, 'i/{}.jpg', 'm/{}.png', values=(0, 1)),
+                   texts(r, {'split.csv': ',data_mode\n0,val\n1,train\n2,train\n3,test\n'})],
+        AB, 'a b', (2, 1, 1), 'val: the images that split.csv lists',
+    ),
+    'names and values of classes in a JSON file': (
+        lambda r: [pairs(r, 'i/{}.jpg', 'm/{}.png', values=(0, 1)), dump(r / 'classes.json', {'a': 0, 'b': 1})],
+        {}, 'a b', (3, 1), 'names of classes: ',
+    ),
+    'values and names of classes in a JSON file': (
+        lambda r: [pairs(r, 'i/{}.jpg', 'm/{}.png', values=(0, 1)), dump(r / 'classes.json', {'0': 'a', '1': 'b'})],
+        {}, 'a b', (3, 1), 'names of classes: ',
+    ),
+    'names of classes in a JSON file': (
+        lambda r: [pairs(r, 'i/{}.jpg', 'm/{}.png', values=(0, 1)), dump(r / 'classes.json', {'classes': ['a', 'b']})],
+        {}, 'a b', (3, 1), 'names of classes: ',
+    ),
+    'folders that have names of classes, with masks in them, below those of splits': (
+        lambda r: [pairs(r, f'{split}/{name}/{{}}.jpg', f'{split}/{name}/{{}}.png', start=start)
+                   for start, split in ((0, 'train'), (9, 'val')) for name in ('crack', 'rust')],
+        {**AB, 'task': 'segments'}, 'a b', (8, 8), 'names of the folders of images, crack, rust (if these',
+    ),
     'a folder per sample, whose mask begins like its image': (
         lambda r: pairs(r, 's{}/scan.jpg', 's{}/scan_mask.png'), AB, 'a b', (3, 1), 's0 with s0, 1 pairs such as',
     ),
@@ -592,7 +614,7 @@ REFUSED = {
     ),
     'masks with other names': (
         lambda r: masks(r, 'portraits/{}.jpg', 'parts/abc{}def.png'), {},
-        r'parts has masks or label maps, portraits has photographs \(a mask needs the name of its image\)',
+        r'parts has masks or label maps, portraits has photographs; a mask needs the name of its image',
     ),
     'label maps in folders of classes': (
         lambda r: pairs_of_classes(r, '{}.jpg', '{}.png'), {},

@@ -115,7 +115,7 @@ def _find_masks(folder: Folder, top: str, names: list[str]) -> str:
     photos = [place for place in places if place not in maps]
     if not maps or not photos:
         return ''
-    return f'{maps[0]} has masks or label maps, {photos[0]} has photographs (a mask needs the name of its image)'
+    return f'{maps[0]} has masks or label maps, {photos[0]} has photographs; a mask needs the name of its image'
 
 
 def _find_mixed(folder: Folder, top: str, names: list[str]) -> str:

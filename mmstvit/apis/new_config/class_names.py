@@ -114,14 +114,28 @@ def read_names(path: Path) -> list[Entry]:
 
 
 def _from_json(path: Path) -> list[Entry | None]:
-    """Read a list of objects with names, colors or values, alone or as the only such list of an object."""
+    """Read names, alone or with colors or values.
+
+    They are a list of names, or of objects with them, alone or as the only list of an object; or an object of names and
+    values, either way round, or of names and colors.
+    """
     try:
         content = read_json(path)
     except DataError:
         return []
+    if isinstance(content, Mapping) and len(content) <= _MOST_NAMES:
+        rows = [[key, *value] if isinstance(value, list) else [key, value] for key, value in content.items()]
+        if all(len(row) in (2, 4) and all(isinstance(cell, (int, str)) for cell in row) for row in rows):
+            return [
+                _from_row([*map(str, row)]) if len({*map(_is_number, map(str, row))}) == 2 else None for row in rows
+            ]
     every = content.values() if isinstance(content, Mapping) else [content]
     lists = [value for value in every if isinstance(value, list)]
-    if len(lists) != 1 or len(lists[0]) > _MOST_NAMES or any(not isinstance(item, Mapping) for item in lists[0]):
+    if len(lists) != 1 or len(lists[0]) > _MOST_NAMES:
+        return []
+    if all(isinstance(item, str) for item in lists[0]):
+        return [Entry(name) for name in lists[0]]
+    if any(not isinstance(item, Mapping) for item in lists[0]):
         return []
     flat = [{str(key).lower(): item[key] for key in item} for item in lists[0]]
     for item in flat:

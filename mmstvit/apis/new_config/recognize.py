@@ -150,7 +150,7 @@ def recognize(options: Options) -> Data:
     data.notes += [f'warning: {reason}' for reason in (*against, *seen[kind].rivals)]
     if kind is not CLASS_FOLDERS:
         unread = [other.against[0][0] for other in (*seen.values(), others) if other.against and not other.found]
-        own = tuple(f'{file} ' for file in seen[kind].used)
+        own = tuple(f'{file} ' for file in seen[kind].used | folder.lists)
         data.notes += [f'not used: {reason}' for reason in unread if not own or not reason.startswith(own)]
     data.notes += count_unread(folder, seen[kind].used | folder.lists, data.notes)
     return data

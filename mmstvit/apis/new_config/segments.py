@@ -201,12 +201,14 @@ def read_label_maps(found: Sequence[Pairs], folder: Folder, options: Options) ->
     if len(found) > _SHOWN:
         notes.append(f'and in {len(found) - _SHOWN} more folders, {len(map_of)} pairs in all')
     notes += folder.unused([top for pairs in found for top in (pairs.images, pairs.maps)])
-    tops = sorted({pairs.images for pairs in found})
-    if len(tops) > 1 and len(parents := {top.rpartition('/')[0] for top in tops}) == 1:
-        names = first_names([top.rpartition('/')[2] for top in tops], _SHOWN)
+    places = [pairs.images.rpartition('/') for pairs in found]
+    places = [(above, name) for above, _, name in places if split_of_folder(name) == ALL]
+    names = sorted({name for _, name in places})
+    if len(names) > 1 and all(split_of_folder(above) != ALL or above == places[0][0] for above, _ in places):
+        top = folder.root / os.path.commonpath([above for above, _ in places])
         notes.append(
-            f'not used: the names of the folders of images, {names} (if these are the classes: new_config.py '
-            f'{shlex.quote(str(folder.root / parents.pop()))})'
+            f'not used: the names of the folders of images, {first_names(names, _SHOWN)} (if these are the classes: '
+            f'new_config.py {shlex.quote(str(top))} --task classes, or another value for each in the label maps)'
         )
     if alone := _count_alone(found, folder):
         notes.append(f'left out: {alone} files in the folders of images without a label map')

@@ -1,5 +1,6 @@
 """The images for training, validation and test: as lists or folders say, or else by chance."""
 
+import csv
 import os
 import re
 import shlex
@@ -66,7 +67,7 @@ def divide(
     elif given and any(given.values()):
         parts = {split: [*part] for split, part in given.items() if part}
     elif 'val' not in parts and options.val is None:
-        lists = _find_lists(folder, images) or _find_json_lists(folder, images)
+        lists = _find_lists(folder, images) or _find_json_lists(folder, images) or _find_tables(folder, images)
         notes += [f'{split}: the images that {file} lists' for split, (file, _) in lists.items()]
         folder.lists.update(file for file, _ in lists.values())
         parts = {split: named for split, (_, named) in lists.items()} or parts
@@ -168,6 +169,32 @@ def _find_json_lists(folder: Folder, images: Iterable[str]) -> dict[str, tuple[s
             )
         return {split: (file, [*dict.fromkeys(found[split])]) for split in SPLITS if split in found}
     return {}
+
+
+def _find_tables(folder: Folder, images: Iterable[str]) -> dict[str, tuple[str, list[str]]]:
+    """Find tables with a column of images and one of their splits, such as ``image,split``.
+
+    Returns:
+        As :func:`_find_lists`, with the files joined by commas.
+    """
+    images, files = set(images), []
+    found: dict[str, list[str]] = {}
+    for file in folder.with_suffix('.csv', '.tsv'):
+        try:
+            lines = read_text(folder.root / file).splitlines()
+            _, *rows = csv.reader(lines, delimiter=max('\t;,', key=''.join(lines[:1]).count))
+        except (DataError, ValueError, csv.Error):  # another kind of table, or an empty one
+            continue
+        columns = [[cell.strip() for cell in cells] for cells in zip(*rows, strict=False)]
+        splits = next((cells for cells in columns if {cell.lower() for cell in cells} <= SPLIT_NAMES.keys()), None)
+        near = file.rpartition('/')[0]
+        named = ([folder.find_image(cell, near, images) for cell in cells] for cells in columns if splits)
+        if part := next((part for part in named if part.count(None) < 0.2 * len(part)), None):
+            files.append(file)
+            folder.lists.add(file)
+            for image, split in zip(part, splits, strict=True):
+                found.setdefault(SPLIT_NAMES[split.lower()], []).extend([image] if image else [])
+    return {split: (', '.join(files), found[split]) for split in SPLITS if split in found} if 'train' in found else {}
 
 
 def _find_named(folder: Folder, file: str, entry: object, images: Set[str]) -> str | None:
